@@ -1,0 +1,60 @@
+"""A `Table` as LaTeX: a booktabs tabular to `\\input` into a table environment, with its legend below."""
+
+from analysis.render import Style, header_texts, legend, row_texts, summary
+from analysis.tables import Table
+
+# `[` and `*` at the start of a row would be read as arguments of the line break before it.
+ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+    }
+)
+
+
+def escape(text: str) -> str:
+    """`text` such that LaTeX prints it; line breaks become spaces."""
+    return " ".join(text.split()).translate(ESCAPES)
+
+
+LATEX = Style(
+    escape=escape,
+    bold=lambda text: rf"\textbf{{{text}}}",
+    plus_minus=r"$\pm$",
+    dagger=r"$^\dagger$",
+    glyphs={"failed": r"$\times$", "pending": r"\dots{}", "empty": "--"},
+)
+
+
+def latex(table: Table) -> str:
+    """The tabular; what a caption would say stands in comments above it, what a reader needs below it."""
+    comments = [f"% {line}" for line in (*summary(table, LATEX), r"Needs \usepackage{booktabs}.")]
+    rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
+    notes = legend(table, LATEX)
+    lines = [
+        *comments,
+        rf"\begin{{tabular}}{{l{'r' * (1 + len(table.columns))}}}",
+        r"\toprule",
+        f"{' & '.join(header_texts(table, LATEX))} \\\\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if notes:
+        lines += [r"\par\smallskip", *(rf"{{\footnotesize {note}\par}}" for note in notes)]
+    return "\n".join(lines) + "\n"

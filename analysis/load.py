@@ -1,0 +1,129 @@
+"""The trials of an experiment as a frame, one row per trial.
+
+| column | content |
+|---|---|
+| `experiment`, `run_id`, `trial` | name of the sweep, MLflow's id of the run, identity of the trial |
+| `variant`, `order`, `baseline` | what varies except seeds, its position in the spec, whether it is the baseline |
+| `seed` | number of the replicate |
+| `current` | False where the sweep's file no longer asks for the trial |
+| `status` | MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED |
+| `failed`, `error` | what failed and why, empty otherwise |
+| `pixel_truth` | what pixel ground truth was used for, empty otherwise |
+| `planned` | tuple of the fields that the trial has by plan |
+| `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
+| `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
+
+In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
+PAGE = 1000
+
+
+def load(experiment: str, *, tracking: str | None = None) -> pd.DataFrame:
+    """The trials of `experiment`, in the order of the spec, then of the seeds.
+
+    Args:
+        experiment: name of the sweep.
+        tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
+
+    Raises:
+        ValueError: there is no such database or experiment, it has no trials, or a run lacks a tag of the schema.
+        ConnectionError: the tracking server does not answer, or refuses.
+    """
+    uri = tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    _check_sqlite(uri)
+    try:
+        runs = _trial_runs(MlflowClient(uri), experiment, uri)
+    except (MlflowException, SQLAlchemyError, RequestException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConnectionError(f"cannot read experiments from {uri}: {reason}") from error
+    if not runs:
+        raise ValueError(f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)")
+    return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
+        ["order", "variant", "seed", "run_id"], ignore_index=True
+    )
+
+
+def _check_sqlite(uri: str) -> None:
+    """Refuse what is no MLflow database, since MLflow would make one of it."""
+    scheme, separator, location = uri.partition(":///")
+    if not separator or not scheme.startswith("sqlite"):
+        return
+    path = Path(location.partition("?")[0])
+    if not path.is_file():
+        raise ValueError(f"there is no database {path} (tracking {uri}); run a sweep first, or name another --tracking")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{path} is not a database of MLflow: {error}") from None
+    if not found:
+        raise ValueError(f"{path} is not a database of MLflow: it has no experiments")
+
+
+def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage != "active":
+        names = sorted(other.name for other in client.search_experiments() if other.name != "Default")
+        raise ValueError(f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}")
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [found.experiment_id], "tags.`occse.kind` = 'trial'", max_results=PAGE, page_token=token
+        )
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _row(run: Run, experiment: str) -> dict[str, Any]:
+    tags, params = run.data.tags, run.data.params
+    by_param = {name.partition(".")[0] for name in params}
+    by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
+    return {
+        "experiment": experiment,
+        "run_id": run.info.run_id,
+        "trial": tags.get("occse.trial", ""),
+        "variant": _tag(run, "occse.variant"),
+        "order": _integer(run, "occse.order"),
+        "baseline": tags.get("occse.baseline") == "true",
+        "seed": _integer(run, "occse.seed"),
+        "current": tags.get("occse.current") != "false",
+        "status": run.info.status,
+        "failed": tags.get("occse.failed", ""),
+        "error": tags.get("occse.error", ""),
+        "pixel_truth": tags.get("occse.pixel_truth", ""),
+        "planned": tuple(sorted(by_param | by_tag)),
+        **{f"param.{name}": value for name, value in sorted(params.items())},
+        **dict(sorted(run.data.metrics.items())),
+    }
+
+
+def _tag(run: Run, name: str) -> str:
+    if name not in run.data.tags:
+        raise ValueError(f"run {run.info.run_id} is tagged occse.kind = trial but has no tag {name}")
+    return str(run.data.tags[name])
+
+
+def _integer(run: Run, name: str) -> int:
+    text = _tag(run, name)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"run {run.info.run_id}: tag {name} is {text!r}, expected an integer") from None

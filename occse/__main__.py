@@ -1,0 +1,70 @@
+"""`python -m occse run`: one trial on one machine, without Ray or MLflow."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from occse.artifact import artifact_folder, execute, load_manifest
+from occse.pipeline import SCORED, TARGETS, Pipeline, override, plan, profile
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when all is well, 2 when the input is not."""
+    options = _parser().parse_args(arguments)
+    try:
+        run(options)
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"occse: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is not in the store yet, stage after stage, and print the scores."""
+    overrides = profile(options.profile) if options.profile else {}
+    pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
+    pipeline = pipeline.resolve(options.data_root)
+    nodes = plan(pipeline, targets=options.targets)
+    for number, node in enumerate(nodes.values(), start=1):
+        label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
+        if load_manifest(options.store, node) is not None:
+            print(f"{label}  from the store")
+            continue
+        print(f"{label}  running", flush=True)
+        manifest = execute(
+            node, root=options.store, device=options.device, workers=options.workers, data_root=options.data_root
+        )
+        print(f"{label}  {manifest.seconds:.1f} s")
+    for field in (field for field in SCORED if field in nodes):
+        found = load_manifest(options.store, nodes[field])
+        if found is not None:
+            print(f"{field}/miou {found.metrics['miou']:.4f}  {artifact_folder(options.store, nodes[field])}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
+    command = parser.add_subparsers(required=True).add_parser("run", help="run one trial, stage after stage")
+    command.add_argument("--profile", help="named overrides, such as embedded")
+    command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02")
+    command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
+    command.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts")
+    command.add_argument("--data-root", type=Path, help="the user's data set")
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--workers", type=int, default=0, help="processes beside this one")
+    return parser
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    knob, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"--set {text!r}: expected KNOB=VALUE, such as cgnet.lr=0.02")
+    return knob, yaml.safe_load(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""Feature extractors that a sweep can vary."""
+
+from typing import Literal, get_args
+
+from occse.backbones.backbone import Backbone
+from occse.backbones.resnet import DilatedResNet
+from occse.backbones.tiny import Tiny
+
+BackboneName = Literal["tiny", "resnet50"]
+
+__all__ = ["Backbone", "BackboneName", "build_backbone"]
+
+
+def build_backbone(name: str) -> Backbone:
+    """An untrained backbone.
+
+    Raises:
+        ValueError: there is no backbone of that name.
+    """
+    if name == "tiny":
+        return Tiny()
+    if name == "resnet50":
+        return DilatedResNet()
+    raise ValueError(f"no backbone {name!r}; the backbones are {', '.join(get_args(BackboneName))}")

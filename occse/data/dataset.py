@@ -1,0 +1,169 @@
+"""A data set in VOC layout, and the index that stands for it in an artifact."""
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL.Image import Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+MAX_PIXELS = 100_000_000
+VOID = 255
+INDEX = "index.json"
+# what the decoders of PIL raise on damaged files
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images with image labels, some of them with masks.
+
+    Attributes:
+        root: a folder in VOC layout (JPEGImages, Annotations, SegmentationClass, ImageSets).
+        classes: names of the foreground classes; class index i is label i + 1 in a mask.
+        splits: image names by split.
+        labels: class indices that are present, ascending, by image name.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    labels: Mapping[str, tuple[int, ...]]
+
+    def image_path(self, name: str) -> Path:
+        """Where the image `name` lies."""
+        return self.root / "JPEGImages" / f"{name}.jpg"
+
+    def mask_path(self, name: str) -> Path:
+        """Where the mask of the image `name` lies, if it has one."""
+        return self.root / "SegmentationClass" / f"{name}.png"
+
+    def size(self, name: str) -> tuple[int, int]:
+        """(height, width) of an image, from its header.
+
+        Raises:
+            ValueError: no readable JPEG, or more than 100 megapixels.
+        """
+        with _open(self.image_path(name), JpegImageFile) as image:
+            return image.height, image.width
+
+    def image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        """An image as RGB.
+
+        Raises:
+            ValueError: no readable JPEG, or more than 100 megapixels.
+        """
+        path = self.image_path(name)
+        with _open(path, JpegImageFile) as image:
+            return np.array(_decode(image, path).convert("RGB"))  # a copy: torch warns of arrays it cannot write to
+
+    def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
+        """A mask as label values: 0 background, 1..C classes, 255 void.
+
+        Raises:
+            ValueError: no readable palette or grey PNG, another size than the image's, or other values.
+        """
+        path = self.mask_path(name)
+        mask = read_label_map(path, num_classes=len(self.classes))
+        if mask.shape != (expected := self.size(name)):
+            raise ValueError(
+                f"{path} is {mask.shape[0]} x {mask.shape[1]} (height x width); "
+                f"expected the size of its image, {expected[0]} x {expected[1]}"
+            )
+        return mask
+
+    def targets(self, names: Sequence[str]) -> Float32[np.ndarray, "B C"]:
+        """Image labels of `names`, multi-hot."""
+        targets = np.zeros((len(names), len(self.classes)), np.float32)
+        for row, name in zip(targets, names, strict=True):
+            row[list(self.labels[name])] = 1
+        return targets
+
+
+def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
+    """A label map as label values: 0 background, 1..C classes, 255 void.
+
+    Raises:
+        ValueError: no readable palette or grey PNG, or other values.
+    """
+    with _open(path, PngImageFile) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values)")
+        labels: UInt8[np.ndarray, "H W"] = np.array(_decode(image, path))
+    counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+    if counts[num_classes + 1 : VOID].any():
+        values = (num_classes + 1 + np.flatnonzero(counts[num_classes + 1 : VOID])).tolist()
+        raise ValueError(f"{path} holds the labels {values}; allowed are 0..{num_classes} and {VOID}")
+    return labels
+
+
+def save_index(dataset: Dataset, folder: Path) -> None:
+    """Write the index of `dataset` into the artifact `folder`; a root inside the folder is noted as relative to it."""
+    inside = dataset.root.is_relative_to(folder)
+    index = {
+        "root": dataset.root.relative_to(folder).as_posix() if inside else None,
+        "classes": dataset.classes,
+        "splits": dict(dataset.splits),
+        "labels": dict(dataset.labels),
+    }
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
+    """The data set whose index lies in the artifact `folder`; `data_root` is where images read in place lie now.
+
+    Raises:
+        ValueError: no index there, or the images are read in place and `data_root` is None.
+    """
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text())
+        inside = index["root"]
+        classes = tuple(index["classes"])
+        splits = {split: tuple(names) for split, names in index["splits"].items()}
+        labels = {name: tuple(present) for name, present in index["labels"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no index of a data set: {error!r}") from None
+    root = data_root if inside is None else folder / PurePosixPath(inside)
+    if root is None:
+        raise ValueError(f"the images of {path} are read in place; say where they lie with --data-root")
+    return Dataset(root=root, classes=classes, splits=splits, labels=labels)
+
+
+def _open(path: Path, kind: type[ImageFile]) -> ImageFile:
+    """Read the header with one decoder only, and judge the size before anything is decoded.
+
+    `PIL.Image.open` would try every format it knows and warn of large images in its own way.
+    """
+    try:
+        image = kind(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; expected a {_format(kind)} image") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read as a {_format(kind)} image: {error}") from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(
+            f"{path} says that it is {image.height} x {image.width}; "
+            f"images of more than {MAX_PIXELS // 1_000_000} megapixels are refused"
+        )
+    return image
+
+
+def _decode(image: ImageFile, path: Path) -> Image:
+    try:
+        image.load()
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is damaged or cut off: {error}") from None
+    return image
+
+
+def _format(kind: type[ImageFile]) -> str:
+    return "JPEG" if kind is JpegImageFile else "PNG"

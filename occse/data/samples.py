@@ -1,0 +1,106 @@
+"""Training data of the networks: a data set's images with what each network learns from."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Generator, Tensor
+
+from occse.data.dataset import Dataset
+from occse.data.transforms import classification_view, color_jitter, random_crop, segmentation_view
+from occse.images import to_tensor
+
+
+class LabelledImages:
+    """Views with image labels: (3, crop, crop) and (C,)."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        names: Sequence[str],
+        *,
+        long_side: tuple[int, int],
+        jitter: float,
+        hue: float,
+        crop: int,
+    ) -> None:
+        self.dataset, self.names = dataset, names
+        self.targets = torch.from_numpy(dataset.targets(names))
+        self.long_side, self.jitter, self.hue, self.crop = long_side, jitter, hue, crop
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A classification view of image `index` and its labels."""
+        view = classification_view(
+            self.dataset.image(self.names[index]),
+            long_side=self.long_side,
+            jitter=self.jitter,
+            hue=self.hue,
+            crop=self.crop,
+            generator=generator,
+        )
+        return view, self.targets[index]
+
+
+class LabelMapImages:
+    """Views with a label map: (3, crop, crop) and (crop, crop). The maps come from `labels(name)`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        names: Sequence[str],
+        labels: Callable[[str], UInt8[np.ndarray, "H W"]],
+        *,
+        scale: tuple[float, float],
+        crop: int,
+    ) -> None:
+        self.dataset, self.names, self.labels = dataset, names, labels
+        self.scale, self.crop = scale, crop
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A segmentation view of image `index` and its label map."""
+        name = self.names[index]
+        return segmentation_view(
+            self.dataset.image(name), self.labels(name), scale=self.scale, crop=self.crop, generator=generator
+        )
+
+
+class AffinityImages:
+    """Views with the affinity labels of the crop: (3, crop, crop) and (crop / pool, crop / pool).
+
+    `scores(name)` gives the low-alpha and the high-alpha CRF scores of all classes, (2 * L, H, W), and `label` turns
+    the cropped scores into labels: the crop comes first, so that pooled cells never straddle its edge.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        names: Sequence[str],
+        scores: Callable[[str], Tensor],
+        label: Callable[[Tensor], Tensor],
+        *,
+        jitter: float,
+        hue: float,
+        crop: int,
+    ) -> None:
+        self.dataset, self.names, self.scores, self.label = dataset, names, scores, label
+        self.jitter, self.hue, self.crop = jitter, hue, crop
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A jittered, flipped crop of image `index` and its affinity labels."""
+        name = self.names[index]
+        image = color_jitter(self.dataset.image(name), jitter=self.jitter, hue=self.hue, generator=generator)
+        maps = to_tensor(image), self.scores(name)
+        if torch.rand((), generator=generator) < 0.5:
+            maps = maps[0].flip(-1), maps[1].flip(-1)
+        view, scores = random_crop(maps, (0.0, 0.0), crop=self.crop, generator=generator)
+        return view, self.label(scores)

@@ -1,0 +1,88 @@
+"""Stage, Context and Resources: all that a stage file needs to know of the platform.
+
+A stage is a frozen model. Its fields are every knob that can change its result; what cannot change a number
+(paths, device, workers) is in the `Context`. `run` sees `self` and `ctx` and nothing else, so the fields and the
+upstream fingerprints are the exact identity of the artifact.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Resources(BaseModel):
+    """What a stage occupies while it runs; a machine without GPUs is asked for none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where a stage finds its inputs and leaves its output, and the machine it may use. Nothing here changes a number.
+
+    Attributes:
+        inputs: folder of each upstream artifact, by pipeline field.
+        output: an empty folder that becomes the artifact when `run` returns.
+        scratch: a folder that survives a crash; the retried stage finds its own checkpoint there.
+        device: torch's name of the device, "cpu" or "cuda".
+        workers: how many processes the stage may use beside its own (0: none).
+        data_root: where the user's data set lies, for data that is read in place.
+    """
+
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    output: Path
+    scratch: Path
+    device: str = "cpu"
+    workers: int = 0
+    data_root: Path | None = None
+
+
+class Stage(BaseModel):
+    """One step of the method: its knobs are the fields, its code is `run`.
+
+    `version` is raised by hand when a change of the code changes the result; it is part of the identity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    version: ClassVar[int] = 1
+
+    def needs(self) -> tuple[str, ...]:
+        """Pipeline fields whose artifacts `run` reads."""
+        return ()
+
+    def inactive(self) -> frozenset[str]:
+        """Fields that cannot change the result, given the values of the others; they leave the identity."""
+        return frozenset()
+
+    def resources(self) -> Resources:
+        """What the stage asks of the cluster when nobody says otherwise."""
+        return Resources()
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Turn the upstream artifacts into this one, below `ctx.output`, and return its metrics."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The active fields as JSON values."""
+        config: dict[str, Any] = self.model_dump(mode="json", exclude=set(self.inactive()))
+        return config
+
+
+def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
+    """Identity of the artifact that `stage` makes from the artifacts with the fingerprints `inputs` (by field)."""
+    identity = {
+        "class": type(stage).__name__,
+        "version": stage.version,
+        "config": stage.config(),
+        "inputs": dict(inputs),
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""One file per stage: its knobs, its needs, its resources, its code."""

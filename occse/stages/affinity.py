@@ -1,0 +1,77 @@
+"""`affinity`: AffinityNet, trained on pairs of pixels that the low-alpha and the high-alpha CRF agree on."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from occse.affinity import AffinityNet, affinities, affinity_label, affinity_loss, pair_labels, save_affinity_net
+from occse.arrays import ArrayReader
+from occse.data.dataset import load_dataset
+from occse.data.samples import AffinityImages
+from occse.stage import Context
+from occse.stages.crf import SCORES
+from occse.stages.trained import MODEL, TrainedStage, initialize
+from occse.training import Step
+
+
+class TrainAffinity(TrainedStage):
+    """AffinityNet (Ahn and Kwak, CVPR 2018) on `train_aug`; `radius` is in cells of the feature map."""
+
+    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    epochs: int = Field(default=8, ge=1)
+    radius: int = Field(default=5, ge=2)
+    crop: int = Field(default=448, ge=16)
+    jitter: float = Field(default=0.3, ge=0, lt=1)
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+
+    def needs(self) -> tuple[str, ...]:
+        """The data, the two CRFs, and the weights to start from."""
+        return ("data", "crf_low", "crf_high", *(("pretrain",) if self.init == "pretrain" else ()))
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Train AffinityNet and keep its weights."""
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        self.seed_weights()
+        model = AffinityNet(self.backbone, self.radius)
+        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        scores = PairedScores(ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes))
+        samples = AffinityImages(
+            dataset,
+            dataset.splits["train_aug"],
+            scores.read,
+            lambda pair: affinity_label(*pair.chunk(2), pool=model.backbone.stride),
+            jitter=self.jitter,
+            hue=self.hue,
+            crop=self.crop,
+        )
+
+        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+            images, labels = batch
+            pairs = pair_labels(labels, radius=self.radius)
+            return {"loss": affinity_loss(affinities(model(images), radius=self.radius), *pairs)}
+
+        metrics = self.fit(ctx, model, samples, loss)
+        save_affinity_net(model, ctx.output / MODEL)
+        return metrics
+
+
+class PairedScores:
+    """Low-alpha and high-alpha CRF scores of an image as one stack of all classes, background first."""
+
+    def __init__(self, low: Path, high: Path, num_classes: int) -> None:
+        self.readers = ArrayReader(low), ArrayReader(high)
+        self.num_labels = num_classes + 1
+
+    def read(self, name: str) -> Tensor:
+        """(2 * L, H, W) scores in [0, 1]; absent classes are 0."""
+        stacks = []
+        for reader in self.readers:
+            stored = reader[name]
+            full = np.zeros((self.num_labels, *stored["scores"].shape[1:]), np.float32)
+            full[[0, *(stored["classes"] + 1)]] = stored["scores"] / np.float32(255)
+            stacks.append(torch.from_numpy(full))
+        return torch.cat(stacks)

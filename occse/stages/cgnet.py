@@ -1,0 +1,71 @@
+"""`cgnet`: the CAM-generating network, trained against the frozen ordinary classifier by adversarial erasing."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from occse.classifier import Classifier, load_classifier, logits, save_classifier
+from occse.data.dataset import load_dataset
+from occse.erasing import erase, erasing_loss, erasing_targets
+from occse.stage import Context
+from occse.stages.trained import MODEL, ClassificationStage, initialize
+from occse.training import Step
+
+
+class TrainCGNet(ClassificationStage):
+    """Minimize BCE(p, t) + lambda * BCE(OC(erased image), what should remain) (paper, section 3.2).
+
+    lambda is `lambda_start + lambda_slope * epoch`. With both at 0 nothing is erased: plain further training, the
+    control for any claim about erasing.
+    """
+
+    init: Literal["oc", "pretrain", "imagenet", "random"] = "imagenet"
+    erasing: Literal["cse", "class_agnostic"] = "cse"
+    lambda_start: float = Field(default=0.3, ge=0)
+    lambda_slope: float = Field(default=0.05, ge=0)
+    mask_max: Literal["batch", "image"] = "batch"
+    head_lr: float = Field(default=1.0, gt=0)
+
+    def needs(self) -> tuple[str, ...]:
+        """The data, the ordinary classifier, and the weights to start from."""
+        return ("data", "oc", "pretrain") if self.init == "pretrain" else ("data", "oc")
+
+    def inactive(self) -> frozenset[str]:
+        """Without erasing its mode cannot matter."""
+        erases = self.lambda_start > 0 or self.lambda_slope > 0
+        return super().inactive() | (frozenset() if erases else {"erasing", "mask_max"})
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Train CGNet and keep its weights."""
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        samples = self.samples(dataset, dataset.splits["train_aug"])
+        self.seed_weights()
+        model = Classifier(self.backbone, len(dataset.classes))
+        oc = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.device).requires_grad_(False)
+        if self.init == "oc":
+            model.head.load_state_dict(oc.head.state_dict())
+        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        metrics = self.fit(ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step))
+        save_classifier(model, ctx.output / MODEL)
+        return metrics
+
+    def _loss(self, model: Classifier, oc: Classifier, batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+        images, labels = batch
+        cams = model(images)
+        weight = self.lambda_start + self.lambda_slope * step.epoch
+        if weight == 0:
+            return {"loss": functional.binary_cross_entropy_with_logits(logits(cams), labels)}
+        mask, remaining = erasing_targets(
+            cams,
+            labels,
+            mode=self.erasing,
+            size=images.shape[2:],
+            mask_max=self.mask_max,
+            generator=step.generator,
+        )
+        erased_logits = logits(oc(erase(images, mask)))
+        parts = erasing_loss(logits(cams), labels, erased_logits, remaining, lambda_=weight)
+        return {**parts, "lambda": torch.tensor(weight)}

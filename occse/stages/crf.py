@@ -1,0 +1,54 @@
+"""`crf`, `crf_low`, `crf_high`: CAMs refined by a dense CRF, each at its own alpha. CPU only."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from pydantic import Field
+
+from occse.arrays import ArrayReader, ArrayWriter
+from occse.crf import CamTask, PresetName, refine_cam, refine_many
+from occse.data.dataset import Dataset, load_dataset
+from occse.data.voc import write_label_map
+from occse.evaluation import CountsBuilder
+from occse.stage import Context, Resources, Stage
+from occse.stages.cam import CAMS, read_cam
+from occse.stages.scored import scores_of
+
+SCORES = "scores.zip"
+LABELS = "labels"
+
+
+class RefineCam(Stage):
+    """Dense CRF on [(1 - max CAM)^alpha, CAM] of `train_aug`; scored on `train`."""
+
+    alpha: float = Field(gt=0)
+    preset: PresetName = "psa"
+
+    def needs(self) -> tuple[str, ...]:
+        """The data and the CAMs."""
+        return ("data", "cam")
+
+    def resources(self) -> Resources:
+        """One process per core, no GPU."""
+        return Resources(num_cpus=8)
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Refine, store and score."""
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        cams = ArrayReader(ctx.inputs["cam"] / CAMS)
+        counts = CountsBuilder(dataset.classes)
+        scored = set(dataset.splits["train"])
+        (ctx.output / LABELS).mkdir()
+        with ArrayWriter(ctx.output / SCORES) as writer:
+            for refined in refine_many(self._tasks(dataset, cams), refine_cam, workers=ctx.workers + 1):
+                writer.write(refined.name, scores=refined.scores, classes=np.array(refined.classes, np.int16))
+                write_label_map(ctx.output / LABELS / f"{refined.name}.png", refined.labels)
+                if refined.name in scored:
+                    counts.add_labels(refined.name, refined.labels, gt=dataset.mask(refined.name))
+        return scores_of(counts, dataset, ctx.output)
+
+    def _tasks(self, dataset: Dataset, cams: ArrayReader) -> Iterator[CamTask]:
+        for name in dataset.splits["train_aug"]:
+            image = dataset.image(name)
+            cam, classes = read_cam(cams, name, image.shape[:2])
+            yield CamTask(name, image, cam, classes, self.alpha, self.preset)

@@ -1,0 +1,65 @@
+"""`deeplab`: the segmentation network, trained on the pseudo labels as if they were the truth."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from occse.data.dataset import load_dataset, read_label_map
+from occse.data.samples import LabelMapImages
+from occse.deeplab import DeepLab, save_deeplab, segmentation_loss
+from occse.stage import Context
+from occse.stages.crf import LABELS
+from occse.stages.trained import MODEL, TrainedStage, initialize
+from occse.training import Step
+
+
+class TrainSegmentation(TrainedStage):
+    """DeepLab-LargeFOV on `train_aug`; scale drawn between `scale_min` and `scale_max`, flip, crop.
+
+    Learning rates, head and batch norm follow SEAM's recipe (YudeWang/semantic-segmentation-codebase).
+    """
+
+    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    batch_size: int = Field(default=10, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=19, ge=1)
+    freeze_bn: bool = False
+    crop: int = Field(default=448, ge=16)
+    scale_min: float = Field(default=0.5, gt=0)
+    scale_max: float = Field(default=1.5, gt=0)
+    width: int = Field(default=512, ge=8)
+    dilation: int = Field(default=12, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TrainSegmentation":
+        if self.scale_min > self.scale_max:
+            raise ValueError("scale_min is above scale_max")
+        return self
+
+    def needs(self) -> tuple[str, ...]:
+        """The data, the pseudo labels, and the weights to start from."""
+        return ("data", "pseudo", *(("pretrain",) if self.init == "pretrain" else ()))
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Train the network and keep its weights."""
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        self.seed_weights()
+        model = DeepLab(self.backbone, len(dataset.classes), self.width, self.dilation)
+        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        folder = ctx.inputs["pseudo"] / LABELS
+        samples = LabelMapImages(
+            dataset,
+            dataset.splits["train_aug"],
+            lambda name: read_label_map(folder / f"{name}.png", num_classes=len(dataset.classes)),
+            scale=(self.scale_min, self.scale_max),
+            crop=self.crop,
+        )
+
+        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+            images, labels = batch
+            return {"loss": segmentation_loss(model(images), labels)}
+
+        metrics = self.fit(ctx, model, samples, loss)
+        save_deeplab(model, ctx.output / MODEL)
+        return metrics

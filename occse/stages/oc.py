@@ -1,0 +1,38 @@
+"""`oc`: the ordinary classifier, trained once on image labels and frozen afterwards."""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from occse.classifier import Classifier, logits, save_classifier
+from occse.data.dataset import load_dataset
+from occse.stage import Context
+from occse.stages.trained import MODEL, ClassificationStage, initialize
+from occse.training import Step
+
+
+class TrainClassifier(ClassificationStage):
+    """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1)."""
+
+    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+
+    def needs(self) -> tuple[str, ...]:
+        """The data, and the weights to start from."""
+        return ("data", "pretrain") if self.init == "pretrain" else ("data",)
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Train the classifier and keep its weights."""
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        samples = self.samples(dataset, dataset.splits["train_aug"])
+        self.seed_weights()
+        model = Classifier(self.backbone, len(dataset.classes))
+        initialize(model.backbone, self.init, inputs=ctx.inputs)
+
+        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+            images, labels = batch
+            return {"loss": functional.binary_cross_entropy_with_logits(logits(model(images)), labels)}
+
+        metrics = self.fit(ctx, model, samples, loss)
+        save_classifier(model, ctx.output / MODEL)
+        return metrics

@@ -1,0 +1,234 @@
+"""The one training loop. Every random number is a function of seed and step, so a resumed run is the same run."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from occse.checkpoint import place
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Training data: a random view of each image."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, ...]:
+        """A view of image `index`; all randomness comes from `generator`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where the training stands: the step, its epoch, and the randomness of this step."""
+
+    number: int
+    epoch: int
+    generator: Generator
+
+
+Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay."""
+
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    poly_power: float
+    bias_lr: float
+    head_lr: float
+    freeze_bn: bool
+
+
+def train(
+    model: nn.Module,
+    samples: Samples,
+    loss: Loss,
+    *,
+    optimization: Optimization,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    scratch: Path,
+    device: str = "cpu",
+    workers: int = 0,
+    checkpoint_every_s: float = 10.0,
+) -> list[dict[str, float]]:
+    """Train `model` and return one record of means per epoch.
+
+    `loss` maps a batch to named parts; the one called "loss" is minimized. A checkpoint in `scratch` holds model,
+    optimizer, step and records; a run that finds one goes on from it and ends with the same weights, bit for bit on the
+    CPU. Parameters below `backbone.` move at `lr`, all others are the head.
+
+    Raises:
+        ValueError: fewer images than one batch.
+        FloatingPointError: a loss is not finite; the message has the step and the parts, the weights were not touched.
+    """
+    per_epoch = len(samples) // batch_size
+    if per_epoch == 0:
+        raise ValueError(f"{len(samples)} training images do not fill one batch of {batch_size}")
+    place(model, device)
+    optimizer = build_optimizer(model, optimization)
+    run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s)
+    total = epochs * per_epoch
+    batches = _Batches(len(samples), batch_size, first=run.step, last=total, seed=seed)
+    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
+        _Views(samples, seed), batch_sampler=batches, num_workers=workers, pin_memory=device != "cpu"
+    )
+    for batch in loader:
+        step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step))
+        if run.step % per_epoch == 0:
+            _train_mode(model, freeze_bn=optimization.freeze_bn)
+        torch.manual_seed(_mix(seed, 2, run.step))  # dropout draws from the global generator
+        set_lr(optimizer, (1 - run.step / total) ** optimization.poly_power)
+        parts = loss(tuple(_to(each, device) for each in batch), step)
+        _update(optimizer, parts, step=run.step)
+        run.advance({name: value.item() for name, value in parts.items()}, per_epoch)
+    model.eval()
+    return run.records
+
+
+class _Run:
+    """The state that a checkpoint holds, and when to write it."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, every_s: float) -> None:
+        self.model, self.optimizer, self.path, self.every_s = model, optimizer, path, every_s
+        self.step = 0
+        self.sums: dict[str, float] = {}
+        self.records: list[dict[str, float]] = []
+        if path.exists():
+            self._restore()
+        self.written = time.monotonic()
+
+    def _restore(self) -> None:
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.sums, self.records = state["step"], state["sums"], state["records"]
+
+    def advance(self, parts: dict[str, float], per_epoch: int) -> None:
+        self.step += 1
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if self.step % per_epoch == 0:
+            means = {name: value / per_epoch for name, value in self.sums.items()}
+            self.records.append({"step": float(self.step // per_epoch), **means})
+            self.sums = {}
+        if time.monotonic() - self.written >= self.every_s:
+            self._write()
+
+    def _write(self) -> None:
+        start = time.monotonic()
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "sums": self.sums,
+            "records": self.records,
+        }
+        aside = self.path.with_suffix(".tmp")
+        torch.save(state, aside)
+        aside.replace(self.path)
+        self.written = time.monotonic()
+        # A large model takes long to write: never spend more than a twentieth of the time on it.
+        self.every_s = max(self.every_s, 20 * (self.written - start))
+
+
+class _Batches:
+    """The keys (step, place in the batch, image) of every batch, in the order that the seed gives to each epoch."""
+
+    def __init__(self, images: int, batch_size: int, *, first: int, last: int, seed: int) -> None:
+        self.images, self.batch_size, self.first, self.last, self.seed = images, batch_size, first, last, seed
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        per_epoch = self.images // self.batch_size
+        order: list[int] = []
+        for step in range(self.first, self.last):
+            epoch, place = divmod(step, per_epoch)
+            if not order or place == 0:
+                order = torch.randperm(self.images, generator=seeded(self.seed, 0, epoch)).tolist()
+            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+            yield [(step, position, image) for position, image in enumerate(chosen)]
+
+
+class _Views(Dataset[tuple[Tensor, ...]]):
+    """`Samples` as the loader asks for them."""
+
+    def __init__(self, samples: Samples, seed: int) -> None:
+        self.samples, self.seed = samples, seed
+
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, ...]:
+        step, position, image = key
+        return self.samples.sample(image, seeded(self.seed, 3, step, position))
+
+
+def seeded(*numbers: int) -> Generator:
+    """A CPU generator whose stream is a function of `numbers`."""
+    return Generator().manual_seed(_mix(*numbers))
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _to(tensor: Tensor, device: str) -> Tensor:
+    layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+    return tensor.to(device=device, memory_format=layout, non_blocking=True)
+
+
+def _train_mode(model: nn.Module, *, freeze_bn: bool) -> None:
+    model.train()
+    for module in model.modules():
+        if freeze_bn and isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
+    """Four groups: backbone and head, weights and biases; frozen batch norms are in none."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        module = model.get_submodule(name.rpartition(".")[0])
+        if options.freeze_bn and isinstance(module, nn.BatchNorm2d):
+            parameter.requires_grad_(False)
+        else:
+            groups.setdefault((not name.startswith("backbone."), name.endswith(".bias")), []).append(parameter)
+    settings: list[dict[str, Any]] = []
+    for (head, bias), parameters in groups.items():
+        lr = options.lr * (options.head_lr if head else 1) * (options.bias_lr if bias else 1)
+        decay = 0.0 if bias else options.weight_decay
+        settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(settings)
+    return torch.optim.SGD(settings, momentum=options.momentum)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to `factor` times its first one."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def _update(optimizer: torch.optim.Optimizer, parts: dict[str, Tensor], *, step: int) -> None:
+    if not all(math.isfinite(value.item()) for value in parts.values()):
+        listed = ", ".join(f"{name} {value.item():g}" for name, value in parts.items())
+        raise FloatingPointError(f"the loss is not finite at step {step}: {listed}; try a smaller learning rate")
+    optimizer.zero_grad(set_to_none=True)
+    parts["loss"].backward()  # type: ignore[no-untyped-call]
+    optimizer.step()

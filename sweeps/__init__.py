@@ -1,0 +1,14 @@
+"""The platform: from a question in a YAML file to finished trials in MLflow, each distinct stage run once."""
+
+import os
+
+# Ray and MLflow read these when they are imported, so they must be set before.
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # the default differs between starting a cluster and joining one
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables, which come in spite of verbose=0
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

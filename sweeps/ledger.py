@@ -1,0 +1,155 @@
+"""The driver's account of a sweep: every trial that ended goes to MLflow, now or as soon as the server answers."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from occse.artifact import Manifest
+from sweeps.planning import Plan
+from sweeps.progress import Say, duration
+from sweeps.spec import Trial
+from sweeps.store import Store
+from sweeps.tracking import Record, Tracking
+
+PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a sweep ended.
+
+    Attributes:
+        trials: how many it has.
+        failed: error by the name of the trial.
+        unrecorded: trials that are not in MLflow, because the server was away or the sweep was stopped.
+        run: stages that were executed.
+        reused: stages that were in the store before.
+        wall_s: from start to end.
+        spent_s: time of the executed stages, one after the other.
+        saved_s: what the trials would have taken more, had each run all its stages itself.
+    """
+
+    trials: int
+    failed: Mapping[str, str]
+    unrecorded: int
+    run: int
+    reused: int
+    wall_s: float
+    spent_s: float
+    saved_s: float
+
+    @property
+    def well(self) -> bool:
+        """Whether every trial succeeded and is recorded."""
+        return not self.failed and not self.unrecorded
+
+    def describe(self) -> str:
+        """The summary for people."""
+        where = "everything came from the store" if not self.run else f"{self.reused} from the store"
+        lines = [
+            f"{self.trials - len(self.failed) - self.unrecorded} of {self.trials} trials done in "
+            f"{duration(self.wall_s)}: {self.run} stages run, {where}; "
+            f"{duration(self.spent_s)} of stage time spent, {duration(self.saved_s)} saved by sharing",
+            *(f"FAILED {name}: {error}" for name, error in self.failed.items()),
+        ]
+        if self.unrecorded:
+            lines.append(
+                f"{self.unrecorded} trials are not in MLflow: run the same command again to log what is missing"
+            )
+        return "\n".join(lines)
+
+
+class Ledger:
+    """Which trials ended, and which of them are recorded."""
+
+    def __init__(self, plan: Plan, *, store: Store, tracking: Tracking, say: Say) -> None:
+        self.store = store
+        self._plan = plan
+        self._tracking = tracking
+        self._say = say
+        self._start = time.monotonic()
+        self._records: dict[str, Record] = {}
+        self._unlogged: dict[str, Record] = {}
+        self._claimed: set[str] = set()
+        self._quiet_until = 0.0
+        self._broken: dict[str, str] = {}
+        for fingerprint in plan.nodes.keys() - plan.reasons.keys():
+            try:
+                store.manifest(plan.nodes[fingerprint])
+            except ValueError as error:
+                self._broken[fingerprint] = str(error)
+
+    def broken(self, trial: Trial) -> bool:
+        """Whether an artifact in the store that `trial` needs is not what it should be."""
+        return any(node.fingerprint in self._broken for node in trial.nodes.values())
+
+    def ended(self, trial: Trial) -> bool:
+        """Whether `end` was called for this trial."""
+        return trial.identity in self._records
+
+    def end(self, trial: Trial, *, failed: Mapping[str, str]) -> None:
+        """Record a trial that ended, from the store."""
+        record = self._record(trial, failed)
+        self._records[trial.identity] = self._unlogged[trial.identity] = record
+        if time.monotonic() < self._quiet_until:
+            return
+        try:
+            self._log(record)
+        except ConnectionError as error:
+            if not self._quiet_until:
+                self._say(f"warning: {error}; the sweep goes on, and what is missing is logged at its end")
+            self._quiet_until = time.monotonic() + PAUSE_S
+
+    def close(self) -> Summary:
+        """Log what could not be logged, end the sweep's run in MLflow, and sum up."""
+        failed = {
+            record.trial.name: "; ".join(f"{field}: {error}" for field, error in record.failed.items())
+            for record in self._records.values()
+            if record.failed
+        }
+        try:
+            for record in list(self._unlogged.values()):
+                self._log(record)
+            self._tracking.close(failed=bool(failed) or len(self._records) < len(self._plan.trials))
+        except ConnectionError as error:
+            self._say(f"warning: {error}")
+        spent = sum(self._seconds(record, reused=False) for record in self._records.values())
+        return Summary(
+            trials=len(self._plan.trials),
+            failed=failed,
+            unrecorded=len(self._plan.trials) - len(self._records) + len(self._unlogged),
+            run=len(self._claimed),
+            reused=len(self._plan.nodes) - len(self._plan.reasons),
+            wall_s=time.monotonic() - self._start,
+            spent_s=spent,
+            saved_s=sum(self._seconds(record, reused=True) for record in self._records.values()),
+        )
+
+    def _log(self, record: Record) -> None:
+        self._tracking.log(record)
+        del self._unlogged[record.trial.identity]
+
+    def _record(self, trial: Trial, failed: Mapping[str, str]) -> Record:
+        """What the store has of `trial`. Each fresh artifact counts as run for the first trial that ends with it."""
+        manifests: dict[str, Manifest] = {}
+        faults, reused = dict(failed), set[str]()
+        for field, node in trial.nodes.items():
+            try:
+                manifest = self.store.manifest(node)
+            except ValueError as error:
+                faults[field] = str(error)
+                continue
+            if manifest is not None:
+                manifests[field] = manifest
+                if node.fingerprint in self._plan.reasons and node.fingerprint not in self._claimed:
+                    self._claimed.add(node.fingerprint)
+                else:
+                    reused.add(field)
+        curves = {field: self.store.curves(trial.nodes[field]) for field in manifests}
+        return Record(trial=trial, manifests=manifests, curves=curves, reused=frozenset(reused), failed=faults)
+
+    @staticmethod
+    def _seconds(record: Record, *, reused: bool) -> float:
+        return sum(
+            manifest.seconds for field, manifest in record.manifests.items() if (field in record.reused) == reused
+        )

@@ -1,0 +1,210 @@
+"""One sweep from start to end: what the store has is recorded, the rest goes through Ray Tune and the scheduler."""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+
+from occse.artifact import git_state
+from occse.stage import Resources
+from sweeps.ledger import Ledger, Summary
+from sweeps.machines import count, fit, share
+from sweeps.planning import Plan, make_plan, total
+from sweeps.progress import Progress, Say
+from sweeps.scheduler import HEAD, NAMESPACE, Json, connect
+from sweeps.schema import Spec
+from sweeps.spec import Trial
+from sweeps.store import Store
+from sweeps.tracking import Tracking
+from sweeps.trial import coordinate
+
+POLL_S = 1.0
+OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus` (all, if None)."""
+
+    address: str | None = None
+    num_cpus: int | None = None
+    max_concurrent: int | None = None
+
+
+def run_sweep(
+    spec: Spec, trials: Sequence[Trial], *, store: Store, tracking: Tracking, cluster: Cluster, say: Say
+) -> Summary:
+    """Run what is not in the store, and record every trial.
+
+    Running it again goes on: finished stages are found in the store, recorded trials in MLflow.
+
+    Raises:
+        OSError: the store cannot be written, or the tracking server or the cluster does not answer; nothing was run.
+    """
+    store.check_writable()
+    tracking.open(trials)
+    durations = store.durations()
+    plan = make_plan(trials, has=store.__contains__, resources=spec.resources_of, durations=durations)
+    ledger = Ledger(plan, store=store, tracking=tracking, say=say)
+    say(f"{spec.name}: {len(trials)} trials, {total(plan)}")
+    try:
+        for trial in trials:
+            if ledger.broken(trial) or not any(node.fingerprint in plan.reasons for node in trial.nodes.values()):
+                ledger.end(trial, failed={})
+        waiting = [trial for trial in trials if not ledger.ended(trial)]
+        if waiting:
+            with _joined(cluster):
+                _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, say=say)
+    finally:
+        summary = ledger.close()
+    return summary
+
+
+def _run_on_cluster(
+    spec: Spec, trials: Sequence[Trial], *, plan: Plan, ledger: Ledger, cluster: Cluster, say: Say
+) -> None:
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    granted = {fingerprint: fit(asked, machines) for fingerprint, asked in _asked(spec, plan).items()}
+    shares = {fingerprint: share(granted[fingerprint], machines) for fingerprint in plan.reasons}
+    slots = max(1, round(len(shares) / sum(shares.values()))) if any(shares.values()) else len(shares)
+    say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
+    if any(fit(asked, machines) != asked for asked in _asked(spec, plan).values()):
+        say("some stages ask for more than the largest machine has, and get what it has")
+    scheduler = connect(_settings(spec, ledger.store))
+    ray.get(scheduler.begin.remote())
+    progress = Progress(plan, durations=ledger.store.durations(), shares=shares, say=say)
+    requests = [
+        {field: {"node": node.dump(), **granted[node.fingerprint].model_dump()} for field, node in trial.nodes.items()}
+        for trial in trials
+    ]
+
+    def end(number: int, failed: Mapping[str, str]) -> None:
+        ledger.end(trials[number], failed=failed)
+        if not failed:
+            progress.settle(trials[number])
+
+    with _watched(scheduler, progress):
+        _tune(requests, scheduler, end=end, say=say, at_once=cluster.max_concurrent or max(4, 2 * slots), ledger=ledger)
+
+
+def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
+    nodes = plan.nodes.items()
+    return {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in nodes}
+
+
+def _settings(spec: Spec, store: Store) -> Json:
+    data_root = str(spec.data_root.absolute()) if spec.data_root else None
+    return {"root": str(store.root.absolute()), "data_root": data_root, "git": git_state()}
+
+
+def _tune(
+    requests: Sequence[Mapping[str, Json]],
+    scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
+    *,
+    end: Callable[[int, Mapping[str, str]], None],
+    say: Say,
+    at_once: int,
+    ledger: Ledger,
+) -> None:
+    trainable = tune.with_parameters(coordinate, scheduler=scheduler, requests=requests)
+    # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
+    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
+    with tempfile.TemporaryDirectory(prefix=".tune-", dir=ledger.store.root) as folder:
+        tune.Tuner(
+            trainable,
+            param_space={"trial": tune.grid_search(list(range(len(requests))))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(Path(folder).absolute()),
+                verbose=0,
+                callbacks=[_Ended(scheduler, end=end, say=say)],
+                failure_config=tune.FailureConfig(max_failures=3),
+            ),
+        ).fit()
+
+
+class _Ended(tune.Callback):  # type: ignore[misc]  # Ray has no types
+    """Records a trial that ended and gives back its leases. An exception here would end the whole Tune run."""
+
+    def __init__(self, scheduler: Any, *, end: Callable[[int, Mapping[str, str]], None], say: Say) -> None:  # noqa: ANN401
+        self._scheduler = scheduler
+        self._end = end
+        self._say = say
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # Tune pickles its callbacks for a restore that is not ours: the store is what a sweep goes on from
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
+        """The coordinator saw its trial through; its last report tells what failed."""
+        self._finish(trial, trial.last_result.get("failed", {}))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
+        """The coordinator itself died, again and again."""
+        self._finish(trial, {"trial": "its coordinating process died too often"})
+
+    def _finish(self, trial: Any, failed: Mapping[str, str]) -> None:  # noqa: ANN401
+        try:
+            self._scheduler.release.remote(trial.trial_id)
+            self._end(trial.config["trial"], failed)
+        except Exception as error:
+            self._say(f"warning: {trial}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _joined(cluster: Cluster) -> Iterator[None]:
+    """A connection to the cluster. One of this machine's own ends with the sweep; a joined one goes on."""
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own = {"num_cpus": cluster.num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(
+        address=cluster.address or "local",
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **({} if cluster.address else own),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _watched(scheduler: Any, progress: Progress) -> Iterator[None]:  # noqa: ANN401
+    """Lines of progress from a thread of their own: Tune holds the main one."""
+    stop = threading.Event()
+    seen = {"pid": 0, "id": 0}
+
+    def poll() -> None:
+        info = ray.get(scheduler.info.remote(seen["id"]), timeout=10 * POLL_S)
+        if info["pid"] != seen["pid"]:  # the actor came back after a crash and counts from the start
+            info = ray.get(scheduler.info.remote(0), timeout=10 * POLL_S)
+        seen.update(pid=info["pid"], id=max((event["id"] for event in info["events"]), default=seen["id"]))
+        progress.update(info)
+
+    def watch() -> None:
+        while not stop.wait(POLL_S):
+            with suppress(RayError):
+                poll()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+        stop.set()
+        thread.join()
+        with suppress(RayError):
+            poll()
+    finally:
+        stop.set()

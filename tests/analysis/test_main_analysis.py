@@ -1,0 +1,118 @@
+import csv
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.__main__ import main
+
+# MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
+)
+
+Record = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def experiment(record: Record) -> str:
+    for seed, value in enumerate((0.5, 0.52)):
+        record("main", "oc", seed=seed, fields=("cam",), metrics={"cam/miou": value, "cam/precision": 0.7})
+    return "main"
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+
+
+def test_command_prints_the_table_and_nothing_else(experiment: str, tracking: str, tmp_path: Path) -> None:
+    command = ("-m", "analysis", "table", experiment, "--metric", "cam/miou", "cam/precision")
+    done = python(*command, cwd=tmp_path, MLFLOW_TRACKING_URI=tracking)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:3] == [
+        "| variant |   n |       cam/miou |  cam/precision |",
+        "| :------ | --: | -------------: | -------------: |",
+        "| oc      |   2 | **51.0 ± 1.4** | **70.0 ± 0.0** |",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_imports_nothing_of_the_method_or_the_platform(tmp_path: Path) -> None:
+    code = "import sys, analysis.__main__; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    imported = python("-c", code, cwd=tmp_path).stdout.split()
+    assert "mlflow" in imported
+    assert not {"occse", "sweeps", "ray", "torch"} & set(imported)
+
+
+def test_defaults_of_mlflow_give_way_but_not_those_of_the_user(tmp_path: Path) -> None:
+    code = "import os, analysis; print(*(os.environ[f'MLFLOW_{name}'] for name in "
+    code += "('DISABLE_TELEMETRY', 'HTTP_REQUEST_MAX_RETRIES', 'HTTP_REQUEST_TIMEOUT')))"
+    assert python("-c", code, cwd=tmp_path).stdout == "true 1 10\n"
+    assert python("-c", code, cwd=tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="60").stdout == "true 1 60\n"
+
+
+@pytest.mark.parametrize(("form", "start"), [("markdown", "| variant"), ("latex", "% Mean"), ("csv", "variant,metric")])
+def test_out_writes_the_format_to_a_file(
+    experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, start: str
+) -> None:
+    out = tmp_path / "table.txt"
+    assert main(["table", experiment, "--tracking", tracking, "--format", form, "--out", str(out)]) == 0
+    assert out.read_text(encoding="utf-8").startswith(start)
+    assert capsys.readouterr().out == ""
+
+
+def test_csv_is_printed_in_full_precision(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", experiment, "--tracking", tracking, "--format", "csv", "--metric", "cam/miou"]) == 0
+    (line,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert float(line["std"]) == pytest.approx(2**0.5, rel=1e-12)
+
+
+def test_unknown_experiment_fails_with_the_list(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["table", "mian", "--tracking", tracking]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: no experiment 'mian' in ")
+    assert experiment in captured.err
+
+
+def test_file_that_cannot_be_written_is_an_error(
+    experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["table", experiment, "--tracking", tracking, "--out", str(tmp_path / "no" / "table.md")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_missing_database_fails_and_nothing_is_created(tmp_path: Path) -> None:
+    done = python("-m", "analysis", "table", "quickstart", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no database runs/mlflow.db (tracking sqlite:///runs/mlflow.db)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_server_that_does_not_answer_fails_within_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        start = time.monotonic()
+        command = ("-m", "analysis", "table", "quickstart", "--tracking", uri)
+        done = python(*command, cwd=tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="1")
+    assert time.monotonic() - start < 25
+    assert done.returncode == 1
+    assert f"error: cannot read experiments from {uri}" in done.stderr
+    assert "Traceback" not in done.stderr

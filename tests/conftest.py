@@ -1,0 +1,50 @@
+"""What all tests share: the embedded data set, small, drawn once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from occse.artifact import artifact_folder, execute
+from occse.pipeline import Node, Pipeline, override, plan, profile
+
+SMALL = {
+    "data.num_train": 16,
+    "data.num_scored": 8,
+    "data.num_val": 4,
+    "data.num_object_centric": 32,
+    "*.epochs": 1,
+    "*.batch_size": 8,
+    "cam.scales": [1.0],
+    "seg.scales": [1.0],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_pipeline() -> Pipeline:
+    """The embedded profile with so few images that a stage takes a second."""
+    return override(Pipeline(), profile("embedded") | SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory, small_pipeline: Pipeline) -> Path:
+    """A store in which every stage of `small_pipeline` has run."""
+    root = tmp_path_factory.mktemp("store")
+    for node in plan(small_pipeline).values():
+        execute(node, root=root)
+    return root
+
+
+@pytest.fixture
+def small_node(small_pipeline: Pipeline) -> dict[str, Node]:
+    """The plan of `small_pipeline`, by field."""
+    return plan(small_pipeline)
+
+
+def folder_of(root: Path, node: Node) -> Path:
+    return artifact_folder(root, node)

@@ -1,0 +1,55 @@
+"""A stage that tells when it ran and that sleeps or fails on demand."""
+
+import time
+from pathlib import Path
+
+from occse.pipeline import STAGES, Node, Pipeline
+from occse.stage import Context, Stage, fingerprint
+from sweeps.spec import Trial
+
+STEP_S = 0.1
+
+
+class Probe(Stage):
+    label: str
+    upstream: tuple[str, ...] = ()
+    num_steps: int = 0
+    fails: bool = False
+
+    def needs(self) -> tuple[str, ...]:
+        return self.upstream
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        store = ctx.scratch.parent.parent
+        checkpoint = ctx.scratch / "step"
+        first = int(checkpoint.read_text() or 0) if checkpoint.exists() else 0
+        with (store / "executions.txt").open("a") as log:
+            log.write(f"{self.label} {first}\n")
+        if self.fails:
+            raise ValueError(f"{self.label} was told to fail")
+        for step in range(first, self.num_steps):
+            time.sleep(STEP_S)
+            checkpoint.write_text(str(step + 1))
+        (ctx.output / "curves.json").write_text('[{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}]')
+        return {"miou": 0.5}
+
+
+STAGES["Probe"] = Probe
+
+
+def executions(store: Path) -> list[str]:
+    """Label and first step of every attempt so far."""
+    log = store / "executions.txt"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def make_trial(order: int, **probes: Probe) -> Trial:
+    """A trial of probes by field, upstream first."""
+    nodes: dict[str, Node] = {}
+    for field, stage in probes.items():
+        inputs = {need: nodes[need].fingerprint for need in stage.needs()}
+        nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+    variant = f"variant {order}"
+    return Trial(
+        variant=variant, order=order, baseline=not order, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes
+    )

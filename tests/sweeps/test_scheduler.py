@@ -1,0 +1,144 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from probe_stages import Probe, executions, make_trial
+
+from sweeps.scheduler import Json, connect, source_digest
+
+pytestmark = pytest.mark.usefixtures("cluster")
+PATIENCE_S = 120.0
+
+
+def scheduler_of(store: Path) -> Any:
+    store.mkdir(exist_ok=True)
+    return connect({"root": str(store), "data_root": None, "git": {}})
+
+
+def request_of(probe: Probe, *, num_cpus: float = 1) -> Json:
+    (node,) = make_trial(0, data=probe).nodes.values()
+    return {"node": node.dump(), "num_cpus": num_cpus, "num_gpus": 0}
+
+
+def ensure(scheduler: Any, request: Json, *, trial: str = "a trial") -> Json:
+    """Ask until it is settled, as a trial does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        answer: Json = ray.get(scheduler.ensure.remote(request, trial, 1.0))
+        if answer["state"] != "running":
+            return answer
+    raise TimeoutError
+
+
+def running(scheduler: Any, *, at: Callable[[], bool] = lambda: True) -> Json:
+    """What is known of the one stage that runs, once `at` holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = ray.get(scheduler.info.remote())["running"]
+        if found and at():
+            stage: Json = found[0]
+            return stage
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_many_asks_at_once_run_a_stage_once(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="shared", num_steps=5))
+    asks = [scheduler.ensure.remote(request, f"trial {number}", PATIENCE_S) for number in range(100)]
+    assert all(answer == {"state": "done"} for answer in ray.get(asks))
+    assert executions(tmp_path) == ["shared 0"]
+
+
+def test_a_failure_reaches_who_waits_for_it_and_nobody_else(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    bad, good = request_of(Probe(label="bad", fails=True)), request_of(Probe(label="good"))
+    answers = [ensure(scheduler, bad, trial="one"), ensure(scheduler, bad, trial="two")]
+    assert all(answer["state"] == "failed" and "bad was told to fail" in answer["error"] for answer in answers)
+    assert ensure(scheduler, good, trial="three") == {"state": "done"}
+    assert executions(tmp_path).count("bad 0") == 1
+
+    ray.get(scheduler.begin.remote())  # the next sweep may try again
+    assert ensure(scheduler, bad)["state"] == "failed"
+    assert executions(tmp_path).count("bad 0") == 2
+
+
+def test_the_traceback_of_a_failure_is_kept(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="bad", fails=True))
+    error = ensure(scheduler, request)["error"]
+    path = tmp_path / "scratch" / request["node"]["fingerprint"] / "error.txt"
+    assert str(path) in error
+    assert "probe_stages.py" in path.read_text()
+
+
+def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="long", num_steps=30))
+    ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
+    os.kill(running(scheduler, at=checkpoint.exists)["pid"], signal.SIGKILL)
+    assert ensure(scheduler, request) == {"state": "done"}
+    first, second = executions(tmp_path)
+    assert (first, second.split()[0]) == ("long 0", "long")
+    assert int(second.split()[1]) > 0
+    assert [event["what"] for event in ray.get(scheduler.info.remote())["events"]] == [
+        "queued",
+        "running",
+        "again",
+        "done",
+    ]
+
+
+def test_the_scheduler_comes_back_when_it_is_killed(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="long", num_steps=10))
+    ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    running(scheduler)
+    pid = ray.get(scheduler.info.remote())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert ensure(scheduler, request) == {"state": "done"}
+    assert ray.get(scheduler.info.remote())["pid"] != pid
+
+
+def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="long", num_steps=3000))
+    ray.get([scheduler.ensure.remote(request, trial, 0.0) for trial in ("one", "two")])
+    running(scheduler, at=lambda: bool(executions(tmp_path)))
+    ray.get(scheduler.release.remote("one"))
+    time.sleep(3)
+    assert len(ray.get(scheduler.info.remote())["running"]) == 1
+    ray.get(scheduler.release.remote("two"))
+    deadline = time.monotonic() + PATIENCE_S
+    while ray.get(scheduler.info.remote())["running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert ray.get(scheduler.info.remote())["events"][-1]["what"] == "cancelled"
+    assert not list(tmp_path.glob("Probe/*"))
+
+
+def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
+    one, two = scheduler_of(tmp_path / "one"), scheduler_of(tmp_path / "two")
+    pids = [ray.get(scheduler.info.remote())["pid"] for scheduler in (one, two, scheduler_of(tmp_path / "one"))]
+    assert pids[0] == pids[2] != pids[1]
+
+
+def test_what_the_actor_and_the_trials_import_is_light() -> None:
+    heavy = "{'torch', 'occse', 'mlflow'}"
+    code = f"import sys, sweeps.scheduler, sweeps.trial; print(*{heavy}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
+
+
+def test_the_source_digest_is_the_same_in_every_process() -> None:
+    code = "from sweeps.scheduler import source_digest; print(source_digest())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == source_digest()
