@@ -7,11 +7,12 @@ and the bottom is met only as targets, as in the official code.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from occse.backbones import build_backbone
@@ -110,10 +111,37 @@ def pair_views(
 
 def affinities(features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:
     """exp(-mean_channels |f_i - f_j|), in (0, 1], by offset and source."""
-    source, partners = pair_views(features, radius=radius)
-    # Offset by offset: the features of all pairs at once would take gigabytes.
-    distances = [(partner - source).abs().mean(dim=1).flatten(1) for partner in partners]
-    return torch.exp(-torch.stack(distances, dim=1))
+    distances: Tensor = _PairDistances.apply(features, radius)
+    return torch.exp(-distances)
+
+
+class _PairDistances(torch.autograd.Function):
+    """mean_channels |f_i - f_j|, offset by offset in both directions.
+
+    The differences of all pairs would take gigabytes, at once or kept for the gradient. Computing them twice is also
+    faster than what autograd does with the slices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, radius: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(features)
+        ctx.radius = radius
+        source, partners = pair_views(features, radius=radius)
+        return torch.stack([(partner - source).abs_().mean(dim=1).flatten(1) for partner in partners], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_distances: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        (features,) = ctx.saved_tensors
+        grad = torch.zeros_like(features)
+        source, partners = pair_views(features, radius=ctx.radius)
+        grad_source, grad_partners = pair_views(grad, radius=ctx.radius)
+        weights = (grad_distances / features.shape[1]).unflatten(2, source.shape[2:])
+        for partner, grad_partner, weight in zip(partners, grad_partners, weights.unbind(1), strict=True):
+            change = (partner - source).sign_().mul_(weight.unsqueeze(1))
+            grad_partner.add_(change)
+            grad_source.sub_(change)
+        return grad, None
 
 
 class PairLabels(NamedTuple):

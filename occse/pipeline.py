@@ -211,4 +211,7 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]
         where = [str(part) for part in item["loc"] if part not in ("shapes", "voc")]
         knob = ".".join(where[:2])
         key = origin.get(knob, knob)
-        yield f"{key}: {item['msg']}, got {item['input']!r}" + (f" (for {knob})" if key != knob else "")
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] != "value_error":  # a rule over several knobs names them itself
+            message += f", got {item['input']!r}"
+        yield f"{key}: {message}" + (f" (for {knob})" if key != knob else "") if key else message

@@ -5,6 +5,8 @@ import os
 # Ray and MLflow read these when they are imported, so they must be set before.
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # the default differs between starting a cluster and joining one
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables, which come in spite of verbose=0
+# A process that has imported torch waits for its next stage; Ray would end it after one second.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "120000")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")

@@ -132,7 +132,7 @@ def describe(plan: Plan, spec: Spec) -> str:
         *([f"Expected: {spec.expect.strip()}"] if spec.expect.strip() else []),
         "",
         f"Trials: {_written(plan, spec)}",
-        *_table(("  variant", "seeds", "stages", "to run", "starting with"), _trial_lines(plan)),
+        *_table(("  variant (* baseline)", "seeds", "stages", "to run", "starting with"), _trial_lines(plan)),
         "",
         "Stages: one that several trials need is made once.",
         *_table(

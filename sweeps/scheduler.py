@@ -27,7 +27,7 @@ from ray.exceptions import RayError, TaskCancelledError
 
 NAMESPACE = "occse"
 HEAD = {"node:__internal_head__": 0.001}  # a sliver that only the head node has: keeps light processes off workers
-LEASE_S = 15.0
+LEASE_S = 60.0
 GRACE_S = 10.0
 TICK_S = 1.0
 MAX_EVENTS = 10_000
@@ -211,8 +211,9 @@ def _stage_task(request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Ray remo
     resources = {"num_cpus": request["num_cpus"], "num_gpus": request["num_gpus"], "max_retries": 3}
     if request["num_gpus"]:
         return ray.remote(max_calls=1, **resources)(run_stage)  # the process ends, and so its hold on GPU memory
-    if ray.cluster_resources().get("GPU"):  # Ray shows a node's GPUs even to a task that asked for none
-        resources["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+    # Ray shows a node's GPUs even to a task that asked for none. And an environment of their own keeps the processes
+    # that have imported torch for stages: Ray would make coordinators of those that are idle.
+    resources["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
     return ray.remote(**resources)(run_stage)
 
 

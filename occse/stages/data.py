@@ -35,7 +35,14 @@ class Shapes(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Draw, read back, and leave the index beside the images."""
         root = ctx.output / "VOC2012"
-        write_shapes(root, **self.model_dump(exclude={"kind"}))
+        write_shapes(
+            root,
+            drawing=self.drawing,
+            num_train=self.num_train,
+            num_scored=self.num_scored,
+            num_val=self.num_val,
+            num_object_centric=self.num_object_centric,
+        )
         dataset = read_voc(root, classes=SHAPES_CLASSES, splits=SHAPES_SPLITS)
         save_index(dataset, ctx.output)
         return _count(dataset)

@@ -93,6 +93,19 @@ def test_affinity_is_one_for_equal_features_and_falls_with_the_mean_distance() -
     torch.testing.assert_close(found, torch.tensor([-1.5, 0, 0, 0]).exp())
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_affinities_and_their_gradient_equal_the_plain_formula(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    features = torch.rand(2, 6, 7, 12, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    found = affinities(features, radius=4)
+    source, partners = pair_views(features, radius=4)
+    expected = torch.stack([(-(partner - source).abs().mean(1)).exp().flatten(1) for partner in partners], dim=1)
+    torch.testing.assert_close(found, expected)
+    weights = torch.rand_like(expected)
+    gradients = [torch.autograd.grad((each * weights).sum(), features)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_each_kind_of_pair_has_its_own_mean_and_weight() -> None:
     given = torch.tensor([[[0.5, 0.9, 0.1, 0.2]]])
     background, foreground, negative = torch.eye(4, dtype=torch.bool)[:3].view(3, 1, 1, 4)

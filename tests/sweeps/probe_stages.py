@@ -50,6 +50,4 @@ def make_trial(order: int, **probes: Probe) -> Trial:
         inputs = {need: nodes[need].fingerprint for need in stage.needs()}
         nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
     variant = f"variant {order}"
-    return Trial(
-        variant=variant, order=order, baseline=not order, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes
-    )
+    return Trial(variant=variant, order=order, baseline=not order, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes)

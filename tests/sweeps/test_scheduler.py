@@ -82,7 +82,7 @@ def test_the_traceback_of_a_failure_is_kept(tmp_path: Path) -> None:
 def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="long", num_steps=30))
-    ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    scheduler.ensure.remote(request, "a trial", PATIENCE_S)
     checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
     os.kill(running(scheduler, at=checkpoint.exists)["pid"], signal.SIGKILL)
     assert ensure(scheduler, request) == {"state": "done"}
@@ -100,7 +100,7 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
 def test_the_scheduler_comes_back_when_it_is_killed(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="long", num_steps=10))
-    ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    scheduler.ensure.remote(request, "a trial", PATIENCE_S)
     running(scheduler)
     pid = ray.get(scheduler.info.remote())["pid"]
     os.kill(pid, signal.SIGKILL)
