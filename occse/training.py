@@ -215,8 +215,8 @@ def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Opti
         decay = 0.0 if bias else options.weight_decay
         settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(settings)
-    return torch.optim.SGD(settings, momentum=options.momentum)
+        return torch.optim.AdamW(settings, fused=True)
+    return torch.optim.SGD(settings, momentum=options.momentum, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

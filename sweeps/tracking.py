@@ -20,7 +20,7 @@ Trial runs, one per distinct trial, status FINISHED, or FAILED where a stage fai
     occse.failed, occse.error     the fields of the stages that failed, and why; empty for none
     occse.complete                the identity, once everything above and below is written; such a run is left alone
 Params:  <field>.<knob>, the active knobs of the planned stages; text as it is, everything else as JSON.
-Metrics: <field>/<metric>, at step 0, and the curves of the training stages, <field>/<name> with their steps.
+Metrics: <field>/<metric>, at step 0; of training stages their curves, <field>/<name> at the epochs 1, 2, ...
 """
 
 import json
@@ -197,9 +197,12 @@ def _metrics(record: Record) -> Iterator[Metric]:
     """Time stamps are the artifacts', so that writing a metric again makes no second point."""
     for field_, manifest in record.manifests.items():
         at = int(datetime.fromisoformat(manifest.created).timestamp() * 1000)
+        curves = record.curves.get(field_, ())
+        in_curves = {name for point in curves for name in point}  # their last point is the stage's metric already
         for name, value in manifest.metrics.items():
-            yield Metric(f"{field_}/{name}", value, at, 0)
-        for point in record.curves.get(field_, ()):
+            if name not in in_curves:
+                yield Metric(f"{field_}/{name}", value, at, 0)
+        for point in curves:
             for name, value in point.items():
                 if name != "step":
                     yield Metric(f"{field_}/{name}", value, at, int(point["step"]))

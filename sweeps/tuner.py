@@ -76,8 +76,9 @@ def _run_on_cluster(
     shares = {fingerprint: share(granted[fingerprint], machines) for fingerprint in plan.reasons}
     slots = max(1, round(len(shares) / sum(shares.values()))) if any(shares.values()) else len(shares)
     say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
-    if any(fit(asked, machines) != asked for asked in _asked(spec, plan).values()):
-        say("some stages ask for more than the largest machine has, and get what it has")
+    if asking := [asked for asked in _asked(spec, plan).values() if fit(asked, machines) != asked]:
+        most = max(asked.num_cpus for asked in asking), max(asked.num_gpus for asked in asking)
+        say(f"stages ask for up to {most[0]:g} CPUs and {most[1]:g} GPUs; they get what the largest machine has")
     scheduler = connect(_settings(spec, ledger.store))
     ray.get(scheduler.begin.remote())
     progress = Progress(plan, durations=ledger.store.durations(), shares=shares, say=say)

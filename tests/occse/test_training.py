@@ -73,8 +73,9 @@ def assert_same(first: nn.Module, second: nn.Module) -> None:
 def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path: Path, optimizer: str) -> None:
     whole, records = run(tmp_path_folder(tmp_path, "whole"), optimizer=optimizer, momentum=0.9)
     scratch = tmp_path_folder(tmp_path, "killed")
-    code = f"import test_training as t, pathlib; t.run(pathlib.Path({str(scratch)!r}), pause_s=0.1, optimizer={optimizer!r}, momentum=0.9)"
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    code = "import pathlib, sys, test_training; test_training.run(pathlib.Path(sys.argv[1]), pause_s=0.1, "
+    code += f"optimizer={optimizer!r}, momentum=0.9)"
+    child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent)
     checkpoint = scratch / CHECKPOINT
     deadline = time.monotonic() + 120
     while not (checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= 6):

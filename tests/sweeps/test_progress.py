@@ -1,0 +1,86 @@
+from typing import Any
+
+from probe_stages import Probe, make_trial
+
+from sweeps.planning import make_plan
+from sweeps.progress import Progress, duration
+from sweeps.spec import Trial
+
+DATA = Probe(label="data")
+
+
+def trial_of(order: int) -> Trial:
+    return make_trial(
+        order,
+        data=DATA,
+        oc=Probe(label=f"oc {order}", upstream=("data",)),
+        cam=Probe(label=f"cam {order}", upstream=("oc",)),
+    )
+
+
+def progress_of(
+    *trials: Trial, stored: int = 0, durations: dict[str, float] | None = None
+) -> tuple[Progress, list[str]]:
+    kept = [node.fingerprint for node in trials[0].nodes.values()][:stored]
+    plan = make_plan(trials, has=lambda node: node.fingerprint in kept)
+    lines: list[str] = []
+    shares = dict.fromkeys(plan.nodes, 0.5)
+    return Progress(plan, durations=durations or {}, shares=shares, say=lines.append), lines
+
+
+def event(trial: Trial, field: str, what: str, **more: object) -> dict[str, Any]:
+    return {"what": what, "field": field, "fingerprint": trial.nodes[field].fingerprint, **more}
+
+
+def info(*events: dict[str, Any], running: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"events": list(events), "running": running or []}
+
+
+def test_a_finished_stage_is_told_with_whom_it_is_for_and_what_is_left() -> None:
+    one, two = trial_of(0), trial_of(1)
+    progress, lines = progress_of(one, two)
+    progress.update(info(event(one, "data", "done", seconds=4.0)))
+    (line,) = lines
+    fingerprint = one.nodes["data"].fingerprint[:8]
+    assert line == (
+        f"00:00  done     data      {fingerprint}   4.0 s   (variant 0 · seed 0, and 1 more)"
+        " · 1 of 5 stages, 0 running, about 8.0 s left"
+    )
+
+
+def test_events_of_other_sweeps_are_passed_over() -> None:
+    progress, lines = progress_of(trial_of(0))
+    progress.update(info(event(trial_of(7), "oc", "done", seconds=4.0)))
+    assert not lines
+
+
+def test_a_failure_is_told_and_what_hangs_on_it_is_no_longer_waited_for() -> None:
+    one, two = trial_of(0), trial_of(1)
+    progress, lines = progress_of(one, two, stored=1, durations={"Probe": 10.0})
+    assert progress.time_left() == "about 20 s left"
+    progress.update(info(event(one, "oc", "failed", error="no such image")))
+    assert "FAILED" in lines[0]
+    assert "no such image" in lines[0]
+    progress.update(info(event(two, "oc", "done", seconds=10.0), event(two, "cam", "done", seconds=10.0)))
+    assert lines[-1].endswith("3 of 5 stages, 1 from the store, 1 failed, 0 running, about 0.0 s left")
+
+
+def test_the_time_left_is_the_longest_chain_or_all_the_work() -> None:
+    chain, _ = progress_of(trial_of(0), durations={"Probe": 10.0})
+    assert chain.time_left() == "about 30 s left"
+    work, _ = progress_of(*(trial_of(order) for order in range(10)), durations={"Probe": 10.0})
+    assert work.time_left() == f"about {(1 + 20) * 10 / 2:.0f} s left"
+    unmeasured, _ = progress_of(trial_of(0))
+    assert unmeasured.time_left() == "time left unknown"
+
+
+def test_what_already_ran_counts() -> None:
+    one = trial_of(0)
+    progress, _ = progress_of(one, durations={"Probe": 10.0})
+    progress.update(info(running=[{"field": "data", "fingerprint": one.nodes["data"].fingerprint, "seconds": 7.0}]))
+    assert progress.time_left() == "about 23 s left"
+
+
+def test_durations_for_people() -> None:
+    texts = [duration(seconds) for seconds in (0.04, 9.9, 9.96, 119, 121, 7199, 7201)]
+    assert texts == ["0.0 s", "9.9 s", "10 s", "119 s", "2 min", "120 min", "2.0 h"]

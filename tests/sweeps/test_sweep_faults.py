@@ -1,0 +1,134 @@
+"""Whole sweeps on a real cluster, with what can go wrong."""
+
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from probe_stages import Probe, executions, make_trial
+
+from sweeps.ledger import Summary
+from sweeps.schema import Spec
+from sweeps.spec import Trial
+from sweeps.store import Store
+from sweeps.tracking import Tracking
+from sweeps.tuner import Cluster, run_sweep
+
+pytestmark = [
+    pytest.mark.usefixtures("cluster"),
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
+SPEC = Spec(name="probe", question="Does it go on?", baseline={})
+PATIENCE_S = 120.0
+
+
+def trial_of(order: int, *, num_steps: int = 0, fails: bool = False) -> Trial:
+    return make_trial(
+        order,
+        data=Probe(label="data"),
+        oc=Probe(label="oc", upstream=("data",), num_steps=num_steps),
+        cam=Probe(label=f"cam {order}", upstream=("data", "oc"), fails=fails),
+        crf=Probe(label=f"crf {order}", upstream=("cam",)),
+    )
+
+
+def sweep(root: Path, *trials: Trial, lines: list[str] | None = None) -> Summary:
+    uri = f"sqlite:///{root}/mlflow.db"
+    return run_sweep(
+        SPEC,
+        trials,
+        store=Store(root / "store"),
+        tracking=Tracking(uri, spec=SPEC),
+        cluster=Cluster(max_concurrent=2),
+        say=(lines if lines is not None else []).append,
+    )
+
+
+def statuses(root: Path) -> dict[str, str]:
+    """Status of every trial in MLflow by its variant."""
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name(SPEC.name)
+    runs = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
+    found = [(run.data.tags["occse.variant"], run.info.status) for run in runs]
+    assert len(found) == len(dict(found)), "a trial has two runs"
+    return dict(found)
+
+
+def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats_only_that(tmp_path: Path) -> None:
+    trials = [trial_of(0), trial_of(1, fails=True), trial_of(2)]
+    lines: list[str] = []
+    first = sweep(tmp_path, *trials, lines=lines)
+    assert (first.run, first.reused, first.unrecorded) == (6, 0, 0)
+    assert list(first.failed) == ["variant 1 · seed 0"]
+    assert "cam: cam 1 was told to fail" in first.failed["variant 1 · seed 0"]
+    assert not first.well
+    assert sorted(executions(tmp_path / "store")) == sorted(
+        f"{label} 0" for label in ("data", "oc", "cam 0", "cam 1", "cam 2", "crf 0", "crf 2")
+    )
+    expected = {"variant 0": "FINISHED", "variant 1": "FAILED", "variant 2": "FINISHED"}
+    assert statuses(tmp_path) == expected
+    assert len([line for line in lines if re.match(r"\d\d:\d\d  done ", line)]) == 6
+    assert not list((tmp_path / "store").glob(".tune-*"))
+
+    second = sweep(tmp_path, *trials)
+    assert (second.run, second.reused, len(second.failed)) == (0, 6, 1)
+    assert executions(tmp_path / "store")[7:] == ["cam 1 0"]
+    assert statuses(tmp_path) == expected
+
+
+def test_a_coordinator_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    trials = [trial_of(order, num_steps=40) for order in range(2)]
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.2)
+            if executions(tmp_path / "store")[1:]:  # oc, which both wait for, has begun
+                killed.append(coordinators()[0])
+                os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    summary = sweep(tmp_path, *trials)
+    killer.join()
+    assert killed
+    assert summary.well
+    assert set(statuses(tmp_path).values()) == {"FINISHED"}
+    assert sorted(executions(tmp_path / "store")) == sorted(
+        f"{label} 0" for label in ("data", "oc", "cam 0", "cam 1", "crf 0", "crf 1")
+    )
+
+
+def test_an_artifact_that_is_not_what_it_should_be_fails_who_needs_it(tmp_path: Path) -> None:
+    trials = [trial_of(0), trial_of(1)]
+    store = Store(tmp_path / "store")
+    for node in trials[0].nodes.values():
+        store.execute(node)
+    broken = store.root / "Probe" / trials[0].nodes["cam"].fingerprint / "manifest.json"
+    broken.write_text("{")
+    summary = sweep(tmp_path, *trials)
+    assert list(summary.failed) == ["variant 0 · seed 0"]
+    assert f"{broken} is no manifest" in summary.failed["variant 0 · seed 0"]
+    assert statuses(tmp_path) == {"variant 0": "FAILED", "variant 1": "FINISHED"}
+
+
+def coordinators() -> list[int]:
+    """Processes of Tune's trials below this one."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int(re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0])
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+        except (OSError, ValueError):
+            continue
+
+    def below(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and below(parents[pid]))
+
+    return [pid for pid, name in names.items() if name.startswith("ray::ImplicitFunc") and below(pid)]
