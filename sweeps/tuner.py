@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from occse.artifact import git_state
 from occse.stage import Resources
 from sweeps.ledger import Ledger, Summary
-from sweeps.machines import count, fit, share
+from sweeps.machines import Machine, count, fit, share
 from sweeps.planning import Plan, make_plan, total
 from sweeps.progress import Progress, Say
 from sweeps.scheduler import HEAD, NAMESPACE, Json, connect
@@ -76,9 +76,8 @@ def _run_on_cluster(
     shares = {fingerprint: share(granted[fingerprint], machines) for fingerprint in plan.reasons}
     slots = max(1, round(len(shares) / sum(shares.values()))) if any(shares.values()) else len(shares)
     say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
-    if asking := [asked for asked in _asked(spec, plan).values() if fit(asked, machines) != asked]:
-        most = max(asked.num_cpus for asked in asking), max(asked.num_gpus for asked in asking)
-        say(f"stages ask for up to {most[0]:g} CPUs and {most[1]:g} GPUs; they get what the largest machine has")
+    for line in _clamped(_asked(spec, plan).values(), machines):
+        say(line)
     scheduler = connect(_settings(spec, ledger.store))
     ray.get(scheduler.begin.remote())
     progress = Progress(plan, durations=ledger.store.durations(), shares=shares, say=say)
@@ -99,6 +98,15 @@ def _run_on_cluster(
 def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
     nodes = plan.nodes.items()
     return {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in nodes}
+
+
+def _clamped(asked: Collection[Resources], machines: Sequence[Machine]) -> Iterator[str]:
+    """What no machine of the cluster can give as it was asked for."""
+    if any(resources.num_gpus for resources in asked) and not count(machines, "GPU"):
+        yield "no GPU here: stages that ask for one run on CPUs"
+    most = max(resources.num_cpus for resources in asked)
+    if most > (largest := max(machine.get("CPU", 0.0) for machine in machines)):
+        yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
 
 
 def _settings(spec: Spec, store: Store) -> Json:
