@@ -1,6 +1,7 @@
 """An artifact on disk: run one stage, write aside, rename once. Presence means completeness."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -22,6 +23,7 @@ from occse.pipeline import Node
 from occse.stage import Context
 
 MANIFEST = "manifest.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PACKAGES = ("occse", "torch", "torchvision", "numpy", "pillow", "pydensecrf2")
 
 
@@ -114,6 +116,13 @@ def execute(
             with contextlib.suppress(OSError):  # another attempt published first; its artifact is as good
                 output.rename(final)
             shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OSError(
+            f"the store {root} takes no more ({error.strerror}): make room and run the same command again; "
+            "what is finished stays"
+        ) from error
     finally:
         shutil.rmtree(output, ignore_errors=True)
     published = load_manifest(root, node)

@@ -67,7 +67,13 @@ def _show_table(name: str, uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {uri}")
     else:
-        print(f"\nMLflow: mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")
+        print(f"\nMLflow: {_python()} -m mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")
+
+
+def _python() -> str:
+    """This Python as a person would type it here; its environment need not be activated."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _load(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:

@@ -45,7 +45,8 @@ class Summary:
 
     def describe(self) -> str:
         """The summary for people."""
-        where = "everything came from the store" if not self.run else f"{self.reused} from the store"
+        complete = self.reused and not self.run and not self.failed
+        where = "everything came from the store" if complete else f"{self.reused} from the store"
         lines = [
             f"{self.trials - len(self.failed) - self.unrecorded} of {self.trials} trials done in "
             f"{duration(self.wall_s)}: {self.run} stages run, {where}; "
