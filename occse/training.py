@@ -89,10 +89,9 @@ def train(
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
         _Views(samples, seed), batch_sampler=batches, num_workers=workers, pin_memory=device != "cpu"
     )
+    _train_mode(model, freeze_bn=optimization.freeze_bn)
     for batch in loader:
         step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step))
-        if run.step % per_epoch == 0:
-            _train_mode(model, freeze_bn=optimization.freeze_bn)
         torch.manual_seed(_mix(seed, 2, run.step))  # dropout draws from the global generator
         set_lr(optimizer, (1 - run.step / total) ** optimization.poly_power)
         parts = loss(tuple(_to(each, device) for each in batch), step)

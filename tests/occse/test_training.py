@@ -69,12 +69,16 @@ def assert_same(first: nn.Module, second: nn.Module) -> None:
         assert torch.equal(ours, theirs), name
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path: Path, optimizer: str) -> None:
-    whole, records = run(tmp_path_folder(tmp_path, "whole"), optimizer=optimizer, momentum=0.9)
+@pytest.mark.parametrize(("optimizer", "freeze_bn"), [("adamw", False), ("sgd", False), ("adamw", True)])
+def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path: Path, optimizer: str, freeze_bn: bool
+) -> None:
+    options = {"optimizer": optimizer, "momentum": 0.9, "freeze_bn": freeze_bn}
+    whole, records = run(tmp_path_folder(tmp_path, "whole"), **options)
     scratch = tmp_path_folder(tmp_path, "killed")
-    code = "import pathlib, sys, test_training; test_training.run(pathlib.Path(sys.argv[1]), pause_s=0.1, "
-    code += f"optimizer={optimizer!r}, momentum=0.9)"
+    # bit for bit holds for one number of threads, here the one that conftest sets
+    code = "import pathlib, sys, torch, test_training; torch.set_num_threads(1); "
+    code += f"test_training.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
     child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent)
     checkpoint = scratch / CHECKPOINT
     deadline = time.monotonic() + 120
@@ -86,7 +90,7 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path: Pa
     child.wait()
     reached = torch.load(checkpoint, weights_only=True)["step"]
     assert 6 <= reached < 16, "the child was killed between its first and its last step"
-    resumed, resumed_records = run(scratch, optimizer=optimizer, momentum=0.9)
+    resumed, resumed_records = run(scratch, **options)
     assert_same(whole, resumed)
     assert records == resumed_records
 
