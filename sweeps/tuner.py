@@ -27,6 +27,7 @@ from sweeps.tracking import Tracking
 from sweeps.trial import coordinate
 
 POLL_S = 1.0
+ATTEMPTS = 3
 OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
 
 
@@ -91,8 +92,20 @@ def _run_on_cluster(
         if not failed:
             progress.settle(trials[number])
 
+    def left() -> list[int]:
+        return [number for number, trial in enumerate(trials) if not ledger.ended(trial)]
+
+    at_once = cluster.max_concurrent or max(4, 2 * slots)
     with _watched(scheduler, progress):
-        _tune(requests, scheduler, end=end, say=say, at_once=cluster.max_concurrent or max(4, 2 * slots), ledger=ledger)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _tune(left(), requests, scheduler, end=end, say=say, at_once=at_once, folder=ledger.store.root)
+                break
+            except Exception as error:  # Tune gives up on what it does not expect, such as a node out of memory
+                reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
+                if attempt == ATTEMPTS:
+                    raise ConnectionError(f"{reason}; the same command goes on from here") from error
+                say(f"warning: {reason}; going on with the {len(left())} trials that are left")
 
 
 def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
@@ -115,25 +128,26 @@ def _settings(spec: Spec, store: Store) -> Json:
 
 
 def _tune(
+    numbers: Sequence[int],
     requests: Sequence[Mapping[str, Json]],
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     *,
     end: Callable[[int, Mapping[str, str]], None],
     say: Say,
     at_once: int,
-    ledger: Ledger,
+    folder: Path,
 ) -> None:
     trainable = tune.with_parameters(coordinate, scheduler=scheduler, requests=requests)
     # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=ledger.store.root) as folder:
+    with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as results:
         tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search(list(range(len(requests))))},
+            param_space={"trial": tune.grid_search(list(numbers))},
             tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=str(Path(folder).absolute()),
+                storage_path=str(Path(results).absolute()),
                 verbose=0,
                 callbacks=[_Ended(scheduler, end=end, say=say)],
                 failure_config=tune.FailureConfig(max_failures=3),

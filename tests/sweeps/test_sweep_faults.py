@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from probe_stages import Probe, executions, make_trial
+from ray import tune
 
 from sweeps.ledger import Summary
 from sweeps.schema import Spec
@@ -132,3 +133,24 @@ def coordinators() -> list[int]:
         return pid == os.getpid() or (pid in parents and below(parents[pid]))
 
     return [pid for pid, name in names.items() if name.startswith("ray::ImplicitFunc") and below(pid)]
+
+
+def test_when_tune_gives_up_the_sweep_goes_on_with_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = tune.Tuner.fit
+    calls: list[tune.Tuner] = []
+
+    def give_up_once(tuner: tune.Tuner) -> object:
+        calls.append(tuner)
+        if len(calls) == 1:
+            raise RuntimeError("Caught unexpected exception: 5 worker(s) were killed\nand more lines")
+        return fit(tuner)
+
+    monkeypatch.setattr(tune.Tuner, "fit", give_up_once)
+    lines: list[str] = []
+    summary = sweep(tmp_path, trial_of(0), trial_of(1), lines=lines)
+    assert summary.well
+    (warning,) = (line for line in lines if line.startswith("warning: Ray Tune ended"))
+    assert warning.endswith("5 worker(s) were killed; going on with the 2 trials that are left")
+    assert statuses(tmp_path) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}
