@@ -15,17 +15,19 @@ class Classifier(nn.Module):
     Args:
         backbone: name of the feature extractor.
         num_classes: C, without background.
+        dropout: share of the feature channels that training drops before the head; nothing to a finished classifier.
     """
 
-    def __init__(self, backbone: str, num_classes: int) -> None:
+    def __init__(self, backbone: str, num_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = {"backbone": backbone, "num_classes": num_classes}
         self.backbone = build_backbone(backbone)
+        self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """`cams`: signed, at the backbone's stride."""
-        cams: Tensor = self.head(self.backbone(images))
+        cams: Tensor = self.head(self.dropout(self.backbone(images)))
         return cams
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from occse.backbones import Backbone
 from occse.checkpoint import place
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,7 +43,10 @@ Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay."""
+    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
+
+    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
+    """
 
     optimizer: str
     lr: float
@@ -52,6 +56,7 @@ class Optimization:
     bias_lr: float
     head_lr: float
     freeze_bn: bool
+    freeze_stem: bool
 
 
 def train(
@@ -89,7 +94,7 @@ def train(
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
         _Views(samples, seed), batch_sampler=batches, num_workers=workers, pin_memory=device != "cpu"
     )
-    _train_mode(model, freeze_bn=optimization.freeze_bn)
+    _train_mode(model, optimization)
     for batch in loader:
         step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step))
         torch.manual_seed(_mix(seed, 2, run.step))  # dropout draws from the global generator
@@ -192,21 +197,27 @@ def _to(tensor: Tensor, device: str) -> Tensor:
     return tensor.to(device=device, memory_format=layout, non_blocking=True)
 
 
-def _train_mode(model: nn.Module, *, freeze_bn: bool) -> None:
+def _train_mode(model: nn.Module, options: Optimization) -> None:
     model.train()
+    for module in _frozen(model, options):
+        module.eval()
+
+
+def _frozen(model: nn.Module, options: Optimization) -> Iterator[nn.Module]:
     for module in model.modules():
-        if freeze_bn and isinstance(module, nn.BatchNorm2d):
-            module.eval()
+        if options.freeze_bn and isinstance(module, nn.BatchNorm2d):
+            yield module
+        if options.freeze_stem and isinstance(module, Backbone):
+            yield from module.stem_layers()
 
 
 def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
-    """Four groups: backbone and head, weights and biases; frozen batch norms are in none."""
+    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients and is in none."""
+    for module in _frozen(model, options):
+        module.requires_grad_(False)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        module = model.get_submodule(name.rpartition(".")[0])
-        if options.freeze_bn and isinstance(module, nn.BatchNorm2d):
-            parameter.requires_grad_(False)
-        else:
+        if parameter.requires_grad:
             groups.setdefault((not name.startswith("backbone."), name.endswith(".bias")), []).append(parameter)
     settings: list[dict[str, Any]] = []
     for (head, bias), parameters in groups.items():

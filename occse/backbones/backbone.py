@@ -22,6 +22,10 @@ class Backbone(nn.Module):
         """The deepest feature map, (B, channels[-1], h, w)."""
         return self.taps(images)[-1]
 
+    def stem_layers(self) -> tuple[nn.Module, ...]:
+        """The first layers, whose features suit any task: what `freeze_stem` keeps as they are."""
+        raise NotImplementedError
+
     def load_imagenet(self) -> None:
         """Load weights trained on ImageNet; torchvision downloads them when the machine may."""
         raise ValueError(f"{type(self).__name__} has no ImageNet weights; set init to 'pretrain' or 'random'")

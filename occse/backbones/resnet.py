@@ -1,6 +1,6 @@
 """Torchvision's ResNet-50 with dilation instead of its last two strides."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from occse.backbones.backbone import Backbone
@@ -24,6 +24,10 @@ class DilatedResNet(Backbone):
         second = net.layer2(net.layer1(stem))
         third = net.layer3(second)
         return second, third, net.layer4(third)
+
+    def stem_layers(self) -> tuple[nn.Module, ...]:
+        """conv1, bn1 and layer1: all before stride 8."""
+        return self.resnet.conv1, self.resnet.bn1, self.resnet.layer1
 
     def load_imagenet(self) -> None:
         """Load torchvision's IMAGENET1K_V1 weights."""

@@ -41,3 +41,7 @@ class Tiny(Backbone):
         first = self.layer1(self.stem(images))
         second = self.layer2(first)
         return first, second, self.layer3(second)
+
+    def stem_layers(self) -> tuple[nn.Module, ...]:
+        """The strided convolution and its batch norm."""
+        return (self.stem,)

@@ -43,7 +43,7 @@ class TrainCGNet(ClassificationStage):
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         samples = self.samples(dataset, dataset.splits["train_aug"])
         self.seed_weights()
-        model = Classifier(self.backbone, len(dataset.classes))
+        model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         oc = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.device).requires_grad_(False)
         if self.init == "oc":
             model.head.load_state_dict(oc.head.state_dict())

@@ -25,6 +25,7 @@ class TrainSegmentation(TrainedStage):
     lr: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=19, ge=1)
     freeze_bn: bool = False
+    freeze_stem: bool = False
     crop: int = Field(default=448, ge=16)
     scale_min: float = Field(default=0.5, gt=0)
     scale_max: float = Field(default=1.5, gt=0)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,9 +14,13 @@ from occse.training import Step
 
 
 class TrainClassifier(ClassificationStage):
-    """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1)."""
+    """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1).
+
+    The dropout before the head is that of jiwoon-ahn/psa, whose classifier the paper takes.
+    """
 
     init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    head_dropout: float = Field(default=0.5, ge=0, lt=1)
 
     def needs(self) -> tuple[str, ...]:
         """The data, and the weights to start from."""
@@ -26,7 +31,7 @@ class TrainClassifier(ClassificationStage):
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         samples = self.samples(dataset, dataset.splits["train_aug"])
         self.seed_weights()
-        model = Classifier(self.backbone, len(dataset.classes))
+        model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         initialize(model.backbone, self.init, inputs=ctx.inputs)
 
         def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ class Pretrain(ClassificationStage):
     """Single-label classification of the split `object_centric`, by softmax; stands in for ImageNet."""
 
     freeze_bn: bool = False
+    freeze_stem: bool = False
 
     def needs(self) -> tuple[str, ...]:
         """The data alone."""
@@ -28,7 +29,7 @@ class Pretrain(ClassificationStage):
                 "pretrain needs a split 'object_centric', which only the data 'shapes' has; set *.init to 'imagenet'"
             )
         self.seed_weights()
-        model = Classifier(self.backbone, len(dataset.classes))
+        model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
 
         def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
             images, labels = batch

@@ -21,7 +21,11 @@ CURVES = "curves.json"
 
 
 class TrainedStage(Stage):
-    """A stage that trains a network. `bias_lr` and `head_lr` are factors on `lr`; biases do not decay."""
+    """A stage that trains a network. `bias_lr` and `head_lr` are factors on `lr`; biases do not decay.
+
+    `freeze_bn` and `freeze_stem` suit weights that were learnt elsewhere: they keep all batch norms, and the backbone's
+    first layers, as they are. The official momentum is 5e-4: weight decay, passed in the place of momentum.
+    """
 
     seed: int = Field(default=0, ge=0)
     backbone: BackboneName = "resnet50"
@@ -35,6 +39,7 @@ class TrainedStage(Stage):
     bias_lr: float = Field(default=2.0, gt=0)
     head_lr: float = Field(default=10.0, gt=0)
     freeze_bn: bool = True
+    freeze_stem: bool = True
 
     def inactive(self) -> frozenset[str]:
         """AdamW has no momentum knob."""
@@ -59,6 +64,7 @@ class TrainedStage(Stage):
                 bias_lr=self.bias_lr,
                 head_lr=self.head_lr,
                 freeze_bn=self.freeze_bn,
+                freeze_stem=self.freeze_stem,
             ),
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -76,13 +82,17 @@ class TrainedStage(Stage):
 
 
 class ClassificationStage(TrainedStage):
-    """A stage that trains on image labels: long side drawn between `resize_min` and `resize_max`, jitter, hue, crop."""
+    """A stage that trains on image labels: long side drawn between `resize_min` and `resize_max`, jitter, hue, crop.
+
+    `head_dropout` is the share of the backbone's channels that each image loses before the head.
+    """
 
     crop: int = Field(default=384, ge=16)
     resize_min: int = Field(default=256, ge=16)
     resize_max: int = Field(default=448, ge=16)
     jitter: float = Field(default=0.3, ge=0, lt=1)
     hue: float = Field(default=0.1, ge=0, le=0.5)
+    head_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     def samples(self, dataset: Dataset, names: Sequence[str]) -> LabelledImages:
         """Views of the images `names` as these knobs say."""

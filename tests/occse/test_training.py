@@ -1,15 +1,19 @@
 """The training loop: exact resume, data order, learning rates, and a loss that is no number."""
 
+import copy
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from occse.backbones import BackboneName
+from occse.classifier import Classifier, logits
 from occse.training import CHECKPOINT, Optimization, Step, build_optimizer, set_lr, train
 
 
@@ -35,7 +39,7 @@ class Network(nn.Module):
 
 def optimization(**changes: object) -> Optimization:
     values = {"optimizer": "adamw", "lr": 0.01, "momentum": 0.0, "weight_decay": 1e-2, "poly_power": 0.9}
-    values |= {"bias_lr": 2.0, "head_lr": 10.0, "freeze_bn": False}
+    values |= {"bias_lr": 2.0, "head_lr": 10.0, "freeze_bn": False, "freeze_stem": False}
     return Optimization(**(values | changes))
 
 
@@ -154,6 +158,39 @@ def test_frozen_batch_norm_keeps_weights_and_statistics(tmp_path: Path) -> None:
     after, _ = run(tmp_path, freeze_bn=True)
     assert_same(before.backbone[1], after.backbone[1])
     assert not torch.equal(before.backbone[0].weight, after.backbone[0].weight)
+
+
+def test_frozen_stem_keeps_weights_and_statistics_and_is_in_no_group(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = Classifier("tiny", 4)
+    before = copy.deepcopy(model)
+    options = optimization(freeze_stem=True)
+
+    def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        images, labels = batch
+        return {"loss": functional.cross_entropy(logits(model(images)), labels)}
+
+    train(model, Noise(), loss, optimization=options, epochs=1, batch_size=8, seed=0, scratch=tmp_path)
+    assert_same(before.backbone.stem, model.backbone.stem)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert moved == {name for name in model.state_dict() if not name.startswith("backbone.stem.")}
+    stem = list(model.backbone.stem.parameters())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in stem)
+    groups = build_optimizer(model, options).param_groups
+    assert {id(parameter) for parameter in stem}.isdisjoint(id(each) for group in groups for each in group["params"])
+
+
+@pytest.mark.parametrize("name", get_args(BackboneName))
+def test_every_backbone_names_first_layers_that_can_be_frozen(name: str) -> None:
+    with torch.device("meta"):
+        model = Classifier(name, 4)
+    build_optimizer(model, optimization(freeze_stem=True, freeze_bn=True))
+    trained = [each for each, parameter in model.named_parameters() if parameter.requires_grad]
+    stem = [parameter for module in model.backbone.stem_layers() for parameter in module.parameters()]
+    assert next(iter(model.backbone.parameters())) is stem[0], "the stem starts with the first layer"
+    assert not any(parameter.requires_grad for parameter in stem)
+    assert "head.weight" in trained
+    assert len(trained) > 1, "the rest of the backbone is trained"
 
 
 def test_non_finite_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
