@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{label}  {manifest.seconds:.1f} s")
     for field in (field for field in SCORED if field in nodes):
         found = load_manifest(options.store, nodes[field])
-        if found is not None:
+        if found is not None and "miou" in found.metrics:  # the test split has no score
             print(f"{field}/miou {found.metrics['miou']:.4f}  {artifact_folder(options.store, nodes[field])}")
 
 

@@ -1,7 +1,9 @@
-"""DeepLab with a large field of view: the segmentation network and its multi-scale inference."""
+"""DeepLab: the segmentation network and its multi-scale inference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,42 +14,40 @@ from torch.nn import functional
 
 from occse.backbones import build_backbone
 from occse.checkpoint import load_weights, save_weights
+from occse.deeplab_heads import build_head
 from occse.images import to_tensor
 
 VOID = 255
 
 
 class DeepLab(nn.Module):
-    """DeepLab-LargeFOV: a backbone and a head with one dilated 3x3 convolution.
-
-    The head is SEAM's (YudeWang/semantic-segmentation-codebase): 3x3 dilated, ReLU, dropout, 1x1, batch norm, ReLU,
-    dropout, 1x1.
+    """A backbone and one of DeepLab's heads.
 
     Args:
         backbone: name of the feature extractor.
         num_classes: C, without background.
-        width: channels of the head.
-        dilation: of the 3x3 convolution.
+        head: "largefov", "aspp" (DeepLabv2) or "deeplabv3plus".
+        width: channels of LargeFOV's head; the others have their own.
+        dilation: of LargeFOV's 3x3 convolution.
     """
 
-    def __init__(self, backbone: str, num_classes: int, width: int, dilation: int) -> None:
+    def __init__(
+        self, backbone: str, num_classes: int, head: str = "largefov", *, width: int = 512, dilation: int = 12
+    ) -> None:
         super().__init__()
-        self.architecture = {"backbone": backbone, "num_classes": num_classes, "width": width, "dilation": dilation}
+        self.architecture = {
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "head": head,
+            "width": width,
+            "dilation": dilation,
+        }
         self.backbone = build_backbone(backbone)
-        self.head = nn.Sequential(
-            nn.Conv2d(self.backbone.channels[-1], width, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Conv2d(width, width, 1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Conv2d(width, num_classes + 1, 1),
-        )
+        self.head = build_head(head, self.backbone, num_labels=num_classes + 1, width=width, dilation=dilation)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L h w"]:
-        """Class scores (L = C + 1, background first) at the backbone's stride."""
-        scores: Tensor = self.head(self.backbone(images))
+        """Class scores (L = C + 1, background first) at the backbone's stride; of DeepLabv3+, at its shallow map's."""
+        scores: Tensor = self.head(*self.backbone.low_and_deep(images))
         return scores
 
 
@@ -79,18 +79,36 @@ def multi_scale_scores(
     *,
     scales: Sequence[float],
     flip: bool,
+    merge: Literal["mean", "max"] = "mean",
     device: str,
 ) -> Float[Tensor, "B L H W"]:
-    """Class probabilities: the scores of every scale and its mirror image, averaged before the softmax."""
-    size = images.shape[1:3]
-    total = torch.zeros(())
+    """Class probabilities from the scores of every scale and its mirror image.
+
+    "mean": averaged before the softmax, as SEAM does. "max": the maximum over the passes of the probabilities, as
+    MCTformer does; they no longer sum to 1.
+    """
+    passes = _passes(network, images, scales=scales, flip=flip, device=device)
+    if merge == "max":
+        return reduce(torch.maximum, (scores.softmax(1) for scores in passes))
+    return (reduce(torch.add, passes) / (len(scales) * (2 if flip else 1))).softmax(1)
+
+
+def _passes(
+    network: Callable[[Tensor], Tensor],
+    images: UInt8[np.ndarray, "B H W 3"],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    device: str,
+) -> Iterator[Float[Tensor, "B L H W"]]:
+    """Scores at image size: of each scale, and of its mirror image turned back."""
     for scale in scales:
         batch = torch.stack([to_tensor(_resize(image, scale)) for image in images]).to(device)
         scores = network(torch.cat([batch, batch.flip(-1)]) if flip else batch)
-        scores = functional.interpolate(scores, size, mode="bilinear", align_corners=False).cpu()
-        straight, mirrored = scores[: len(images)], scores[len(images) :].flip(-1)
-        total = total + (straight + mirrored if flip else straight)
-    return (total / (len(scales) * (2 if flip else 1))).softmax(1)
+        scores = functional.interpolate(scores, images.shape[1:3], mode="bilinear", align_corners=False).cpu()
+        yield scores[: len(images)]
+        if flip:
+            yield scores[len(images) :].flip(-1)
 
 
 def _resize(image: UInt8[np.ndarray, "H W 3"], scale: float) -> UInt8[np.ndarray, "h w 3"]:

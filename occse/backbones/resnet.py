@@ -1,35 +1,44 @@
-"""Torchvision's ResNet-50 with dilation instead of its last two strides."""
+"""Torchvision's ResNets with dilation instead of their last strides."""
 
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models import resnet50, resnet101
 
-from occse.backbones.backbone import Backbone
+from occse.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
 
-class DilatedResNet(Backbone):
-    """ResNet-50 at stride 8: the last two groups are dilated by 2 and 4."""
+class DilatedResNet(Pyramid):
+    """ResNet-50 or ResNet-101: layer4 dilated by 2 at stride 16; layer3 by 2 and layer4 by 4 at stride 8.
+
+    jiwoon-ahn/irn's ResNet-50 of stride 16 drops the stride and does not dilate; this one does.
+
+    Raises:
+        ValueError: the stride is neither 8 nor 16.
+    """
 
     channels = (512, 1024, 2048)
-    stride = 8
+    low_channels = 256
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int, *, stride: int) -> None:
         super().__init__()
-        self.resnet = resnet50(replace_stride_with_dilation=[False, True, True])
+        check_stride(stride)
+        self.depth, self.stride = depth, stride
+        build = {50: resnet50, 101: resnet101}[depth]
+        self.resnet = build(replace_stride_with_dilation=[False, stride == 8, True])
         del self.resnet.fc
 
-    def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs of layer2, layer3 and layer4, all at stride 8."""
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The outputs of layer1 to layer4."""
         net = self.resnet
-        stem = net.maxpool(net.relu(net.bn1(net.conv1(images))))
-        second = net.layer2(net.layer1(stem))
+        first = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(images)))))
+        second = net.layer2(first)
         third = net.layer3(second)
-        return second, third, net.layer4(third)
+        return first, second, third, net.layer4(third)
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
         """conv1, bn1 and layer1: all before stride 8."""
         return self.resnet.conv1, self.resnet.bn1, self.resnet.layer1
 
     def load_imagenet(self) -> None:
-        """Load torchvision's IMAGENET1K_V1 weights."""
-        weights = ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        """Load torchvision's IMAGENET1K_V1 weights, the recipe of the paper's time."""
+        weights = torchvision_weights(f"ResNet{self.depth}_Weights.IMAGENET1K_V1")
         self.resnet.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})

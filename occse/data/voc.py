@@ -37,6 +37,8 @@ VOC_CLASSES = (
 )
 SPLITS = ("train_aug", "train", "val")
 MASKED_SPLITS = ("train", "val")
+# Images alone, for the evaluation server; read where its list is.
+TEST_SPLIT = "test"
 FOLDERS = ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation")
 MAX_XML_BYTES = 1_000_000
 # a bare id, or the line of a segmentation list: image path and mask path
@@ -45,6 +47,8 @@ LINE = re.compile(r"(?:/?JPEGImages/)?([\w-]+)(?:\.jpg(?:\s+/?SegmentationClass\
 
 def read_voc(root: Path, *, classes: Sequence[str] = VOC_CLASSES, splits: Sequence[str] = SPLITS) -> Dataset:
     """The data set below `root`, its splits as listed in ImageSets/Segmentation, its image labels from Annotations.
+
+    A list `test` is read if it is there; its images have no labels.
 
     Raises:
         ValueError: `root` is not in VOC layout; a list is missing, names an image twice or one that is not there;
@@ -57,9 +61,10 @@ def read_voc(root: Path, *, classes: Sequence[str] = VOC_CLASSES, splits: Sequen
             f"{root} is not a folder in VOC layout: {', '.join(missing)} missing; "
             f"expected {', '.join(FOLDERS)} (as in VOCdevkit/VOC2012)"
         )
-    lists = {split: _read_list(_list_path(root, split)) for split in splits}
+    present = (*splits, TEST_SPLIT) if _list_path(root, TEST_SPLIT).is_file() else splits
+    lists = {split: _read_list(_list_path(root, split)) for split in present}
     _check_overlap(root, lists)
-    names = sorted({name for listed in lists.values() for name in listed})
+    names = sorted({name for split in splits for name in lists[split]})
     _check_images(root, lists)
     labels = {name: _read_labels(_annotation_path(root, name), classes) for name in names}
     return Dataset(root=root, classes=tuple(classes), splits=lists, labels=labels)
@@ -85,6 +90,8 @@ def tree_digest(dataset: Dataset) -> str:
             sizes.append(_num_bytes(dataset.mask_path(name)))
         digest.update(f"{name} {sizes} {len(annotation)}\n".encode())
         digest.update(annotation)
+    for name in dataset.splits.get(TEST_SPLIT, ()):
+        digest.update(f"{name} {_num_bytes(dataset.image_path(name))}\n".encode())
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from occse.data.dataset import Dataset, save_index
 from occse.data.figures import SHAPES_CLASSES
 from occse.data.shapes import SHAPES_SPLITS, write_shapes
-from occse.data.voc import MASKED_SPLITS, read_voc, tree_digest
+from occse.data.voc import MASKED_SPLITS, TEST_SPLIT, read_voc, tree_digest
 from occse.stage import Context, Stage
 
 
@@ -77,7 +77,7 @@ class Voc(Stage):
 
 def _check_files(dataset: Dataset) -> None:
     """Read the header of every image and the whole of every mask, before hours are spent on them."""
-    for name in dataset.labels:
+    for name in (*dataset.labels, *dataset.splits.get(TEST_SPLIT, ())):
         dataset.size(name)
     for split in MASKED_SPLITS:
         for name in dataset.splits[split]:

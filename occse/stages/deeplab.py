@@ -8,6 +8,7 @@ from torch import Tensor
 from occse.data.dataset import load_dataset, read_label_map
 from occse.data.samples import LabelMapImages
 from occse.deeplab import DeepLab, save_deeplab, segmentation_loss
+from occse.deeplab_heads import HeadName
 from occse.stage import Context
 from occse.stages.crf import LABELS
 from occse.stages.trained import MODEL, TrainedStage, initialize
@@ -15,9 +16,11 @@ from occse.training import Step
 
 
 class TrainSegmentation(TrainedStage):
-    """DeepLab-LargeFOV on `train_aug`; scale drawn between `scale_min` and `scale_max`, flip, crop.
+    """DeepLab on `train_aug`; scale drawn between `scale_min` and `scale_max`, flip, crop.
 
-    Learning rates, head and batch norm follow SEAM's recipe (YudeWang/semantic-segmentation-codebase).
+    `head` "largefov" with these defaults is SEAM's recipe (YudeWang/semantic-segmentation-codebase) but for batch norm:
+    its scales and shifts are trained too, and its statistics move by 0.1 per step (SEAM: 0.0003). "aspp" is DeepLabv2's
+    head, "deeplabv3plus" has an encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
     """
 
     init: Literal["pretrain", "imagenet", "random"] = "imagenet"
@@ -29,6 +32,7 @@ class TrainSegmentation(TrainedStage):
     crop: int = Field(default=448, ge=16)
     scale_min: float = Field(default=0.5, gt=0)
     scale_max: float = Field(default=1.5, gt=0)
+    head: HeadName = "largefov"
     width: int = Field(default=512, ge=8)
     dilation: int = Field(default=12, ge=1)
 
@@ -38,6 +42,20 @@ class TrainSegmentation(TrainedStage):
             raise ValueError("scale_min is above scale_max")
         return self
 
+    @model_validator(mode="after")
+    def _normalizable(self) -> "TrainSegmentation":
+        if self.head == "deeplabv3plus" and self.batch_size == 1 and not self.freeze_bn:
+            raise ValueError("head 'deeplabv3plus' normalizes one value per image: batch_size 1 needs freeze_bn")
+        return self
+
+    def inactive(self) -> frozenset[str]:
+        """`width` and `dilation` are knobs of LargeFOV alone."""
+        return super().inactive() | (frozenset() if self.head == "largefov" else {"width", "dilation"})
+
+    def has_batch_norm(self) -> bool:
+        """DeepLabv2's head is the one without batch norm."""
+        return self.head != "aspp" or super().has_batch_norm()
+
     def needs(self) -> tuple[str, ...]:
         """The data, the pseudo labels, and the weights to start from."""
         return ("data", "pseudo", *(("pretrain",) if self.init == "pretrain" else ()))
@@ -46,7 +64,8 @@ class TrainSegmentation(TrainedStage):
         """Train the network and keep its weights."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         self.seed_weights()
-        model = DeepLab(self.backbone, len(dataset.classes), self.width, self.dilation)
+        large_fov = {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
+        model = DeepLab(self.backbone, len(dataset.classes), self.head, **large_fov)
         initialize(model.backbone, self.init, inputs=ctx.inputs)
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(

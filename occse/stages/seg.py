@@ -1,11 +1,15 @@
-"""`seg`: predictions of the segmentation network on the validation split, and the final score."""
+"""`seg`: predictions of the segmentation network, and the final score or the archive for the test server."""
+
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 from pydantic import Field
 
-from occse.crf import PRESETS, dense_crf
+from occse.crf import PRESETS, PresetName, dense_crf
 from occse.data.batches import same_size_batches
-from occse.data.dataset import load_dataset
+from occse.data.dataset import Dataset, load_dataset
+from occse.data.submission import write_submission
 from occse.data.voc import write_label_map
 from occse.deeplab import load_deeplab, multi_scale_scores
 from occse.evaluation import CountsBuilder
@@ -15,34 +19,72 @@ from occse.stages.crf import LABELS
 from occse.stages.scored import scores_of
 from occse.stages.trained import MODEL
 
+ARCHIVE = "comp6.tgz"
+
 
 class Segment(Stage):
-    """Label maps of `val`: scores of all scales and mirror images averaged, then a dense CRF if `crf` says so."""
+    """Label maps of `split`: scores of all scales and mirror images merged, then the dense CRF of the preset `crf`.
 
+    `merge` "mean" averages the scores, "max" takes the maximum of the probabilities. VOC's `test` has no masks here: it
+    is not scored but packed for the evaluation server.
+    """
+
+    split: Literal["val", "test"] = "val"
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
     flip: bool = True
-    crf: bool = False
+    merge: Literal["mean", "max"] = "mean"
+    crf: Literal["none", PresetName] = "none"
 
     def needs(self) -> tuple[str, ...]:
         """The data and the network."""
         return ("data", "deeplab")
+
+    def inactive(self) -> frozenset[str]:
+        """One pass has nothing to merge with."""
+        return frozenset({"merge"} if len(self.scales) == 1 and not self.flip else ())
 
     def resources(self) -> Resources:
         """A GPU."""
         return Resources(num_cpus=2, num_gpus=1)
 
     def run(self, ctx: Context) -> dict[str, float]:
-        """Predict, store and score."""
+        """Predict and store, then score or pack.
+
+        Raises:
+            ValueError: the data has no such split.
+        """
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        names = _names(dataset, self.split)
         network = load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device)
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
-        for names, images in same_size_batches(dataset, dataset.splits["val"], limit=BATCH):
-            scores = multi_scale_scores(network, images, scales=self.scales, flip=self.flip, device=ctx.device).numpy()
-            for name, image, score in zip(names, images, scores, strict=True):
-                if self.crf:
-                    score = dense_crf(image, score, preset=PRESETS["seam"])
-                labels = score.argmax(0).astype(np.uint8)
+        for batch, images in same_size_batches(dataset, names, limit=BATCH):
+            scores = multi_scale_scores(
+                network, images, scales=self.scales, flip=self.flip, merge=self.merge, device=ctx.device
+            )
+            for name, image, score in zip(batch, images, scores.numpy(), strict=True):
+                labels = self._labels(image, score)
                 write_label_map(ctx.output / LABELS / f"{name}.png", labels)
-                counts.add_labels(name, labels, gt=dataset.mask(name))
-        return scores_of(counts, dataset, ctx.output)
+                if self.split == "val":
+                    counts.add_labels(name, labels, gt=dataset.mask(name))
+        if self.split == "val":
+            return scores_of(counts, dataset, ctx.output)
+        write_submission(ctx.output / ARCHIVE, labels=ctx.output / LABELS, names=names)
+        return {"images": len(names)}
+
+    def _labels(
+        self, image: UInt8[np.ndarray, "H W 3"], score: Float32[np.ndarray, "L H W"]
+    ) -> UInt8[np.ndarray, "H W"]:
+        if self.crf != "none":
+            score = dense_crf(image, score, preset=PRESETS[self.crf])
+        labels: UInt8[np.ndarray, "H W"] = score.argmax(0).astype(np.uint8)
+        return labels
+
+
+def _names(dataset: Dataset, split: str) -> tuple[str, ...]:
+    if split not in dataset.splits:
+        raise ValueError(
+            f"seg.split is {split!r}, but the data has only {', '.join(dataset.splits)}; VOC's test images need to be "
+            f"in JPEGImages and their list in ImageSets/Segmentation/{split}.txt before the data stage runs"
+        )
+    return dataset.splits[split]

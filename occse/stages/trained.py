@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from occse.backbones import Backbone, BackboneName
+from occse.backbones import WITHOUT_BATCH_NORM, Backbone, BackboneName
 from occse.classifier import load_classifier
 from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
@@ -42,8 +42,13 @@ class TrainedStage(Stage):
     freeze_stem: bool = True
 
     def inactive(self) -> frozenset[str]:
-        """AdamW has no momentum knob."""
-        return frozenset({"momentum"}) if self.optimizer == "adamw" else frozenset()
+        """AdamW has no momentum knob, and some networks have no batch norm."""
+        unused = {"momentum"} if self.optimizer == "adamw" else set()
+        return frozenset(unused if self.has_batch_norm() else unused | {"freeze_bn"})
+
+    def has_batch_norm(self) -> bool:
+        """Whether there is anything that `freeze_bn` could freeze."""
+        return self.backbone not in WITHOUT_BATCH_NORM
 
     def resources(self) -> Resources:
         """A GPU, and processes that load images."""

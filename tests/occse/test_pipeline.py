@@ -47,7 +47,9 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"deeplab__init": "random"}, {"deeplab", "seg"}),
         ({"deeplab__epochs": 2}, {"deeplab", "seg"}),
         ({"deeplab__seed": 1}, {"deeplab", "seg"}),
-        ({"seg__crf": True}, {"seg"}),
+        ({"seg__crf": "seam"}, {"seg"}),
+        ({"seg__split": "test"}, {"seg"}),
+        ({"deeplab__head": "aspp"}, {"deeplab", "seg"}),
         ({"seg__scales": (1.0,)}, {"seg"}),
         ({"cgnet__momentum": 0.5}, set()),  # AdamW has none
         ({"data__drawing": 1}, set(plan(EMBEDDED, targets=EVERY))),
