@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from occse.data.dataset import Dataset, load_dataset, save_index
-from occse.data.voc import VOC_CLASSES, palette, read_voc, tree_digest, write_label_map
+from occse.data.tree import tree_digest
+from occse.data.voc import VOC_CLASSES, palette, read_voc, write_label_map
 from occse.stage import Context
 from occse.stages.data import Voc
 
@@ -263,11 +264,14 @@ def test_digest_follows_what_is_used_and_nothing_else(root: Path) -> None:
     digests = [tree_digest(read_voc(root))]
     (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("a_2\nb_1\n")
     (root / "JPEGImages" / "unused.jpg").write_bytes(b"")
+    (root / "Annotations" / "a_1.xml").write_text(annotation(OBJECTS["a_1"][::-1]) + "\n")  # the same labels
     assert tree_digest(read_voc(root)) == digests[0]
-    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png"), ("Annotations", "a_2.xml")):
+    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png")):
         with (root / folder / name).open("ab") as file:
             file.write(b"\n")
         digests.append(tree_digest(read_voc(root)))
+    (root / "Annotations" / "a_2.xml").write_text(annotation(("dog",)))
+    digests.append(tree_digest(read_voc(root)))
     write_list(root, "train", ("a_1",))
     shutil.copy(root / "SegmentationClass" / "a_2.png", root / "SegmentationClass" / "a_1.png")
     digests.append(tree_digest(read_voc(root)))
