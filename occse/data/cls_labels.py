@@ -71,6 +71,8 @@ def _saved_dict(content: bytes) -> dict[str | int, Value]:
     labels = array.content if isinstance(array, _Array) else array
     if not isinstance(labels, dict):
         raise UnpicklingError(f"its object is a {type(labels).__name__}, no dict")
+    if not labels:
+        raise ValueError("it has no image")
     return labels
 
 

@@ -1,7 +1,8 @@
 """MS COCO 2014 on disk: images, and objects from the instances files; masks are drawn from the objects."""
 
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -102,9 +103,9 @@ def read_coco(root: Path, *, images: Convention = "annotated", num_scored: int |
 
     Images lie in `train2014` and `val2014` or in `images/train2014` and `images/val2014`. Classes are the categories
     by ascending id, 80 of 90. Crowds give neither label nor mask. `images` chooses between the two lists in use:
-    "annotated" has the images with an object (82,081 / 40,137), "all" has all (82,783 / 40,504). In both, `train_aug`
-    holds images with an object only, because without a class there is nothing to erase; "all" scores the others too,
-    as background. `train` is `num_scored` images of the train list, evenly spread over the ids (None: all of them).
+    "annotated" has the images with an object (82,081 / 40,137), "all" has all (82,783 / 40,504). Without a class there
+    is nothing to erase and no CAM, so that images without an object are in no training split in either: "all" scores
+    those of `val`, as background. `train` is `num_scored` of `train_aug`, evenly spread over the ids (None: all).
 
     Raises:
         ValueError: files are missing, or the JSON is unreadable, contradicts itself, or names other files.
@@ -123,22 +124,27 @@ def read_coco(root: Path, *, images: Convention = "annotated", num_scored: int |
         for name, outlines in _objects(instances, names[split], position, paths[split]).items()
     }
     listed = {
-        split: [name for _, name in sorted(by_id.items()) if objects[name] or images == "all"]
+        split: [name for _, name in sorted(by_id.items()) if objects[name] or (images, split) == ("all", "val")]
         for split, by_id in names.items()
     }
-    trained = [name for name in listed["train"] if objects[name]]
-    _check_splits(trained, listed["val"], paths)
-    scored = _spread(listed["train"], num_scored)
+    for split in YEARS:
+        if not any(objects[name] for name in listed[split]):
+            raise ValueError(f"{paths[split]} has no image with an object that is no crowd")
     folders = {split: _image_folder(root, year) for split, year in YEARS.items()}
     for split in YEARS:
         check_present(root / folders[split], (f"{name}.jpg" for name in listed[split]), source=paths[split])
-    used = sorted({*trained, *scored, *listed["val"]})
     without = sum(not objects[name] for name in names["train"].values())
     return CocoDataset(
         root=root,
         classes=tuple(name for _, name in classes),
-        splits={"train_aug": tuple(trained), "train": tuple(scored), "val": tuple(listed["val"])},
-        labels={name: tuple(sorted({index for index, _ in objects[name]})) for name in used},
+        splits={
+            "train_aug": tuple(listed["train"]),
+            "train": tuple(_spread(listed["train"], num_scored)),
+            "val": tuple(listed["val"]),
+        },
+        labels={
+            name: tuple(sorted({index for index, _ in objects[name]})) for split in YEARS for name in listed[split]
+        },
         files={name: f"{folders[split]}/{name}.jpg" for split in YEARS for name in listed[split]},
         sources=tuple(paths.values()),
         notes=(f"{without} images of train2014 have no object and are not trained on",) if without else (),
@@ -168,7 +174,9 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
         if not polygons:
             return np.zeros((height, width), bool)
         runs = tools.merge(tools.frPyObjects(polygons, height, width))
-    return np.asarray(tools.decode(runs)).astype(bool)
+    with warnings.catch_warnings():  # pycocotools makes arrays in a way that numpy is about to change
+        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+        return np.asarray(tools.decode(runs)).astype(bool)
 
 
 def _checked(polygon: list[float]) -> list[float]:
@@ -261,12 +269,6 @@ def _objects(
         if not annotation.iscrowd:
             objects[names[annotation.image_id]].append((position[annotation.category_id], annotation.segmentation))
     return objects
-
-
-def _check_splits(trained: Sequence[str], val: Sequence[str], paths: Mapping[str, Path]) -> None:
-    for split, names in (("train", trained), ("val", val)):
-        if not names:
-            raise ValueError(f"{paths[split]} has no image with an object that is no crowd")
 
 
 def _spread(names: list[str], number: int | None) -> list[str]:

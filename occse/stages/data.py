@@ -127,10 +127,10 @@ class Coco(InPlace):
     example: ClassVar[str] = ".../coco"
     kind: Literal["coco"] = "coco"
     images: Convention = "annotated"
-    """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504; the ones without an object
-    are scored, as background, but not trained on)."""
+    """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504). Images without an object
+    are never trained on; "all" scores those of `val`, as background."""
     num_scored: int | None = Field(default=5000, ge=1)
-    """Images of `train`, evenly spread over train2014, whose masks score CAMs and pseudo labels; None: all of them.
+    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels; None: all of them.
     The number is ours: which images the published scores are of is unknown, and all masks take long to draw."""
 
     def read(self, root: Path) -> Dataset:
