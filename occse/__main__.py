@@ -1,4 +1,4 @@
-"""`python -m occse run`: one trial on one machine, without Ray or MLflow."""
+"""`python -m occse`: one trial on one machine, without Ray or MLflow; and what a data set holds."""
 
 import argparse
 import sys
@@ -10,14 +10,18 @@ import torch
 import yaml
 
 from occse.artifact import artifact_folder, execute, load_manifest
+from occse.data.tree import describe, faults, tree_digest
 from occse.pipeline import SCORED, TARGETS, Pipeline, override, plan, profile
+from occse.stages.data import InPlace
+
+SHOWN_FAULTS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when all is well, 2 when the input is not."""
     options = _parser().parse_args(arguments)
     try:
-        run(options)
+        options.command(options)
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"occse: {error}", file=sys.stderr)
         return 2
@@ -46,9 +50,24 @@ def run(options: argparse.Namespace) -> None:
             print(f"{field}/miou {found.metrics['miou']:.4f}  {artifact_folder(options.store, nodes[field])}")
 
 
+def check_data(options: argparse.Namespace) -> None:
+    """Count and verify the user's data set; writes nothing."""
+    data = override(Pipeline(), dict(_assignment(text) for text in options.set) | {"data.kind": options.kind}).data
+    assert isinstance(data, InPlace)  # all that --kind allows
+    dataset = data.read(options.data_root)
+    print("\n".join(describe(dataset, published=data.published())), flush=True)
+    if found := list(faults(dataset)):
+        more = [f"... and {len(found) - SHOWN_FAULTS} more"] if len(found) > SHOWN_FAULTS else []
+        raise ValueError("\n".join((f"{len(found)} files are at fault:", *found[:SHOWN_FAULTS], *more)))
+    print(f"all images and masks are readable; digest {tree_digest(dataset)}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
-    command = parser.add_subparsers(required=True).add_parser("run", help="run one trial, stage after stage")
+    commands = parser.add_subparsers(required=True)
+    _add_data(commands.add_parser("data", help="look at a data set").add_subparsers(required=True))
+    command = commands.add_parser("run", help="run one trial, stage after stage")
+    command.set_defaults(command=run)
     command.add_argument("--profile", help="named overrides, such as embedded")
     command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02")
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
@@ -57,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
     return parser
+
+
+def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("check", help="count and verify images, labels and masks")
+    command.add_argument("--data-root", type=Path, required=True, help="the data set's folder")
+    command.add_argument("--kind", choices=("voc", "coco", "folder"), default="voc")
+    command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as data.images=all")
+    command.set_defaults(command=check_data)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

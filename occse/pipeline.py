@@ -11,24 +11,23 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from occse.data.voc import read_voc, tree_digest
 from occse.stage import Stage, fingerprint
 from occse.stages.affinity import TrainAffinity
 from occse.stages.cam import MakeCam
 from occse.stages.cgnet import TrainCGNet
 from occse.stages.crf import RefineCam
-from occse.stages.data import Shapes, Voc
+from occse.stages.data import Coco, Folder, InPlace, Shapes, Voc
 from occse.stages.deeplab import TrainSegmentation
 from occse.stages.oc import TrainClassifier
 from occse.stages.pretrain import Pretrain
 from occse.stages.pseudo import MakePseudoLabels
 from occse.stages.seg import Segment
 
+DATA = {stage.model_fields["kind"].default: stage for stage in (Shapes, Voc, Coco, Folder)}
 STAGES: dict[str, type[Stage]] = {
     stage.__name__: stage
     for stage in (
-        Shapes,
-        Voc,
+        *DATA.values(),
         Pretrain,
         TrainClassifier,
         TrainCGNet,
@@ -49,7 +48,7 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Annotated[Shapes | Voc, Field(discriminator="kind")] = Voc()
+    data: Annotated[Shapes | Voc | Coco | Folder, Field(discriminator="kind")] = Voc()
     pretrain: Pretrain = Pretrain()
     oc: TrainClassifier = TrainClassifier()
     cgnet: TrainCGNet = TrainCGNet()
@@ -80,10 +79,9 @@ class Pipeline(BaseModel):
         Raises:
             ValueError: `data_root` is not a data set of the kind that `data` expects.
         """
-        if not isinstance(self.data, Voc) or self.data.digest or data_root is None:
+        if not isinstance(self.data, InPlace) or data_root is None:
             return self
-        data = self.data.model_copy(update={"digest": tree_digest(read_voc(data_root))})
-        return self.model_copy(update={"data": data})
+        return self.model_copy(update={"data": self.data.resolved(data_root)})
 
     def stage(self, field: str) -> Stage:
         """The stage in `field`."""
@@ -195,10 +193,9 @@ def profile(name: str) -> dict[str, Any]:
 
 
 def _defaults_of_data(kind: object) -> dict[str, Any]:
-    for data in (Shapes, Voc):
-        if data.model_fields["kind"].default == kind:
-            return data().model_dump()
-    raise ValueError(f"data.kind: {kind!r} is not allowed; expected 'shapes' or 'voc'")
+    if not isinstance(kind, str) or kind not in DATA:
+        raise ValueError(f"data.kind: {kind!r} is not allowed; expected {', '.join(map(repr, DATA))}")
+    return DATA[kind]().model_dump()
 
 
 def _nearest(pattern: str, knobs: Sequence[str]) -> str:
@@ -208,7 +205,7 @@ def _nearest(pattern: str, knobs: Sequence[str]) -> str:
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:
     for item in error.errors():
-        where = [str(part) for part in item["loc"] if part not in ("shapes", "voc")]
+        where = [str(part) for part in item["loc"] if part not in DATA]
         knob = ".".join(where[:2])
         key = origin.get(knob, knob)
         message = item["msg"].removeprefix("Value error, ")

@@ -10,10 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from occse.data.voc import read_voc, tree_digest
 from occse.pipeline import Node, Pipeline, override, plan
 from occse.stage import Stage
-from occse.stages.data import Voc
+from occse.stages.data import InPlace
 from sweeps.faults import explain, faults, section
 from sweeps.knobs import active, label, matching, spelled_out
 from sweeps.located import read_document
@@ -169,12 +168,10 @@ def _digests(data_root: Path | None) -> Callable[[Stage], Stage]:
     """A function that puts a digest of the user's files into the identity of data that is read in place."""
 
     @cache  # reading a tree takes seconds
-    def digest(root: Path) -> str:
-        return tree_digest(read_voc(root))
+    def resolved(data: InPlace, root: Path) -> Stage:
+        return data.resolved(root)
 
     def fill(data: Stage) -> Stage:
-        if data_root is None or not isinstance(data, Voc) or data.digest:
-            return data
-        return data.model_copy(update={"digest": digest(data_root)})
+        return resolved(data, data_root) if data_root is not None and isinstance(data, InPlace) else data
 
     return fill

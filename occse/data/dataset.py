@@ -1,10 +1,10 @@
-"""A data set in VOC layout, and the index that stands for it in an artifact."""
+"""A data set, and the index that stands for it in an artifact."""
 
 import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,42 +26,53 @@ class Dataset:
     """Images with image labels, some of them with masks.
 
     Attributes:
-        root: a folder in VOC layout (JPEGImages, Annotations, SegmentationClass, ImageSets).
+        root: the folder that all paths start from, by default in VOC layout.
         classes: names of the foreground classes; class index i is label i + 1 in a mask.
         splits: image names by split.
         labels: class indices that are present, ascending, by image name.
+        files: paths below `root` of the images that are not JPEGImages/NAME.jpg, by image name.
+        masks: the folder of the masks NAME.png; None: SegmentationClass below `root`.
+        sources: files that masks are drawn from where there are no mask files.
+        notes: what a person should know of where the data come from.
     """
 
     root: Path
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, tuple[int, ...]]
+    files: Mapping[str, str] = field(default_factory=dict)
+    masks: Path | None = None
+    sources: tuple[Path, ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def image_path(self, name: str) -> Path:
         """Where the image `name` lies."""
-        return self.root / "JPEGImages" / f"{name}.jpg"
+        return self.root / self.files.get(name, f"JPEGImages/{name}.jpg")
 
     def mask_path(self, name: str) -> Path:
         """Where the mask of the image `name` lies, if it has one."""
-        return self.root / "SegmentationClass" / f"{name}.png"
+        return (self.masks or self.root / "SegmentationClass") / f"{name}.png"
 
     def size(self, name: str) -> tuple[int, int]:
         """(height, width) of an image, from its header.
 
         Raises:
-            ValueError: no readable JPEG, or more than 100 megapixels.
+            ValueError: no readable JPEG (or PNG, by its suffix), or more than 100 megapixels.
         """
-        with _open(self.image_path(name), JpegImageFile) as image:
+        path = self.image_path(name)
+        with _open(path, _kind(path)) as image:
             return image.height, image.width
 
     def image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
         """An image as RGB.
 
         Raises:
-            ValueError: no readable JPEG, or more than 100 megapixels.
+            ValueError: no readable JPEG (or PNG with 8 bits per channel, by its suffix), or more than 100 megapixels.
         """
         path = self.image_path(name)
-        with _open(path, JpegImageFile) as image:
+        with _open(path, _kind(path)) as image:
+            if image.mode.startswith(("I", "F")):  # converted, all but the darkest pixels would be white
+                raise ValueError(f"{path} has pixels of mode {image.mode}; expected 8 bits per channel")
             return np.array(_decode(image, path).convert("RGB"))  # a copy: torch warns of arrays it cannot write to
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
@@ -112,6 +123,8 @@ def save_index(dataset: Dataset, folder: Path) -> None:
         "classes": dataset.classes,
         "splits": dict(dataset.splits),
         "labels": dict(dataset.labels),
+        "files": dict(dataset.files),
+        "masks": dataset.masks and _below(dataset.masks, artifact=folder, root=dataset.root),
     }
     (folder / INDEX).write_text(json.dumps(index))
 
@@ -129,12 +142,30 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         classes = tuple(index["classes"])
         splits = {split: tuple(names) for split, names in index["splits"].items()}
         labels = {name: tuple(present) for name, present in index["labels"].items()}
+        files, masks = dict(index.get("files", {})), index.get("masks")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no index of a data set: {error!r}") from None
     root = data_root if inside is None else folder / PurePosixPath(inside)
     if root is None:
         raise ValueError(f"the images of {path} are read in place; say where they lie with --data-root")
-    return Dataset(root=root, classes=classes, splits=splits, labels=labels)
+    return Dataset(
+        root=root,
+        classes=classes,
+        splits=splits,
+        labels=labels,
+        files=files,
+        masks=None if masks is None else {"artifact": folder, "root": root}[masks[0]] / PurePosixPath(masks[1]),
+    )
+
+
+def _below(path: Path, *, artifact: Path, root: Path) -> tuple[str, str]:
+    """`path` relative to the artifact or to the data set, so that both can move."""
+    place, folder = ("artifact", artifact) if path.is_relative_to(artifact) else ("root", root)
+    return place, path.relative_to(folder).as_posix()
+
+
+def _kind(path: Path) -> type[ImageFile]:
+    return PngImageFile if path.suffix.lower() == ".png" else JpegImageFile
 
 
 def _open(path: Path, kind: type[ImageFile]) -> ImageFile:

@@ -1,13 +1,19 @@
 """The data stages: images, image labels, splits and masks, drawn here or read where the user keeps them."""
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from occse.data.coco import Convention, read_coco
 from occse.data.dataset import Dataset, save_index
 from occse.data.figures import SHAPES_CLASSES
+from occse.data.folder import read_folder
 from occse.data.shapes import SHAPES_SPLITS, write_shapes
-from occse.data.voc import MASKED_SPLITS, TEST_SPLIT, read_voc, tree_digest
+from occse.data.tree import faults, masked_names, tree_digest
+from occse.data.voc import LabelSource, read_voc, write_label_map
 from occse.stage import Context, Stage
 
 
@@ -48,40 +54,114 @@ class Shapes(Stage):
         return _count(dataset)
 
 
-class Voc(Stage):
-    """Read PASCAL VOC 2012 in place: nothing is copied but the lists and the image labels."""
+class InPlace(Stage):
+    """Data that are read where the user keeps them: nothing is copied but the lists and the image labels."""
 
-    kind: Literal["voc"] = "voc"
+    example: ClassVar[str]
+    """What to give as data root."""
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The tree's `tree_digest`, refused when it differs; empty: any tree."""
+
+    def read(self, root: Path) -> Dataset:
+        """The data set below `root`; raises ValueError where there is none of this kind."""
+        raise NotImplementedError
+
+    def published(self) -> Mapping[str, int]:
+        """The known number of images by split."""
+        return {}
+
+    def resolved(self, root: Path) -> "InPlace":
+        """This stage with the digest of what lies below `root`, unless it has one.
+
+        Raises:
+            ValueError: `root` is not a data set of this kind.
+        """
+        return self if self.digest else self.model_copy(update={"digest": tree_digest(self.read(root))})
+
+    def keep(self, dataset: Dataset, output: Path) -> Dataset:
+        """Look at every image and mask, before hours are spent on them, and return what the index stands for."""
+        if (fault := next(faults(dataset), None)) is not None:
+            raise ValueError(fault)
+        return dataset
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Read the lists and labels, look at every image and mask, and leave the index.
 
         Raises:
-            ValueError: no `data_root`, or what lies there is not the VOC tree that is meant, or damaged.
+            ValueError: no `data_root`, or what lies there is not the tree that is meant, or damaged.
         """
         if ctx.data_root is None:
-            raise ValueError("data.kind is voc, but nothing says where it lies: give --data-root .../VOCdevkit/VOC2012")
+            kind = type(self).model_fields["kind"].default
+            raise ValueError(f"data.kind is {kind}, but nothing says where it lies: give --data-root {self.example}")
         try:
-            dataset = read_voc(ctx.data_root)
+            dataset = self.read(ctx.data_root)
         except ValueError as error:
             raise ValueError(f"{error} (--data-root is {ctx.data_root})") from None
         found = tree_digest(dataset)
         if self.digest not in ("", found):
             raise ValueError(f"{ctx.data_root} has the digest {found}; data.digest expects {self.digest}")
-        _check_files(dataset)
-        save_index(dataset, ctx.output)
+        save_index(self.keep(dataset, ctx.output), ctx.output)
         return _count(dataset)
 
 
-def _check_files(dataset: Dataset) -> None:
-    """Read the header of every image and the whole of every mask, before hours are spent on them."""
-    for name in (*dataset.labels, *dataset.splits.get(TEST_SPLIT, ())):
-        dataset.size(name)
-    for split in MASKED_SPLITS:
-        for name in dataset.splits[split]:
-            dataset.mask(name)
+class Voc(InPlace):
+    """PASCAL VOC 2012, read in place."""
+
+    example: ClassVar[str] = ".../VOCdevkit/VOC2012"
+    kind: Literal["voc"] = "voc"
+    labels: LabelSource = "annotations"
+    """Where image labels come from: the XML of Annotations, or `cls_labels.npy` beside it."""
+
+    def read(self, root: Path) -> Dataset:
+        """The VOC tree below `root`."""
+        return read_voc(root, labels=self.labels)
+
+    def published(self) -> Mapping[str, int]:
+        """Images of PASCAL VOC 2012 and SBD."""
+        return {"train_aug": 10582, "train": 1464, "val": 1449}
+
+
+class Coco(InPlace):
+    """MS COCO 2014, read in place; its masks are drawn once, into the artifact."""
+
+    example: ClassVar[str] = ".../coco"
+    kind: Literal["coco"] = "coco"
+    images: Convention = "annotated"
+    """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504). Images without an object
+    are never trained on; "all" scores those of `val`, as background."""
+    num_scored: int | None = Field(default=5000, ge=1)
+    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels; None: all of them.
+    The number is ours: which images the published scores are of is unknown, and all masks take long to draw."""
+
+    def read(self, root: Path) -> Dataset:
+        """The MS COCO tree below `root`."""
+        return read_coco(root, images=self.images, num_scored=self.num_scored)
+
+    def published(self) -> Mapping[str, int]:
+        """Images of MS COCO 2014 in the list convention."""
+        return {"train_aug": 82081, "val": 40137 if self.images == "annotated" else 40504}
+
+    def keep(self, dataset: Dataset, output: Path) -> Dataset:
+        """Look at every image, and draw the masks that are scored."""
+        for name in dataset.labels:
+            dataset.size(name)
+        masks = output / "masks"
+        masks.mkdir()
+        for name in masked_names(dataset):
+            write_label_map(masks / f"{name}.png", dataset.mask(name))
+        kept = {field.name: getattr(dataset, field.name) for field in fields(Dataset)}
+        return Dataset(**kept | {"masks": masks})
+
+
+class Folder(InPlace):
+    """A user's own data, read in place: `images`, `labels.csv`, `classes.txt`, and `masks` where scores are wanted."""
+
+    example: ClassVar[str] = "FOLDER"
+    kind: Literal["folder"] = "folder"
+
+    def read(self, root: Path) -> Dataset:
+        """The data set below `root`."""
+        return read_folder(root)
 
 
 def _count(dataset: Dataset) -> dict[str, float]:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from occse.data.dataset import Dataset, load_dataset, save_index
-from occse.data.voc import VOC_CLASSES, palette, read_voc, tree_digest, write_label_map
+from occse.data.tree import tree_digest
+from occse.data.voc import VOC_CLASSES, palette, read_voc, write_label_map
 from occse.stage import Context
 from occse.stages.data import Voc
 
@@ -218,10 +219,86 @@ def test_lists_that_make_no_sense_are_refused(root: Path, split: str, lines: tup
         read_voc(root)
 
 
-def test_without_train_aug_the_error_says_what_it_is(root: Path) -> None:
+def without_train_aug(root: Path) -> Path:
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").unlink()
-    with pytest.raises(ValueError, match=r"train_aug\.txt is missing; .* 10,582 training images of VOC and SBD"):
+    return root
+
+
+def test_without_train_aug_the_error_says_what_it_is_and_where_it_belongs(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"train_aug\.txt is missing; .* 10,582 .*benchmark_RELEASE/dataset") as error:
+        read_voc(without_train_aug(root))
+    assert f"in {root.parent} or beside it" in str(error.value)
+
+
+def write_sbd(folder: Path, **lists: tuple[str, ...]) -> None:
+    folder.mkdir(parents=True)
+    for split, names in lists.items():
+        (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["../benchmark_RELEASE/dataset", "../../benchmark_RELEASE/dataset", "../SBD/dataset", "../../sbd", "../SBD"],
+)
+def test_train_aug_is_voc_train_and_all_of_sbd_without_voc_val(root: Path, place: str) -> None:
+    # a_2 is VOC train and not in SBD; b_1 is VOC val and in SBD
+    write_sbd(root / place, train=("b_1",), val=("a_1",))
+    dataset = read_voc(without_train_aug(root))
+    assert dataset.splits == {"train_aug": ("a_1", "a_2"), "train": ("a_2",), "val": ("b_1",)}
+    assert set(dataset.labels) == {"a_1", "a_2", "b_1"}
+    assert len(dataset.notes) == 1 and "train_aug comes from " in dataset.notes[0]
+
+
+def test_a_list_of_train_aug_wins_over_sbd_and_keeps_its_order(root: Path) -> None:
+    write_sbd(root.parent / "SBD", train=("b_1",), val=("a_1",))
+    write_list(root, "train_aug", ("a_2", "a_1"))
+    assert read_voc(root).splits["train_aug"] == ("a_2", "a_1")
+
+
+def test_without_sbd_the_masks_of_train_aug_name_its_images(root: Path) -> None:
+    (root / "SegmentationClassAug").mkdir()
+    for name in ("a_1", "b_1"):
+        (root / "SegmentationClassAug" / f"{name}.png").touch()
+    assert read_voc(without_train_aug(root)).splits["train_aug"] == ("a_1", "a_2")
+
+
+def test_images_of_sbd_that_are_not_there_are_named(root: Path) -> None:
+    write_sbd(root.parent / "SBD", train=("a_3", "a_4"), val=("a_1",))
+    with pytest.raises(ValueError, match=r"SBD names a_3, but .*a_3\.jpg is missing \(and 1 more\)"):
+        read_voc(without_train_aug(root))
+
+
+def save_labels(root: Path, labels: dict[str, tuple[int, ...]]) -> None:
+    array = np.empty((), object)
+    array[()] = {name: np.isin(np.arange(20), present).astype(np.float32) for name, present in labels.items()}
+    np.save(root / "cls_labels.npy", array)
+
+
+def test_labels_come_from_cls_labels_where_asked_for(root: Path, dataset: Dataset) -> None:
+    shutil.rmtree(root / "Annotations")
+    save_labels(root, {"a_1": (3,), "a_2": (7, 11), "b_1": (0,), "unused": ()})
+    assert read_voc(root, labels="cls_labels").labels == {"a_1": (3,), "a_2": (7, 11), "b_1": (0,)}
+    with pytest.raises(ValueError, match="Annotations missing"):
         read_voc(root)
+
+
+def test_images_without_entry_or_class_in_cls_labels_are_named(root: Path) -> None:
+    save_labels(root, {"a_1": (3,), "b_1": (0,)})
+    with pytest.raises(ValueError, match=r"cls_labels\.npy has no entry for a_2"):
+        read_voc(root, labels="cls_labels")
+    save_labels(root, {"a_1": (3,), "a_2": (), "b_1": (0,)})
+    with pytest.raises(ValueError, match=r"cls_labels\.npy has no class for a_2"):
+        read_voc(root, labels="cls_labels")
+
+
+def test_the_digest_covers_what_labels_say_and_not_which_file_says_it(root: Path, dataset: Dataset) -> None:
+    save_labels(root, dict(dataset.labels))
+    assert tree_digest(read_voc(root, labels="cls_labels")) == tree_digest(dataset)
+    save_labels(root, dict(dataset.labels) | {"a_2": (1,)})
+    assert tree_digest(read_voc(root, labels="cls_labels")) != tree_digest(dataset)
+    assert Voc(labels="cls_labels").resolved(root) == Voc(
+        labels="cls_labels", digest=tree_digest(read_voc(root, labels="cls_labels"))
+    )
 
 
 def test_a_list_that_is_not_text_is_named(root: Path) -> None:
@@ -263,11 +340,14 @@ def test_digest_follows_what_is_used_and_nothing_else(root: Path) -> None:
     digests = [tree_digest(read_voc(root))]
     (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("a_2\nb_1\n")
     (root / "JPEGImages" / "unused.jpg").write_bytes(b"")
+    (root / "Annotations" / "a_1.xml").write_text(annotation(OBJECTS["a_1"][::-1]) + "\n")  # the same labels
     assert tree_digest(read_voc(root)) == digests[0]
-    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png"), ("Annotations", "a_2.xml")):
+    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png")):
         with (root / folder / name).open("ab") as file:
             file.write(b"\n")
         digests.append(tree_digest(read_voc(root)))
+    (root / "Annotations" / "a_2.xml").write_text(annotation(("dog",)))
+    digests.append(tree_digest(read_voc(root)))
     write_list(root, "train", ("a_1",))
     shutil.copy(root / "SegmentationClass" / "a_2.png", root / "SegmentationClass" / "a_1.png")
     digests.append(tree_digest(read_voc(root)))

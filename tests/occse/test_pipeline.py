@@ -117,7 +117,7 @@ def test_a_node_survives_its_journey_and_refuses_other_code(monkeypatch: pytest.
         ({"cgnet.erasing": "cze"}, "cgnet.erasing: Input should be 'cse' or 'class_agnostic', got 'cze'"),
         ({"*.backbone": "vgg"}, r"\*.backbone: Input should be 'tiny', .*, got 'vgg' \(for oc.backbone\)"),
         ({"cgnet.backbone": "resnet50"}, "cgnet.init is 'oc', whose backbone is 'tiny'"),
-        ({"data.kind": "coco"}, "data.kind: 'coco' is not allowed; expected 'shapes' or 'voc'"),
+        ({"data.kind": "lvis"}, "data.kind: 'lvis' is not allowed; expected 'shapes', 'voc', 'coco', 'folder'"),
         ({"deeplab.scale_min": 3}, "scale_min is above scale_max"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from occse.data.submission import FOLDER, write_submission
-from occse.data.voc import VOC_CLASSES, palette, read_voc, tree_digest, write_label_map
+from occse.data.tree import tree_digest
+from occse.data.voc import VOC_CLASSES, palette, read_voc, write_label_map
 from occse.deeplab import DeepLab, save_deeplab
 from occse.stage import Context
 from occse.stages.data import Voc

@@ -1,0 +1,139 @@
+"""A user's own data: a folder of images, a table of image labels, and masks only where scores are wanted."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from occse.data.dataset import VOID, Dataset
+from occse.data.reading import numbered_lines, read_text
+
+COLUMNS = ("image", "split", "labels")
+SPLITS = ("train", "val")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+NAME = re.compile(r"\w[\w .+-]*")
+
+
+def read_folder(root: Path) -> Dataset:
+    """The data set below `root`.
+
+    `classes.txt` has one class per line: the first is label 1 in a mask, 0 is background, 255 void. `labels.csv` has
+    the columns `image` (a file in `images`, with or without suffix), `split` (`train` or `val`) and `labels` (classes
+    between semicolons); an image may have several rows, whose labels add up. `images` holds JPEG or PNG files, `masks`
+    PNG files of the same name, palette or grey. All of `train` is trained on (`train_aug`), and scored where it has a
+    mask (`train`); every image of `val` needs one.
+
+    Raises:
+        ValueError: a file is missing or unreadable, names an unknown class, split or image, or contradicts itself; an
+            image of `train` has no label, one of `val` no mask, or no image of `train` has a mask.
+    """
+    needed = ("classes.txt", "labels.csv", "images", "masks")
+    if missing := [name for name in needed if not (root / name).exists()]:
+        raise ValueError(f"{root} lacks {', '.join(missing)}; expected {', '.join(needed)}")
+    classes = _read_classes(root / "classes.txt")
+    files = _image_files(root / "images")
+    splits, labels = _read_labels(root / "labels.csv", classes=classes, files=files)
+    masked = {path.stem for path in (root / "masks").glob("*.png")}
+    scored = tuple(name for name in splits["train"] if name in masked)
+    _check(root, splits, labels, masked, scored)
+    loose = len(masked - labels.keys())
+    return Dataset(
+        root=root,
+        classes=classes,
+        splits={"train_aug": splits["train"], "train": scored, "val": splits["val"]},
+        labels=labels,
+        files={name: f"images/{files[name]}" for name in labels},
+        masks=root / "masks",
+        notes=(f"{loose} masks belong to no image of labels.csv",) if loose else (),
+    )
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    classes: list[str] = []
+    for number, line in numbered_lines(path, expected="one class per line"):
+        if line in classes or ";" in line or line == "background":
+            raise ValueError(
+                f"{path}:{number}: {line[:100]!r}; expected every class once, without semicolons, and without the "
+                "background, which is label 0 by itself"
+            )
+        classes.append(line)
+    if not 1 <= len(classes) < VOID:
+        raise ValueError(f"{path} has {len(classes)} classes; expected 1 to {VOID - 1}, one per line")
+    return tuple(classes)
+
+
+def _image_files(folder: Path) -> dict[str, str]:
+    """Files by image name, which is the file's name without suffix."""
+    files: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            if path.stem in files:
+                raise ValueError(f"{folder} has {files[path.stem]} and {path.name}; expected one file per name")
+            files[path.stem] = path.name
+    return files
+
+
+def _read_labels(
+    path: Path, *, classes: Sequence[str], files: Mapping[str, str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
+    """Image names by split in the order of the file, and class indices by image name."""
+    position = {label: index for index, label in enumerate(classes)}
+    names = {file: name for name, file in files.items()} | {name: name for name in files}
+    split_of: dict[str, str] = {}
+    found: dict[str, set[int]] = {}
+    for number, row in _rows(path):
+        image, split, listed = (row[column].strip() for column in COLUMNS)
+        labels = [label.strip() for label in listed.split(";") if label.strip()]
+        if image not in names or not NAME.fullmatch(names[image]):
+            raise ValueError(
+                f"{path}:{number}: no image {image[:100]!r} in {path.parent / 'images'}; expected the name of a "
+                f"{', '.join(SUFFIXES)} file of letters, digits and ._+- and spaces"
+            )
+        if split not in SPLITS:
+            raise ValueError(f"{path}:{number}: the split {split[:100]!r}; expected {' or '.join(SPLITS)}")
+        if unknown := [label for label in labels if label not in position]:
+            raise ValueError(f"{path}:{number}: the class {unknown[0][:100]!r}; classes.txt has {', '.join(classes)}")
+        if split_of.setdefault(names[image], split) != split:
+            raise ValueError(f"{path}:{number}: {image} is in {split_of[names[image]]} and in {split}")
+        found.setdefault(names[image], set()).update(position[label] for label in labels)
+    splits = {split: tuple(name for name, own in split_of.items() if own == split) for split in SPLITS}
+    return splits, {name: tuple(sorted(present)) for name, present in found.items()}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(read_text(path, expected="a table of image labels").splitlines(), strict=True)
+    try:
+        header = [(column or "").strip() for column in reader.fieldnames or ()]
+        if missing := [column for column in COLUMNS if header.count(column) != 1]:
+            raise ValueError(f"{path} lacks the column {missing[0]}; expected {','.join(COLUMNS)} in its first line")
+        reader.fieldnames = header
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{path}:{reader.line_num}: expected {len(header)} values, as in the first line")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: {error}; expected comma-separated values") from None
+
+
+def _check(
+    root: Path,
+    splits: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Sequence[int]],
+    masked: set[str],
+    scored: Sequence[str],
+) -> None:
+    for split in SPLITS:
+        if not splits[split]:
+            raise ValueError(f"{root / 'labels.csv'} has no image in the split {split}")
+    if bare := [name for name in splits["train"] if not labels[name]]:
+        raise ValueError(
+            f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; without a class there "
+            "is nothing to train on: label it or leave it out"
+        )
+    if lacking := [name for name in splits["val"] if name not in masked]:
+        raise ValueError(
+            f"{root / 'masks' / lacking[0]}.png is missing (and {len(lacking) - 1} more); every image of val is scored "
+            "and needs a mask"
+        )
+    if not scored:
+        raise ValueError(f"{root / 'masks'} has no mask of any image of train; expected some, for the scores of CAMs")

@@ -1,0 +1,106 @@
+"""VOC's split lists, and `train_aug` where no list of it is at hand."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from occse.data.reading import numbered_lines
+
+# a bare id, or the line of a segmentation list: image path and mask path
+LINE = re.compile(r"(?:/?JPEGImages/)?([\w-]+)(?:\.jpg(?:\s+/?SegmentationClass\w*/\1\.png)?)?")
+SBD_FOLDERS = tuple(
+    f"{parent}{folder}"
+    for parent in ("", "SBD/", "sbd/")
+    for folder in ("benchmark_RELEASE/dataset", "benchmark_RELEASE", "dataset", "")
+    if parent or folder.startswith("benchmark")
+)
+"""Where the lists of SBD lie, below VOC2012 or one of the two folders above it."""
+
+
+def list_path(root: Path, split: str) -> Path:
+    """Where VOC keeps the list of a split."""
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def read_lists(root: Path, splits: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, Path]]:
+    """Image names by split, and the file or folder that each split comes from.
+
+    Without a list, `train_aug` is what VOC and SBD make it: VOC train + SBD train + SBD val - VOC val, in the order of
+    the names. SBD is looked for beside the tree (`benchmark_RELEASE` as it is unpacked, or `SBD`); without SBD the
+    names are those of the masks in `SegmentationClassAug`.
+
+    Raises:
+        ValueError: a list is missing, empty, no text, or names an image twice; `train` is no subset of `train_aug`, or
+            other splits overlap.
+    """
+    sources = {split: list_path(root, split) for split in splits}
+    derived = "train_aug" in sources and not sources["train_aug"].is_file()
+    lists = {split: read_list(path) for split, path in sources.items() if not derived or split != "train_aug"}
+    if derived:
+        lists["train_aug"], sources["train_aug"] = _train_aug(root, train=lists["train"], val=lists["val"])
+    _check_overlap(lists, sources)
+    return lists, sources
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The image names that a list holds, in its order, as bare ids or as lines of image and mask.
+
+    Raises:
+        ValueError: the list is missing or empty, names an image twice, or has a line that is neither.
+    """
+    names: dict[str, int] = {}
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; expected the list of a split, one image id per line")
+    for number, line in numbered_lines(path, expected="the list of a split"):
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(
+                f"{path}:{number}: {line[:200]!r} names no image; expected an id such as 2007_000032 "
+                "or '/JPEGImages/2007_000032.jpg /SegmentationClass/2007_000032.png'"
+            )
+        name = match[1]
+        if name in names:
+            raise ValueError(f"{path}:{number}: {name} is listed twice, first on line {names[name]}")
+        names[name] = number
+    if not names:
+        raise ValueError(f"{path} lists no image; expected one id per line")
+    return tuple(names)
+
+
+def _train_aug(root: Path, *, train: Sequence[str], val: Sequence[str]) -> tuple[tuple[str, ...], Path]:
+    for folder in _sbd_folders(root):
+        if all((folder / f"{split}.txt").is_file() for split in ("train", "val")):
+            both = {*read_list(folder / "train.txt"), *read_list(folder / "val.txt")}
+            return tuple(sorted((both | set(train)) - set(val))), folder
+    masks = root / "SegmentationClassAug"
+    if masks.is_dir():
+        return tuple(sorted(({path.stem for path in masks.glob("*.png")} | set(train)) - set(val))), masks
+    raise ValueError(
+        f"{list_path(root, 'train_aug')} is missing; it is the 10,582 training images of VOC and SBD that are not in "
+        "VOC's val, and VOC does not bring it. Expected that list, or SBD (benchmark_RELEASE/dataset with train.txt "
+        f"and val.txt) in {root.absolute().parent} or beside it, or the masks of all of them in {masks}"
+    )
+
+
+def _sbd_folders(root: Path) -> Iterator[Path]:
+    for base in (root, *list(root.absolute().parents)[:2]):
+        yield from (base / folder for folder in SBD_FOLDERS)
+
+
+def _check_overlap(lists: Mapping[str, Sequence[str]], sources: Mapping[str, Path]) -> None:
+    """`train` lies in `train_aug`; any other two splits are disjoint."""
+    for first, second in combinations(lists, 2):
+        shared = set(lists[first]) & set(lists[second])
+        if {first, second} == {"train", "train_aug"}:
+            outside = sorted(set(lists["train"]) - shared)
+            if outside:
+                raise ValueError(
+                    f"{sources['train']} names {outside[0]} (and {len(outside) - 1} more) that "
+                    f"{sources['train_aug'].name} lacks; expected train to be a subset of train_aug"
+                )
+        elif shared:
+            raise ValueError(
+                f"{sources[first]} and {sources[second]} share {min(shared)} "
+                f"(and {len(shared) - 1} more); expected disjoint splits"
+            )

@@ -1,0 +1,64 @@
+"""Files of a user's data set, read whole and within bounds."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+MAX_TEXT_BYTES = 100_000_000
+
+
+def read_bytes(path: Path, *, limit: int, expected: str) -> bytes:
+    """The content of a file of at most `limit` bytes.
+
+    Raises:
+        ValueError: it cannot be read, or it is larger; `expected` says what should be there.
+    """
+    try:
+        if (size := path.stat().st_size) > limit:
+            raise ValueError(f"{path} has {size} bytes; expected {expected} of at most {limit}")
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); expected {expected}") from None
+
+
+def read_text(path: Path, *, expected: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """The content of a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        ValueError: it cannot be read, is larger than `limit` bytes, or is no UTF-8.
+    """
+    try:
+        return read_bytes(path, limit=limit, expected=expected).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def numbered_lines(path: Path, *, expected: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that hold something, stripped, with their numbers from 1 on."""
+    for number, line in enumerate(read_text(path, expected=expected).splitlines(), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def num_bytes(path: Path) -> int:
+    """The size of a file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); expected a file of the data set") from None
+
+
+def check_present(folder: Path, files: Iterable[str], *, source: object) -> None:
+    """Refuse `files` that `source` names and `folder` lacks, with the first of them and their number.
+
+    One listing of the folder: asking for each of many thousand files is slow on a network drive.
+    """
+    present = {path.name for path in folder.iterdir()}
+    missing = [file for file in files if file not in present]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ValueError(f"{source} names {Path(missing[0]).stem}, but {folder / missing[0]} is missing{more}")
