@@ -1,4 +1,4 @@
-"""`python -m occse run`: one trial on one machine, without Ray or MLflow."""
+"""`python -m occse`: one trial on one machine, without Ray or MLflow; and what a weight file is."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from occse.artifact import artifact_folder, execute, load_manifest
+from occse.description import describe
 from occse.pipeline import SCORED, TARGETS, Pipeline, override, plan, profile
 
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when all is well, 2 when the input is not."""
     options = _parser().parse_args(arguments)
     try:
-        run(options)
+        options.command(options)
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"occse: {error}", file=sys.stderr)
         return 2
@@ -46,9 +47,22 @@ def run(options: argparse.Namespace) -> None:
             print(f"{field}/miou {found.metrics['miou']:.4f}  {artifact_folder(options.store, nodes[field])}")
 
 
+def weights(options: argparse.Namespace) -> None:
+    """Print what the weight files are; all of them, before damage of one is an error."""
+    described = [describe(path) for path in options.files]
+    print("\n".join(line for each in described for line in each.lines()), flush=True)
+    if damaged := [str(each.path) for each in described if each.damage]:
+        raise ValueError(f"damaged: {', '.join(damaged)}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
-    command = parser.add_subparsers(required=True).add_parser("run", help="run one trial, stage after stage")
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("weights", help="what weight files are, whether intact, and what they fit")
+    command.set_defaults(command=weights)
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    command = commands.add_parser("run", help="run one trial, stage after stage")
+    command.set_defaults(command=run)
     command.add_argument("--profile", help="named overrides, such as embedded")
     command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02")
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")

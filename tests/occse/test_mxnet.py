@@ -64,7 +64,7 @@ def test_flipped_bits_never_allocate_or_fail_otherwise(seed: int, intact: bytes,
     rng = np.random.default_rng(seed)
     refused = 0
     tracemalloc.start()
-    for _ in range(300):
+    for _ in range(120):
         raw = bytearray(intact)
         for bit in rng.integers(0, 8 * len(raw), size=rng.integers(1, 4)):
             raw[bit // 8] ^= 1 << (bit % 8)
@@ -77,7 +77,7 @@ def test_flipped_bits_never_allocate_or_fail_otherwise(seed: int, intact: bytes,
             assert sum(array.nbytes for array in found.values()) <= len(raw)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert refused > 100
+    assert refused > 40
     assert peak < 4 << 20
 
 
@@ -97,7 +97,7 @@ HUGE = 2**63
     ("body", "message"),
     [
         (struct.pack("<Q", HUGE), "the list of 9223372036854775808 arrays takes"),
-        (struct.pack("<QI2Q", 1, 0xF993FAC8, HUGE - 1, 0), "dimensions; expected 1 to 32"),
+        (struct.pack("<QI3Q", 1, 0xF993FAC8, HUGE - 1, 0, 0), "dimensions; expected 1 to 32"),
         (struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, 2**62, 4, 1, 0, 0), r"takes 73786976294838206464 bytes"),
         (struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, -1, -1, 1, 0, 0), r"\(-1, -1\); expected positive dimensions"),
         (struct.pack("<QIi5q", 1, 0xF993FAC9, 1, *range(5)), r"storage type 1; only dense arrays \(0\)"),
