@@ -11,7 +11,7 @@ import yaml
 
 from occse.artifact import artifact_folder, execute, load_manifest
 from occse.description import describe
-from occse.pipeline import SCORED, TARGETS, Pipeline, override, plan, profile
+from occse.pipeline import SCORED, TARGETS, Pipeline, check_files, override, plan, profile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> None:
     """Run what is not in the store yet, stage after stage, and print the scores."""
     overrides = profile(options.profile) if options.profile else {}
     pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
-    pipeline = pipeline.resolve(options.data_root)
+    pipeline = pipeline.resolve(options.data_root, options.weights)
     nodes = plan(pipeline, targets=options.targets)
+    check_files(nodes.values(), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
         if load_manifest(options.store, node) is not None:
@@ -38,7 +39,12 @@ def run(options: argparse.Namespace) -> None:
             continue
         print(f"{label}  running", flush=True)
         manifest = execute(
-            node, root=options.store, device=options.device, workers=options.workers, data_root=options.data_root
+            node,
+            root=options.store,
+            device=options.device,
+            workers=options.workers,
+            data_root=options.data_root,
+            weights=options.weights,
         )
         print(f"{label}  {manifest.seconds:.1f} s")
     for field in (field for field in SCORED if field in nodes):
@@ -68,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
     command.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts")
     command.add_argument("--data-root", type=Path, help="the user's data set")
+    command.add_argument("--weights", type=Path, help="folder of the weight files that a stage's init names")
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
     return parser

@@ -33,7 +33,7 @@ class Fit:
         reshaped: name in the network -> name in the file, its shape there, its shape in the network.
         missing: what only the network has, with its shape.
         left_over: what only the file has, with its shape.
-        deeper: those of `left_over` inside a part of the backbone that the network has too: the file is of a larger one.
+        deeper: those of `left_over` in a part of the backbone that the network has too: the file is of a larger one.
     """
 
     names: Mapping[str, str]

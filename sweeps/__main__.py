@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from occse.pipeline import check_files
 from sweeps.planning import describe, make_plan
 from sweeps.schema import Spec
 from sweeps.spec import Trial, load_spec, trials
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.tuner import Cluster, run_sweep
 
     spec, found = _load(options)
+    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
+    check_files(nodes.values(), spec.weights)
     summary = run_sweep(
         spec,
         found,
@@ -74,6 +77,8 @@ def _load(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:
     spec = load_spec(options.spec)
     if options.data_root is not None:
         spec = spec.model_copy(update={"data_root": options.data_root})
+    if options.weights is not None:
+        spec = spec.model_copy(update={"weights": options.weights})
     return spec, trials(spec)
 
 
@@ -84,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     both.add_argument("spec", type=Path, help="the sweep's YAML file")
     both.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts (runs/store)")
     both.add_argument("--data-root", type=Path, help="the user's data set, instead of the spec's data_root")
+    both.add_argument("--weights", type=Path, help="folder of the weight files, instead of the spec's weights")
     commands.add_parser("plan", parents=[both], help="what would run, and why").set_defaults(command=plan)
     command = commands.add_parser("run", parents=[both], help="run what is not in the store, record, print the table")
     command.set_defaults(command=run)

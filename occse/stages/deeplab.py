@@ -1,6 +1,6 @@
 """`deeplab`: the segmentation network, trained on the pseudo labels as if they were the truth."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -10,7 +10,7 @@ from occse.data.samples import LabelMapImages
 from occse.deeplab import DeepLab, save_deeplab, segmentation_loss
 from occse.stage import Context
 from occse.stages.crf import LABELS
-from occse.stages.trained import MODEL, TrainedStage, initialize
+from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
 from occse.training import Step
 
 
@@ -20,7 +20,7 @@ class TrainSegmentation(TrainedStage):
     Learning rates, head and batch norm follow SEAM's recipe (YudeWang/semantic-segmentation-codebase).
     """
 
-    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     batch_size: int = Field(default=10, ge=1)
     lr: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=19, ge=1)
@@ -46,7 +46,7 @@ class TrainSegmentation(TrainedStage):
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         self.seed_weights()
         model = DeepLab(self.backbone, len(dataset.classes), self.width, self.dilation)
-        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        initialize(model, self.init, ctx)
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(
             dataset,
