@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
     pipeline = pipeline.resolve(options.data_root, options.weights)
     nodes = plan(pipeline, targets=options.targets)
-    check_files(nodes.values(), options.weights)
+    check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
         if load_manifest(options.store, node) is not None:

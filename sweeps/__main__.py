@@ -48,11 +48,12 @@ def run(options: argparse.Namespace) -> int:
 
     spec, found = _load(options)
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
-    check_files(nodes.values(), spec.weights)
+    store = Store(options.store)
+    check_files((node for node in nodes.values() if node not in store), spec.weights)
     summary = run_sweep(
         spec,
         found,
-        store=Store(options.store),
+        store=store,
         tracking=Tracking(options.tracking, spec=spec),
         cluster=Cluster(address=options.address, num_cpus=options.num_cpus, max_concurrent=options.max_concurrent),
         say=lambda line: print(line, flush=True),
