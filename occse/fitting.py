@@ -19,6 +19,8 @@ HEADS = {
 BACKBONE, HEAD = "backbone.", "head."
 # A counter that old PyTorch did not write and that our networks never read.
 OPTIONAL = ".num_batches_tracked"
+# The layers for ImageNet's classes in torchvision's networks; ours may keep a part of them, or nothing.
+IMAGENET_HEADS = ("fc.", "classifier.")
 MAX_LISTED = 20
 
 Shape = tuple[int, ...]
@@ -85,7 +87,8 @@ def fit(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
         deeper=tuple(
             own
             for name, own in left_over.items()
-            if name.startswith(root) and not name.endswith(OPTIONAL) and name.removeprefix(root).split(".")[0] in parts
+            if name.startswith(root) and name.removeprefix(root).split(".")[0] in parts
+            if not name.endswith(OPTIONAL) and not own.startswith(IMAGENET_HEADS)
         ),
     )
 

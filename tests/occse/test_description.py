@@ -76,20 +76,17 @@ def test_a_backbone_in_someone_else_s_file_is_told(
     assert "missing" not in text
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101", "vgg16"])
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "vgg16", "convnext_tiny"])
 def test_torchvision_s_networks_are_told_with_what_is_left_over(name: str, tmp_path: Path) -> None:
     with torch.device("meta"):
         offered = get_model(name).state_dict()
     saved = {key: torch.zeros(value.shape, dtype=torch.uint8) for key, value in offered.items()}
     torch.save(saved, tmp_path / "x.pth")
     complete = {key: found for key, found in describe(tmp_path / "x.pth").fits.items() if found.fills("backbone.")}
-    assert [key.rsplit(" ", 1)[-1] for key in complete] == [name]
-    (found,) = complete.values()
-    if name in get_args(BackboneName):  # ours have no layer for the classes of ImageNet
-        assert found.left_over
-        assert all(key.startswith(("fc.", "classifier.")) for key in found.left_over)
-    else:
-        assert not found.left_over
+    assert {key.rsplit(" ", 1)[-1].removesuffix("_s16") for key in complete} == {name}
+    for key, found in complete.items():  # ours have no layer for the classes of ImageNet
+        assert bool(found.left_over) == (key in get_args(BackboneName))
+        assert all(left.startswith(("fc.", "classifier.")) for left in found.left_over)
 
 
 def test_both_sides_are_listed_where_nothing_fits(tmp_path: Path) -> None:
@@ -141,3 +138,10 @@ def test_a_larger_network_is_no_fit_although_it_has_all_that_is_asked() -> None:
     assert not found.fills("backbone.")
     smaller = {name: shape for name, shape in offered.items() if name not in found.deeper}
     assert fit(wanted, smaller).fills("backbone.")
+
+
+def test_a_part_of_the_imagenet_head_may_be_kept() -> None:
+    wanted = {"backbone.net.features.0.weight": (2,), "backbone.net.classifier.0.weight": (2,)}
+    found = fit(wanted, {"features.0.weight": (2,), "classifier.0.weight": (2,), "classifier.2.weight": (9,)})
+    assert found.fills("backbone.")
+    assert found.left_over == {"classifier.2.weight": (9,)}
