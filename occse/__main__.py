@@ -1,4 +1,4 @@
-"""`python -m occse`: one trial on one machine, without Ray or MLflow; and what a data set holds."""
+"""`python -m occse`: one trial on one machine, without Ray or MLflow; what a data set holds; what a weight file is."""
 
 import argparse
 import sys
@@ -11,7 +11,8 @@ import yaml
 
 from occse.artifact import artifact_folder, execute, load_manifest
 from occse.data.tree import describe, faults, tree_digest
-from occse.pipeline import SCORED, TARGETS, Pipeline, override, plan, profile
+from occse.description import describe as describe_weights
+from occse.pipeline import SCORED, TARGETS, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
 
 SHOWN_FAULTS = 20
@@ -32,8 +33,9 @@ def run(options: argparse.Namespace) -> None:
     """Run what is not in the store yet, stage after stage, and print the scores."""
     overrides = profile(options.profile) if options.profile else {}
     pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
-    pipeline = pipeline.resolve(options.data_root)
+    pipeline = pipeline.resolve(options.data_root, options.weights)
     nodes = plan(pipeline, targets=options.targets)
+    check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
         if load_manifest(options.store, node) is not None:
@@ -41,7 +43,12 @@ def run(options: argparse.Namespace) -> None:
             continue
         print(f"{label}  running", flush=True)
         manifest = execute(
-            node, root=options.store, device=options.device, workers=options.workers, data_root=options.data_root
+            node,
+            root=options.store,
+            device=options.device,
+            workers=options.workers,
+            data_root=options.data_root,
+            weights=options.weights,
         )
         print(f"{label}  {manifest.seconds:.1f} s")
     for field in (field for field in SCORED if field in nodes):
@@ -62,10 +69,21 @@ def check_data(options: argparse.Namespace) -> None:
     print(f"all images and masks are readable; digest {tree_digest(dataset)}")
 
 
+def weights(options: argparse.Namespace) -> None:
+    """Print what the weight files are; all of them, before damage of one is an error."""
+    described = [describe_weights(path) for path in options.files]
+    print("\n".join(line for each in described for line in each.lines()), flush=True)
+    if damaged := [str(each.path) for each in described if each.damage]:
+        raise ValueError(f"damaged: {', '.join(damaged)}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_data(commands.add_parser("data", help="look at a data set").add_subparsers(required=True))
+    command = commands.add_parser("weights", help="what weight files are, whether intact, and what they fit")
+    command.set_defaults(command=weights)
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE")
     command = commands.add_parser("run", help="run one trial, stage after stage")
     command.set_defaults(command=run)
     command.add_argument("--profile", help="named overrides, such as embedded")
@@ -73,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
     command.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts")
     command.add_argument("--data-root", type=Path, help="the user's data set")
+    command.add_argument("--weights", type=Path, help="folder of the weight files that a stage's init names")
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
     return parser

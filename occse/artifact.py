@@ -82,6 +82,7 @@ def execute(
     device: str = "cpu",
     workers: int = 0,
     data_root: Path | None = None,
+    weights: Path | None = None,
     git: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
@@ -108,6 +109,7 @@ def execute(
                 device=device,
                 workers=workers,
                 data_root=data_root,
+                weights=weights,
             )
             start = time.monotonic()
             metrics = node.stage.run(context)

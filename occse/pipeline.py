@@ -1,7 +1,7 @@
 """The pipeline: one field per stage, what it needs, and the plan of the artifacts that follows."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -22,6 +22,8 @@ from occse.stages.oc import TrainClassifier
 from occse.stages.pretrain import Pretrain
 from occse.stages.pseudo import MakePseudoLabels
 from occse.stages.seg import Segment
+from occse.stages.trained import is_file, locate, with_digest
+from occse.weights import read_weights
 
 DATA = {stage.model_fields["kind"].default: stage for stage in (Shapes, Voc, Coco, Folder)}
 STAGES: dict[str, type[Stage]] = {
@@ -73,15 +75,17 @@ class Pipeline(BaseModel):
                 )
         return self
 
-    def resolve(self, data_root: Path | None) -> "Pipeline":
-        """The same pipeline with the digest of the user's data filled in, so that another tree is another identity.
+    def resolve(self, data_root: Path | None, weights: Path | None = None) -> "Pipeline":
+        """The same pipeline with the digests of the user's data and weight files: other files are another identity.
 
         Raises:
-            ValueError: `data_root` is not a data set of the kind that `data` expects.
+            ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder `weights` lacks a
+                file that a stage names.
         """
-        if not isinstance(self.data, InPlace) or data_root is None:
-            return self
-        return self.model_copy(update={"data": self.data.resolved(data_root)})
+        stages = {field: with_digest(self.stage(field), weights) for field in Pipeline.model_fields}
+        if isinstance(self.data, InPlace) and data_root is not None:
+            stages["data"] = self.data.resolved(data_root)
+        return self.model_copy(update=stages)
 
     def stage(self, field: str) -> Stage:
         """The stage in `field`."""
@@ -127,6 +131,20 @@ class Node:
                 "the two run different code"
             )
         return cls(field=values["field"], stage=stage, inputs=values["inputs"], fingerprint=here)
+
+
+def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
+    """Read every weight file that a stage starts from, before hours are spent on other stages.
+
+    Raises:
+        ValueError: the folder `weights` lacks one, or one is damaged; the message names the stage.
+    """
+    for node in nodes:
+        if is_file(init := getattr(node.stage, "init", "")):
+            try:
+                read_weights(locate(init, weights))
+            except ValueError as error:
+                raise ValueError(f"{node.field}.init: {error}") from None
 
 
 def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, Node]:

@@ -35,6 +35,7 @@ class Context:
         device: torch's name of the device, "cpu" or "cuda".
         workers: how many processes the stage may use beside its own (0: none).
         data_root: where the user's data set lies, for data that is read in place.
+        weights: folder of the user's weight files; which of them is meant is a knob, by digest.
     """
 
     inputs: Mapping[str, Path] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Context:
     device: str = "cpu"
     workers: int = 0
     data_root: Path | None = None
+    weights: Path | None = None
 
 
 class Stage(BaseModel):

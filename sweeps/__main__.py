@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from occse.pipeline import check_files
 from sweeps.planning import describe, make_plan
 from sweeps.schema import Spec
 from sweeps.spec import Trial, load_spec, trials
@@ -46,10 +47,13 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.tuner import Cluster, run_sweep
 
     spec, found = _load(options)
+    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
+    store = Store(options.store)
+    check_files((node for node in nodes.values() if node not in store), spec.weights)
     summary = run_sweep(
         spec,
         found,
-        store=Store(options.store),
+        store=store,
         tracking=Tracking(options.tracking, spec=spec),
         cluster=Cluster(address=options.address, num_cpus=options.num_cpus, max_concurrent=options.max_concurrent),
         say=lambda line: print(line, flush=True),
@@ -80,6 +84,8 @@ def _load(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:
     spec = load_spec(options.spec)
     if options.data_root is not None:
         spec = spec.model_copy(update={"data_root": options.data_root})
+    if options.weights is not None:
+        spec = spec.model_copy(update={"weights": options.weights})
     return spec, trials(spec)
 
 
@@ -90,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     both.add_argument("spec", type=Path, help="the sweep's YAML file")
     both.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts (runs/store)")
     both.add_argument("--data-root", type=Path, help="the user's data set, instead of the spec's data_root")
+    both.add_argument("--weights", type=Path, help="folder of the weight files, instead of the spec's weights")
     commands.add_parser("plan", parents=[both], help="what would run, and why").set_defaults(command=plan)
     command = commands.add_parser("run", parents=[both], help="run what is not in the store, record, print the table")
     command.set_defaults(command=run)

@@ -83,6 +83,8 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
         )
     if spec.data_root is not None and not spec.data_root.is_dir():
         yield ("data_root",), f"data_root: {spec.data_root} is no folder; expected the folder of the data set"
+    if spec.weights is not None and not spec.weights.is_dir():
+        yield ("weights",), f"weights: {spec.weights} is no folder; expected the folder of the weight files"
 
 
 def _faults_of_grid(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]]:

@@ -189,6 +189,7 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
             device="cuda" if request["num_gpus"] else "cpu",
             workers=cpus - 1,
             data_root=Path(settings["data_root"]) if settings["data_root"] else None,
+            weights=Path(settings["weights"]) if settings.get("weights") else None,
             git=settings["git"],
         )
     except Exception as error:

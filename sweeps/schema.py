@@ -69,6 +69,7 @@ class Spec(BaseModel):
     targets: Fields = TARGETS
     resources: dict[str, Request] = {}
     data_root: Path | None = None
+    weights: Path | None = None
 
     def resources_of(self, field: str, stage: Stage) -> Resources:
         """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks for."""

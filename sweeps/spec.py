@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from occse.pipeline import Node, Pipeline, override, plan
 from occse.stage import Stage
 from occse.stages.data import InPlace
+from occse.stages.trained import with_digest
 from sweeps.faults import explain, faults, section
 from sweeps.knobs import active, label, matching, spelled_out
 from sweeps.located import read_document
@@ -56,7 +57,7 @@ class Trial:
 def load_spec(path: Path) -> Spec:
     """The sweep in the YAML file `path`, with every value and every combination of values checked.
 
-    A relative `data_root` starts from the file's folder.
+    A relative `data_root` or `weights` starts from the file's folder.
 
     Raises:
         ValueError: one line per fault: `FILE:LINE: key: what is wrong; what is allowed`.
@@ -68,9 +69,11 @@ def load_spec(path: Path) -> Spec:
         raise ValueError("\n".join(explain(error, document))) from None
     if spec.data_root is not None:
         spec = spec.model_copy(update={"data_root": path.parent / spec.data_root.expanduser()})
+    if spec.weights is not None:
+        spec = spec.model_copy(update={"weights": path.parent / spec.weights.expanduser()})
     if found := [f"{document.where(location)}: {message}" for location, message in faults(spec)]:
         raise ValueError("\n".join(found))
-    pipeline_with = _pipelines(spec, data_root=None)
+    pipeline_with = _pipelines(spec, data_root=None, weights=None)
     for name, changes, point in _writings(spec):
         try:
             pipeline_with(changes | point)
@@ -115,7 +118,7 @@ def _check_names(spec: Spec, same: Mapping[str, str]) -> None:
 
 def _written(spec: Spec) -> Iterator[Trial]:
     """Every trial that the file writes down, in its order."""
-    pipeline_with = _pipelines(spec, data_root=spec.data_root)
+    pipeline_with = _pipelines(spec, data_root=spec.data_root, weights=spec.weights)
     axes = tuple(spec.grid)
     varied = [*axes, *spelled_out(itertools.chain(*spec.named().values()), without=axes)]
     for (name, changes, point), seed in itertools.product(_writings(spec), spec.seeds):
@@ -144,9 +147,9 @@ def _writings(spec: Spec) -> Iterator[tuple[str, Overrides, Overrides]]:
     yield from ((name, named[name], point) for name in named for point in points)
 
 
-def _pipelines(spec: Spec, *, data_root: Path | None) -> Callable[[Overrides], Pipeline]:
+def _pipelines(spec: Spec, *, data_root: Path | None, weights: Path | None) -> Callable[[Overrides], Pipeline]:
     """A function from overrides to pipelines that checks each distinct stage once: trials share most of them."""
-    base, with_digest = spec.base_pipeline(), _digests(data_root)
+    base, with_data_digest = spec.base_pipeline(), _digests(data_root)
     made: dict[str, Stage] = {}
 
     def build(changes: Overrides) -> Pipeline:
@@ -159,7 +162,8 @@ def _pipelines(spec: Spec, *, data_root: Path | None) -> Callable[[Overrides], P
             if (key := f"{field} {own!r}") not in made:
                 made[key] = override(base, changes).stage(field)
             stages[field] = made[key]
-        return Pipeline.model_validate(stages | {"data": with_digest(stages["data"])})
+        found = {field: with_digest(stage, weights) for field, stage in stages.items()}
+        return Pipeline.model_validate(found | {"data": with_data_digest(stages["data"])})
 
     return build
 

@@ -124,7 +124,8 @@ def _clamped(asked: Collection[Resources], machines: Sequence[Machine]) -> Itera
 
 def _settings(spec: Spec, store: Store) -> Json:
     data_root = str(spec.data_root.absolute()) if spec.data_root else None
-    return {"root": str(store.root.absolute()), "data_root": data_root, "git": git_state()}
+    weights = str(spec.weights.absolute()) if spec.weights else None
+    return {"root": str(store.root.absolute()), "data_root": data_root, "weights": weights, "git": git_state()}
 
 
 def _tune(

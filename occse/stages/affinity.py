@@ -1,7 +1,7 @@
 """`affinity`: AffinityNet, trained on pairs of pixels that the low-alpha and the high-alpha CRF agree on."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -14,15 +14,20 @@ from occse.data.dataset import load_dataset
 from occse.data.samples import AffinityImages
 from occse.stage import Context
 from occse.stages.crf import SCORES
-from occse.stages.trained import MODEL, TrainedStage, initialize
+from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
 from occse.training import Step
 
 
 class TrainAffinity(TrainedStage):
-    """AffinityNet (Ahn and Kwak, CVPR 2018) on `train_aug`; `radius` is in cells of the feature map."""
+    """AffinityNet (Ahn and Kwak, CVPR 2018) on `train_aug`; `radius` is in cells of the feature map.
 
-    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
-    epochs: int = Field(default=8, ge=1)
+    Without epochs it is the network in the file `init` as it is.
+    """
+
+    kept: ClassVar[frozenset[str]] = TrainedStage.kept | {"radius"}
+
+    init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
+    epochs: int = Field(default=8, ge=0)
     radius: int = Field(default=5, ge=2)
     crop: int = Field(default=448, ge=16)
     jitter: float = Field(default=0.3, ge=0, lt=1)
@@ -30,14 +35,21 @@ class TrainAffinity(TrainedStage):
 
     def needs(self) -> tuple[str, ...]:
         """The data, the two CRFs, and the weights to start from."""
+        if self.epochs == 0:
+            return ()
         return ("data", "crf_low", "crf_high", *(("pretrain",) if self.init == "pretrain" else ()))
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Train AffinityNet and keep its weights."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         self.seed_weights()
         model = AffinityNet(self.backbone, self.radius)
-        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        initialize(model, self.init, ctx, whole=self.epochs == 0)
+        metrics = self._train(ctx, model) if self.epochs else {}
+        save_affinity_net(model, ctx.output / MODEL)
+        return metrics
+
+    def _train(self, ctx: Context, model: AffinityNet) -> dict[str, float]:
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         scores = PairedScores(ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes))
         samples = AffinityImages(
             dataset,
@@ -54,9 +66,7 @@ class TrainAffinity(TrainedStage):
             pairs = pair_labels(labels, radius=self.radius)
             return {"loss": affinity_loss(affinities(model(images), radius=self.radius), *pairs)}
 
-        metrics = self.fit(ctx, model, samples, loss)
-        save_affinity_net(model, ctx.output / MODEL)
-        return metrics
+        return self.fit(ctx, model, samples, loss)
 
 
 class PairedScores:

@@ -1,6 +1,6 @@
 """`cgnet`: the CAM-generating network, trained against the frozen ordinary classifier by adversarial erasing."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from occse.classifier import Classifier, load_classifier, logits, save_classifie
 from occse.data.dataset import load_dataset
 from occse.erasing import erase, erasing_loss, erasing_targets
 from occse.stage import Context
-from occse.stages.trained import MODEL, ClassificationStage, initialize
+from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
 from occse.training import Step
 
 
@@ -22,7 +22,7 @@ class TrainCGNet(ClassificationStage):
     control for any claim about erasing.
     """
 
-    init: Literal["oc", "pretrain", "imagenet", "random"] = "imagenet"
+    init: Annotated[str, first_weights("oc", "pretrain", "imagenet", "random")] = "imagenet"
     erasing: Literal["cse", "class_agnostic"] = "cse"
     lambda_start: float = Field(default=0.3, ge=0)
     lambda_slope: float = Field(default=0.05, ge=0)
@@ -47,7 +47,7 @@ class TrainCGNet(ClassificationStage):
         oc = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.device).requires_grad_(False)
         if self.init == "oc":
             model.head.load_state_dict(oc.head.state_dict())
-        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        initialize(model, self.init, ctx)
         metrics = self.fit(ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step))
         save_classifier(model, ctx.output / MODEL)
         return metrics

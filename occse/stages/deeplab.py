@@ -1,6 +1,6 @@
 """`deeplab`: the segmentation network, trained on the pseudo labels as if they were the truth."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -11,7 +11,7 @@ from occse.deeplab import DeepLab, save_deeplab, segmentation_loss
 from occse.deeplab_heads import HeadName
 from occse.stage import Context
 from occse.stages.crf import LABELS
-from occse.stages.trained import MODEL, TrainedStage, initialize
+from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
 from occse.training import Step
 
 
@@ -23,7 +23,7 @@ class TrainSegmentation(TrainedStage):
     head, "deeplabv3plus" has an encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
     """
 
-    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     batch_size: int = Field(default=10, ge=1)
     lr: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=19, ge=1)
@@ -66,7 +66,7 @@ class TrainSegmentation(TrainedStage):
         self.seed_weights()
         large_fov = {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
         model = DeepLab(self.backbone, len(dataset.classes), self.head, **large_fov)
-        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        initialize(model, self.init, ctx)
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(
             dataset,

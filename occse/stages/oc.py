@@ -1,6 +1,6 @@
 """`oc`: the ordinary classifier, trained once on image labels and frozen afterwards."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
@@ -9,17 +9,19 @@ from torch.nn import functional
 from occse.classifier import Classifier, logits, save_classifier
 from occse.data.dataset import load_dataset
 from occse.stage import Context
-from occse.stages.trained import MODEL, ClassificationStage, initialize
+from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
 from occse.training import Step
 
 
 class TrainClassifier(ClassificationStage):
     """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1).
 
-    The dropout before the head is that of jiwoon-ahn/psa, whose classifier the paper takes.
+    The dropout before the head is that of jiwoon-ahn/psa, whose classifier the paper takes. Without epochs it is the
+    classifier in the file `init`, such as the official one, as it is.
     """
 
-    init: Literal["pretrain", "imagenet", "random"] = "imagenet"
+    init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
+    epochs: int = Field(default=15, ge=0)
     head_dropout: float = Field(default=0.5, ge=0, lt=1)
 
     def needs(self) -> tuple[str, ...]:
@@ -32,12 +34,12 @@ class TrainClassifier(ClassificationStage):
         samples = self.samples(dataset, dataset.splits["train_aug"])
         self.seed_weights()
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
-        initialize(model.backbone, self.init, inputs=ctx.inputs)
+        initialize(model, self.init, ctx, whole=self.epochs == 0)
 
         def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
             images, labels = batch
             return {"loss": functional.binary_cross_entropy_with_logits(logits(model(images)), labels)}
 
-        metrics = self.fit(ctx, model, samples, loss)
+        metrics = self.fit(ctx, model, samples, loss) if self.epochs else {}
         save_classifier(model, ctx.output / MODEL)
         return metrics

@@ -1,23 +1,30 @@
 """The knobs that the training stages share, and their way into the one training loop."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
-from occse.backbones import WITHOUT_BATCH_NORM, Backbone, BackboneName
-from occse.classifier import load_classifier
+from occse.affinity import AffinityNet
+from occse.backbones import WITHOUT_BATCH_NORM, BackboneName
+from occse.classifier import Classifier, load_classifier
 from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
+from occse.deeplab import DeepLab
+from occse.fitting import load_into
 from occse.stage import Context, Resources, Stage
 from occse.training import Loss, Optimization, Samples, train
+from occse.weights import SUFFIXES, digest, find_weights
 
 MODEL = "model.safetensors"
 CURVES = "curves.json"
+SHA256 = "sha256:"
+FILE = re.compile(rf"{SHA256}[0-9a-f]{{64}}|[\w.+-]+(?:{'|'.join(map(re.escape, SUFFIXES))})")
 
 
 class TrainedStage(Stage):
@@ -26,6 +33,9 @@ class TrainedStage(Stage):
     `freeze_bn` and `freeze_stem` suit weights that were learnt elsewhere: they keep all batch norms, and the backbone's
     first layers, as they are. The official momentum is 5e-4: weight decay, passed in the place of momentum.
     """
+
+    kept: ClassVar[frozenset[str]] = frozenset({"backbone", "init", "epochs"})
+    """The knobs that matter without training."""
 
     seed: int = Field(default=0, ge=0)
     backbone: BackboneName = "resnet50"
@@ -42,13 +52,21 @@ class TrainedStage(Stage):
     freeze_stem: bool = True
 
     def inactive(self) -> frozenset[str]:
-        """AdamW has no momentum knob, and some networks have no batch norm."""
+        """AdamW has no momentum knob, some networks no batch norm; without epochs only file and network matter."""
+        if self.epochs == 0:
+            return frozenset(type(self).model_fields) - self.kept
         unused = {"momentum"} if self.optimizer == "adamw" else set()
         return frozenset(unused if self.has_batch_norm() else unused | {"freeze_bn"})
 
     def has_batch_norm(self) -> bool:
         """Whether there is anything that `freeze_bn` could freeze."""
         return self.backbone not in WITHOUT_BATCH_NORM
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> "TrainedStage":
+        if self.epochs == 0 and not is_file(getattr(self, "init", "")):
+            raise ValueError("epochs is 0, which keeps the weights of a file, but init names no file")
+        return self
 
     def resources(self) -> Resources:
         """A GPU, and processes that load images."""
@@ -111,20 +129,86 @@ class ClassificationStage(TrainedStage):
         )
 
 
-def initialize(backbone: Backbone, init: str, *, inputs: Mapping[str, Path]) -> None:
-    """Give `backbone` its first weights: "imagenet", "random", or those of the upstream classifier `init` names.
+def first_weights(*names: str) -> AfterValidator:
+    """The check of a knob `init`: one of `names`, or a weight file by its name or digest."""
+
+    def check(init: str) -> str:
+        if init not in names and not is_file(init):
+            raise ValueError(
+                f"expected one of {', '.join(names)}, or a file of the folder --weights by its name "
+                f"({', '.join(SUFFIXES)}) or as {SHA256} and 64 hex digits, got {init!r}"
+            )
+        return init
+
+    return AfterValidator(check)
+
+
+def is_file(init: str) -> bool:
+    """Whether `init` means a weight file, by its name or its digest."""
+    return FILE.fullmatch(init) is not None
+
+
+def with_digest(stage: Stage, weights: Path | None) -> Stage:
+    """`stage` with the digest of its weight file in place of the name, so that the content is the identity.
+
+    Without the folder `weights` it stays as it is: it can be planned, not run.
 
     Raises:
-        ValueError: the upstream classifier has another backbone.
+        ValueError: there is no such file.
     """
-    if init == "imagenet":
-        backbone.load_imagenet()
+    init = getattr(stage, "init", "")
+    if weights is None or not is_file(init) or init.startswith(SHA256):
+        return stage
+    if not (weights / init).is_file():
+        raise ValueError(f"init is {init!r}, but there is no such file in {weights}")
+    return stage.model_copy(update={"init": SHA256 + digest(weights / init)})
+
+
+def locate(init: str, weights: Path | None) -> Path:
+    """The file in the folder `weights` that `init` means.
+
+    Raises:
+        ValueError: no folder, or no such file in it.
+    """
+    if weights is None:
+        raise ValueError(f"{init!r} is a file, but nothing says where it lies: give its folder as --weights")
+    if not init.startswith(SHA256):
+        raise ValueError(f"{init!r} is a name and not yet a digest: resolve the pipeline first")
+    return find_weights(weights, init.removeprefix(SHA256))
+
+
+def initialize(model: Classifier | AffinityNet | DeepLab, init: str, ctx: Context, *, whole: bool = False) -> None:
+    """Give the backbone of `model` its first weights, and the head too where a file has one that fits.
+
+    Args:
+        model: the untrained network.
+        init: "imagenet", "random", a weight file, or the field of an upstream classifier.
+        ctx: where upstream artifacts and weight files lie.
+        whole: refuse a file without the head.
+
+    Raises:
+        ValueError: the file is not there, is damaged or does not fit; or the upstream classifier has another backbone.
+    """
+    if is_file(init):
+        load_into(model, locate(init, ctx.weights), whole=whole)
+    elif init == "imagenet":
+        _load_imagenet(model)
     elif init != "random":
-        source = load_classifier(inputs[init] / MODEL)
+        source = load_classifier(ctx.inputs[init] / MODEL)
         try:
-            backbone.load_state_dict(source.backbone.state_dict())
+            model.backbone.load_state_dict(source.backbone.state_dict())
         except RuntimeError:
             raise ValueError(
                 f"init {init!r} has the backbone {source.architecture['backbone']!r}, this stage another; "
                 "make them equal or set init to 'imagenet' or 'random'"
             ) from None
+
+
+def _load_imagenet(model: Classifier | AffinityNet | DeepLab) -> None:
+    try:
+        model.backbone.load_imagenet()
+    except OSError as error:
+        raise ValueError(
+            f"the ImageNet weights cannot be downloaded ({error}); bring the file that torchvision publishes, set init "
+            "to its name, and give its folder as --weights"
+        ) from None

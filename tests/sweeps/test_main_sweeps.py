@@ -103,3 +103,25 @@ def test_a_count_must_be_one(count: str, spec: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit, match="2"):
         main(["run", str(spec), f"--num-cpus={count}"])
     assert "expected a count of at least 1" in capsys.readouterr().err
+
+
+def test_a_stage_starts_from_a_weight_file_on_the_cluster(
+    spec: Path, small_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(small_store, tmp_path / "store")
+    (tmp_path / "weights").mkdir()
+    found = next((small_store / "TrainClassifier").glob("*/model.safetensors"))
+    shutil.copy(found, tmp_path / "weights" / "user.safetensors")
+    values = yaml.safe_load(spec.read_text())
+    values["base"] |= {"oc.init": "user.safetensors", "oc.epochs": 0, "cam.source": "oc"}
+    spec.write_text(yaml.safe_dump(values | {"targets": ["oc"]}))
+    command = ["run", str(spec), "--store", str(tmp_path / "store"), "--tracking", f"sqlite:///{tmp_path}/mlflow.db"]
+    assert main([*command, "--num-cpus", "1"]) == 2
+    assert "oc.init: 'user.safetensors' is a file, but nothing says where it lies" in capfd.readouterr().err
+    command += ["--num-cpus", "1", "--weights", str(tmp_path / "weights")]
+    assert main(command) == 0
+    made = {path.parent.name for path in (tmp_path / "store" / "TrainClassifier").glob("*/model.safetensors")}
+    assert len(made) == 2
+    (tmp_path / "weights" / "user.safetensors").touch()
+    assert main(command) == 0, "another date is no other file"
+    assert "everything came from the store" in capfd.readouterr().out

@@ -184,6 +184,22 @@ def test_digest_that_the_user_wrote_is_kept(tmp_path: Path) -> None:
     assert trial.pipeline.data.model_dump()["digest"] == "ab" * 32
 
 
+def test_the_content_of_a_weight_file_is_the_identity_and_its_place_is_not(tmp_path: Path) -> None:
+    for folder, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.pth").write_bytes(content)
+    base = SHAPES | {"oc.init": "w.pth"}
+    folders = [tmp_path / name for name in "abc"]
+    identities = [trials(make(base=base, baseline={}, weights=folder))[0].identity for folder in folders]
+    assert identities[0] == identities[1] != identities[2]
+    assert trials(make(base=base, baseline={}))[0].identity not in identities, "without the file it can be planned"
+    (tmp_path / "spec.yaml").write_text(HEAD + "baseline: {oc.init: w.pth}\nweights: a\n")
+    assert load_spec(tmp_path / "spec.yaml").weights == tmp_path / "a"
+    (tmp_path / "spec.yaml").write_text(HEAD + "baseline: {}\nweights: nowhere\n")
+    with pytest.raises(ValueError, match=r"weights: .*nowhere is no folder; expected the folder of the weight files"):
+        load_spec(tmp_path / "spec.yaml")
+
+
 def test_identities_do_not_depend_on_the_process(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(HEAD + "profile: embedded\nseeds: 2\nvariants: {a: {}, b: {cam.source: oc}}\n")
