@@ -73,7 +73,7 @@ def test_without_a_lambda_the_erasing_mode_is_nothing() -> None:
 
 
 def test_one_alpha_is_one_artifact_whatever_field_asks_for_it() -> None:
-    assert fingerprints(crf__alpha=4)["crf"] == fingerprints()["crf_low"]
+    assert fingerprints(crf__alpha=16)["crf"] == fingerprints()["crf_high"]
 
 
 def test_integers_and_floats_of_one_value_are_one_identity() -> None:
