@@ -4,20 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import SMALL
 
-from occse.artifact import artifact_folder, execute
+from occse.artifact import execute
 from occse.pipeline import Node, Pipeline, override, plan, profile
-
-SMALL = {
-    "data.num_train": 16,
-    "data.num_scored": 8,
-    "data.num_val": 4,
-    "data.num_object_centric": 32,
-    "*.epochs": 1,
-    "*.batch_size": 8,
-    "cam.scales": [1.0],
-    "seg.scales": [1.0],
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +34,3 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, small_pipeline: Pipeli
 def small_node(small_pipeline: Pipeline) -> dict[str, Node]:
     """The plan of `small_pipeline`, by field."""
     return plan(small_pipeline)
-
-
-def folder_of(root: Path, node: Node) -> Path:
-    return artifact_folder(root, node)

@@ -73,7 +73,7 @@ def test_a_head_of_other_classes_is_left_alone_or_refused(folder: Path) -> None:
 
 
 def test_networks_with_other_heads_take_the_backbone(folder: Path) -> None:
-    affinity, deeplab = AffinityNet("tiny", 5), DeepLab("tiny", 5, 16, 2)
+    affinity, deeplab = AffinityNet("tiny", 5), DeepLab("tiny", 5, width=16, dilation=2)
     load_into(affinity, folder / "cls.pth", whole=False)
     load_into(deeplab, folder / "cls.pth", whole=False)
     for model in (affinity, deeplab):

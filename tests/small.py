@@ -1,0 +1,12 @@
+"""The embedded data set with so few images that a stage takes a second: overrides of the profile."""
+
+SMALL = {
+    "data.num_train": 16,
+    "data.num_scored": 8,
+    "data.num_val": 4,
+    "data.num_object_centric": 32,
+    "*.epochs": 1,
+    "*.batch_size": 8,
+    "cam.scales": [1.0],
+    "seg.scales": [1.0],
+}
