@@ -1,5 +1,6 @@
 """What all tests share: the embedded data set, small, drawn once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, small_pipeline: Pipeli
     root = tmp_path_factory.mktemp("store")
     for node in plan(small_pipeline).values():
         execute(node, root=root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def own_store(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `small_store` to add to; others count what the original has."""
+    root = tmp_path_factory.mktemp("own") / "store"
+    shutil.copytree(small_store, root)
     return root
 
 

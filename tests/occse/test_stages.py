@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,6 @@ from occse.evaluation import Counts, summarize
 from occse.pipeline import STAGES, Node, Pipeline, override, plan
 from occse.stage import Context, Stage
 from occse.stages.data import InPlace
-
-
-@pytest.fixture(scope="module")
-def own_store(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `small_store` to add to; others count what the original has."""
-    root = tmp_path_factory.mktemp("own") / "store"
-    shutil.copytree(small_store, root)
-    return root
-
 
 SCORED = ("cam", "crf", "crf_low", "crf_high", "pseudo", "seg")
 

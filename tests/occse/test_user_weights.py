@@ -124,20 +124,18 @@ def test_the_content_is_the_identity_and_the_name_and_the_folder_are_not(
 
 
 @pytest.mark.parametrize("field", ["oc", "cgnet", "affinity", "deeplab"])
-def test_every_stage_starts_from_the_file(
-    field: str, small_pipeline: Pipeline, small_store: Path, folder: Path
-) -> None:
+def test_every_stage_starts_from_the_file(field: str, small_pipeline: Pipeline, own_store: Path, folder: Path) -> None:
     # a learning rate that moves no weight: what comes out is what went in
     changes = {f"{field}.init": "cls.pth", f"{field}.lr": 1e-30, f"{field}.freeze_bn": True, f"{field}.weight_decay": 0}
     nodes = plan(override(small_pipeline, changes).resolve(None, folder))
-    execute(nodes[field], root=small_store, weights=folder)
-    tensors = load_file(artifact_folder(small_store, nodes[field]) / "model.safetensors")
+    execute(nodes[field], root=own_store, weights=folder)
+    tensors = load_file(artifact_folder(own_store, nodes[field]) / "model.safetensors")
     assert are_ones(tensors, "backbone.")
     assert are_ones(tensors, "head.") == (field in ("oc", "cgnet"))
 
 
 def test_without_epochs_the_network_of_the_file_is_the_artifact(
-    small_pipeline: Pipeline, small_store: Path, folder: Path
+    small_pipeline: Pipeline, own_store: Path, folder: Path
 ) -> None:
     changes = {"oc.epochs": 0, "affinity.epochs": 0, "affinity.init": "aff.pth", "affinity.radius": 4}
     nodes = with_init(
@@ -148,12 +146,12 @@ def test_without_epochs_the_network_of_the_file_is_the_artifact(
     assert nodes["affinity"].inputs == {}
     assert "crf_low" not in nodes
     for field in ("oc", "affinity"):
-        manifest = execute(nodes[field], root=small_store, weights=folder)
+        manifest = execute(nodes[field], root=own_store, weights=folder)
         assert manifest.metrics == {}
-        tensors = load_file(artifact_folder(small_store, nodes[field]) / "model.safetensors")
+        tensors = load_file(artifact_folder(own_store, nodes[field]) / "model.safetensors")
         assert are_ones(tensors, "backbone.")
         assert are_ones(tensors, "head.")
-    model = load_classifier(artifact_folder(small_store, nodes["oc"]) / "model.safetensors")
+    model = load_classifier(artifact_folder(own_store, nodes["oc"]) / "model.safetensors")
     assert model.architecture == {"backbone": "tiny", "num_classes": 5}
 
 
