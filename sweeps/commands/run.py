@@ -1,0 +1,65 @@
+"""`python -m sweeps run SPEC`: run what is missing, record it in MLflow, print the table."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from occse.pipeline import check_files
+from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, read_sweep
+from sweeps.store import Store
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("run", help="run what is not in the store, record, print the table")
+    add_spec(parser)
+    add_store(parser)
+    add_tracking(parser)
+    parser.add_argument("--address", help="a running Ray cluster, such as auto; by default one on this machine")
+    parser.add_argument("--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)")
+    parser.add_argument("--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a sweep and print its table.
+
+    Returns:
+        0 when all is well, 1 when a trial failed or could not be recorded.
+    """
+    from sweeps.tracking import Tracking  # seconds of imports that a faulty file need not wait for
+    from sweeps.tuner import Cluster, run_sweep
+
+    spec, found = read_sweep(options)
+    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
+    store = Store(options.store)
+    check_files((node for node in nodes.values() if node not in store), spec.weights)
+    summary = run_sweep(
+        spec,
+        found,
+        store=store,
+        tracking=Tracking(options.tracking, spec=spec),
+        cluster=Cluster(address=options.address, num_cpus=options.num_cpus, max_concurrent=options.max_concurrent),
+        say=lambda line: print(line, flush=True),
+    )
+    print(summary.describe(), flush=True)
+    if summary.unrecorded < len(found):
+        _show_table(spec.name, options.tracking)
+    return 0 if summary.well else 1
+
+
+def _show_table(name: str, uri: str) -> None:
+    print(flush=True)
+    # a process of its own: the platform never imports the analysis
+    subprocess.run([sys.executable, "-m", "analysis", "table", name, "--tracking", uri], check=False)
+    if uri.startswith("http"):
+        print(f"\nMLflow: open {uri}")
+    else:
+        print(f"\nMLflow: {_python()} -m mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")
+
+
+def _python() -> str:
+    """This Python as a person would type it here; its environment need not be activated."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
