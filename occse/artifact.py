@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -84,6 +84,7 @@ def execute(
     data_root: Path | None = None,
     weights: Path | None = None,
     git: Mapping[str, str] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
 
@@ -93,6 +94,7 @@ def execute(
     Raises:
         ValueError: what the stage says of its input; or an artifact in the store does not match.
         OSError: the store cannot be written.
+        Stopped: `stopping` said so, and the stage can go on from a checkpoint.
     """
     if (found := load_manifest(root, node)) is not None:
         return found
@@ -110,6 +112,7 @@ def execute(
                 workers=workers,
                 data_root=data_root,
                 weights=weights,
+                stopping=stopping,
             )
             start = time.monotonic()
             metrics = node.stage.run(context)

@@ -7,7 +7,7 @@ upstream fingerprints are the exact identity of the artifact.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ class Context:
         workers: how many processes the stage may use beside its own (0: none).
         data_root: where the user's data set lies, for data that is read in place.
         weights: folder of the user's weight files; which of them is meant is a knob, by digest.
+        stopping: whether the stage is asked to end at its next checkpoint; may be asked often.
     """
 
     inputs: Mapping[str, Path] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Context:
     workers: int = 0
     data_root: Path | None = None
     weights: Path | None = None
+    stopping: Callable[[], bool] = lambda: False
 
 
 class Stage(BaseModel):

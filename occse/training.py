@@ -41,6 +41,10 @@ class Step:
 Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The training was asked to stop and left a checkpoint: the next run goes on from there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
     """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
@@ -72,6 +76,7 @@ def train(
     device: str = "cpu",
     workers: int = 0,
     checkpoint_every_s: float = 10.0,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:
     """Train `model` and return one record of means per epoch.
 
@@ -80,6 +85,7 @@ def train(
     CPU. Parameters below `backbone.` move at `lr`, all others are the head.
 
     Raises:
+        Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that step.
         ValueError: fewer images than one batch.
         FloatingPointError: a loss is not finite; the message has the step and the parts, the weights were not touched.
     """
@@ -102,6 +108,9 @@ def train(
         parts = loss(tuple(_to(each, device) for each in batch), step)
         _update(optimizer, parts, step=run.step)
         run.advance({name: value.item() for name, value in parts.items()}, per_epoch)
+        if run.step < total and stopping():
+            run.write()
+            raise Stopped(f"stopped on request after step {run.step} of {total}; it goes on from there")
     model.eval()
     return run.records
 
@@ -133,9 +142,9 @@ class _Run:
             self.records.append({"step": float(self.step // per_epoch), **means})
             self.sums = {}
         if time.monotonic() - self.written >= self.every_s:
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
         start = time.monotonic()
         state = {
             "model": self.model.state_dict(),

@@ -95,6 +95,7 @@ class TrainedStage(Stage):
             scratch=ctx.scratch,
             device=ctx.device,
             workers=ctx.workers,
+            stopping=ctx.stopping,
         )
         (ctx.output / CURVES).write_text(json.dumps(records) + "\n")
         return {name: value for name, value in records[-1].items() if name != "step"}

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from occse.backbones import BackboneName
 from occse.classifier import Classifier, logits
-from occse.training import CHECKPOINT, Optimization, Step, build_optimizer, set_lr, train
+from occse.training import CHECKPOINT, Optimization, Step, Stopped, build_optimizer, set_lr, train
 
 
 class Noise:
@@ -43,7 +44,15 @@ def optimization(**changes: object) -> Optimization:
     return Optimization(**(values | changes))
 
 
-def run(scratch: Path, *, pause_s: float = 0.0, workers: int = 0, **changes: object) -> tuple[Network, list]:
+def run(
+    scratch: Path,
+    *,
+    pause_s: float = 0.0,
+    workers: int = 0,
+    checkpoint_every_s: float = 0.0,
+    stopping: Callable[[], bool] = lambda: False,
+    **changes: object,
+) -> tuple[Network, list]:
     torch.manual_seed(3)
     model = Network()
 
@@ -63,7 +72,8 @@ def run(scratch: Path, *, pause_s: float = 0.0, workers: int = 0, **changes: obj
         seed=7,
         scratch=scratch,
         workers=workers,
-        checkpoint_every_s=0.0,
+        checkpoint_every_s=checkpoint_every_s,
+        stopping=stopping,
     )
     return model, records
 
@@ -95,6 +105,18 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     reached = torch.load(checkpoint, weights_only=True)["step"]
     assert 6 <= reached < 16, "the child was killed between its first and its last step"
     resumed, resumed_records = run(scratch, **options)
+    assert_same(whole, resumed)
+    assert records == resumed_records
+
+
+def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole, records = run(tmp_path_folder(tmp_path, "whole"))
+    scratch = tmp_path_folder(tmp_path, "stopped")
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Stopped, match="after step 7 of 16"):
+        run(scratch, stopping=lambda: next(asked), checkpoint_every_s=1e9)
+    assert torch.load(scratch / CHECKPOINT, weights_only=True)["step"] == 7
+    resumed, resumed_records = run(scratch, checkpoint_every_s=1e9)
     assert_same(whole, resumed)
     assert records == resumed_records
 
