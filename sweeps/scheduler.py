@@ -66,7 +66,8 @@ class Scheduler:
         """Lease the artifact of `request` for `trial` and wait up to `wait` seconds for it.
 
         Returns:
-            `state` "done", "failed" (with `error`) or "running"; who gets "running" asks again.
+            `state` "done" (with the artifact's `metrics`), "failed" (with `error`) or "running"; who gets "running" asks
+            again.
         """
         if (answer := self._settled(request)) is not None:
             return answer
@@ -104,11 +105,14 @@ class Scheduler:
 
     def _settled(self, request: Json) -> Json | None:
         node = request["node"]
-        if Path(self._settings["root"], node["kind"], node["fingerprint"], "manifest.json").exists():
-            return {"state": "done"}
-        if (error := self._failures.get(node["fingerprint"])) is not None:
-            return {"state": "failed", "error": error}
-        return None
+        path = Path(self._settings["root"], node["kind"], node["fingerprint"], "manifest.json")
+        try:
+            return {"state": "done", "metrics": json.loads(path.read_bytes())["metrics"]}
+        except FileNotFoundError:
+            error = self._failures.get(node["fingerprint"])
+        except (ValueError, KeyError, TypeError):
+            error = f"{path} is no manifest; move that folder away to compute it again"
+        return None if error is None else {"state": "failed", "error": error}
 
     def _start(self, request: Json) -> _Flight:
         self._reaper = self._reaper or asyncio.create_task(self._reap())

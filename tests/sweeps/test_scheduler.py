@@ -15,6 +15,7 @@ from sweeps.scheduler import Json, connect, source_digest
 
 pytestmark = pytest.mark.usefixtures("cluster")
 PATIENCE_S = 120.0
+DONE = {"state": "done", "metrics": {"miou": 0.5}}
 
 
 def scheduler_of(store: Path) -> Any:
@@ -53,7 +54,7 @@ def test_many_asks_at_once_run_a_stage_once(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="shared", num_steps=5))
     asks = [scheduler.ensure.remote(request, f"trial {number}", PATIENCE_S) for number in range(100)]
-    assert all(answer == {"state": "done"} for answer in ray.get(asks))
+    assert all(answer == DONE for answer in ray.get(asks))
     assert executions(tmp_path) == ["shared 0"]
 
 
@@ -62,12 +63,22 @@ def test_a_failure_reaches_who_waits_for_it_and_nobody_else(tmp_path: Path) -> N
     bad, good = request_of(Probe(label="bad", fails=True)), request_of(Probe(label="good"))
     answers = [ensure(scheduler, bad, trial="one"), ensure(scheduler, bad, trial="two")]
     assert all(answer["state"] == "failed" and "bad was told to fail" in answer["error"] for answer in answers)
-    assert ensure(scheduler, good, trial="three") == {"state": "done"}
+    assert ensure(scheduler, good, trial="three") == DONE
     assert executions(tmp_path).count("bad 0") == 1
 
     ray.get(scheduler.begin.remote())  # the next sweep may try again
     assert ensure(scheduler, bad)["state"] == "failed"
     assert executions(tmp_path).count("bad 0") == 2
+
+
+def test_a_broken_manifest_in_the_store_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="good"))
+    ensure(scheduler, request)
+    (path,) = tmp_path.glob("Probe/*/manifest.json")
+    path.write_text("{")
+    answer = ensure(scheduler, request)
+    assert answer == {"state": "failed", "error": f"{path} is no manifest; move that folder away to compute it again"}
 
 
 def test_the_traceback_of_a_failure_is_kept(tmp_path: Path) -> None:
@@ -85,7 +96,7 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     scheduler.ensure.remote(request, "a trial", PATIENCE_S)
     checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
     os.kill(running(scheduler, at=checkpoint.exists)["pid"], signal.SIGKILL)
-    assert ensure(scheduler, request) == {"state": "done"}
+    assert ensure(scheduler, request) == DONE
     first, second = executions(tmp_path)
     assert (first, second.split()[0]) == ("long 0", "long")
     assert int(second.split()[1]) > 0
@@ -104,7 +115,7 @@ def test_the_scheduler_comes_back_when_it_is_killed(tmp_path: Path) -> None:
     running(scheduler)
     pid = ray.get(scheduler.info.remote())["pid"]
     os.kill(pid, signal.SIGKILL)
-    assert ensure(scheduler, request) == {"state": "done"}
+    assert ensure(scheduler, request) == DONE
     assert ray.get(scheduler.info.remote())["pid"] != pid
 
 
