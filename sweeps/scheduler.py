@@ -66,8 +66,7 @@ class Scheduler:
         """Lease the artifact of `request` for `trial` and wait up to `wait` seconds for it.
 
         Returns:
-            `state` "done" (with the artifact's `metrics`), "failed" (with `error`) or "running"; who gets "running" asks
-            again.
+            `state` "done" (with the artifact's `metrics`), "failed" (with `error`) or "running": ask again.
         """
         if (answer := self._settled(request)) is not None:
             return answer
