@@ -9,9 +9,10 @@ from typing import Any
 import torch
 import yaml
 
-from occse.artifact import artifact_folder, execute, load_manifest
+from occse.artifact import execute
 from occse.data.tree import describe, faults, tree_digest
 from occse.description import describe as describe_weights
+from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import SCORED, TARGETS, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
 

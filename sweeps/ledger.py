@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from occse.artifact import Manifest
+from occse.manifest import Manifest
 from sweeps.planning import Plan
 from sweeps.progress import Say, duration
 from sweeps.spec import Trial

@@ -4,14 +4,17 @@ import json
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from occse.artifact import MANIFEST, Manifest, artifact_folder, execute, load_manifest
-from occse.pipeline import Node
+from occse.manifest import MANIFEST, Manifest, artifact_folder, load_manifest
+
+if TYPE_CHECKING:  # the scheduler imports this module, but not torch
+    from occse.pipeline import Node
 
 CURVES = "curves.json"
 PROBE_BYTES = 1 << 20
@@ -23,10 +26,10 @@ class Store:
 
     root: Path
 
-    def __contains__(self, node: Node) -> bool:
+    def __contains__(self, node: "Node") -> bool:
         return (artifact_folder(self.root, node) / MANIFEST).exists()
 
-    def manifest(self, node: Node) -> Manifest | None:
+    def manifest(self, node: "Node") -> Manifest | None:
         """The manifest of the artifact of `node`, or None where it is not in the store.
 
         Raises:
@@ -34,27 +37,39 @@ class Store:
         """
         return load_manifest(self.root, node)
 
-    def curves(self, node: Node) -> list[dict[str, float]]:
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests of all artifacts; what cannot be read is left out."""
+        for path in self.root.glob(f"*/*/{MANIFEST}"):
+            with suppress(OSError, ValueError):  # whoever needs that artifact gets the error
+                yield Manifest.model_validate_json(path.read_bytes())
+
+    def folder(self, node: "Node") -> Path:
+        """The folder on this machine with the files of the artifact of `node`, which is in the store."""
+        return artifact_folder(self.root, node)
+
+    def path(self, node: "Node", name: str) -> Path:
+        """The file `name` of the artifact of `node` on this machine."""
+        return self.folder(node) / name
+
+    def curves(self, node: "Node") -> list[dict[str, float]]:
         """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty for other stages."""
         try:
-            points: list[dict[str, float]] = json.loads((artifact_folder(self.root, node) / CURVES).read_text())
+            points: list[dict[str, float]] = json.loads(self.path(node, CURVES).read_text())
         except FileNotFoundError:
             return []
         return points
 
-    def execute(self, node: Node, **machine: Any) -> Manifest:  # noqa: ANN401 - occse.artifact.execute types them
+    def execute(self, node: "Node", **machine: Any) -> Manifest:  # noqa: ANN401 - occse.artifact.execute types them
         """Run the stage of `node` unless its artifact is there; `machine` as for `occse.artifact.execute`."""
+        from occse.artifact import execute  # imports torch, which the scheduler does without
+
         return execute(node, root=self.root, **machine)
 
     def durations(self) -> Mapping[str, float]:
         """Median seconds of the artifacts of each stage class; classes that were never run are absent."""
         seconds: dict[str, list[float]] = defaultdict(list)
-        for path in self.root.glob(f"*/*/{MANIFEST}"):
-            try:
-                manifest = json.loads(path.read_bytes())
-                seconds[manifest["stage"]].append(float(manifest["seconds"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # only an estimate hangs on it; whoever needs the artifact gets the error
+        for manifest in self.manifests():
+            seconds[manifest.stage].append(manifest.seconds)
         return {kind: median(values) for kind, values in seconds.items()}
 
     def check_writable(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from occse.artifact import artifact_folder, execute, load_manifest
+from occse.artifact import execute
+from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import Node
 from occse.stage import Context, Stage, fingerprint
 

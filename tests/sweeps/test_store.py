@@ -30,18 +30,39 @@ def test_an_artifact_of_another_configuration_is_an_error(tmp_path: Path) -> Non
         store.manifest(node)
 
 
-def test_durations_are_medians_and_pass_over_what_cannot_be_read(tmp_path: Path) -> None:
+def test_manifests_and_their_median_durations_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
+    made = store.execute(node)
     seconds = {"Fast": [1.0, 2.0, 30.0], "Slow": [100.0]}
+    expected = [made]
     for kind, values in seconds.items():
         for number, value in enumerate(values):
+            expected.append(made.model_copy(update={"stage": kind, "seconds": value}))
             folder = tmp_path / kind / str(number)
             folder.mkdir(parents=True)
-            (folder / "manifest.json").write_text(json.dumps({"stage": kind, "seconds": value}))
-    for number, text in enumerate(("", "[]", '{"stage": "Fast"}')):
+            (folder / "manifest.json").write_text(expected[-1].model_dump_json())
+    for number, text in enumerate(("", "[]", '{"stage": "Fast", "seconds": 5}')):
         folder = tmp_path / "Broken" / str(number)
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(text)
-    assert Store(tmp_path).durations() == {"Fast": 2.0, "Slow": 100.0}
+    order = {(manifest.stage, manifest.seconds): manifest for manifest in store.manifests()}
+    assert order == {(manifest.stage, manifest.seconds): manifest for manifest in expected}
+    assert store.durations() == {"Probe": made.seconds, "Fast": 2.0, "Slow": 100.0}
+
+
+def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
+    store.execute(node)
+    assert json.loads(store.path(node, "curves.json").read_text()) == store.curves(node)
+    assert {path.name for path in store.folder(node).iterdir()} == {"curves.json", "manifest.json"}
+
+
+def test_the_store_does_without_torch() -> None:
+    code = "import sys, sweeps.store; print(*{'torch', 'occse.pipeline'}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
 
 
 def test_a_writable_store_is_made_and_left_empty(tmp_path: Path) -> None:
