@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
             root=options.store,
             device=options.device,
             workers=options.workers,
+            processes=options.processes,
+            accumulate=options.accumulate,
             data_root=options.data_root,
             weights=options.weights,
         )
@@ -95,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--weights", type=Path, help="folder of the weight files that a stage's init names")
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
+    command.add_argument("--processes", type=_positive, default=1, help="GPUs that share the batch of a training")
+    command.add_argument("--accumulate", type=_positive, default=1, help="parts of a batch, where memory is short")
     return parser
 
 
@@ -104,6 +108,12 @@ def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command.add_argument("--kind", choices=("voc", "coco", "folder"), default="voc")
     command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as data.images=all")
     command.set_defaults(command=check_data)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
+    return number
 
 
 def _assignment(text: str) -> tuple[str, Any]:

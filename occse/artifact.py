@@ -31,12 +31,16 @@ def execute(
     root: Path,
     device: str = "cpu",
     workers: int = 0,
+    processes: int = 1,
+    accumulate: int = 1,
     data_root: Path | None = None,
     weights: Path | None = None,
     git: Mapping[str, str] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
+
+    Only a stage that trains makes use of `processes` and `accumulate`.
 
     Two attempts may run at once (a node that was given up may still be alive): each writes into a folder of its own and
     the first to rename wins.
@@ -60,13 +64,15 @@ def execute(
                 scratch=scratch,
                 device=device,
                 workers=workers,
+                processes=processes if node.stage.shares_batches else 1,
+                accumulate=accumulate if node.stage.shares_batches else 1,
                 data_root=data_root,
                 weights=weights,
                 stopping=stopping,
             )
             start = time.monotonic()
             metrics = node.stage.run(context)
-            manifest = _describe(node, metrics, output, time.monotonic() - start, device, git)
+            manifest = _describe(node, metrics, context, time.monotonic() - start, git)
             (output / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
             with contextlib.suppress(OSError):  # another attempt published first; its artifact is as good
                 output.rename(final)
@@ -110,8 +116,10 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _describe(
-    node: Node, metrics: dict[str, float], output: Path, seconds: float, device: str, git: Mapping[str, str] | None
+    node: Node, metrics: dict[str, float], context: Context, seconds: float, git: Mapping[str, str] | None
 ) -> Manifest:
+    on_gpu = context.device.startswith("cuda")
+    shares = {"processes": context.processes, "accumulate": context.accumulate}
     return Manifest(
         stage=node.kind,
         version=node.stage.version,
@@ -120,10 +128,11 @@ def _describe(
         inputs=dict(node.inputs),
         metrics=metrics,
         seconds=seconds,
-        bytes=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
+        bytes=sum(path.stat().st_size for path in context.output.rglob("*") if path.is_file()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
-        device=torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or "cpu",
+        device=torch.cuda.get_device_name() if on_gpu else platform.processor() or "cpu",
+        machine={name: number for name, number in shares.items() if number > 1},
         git=dict(git if git is not None else git_state()),
         packages=package_versions(),
     )

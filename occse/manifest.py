@@ -12,7 +12,11 @@ MANIFEST = "manifest.json"
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from. `seconds` is the time of the attempt that finished."""
+    """What an artifact is and where it came from. `seconds` is the time of the attempt that finished.
+
+    `machine` holds `processes` and `accumulate` where the batches were shared: an equal result, but for the order of
+    sums, the activations that dropout drew and, under `accumulate`, the statistics that a trained batch norm saw.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +31,7 @@ class Manifest(BaseModel):
     created: str
     host: str
     device: str
+    machine: dict[str, int] = {}
     git: dict[str, str]
     packages: dict[str, str]
 

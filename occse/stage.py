@@ -34,6 +34,9 @@ class Context:
         scratch: a folder that survives a crash; the retried stage finds its own checkpoint there.
         device: torch's name of the device, "cpu" or "cuda".
         workers: how many processes the stage may use beside its own (0: none).
+        processes: among how many a training shares each batch, a GPU each; the batch as a whole stays the same.
+        accumulate: in how many parts, one after the other, a training sends its batch through the network, so that only
+            one part's activations are in memory.
         data_root: where the user's data set lies, for data that is read in place.
         weights: folder of the user's weight files; which of them is meant is a knob, by digest.
         stopping: whether the stage is asked to end at its next checkpoint; may be asked often.
@@ -44,6 +47,8 @@ class Context:
     scratch: Path
     device: str = "cpu"
     workers: int = 0
+    processes: int = 1
+    accumulate: int = 1
     data_root: Path | None = None
     weights: Path | None = None
     stopping: Callable[[], bool] = lambda: False
@@ -57,6 +62,8 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
+    shares_batches: ClassVar[bool] = False
+    """Whether `run` makes use of `Context.processes` and `Context.accumulate`."""
 
     def needs(self) -> tuple[str, ...]:
         """Pipeline fields whose artifacts `run` reads."""

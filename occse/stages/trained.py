@@ -34,6 +34,7 @@ class TrainedStage(Stage):
     first layers, as they are. The official momentum is 5e-4: weight decay, passed in the place of momentum.
     """
 
+    shares_batches: ClassVar[bool] = True
     kept: ClassVar[frozenset[str]] = frozenset({"backbone", "init", "epochs"})
     """The knobs that matter without training."""
 
