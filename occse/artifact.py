@@ -37,6 +37,7 @@ def execute(
     weights: Path | None = None,
     git: Mapping[str, str] | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    report: Callable[[Mapping[str, float]], None] = lambda record: None,
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
 
@@ -69,6 +70,7 @@ def execute(
                 data_root=data_root,
                 weights=weights,
                 stopping=stopping,
+                report=report,
             )
             start = time.monotonic()
             metrics = node.stage.run(context)

@@ -40,6 +40,7 @@ class Context:
         data_root: where the user's data set lies, for data that is read in place.
         weights: folder of the user's weight files; which of them is meant is a knob, by digest.
         stopping: whether the stage is asked to end at its next checkpoint; may be asked often.
+        report: called with the means of every finished epoch, `{"step": epoch, name: value, ...}`, as they come.
     """
 
     inputs: Mapping[str, Path] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Context:
     data_root: Path | None = None
     weights: Path | None = None
     stopping: Callable[[], bool] = lambda: False
+    report: Callable[[Mapping[str, float]], None] = lambda record: None
 
 
 class Stage(BaseModel):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -75,6 +75,7 @@ def train(
     scratch: Path,
     device: str = "cpu",
     workers: int = 0,
+    report: Callable[[Mapping[str, float]], None] = lambda record: None,
     checkpoint_every_s: float = 10.0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:
@@ -82,7 +83,8 @@ def train(
 
     `loss` maps a batch to named parts; the one called "loss" is minimized. A checkpoint in `scratch` holds model,
     optimizer, step and records; a run that finds one goes on from it and ends with the same weights, bit for bit on the
-    CPU. Parameters below `backbone.` move at `lr`, all others are the head.
+    CPU. Parameters below `backbone.` move at `lr`, all others are the head. `report` gets each record when its epoch
+    ends; a resumed run repeats those since its checkpoint.
 
     Raises:
         Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that step.
@@ -94,7 +96,7 @@ def train(
         raise ValueError(f"{len(samples)} training images do not fill one batch of {batch_size}")
     place(model, device)
     optimizer = build_optimizer(model, optimization)
-    run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s)
+    run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s, report)
     total = epochs * per_epoch
     batches = _Batches(len(samples), batch_size, first=run.step, last=total, seed=seed)
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
@@ -118,8 +120,15 @@ def train(
 class _Run:
     """The state that a checkpoint holds, and when to write it."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, every_s: float) -> None:
-        self.model, self.optimizer, self.path, self.every_s = model, optimizer, path, every_s
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        path: Path,
+        every_s: float,
+        report: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        self.model, self.optimizer, self.path, self.every_s, self.report = model, optimizer, path, every_s, report
         self.step = 0
         self.sums: dict[str, float] = {}
         self.records: list[dict[str, float]] = []
@@ -141,6 +150,7 @@ class _Run:
             means = {name: value / per_epoch for name, value in self.sums.items()}
             self.records.append({"step": float(self.step // per_epoch), **means})
             self.sums = {}
+            self.report(self.records[-1])
         if time.monotonic() - self.written >= self.every_s:
             self.write()
 

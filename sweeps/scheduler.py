@@ -55,6 +55,7 @@ class Scheduler:
         self._flights: dict[str, _Flight] = {}
         self._failures: dict[str, str] = {}
         self._events: deque[Json] = deque(maxlen=MAX_EVENTS)
+        self._points: deque[Json] = deque(maxlen=MAX_EVENTS)
         self._ids = itertools.count(1)
         self._reaper: asyncio.Task[None] | None = None
 
@@ -89,8 +90,13 @@ class Scheduler:
             self._event("again" if flight.worker else "running", flight)
             flight.worker = worker | {"since": time.monotonic()}
 
+    async def report(self, fingerprint: str, point: Json, at: int) -> None:
+        """Called by the worker when an epoch ends, at `at` in milliseconds; a resumed one may repeat a step."""
+        if (flight := self._flights.get(fingerprint)) is not None:
+            self._points.append(self._about(flight) | {"point": point, "at": at})
+
     async def info(self, after: int = 0) -> Json:
-        """Events with an id above `after`, and what runs and waits now, for the driver's progress lines."""
+        """Events and points of curves with an id above `after`, and what runs and waits now, for the driver."""
         now = time.monotonic()
         running = [
             {"field": flight.request["node"]["field"], "fingerprint": fingerprint, "pid": flight.worker["pid"]}
@@ -99,8 +105,9 @@ class Scheduler:
             if flight.worker is not None
         ]
         queued = [fingerprint for fingerprint, flight in self._flights.items() if flight.worker is None]
-        events = [event for event in self._events if event["id"] > after]
-        return {"pid": os.getpid(), "events": events, "running": running, "queued": queued}
+        news = {"events": self._events, "points": self._points}
+        fresh = {kind: [item for item in items if item["id"] > after] for kind, items in news.items()}
+        return {"pid": os.getpid(), **fresh, "running": running, "queued": queued}
 
     def _settled(self, request: Json) -> Json | None:
         node = request["node"]
@@ -154,9 +161,11 @@ class Scheduler:
                     ray.cancel(flight.ref)
 
     def _event(self, what: str, flight: _Flight, **more: object) -> None:
+        self._events.append(self._about(flight) | {"what": what} | more)
+
+    def _about(self, flight: _Flight) -> Json:
         node = flight.request["node"]
-        about = {"id": next(self._ids), "what": what, "field": node["field"], "fingerprint": node["fingerprint"]}
-        self._events.append(about | more)
+        return {"id": next(self._ids), "field": node["field"], "fingerprint": node["fingerprint"]}
 
 
 def connect(settings: Json) -> Any:  # noqa: ANN401 - Ray types no actor handles
@@ -180,6 +189,10 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
     node, cpus = request["node"], max(1, int(request["num_cpus"]))
     worker = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
     scheduler.started.remote(node["fingerprint"], worker)
+
+    def report(record: Mapping[str, float]) -> None:
+        scheduler.report.remote(node["fingerprint"], dict(record), int(time.time() * 1000))
+
     try:
         import torch
 
@@ -194,6 +207,7 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
             data_root=Path(settings["data_root"]) if settings["data_root"] else None,
             weights=Path(settings["weights"]) if settings.get("weights") else None,
             git=settings["git"],
+            report=report,
         )
     except Exception as error:
         return {"error": _explain(error) + _keep_traceback(settings["root"], node["fingerprint"])}

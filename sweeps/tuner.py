@@ -214,7 +214,8 @@ def _watched(scheduler: Any, progress: Progress) -> Iterator[None]:  # noqa: ANN
         info = ray.get(scheduler.info.remote(seen["id"]), timeout=10 * POLL_S)
         if info["pid"] != seen["pid"]:  # the actor came back after a crash and counts from the start
             info = ray.get(scheduler.info.remote(0), timeout=10 * POLL_S)
-        seen.update(pid=info["pid"], id=max((event["id"] for event in info["events"]), default=seen["id"]))
+        news = [*info["events"], *info["points"]]
+        seen.update(pid=info["pid"], id=max((item["id"] for item in news), default=seen["id"]))
         progress.update(info)
 
     def watch() -> None:

@@ -97,6 +97,7 @@ class TrainedStage(Stage):
             device=ctx.device,
             workers=ctx.workers,
             stopping=ctx.stopping,
+            report=ctx.report,
         )
         (ctx.output / CURVES).write_text(json.dumps(records) + "\n")
         return {name: value for name, value in records[-1].items() if name != "step"}

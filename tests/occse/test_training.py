@@ -51,6 +51,7 @@ def run(
     workers: int = 0,
     checkpoint_every_s: float = 0.0,
     stopping: Callable[[], bool] = lambda: False,
+    report: Callable = print,
     **changes: object,
 ) -> tuple[Network, list]:
     torch.manual_seed(3)
@@ -74,6 +75,7 @@ def run(
         workers=workers,
         checkpoint_every_s=checkpoint_every_s,
         stopping=stopping,
+        report=report,
     )
     return model, records
 
@@ -119,6 +121,16 @@ def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_wei
     resumed, resumed_records = run(scratch, checkpoint_every_s=1e9)
     assert_same(whole, resumed)
     assert records == resumed_records
+
+
+def test_every_epoch_is_reported_when_it_ends_and_not_again_after_its_checkpoint(tmp_path: Path) -> None:
+    heard: list[dict[str, float]] = []
+    _, records = run(tmp_path, report=lambda record: heard.append(dict(record)))
+    assert heard == records
+    assert [record["step"] for record in heard] == [1, 2, 3, 4]
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)["records"]
+    run(tmp_path, report=heard.append)
+    assert kept + heard[4:] == records
 
 
 def tmp_path_folder(parent: Path, name: str) -> Path:

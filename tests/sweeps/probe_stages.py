@@ -1,5 +1,6 @@
-"""A stage that tells when it ran and that sleeps or fails on demand."""
+"""A stage that tells when it ran, reports a curve, and sleeps or fails on demand."""
 
+import json
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from occse.stage import Context, Stage, fingerprint
 from sweeps.spec import Trial
 
 STEP_S = 0.1
+CURVE = ({"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0})
 
 
 class Probe(Stage):
@@ -27,10 +29,12 @@ class Probe(Stage):
             log.write(f"{self.label} {first}\n")
         if self.fails:
             raise ValueError(f"{self.label} was told to fail")
+        for point in CURVE:
+            ctx.report(point)
         for step in range(first, self.num_steps):
             time.sleep(STEP_S)
             checkpoint.write_text(str(step + 1))
-        (ctx.output / "curves.json").write_text('[{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}]')
+        (ctx.output / "curves.json").write_text(json.dumps(CURVE))
         return {"miou": 0.5}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import ray
-from probe_stages import Probe, executions, make_trial
+from probe_stages import CURVE, Probe, executions, make_trial
 
 from sweeps.scheduler import Json, connect, source_digest
 
@@ -79,6 +79,17 @@ def test_a_broken_manifest_in_the_store_is_a_failure_that_names_it(tmp_path: Pat
     path.write_text("{")
     answer = ensure(scheduler, request)
     assert answer == {"state": "failed", "error": f"{path} is no manifest; move that folder away to compute it again"}
+
+
+def test_the_curve_of_a_stage_that_runs_is_handed_out_once(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="curve"))
+    ensure(scheduler, request)
+    points = ray.get(scheduler.info.remote())["points"]
+    assert [each["point"] for each in points] == list(CURVE)
+    assert {each["fingerprint"] for each in points} == {request["node"]["fingerprint"]}
+    assert all(abs(each["at"] / 1000 - time.time()) < PATIENCE_S for each in points)
+    assert not ray.get(scheduler.info.remote(points[-1]["id"]))["points"]
 
 
 def test_the_traceback_of_a_failure_is_kept(tmp_path: Path) -> None:
