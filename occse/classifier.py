@@ -24,6 +24,7 @@ class Classifier(nn.Module):
         self.backbone = build_backbone(backbone)
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.head.weight)  # psa and OC-CSE
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """`cams`: signed, at the backbone's stride."""

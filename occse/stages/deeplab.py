@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from occse.data.dataset import load_dataset, read_label_map
 from occse.data.samples import LabelMapImages
@@ -19,8 +19,8 @@ class TrainSegmentation(TrainedStage):
     """DeepLab on `train_aug`; scale drawn between `scale_min` and `scale_max`, flip, crop.
 
     `head` "largefov" with these defaults is SEAM's recipe (YudeWang/semantic-segmentation-codebase) but for batch norm:
-    its scales and shifts are trained too, and its statistics move by 0.1 per step (SEAM: 0.0003). "aspp" is DeepLabv2's
-    head, "deeplabv3plus" has an encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
+    its scales and shifts are trained too, and its statistics move by `bn_momentum` per step (SEAM: 0.0003). "aspp" is
+    DeepLabv2's head, "deeplabv3plus" has an encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
     """
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
@@ -28,6 +28,7 @@ class TrainSegmentation(TrainedStage):
     lr: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=19, ge=1)
     freeze_bn: bool = False
+    bn_momentum: float = Field(default=0.1, gt=0, le=1)
     freeze_stem: bool = False
     crop: int = Field(default=448, ge=16)
     scale_min: float = Field(default=0.5, gt=0)
@@ -49,8 +50,10 @@ class TrainSegmentation(TrainedStage):
         return self
 
     def inactive(self) -> frozenset[str]:
-        """`width` and `dilation` are knobs of LargeFOV alone."""
-        return super().inactive() | (frozenset() if self.head == "largefov" else {"width", "dilation"})
+        """`width` and `dilation` are knobs of LargeFOV alone; frozen statistics do not move."""
+        unused = frozenset() if self.head == "largefov" else {"width", "dilation"}
+        moves = self.has_batch_norm() and not self.freeze_bn
+        return super().inactive() | unused | (frozenset() if moves else {"bn_momentum"})
 
     def has_batch_norm(self) -> bool:
         """DeepLabv2's head is the one without batch norm."""
@@ -67,6 +70,8 @@ class TrainSegmentation(TrainedStage):
         large_fov = {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
         model = DeepLab(self.backbone, len(dataset.classes), self.head, **large_fov)
         initialize(model, self.init, ctx)
+        for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.momentum = self.bn_momentum
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(
             dataset,

@@ -16,12 +16,15 @@ from occse.training import Step
 class TrainClassifier(ClassificationStage):
     """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1).
 
-    The dropout before the head is that of jiwoon-ahn/psa, whose classifier the paper takes. Without epochs it is the
-    classifier in the file `init`, such as the official one, as it is.
+    The defaults are those of jiwoon-ahn/psa, whose classifier the paper takes, but for its momentum. Without epochs it
+    is the classifier in the file `init`, such as the official one, as it is.
     """
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     epochs: int = Field(default=15, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    crop: int = Field(default=448, ge=16)
+    resize_max: int = Field(default=512, ge=16)
     head_dropout: float = Field(default=0.5, ge=0, lt=1)
 
     def needs(self) -> tuple[str, ...]:

@@ -113,6 +113,8 @@ class ClassificationStage(TrainedStage):
     `head_dropout` is the share of the backbone's channels that each image loses before the head.
     """
 
+    version = 2
+
     crop: int = Field(default=384, ge=16)
     resize_min: int = Field(default=256, ge=16)
     resize_max: int = Field(default=448, ge=16)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from occse.affinity import AffinityNet
 from occse.backbones import BUILDERS, WITHOUT_BATCH_NORM, BackboneName, build_backbone
@@ -39,6 +40,9 @@ def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(name: s
     assert low.shape[1] == model.backbone.low_channels
     assert low.shape[2] >= deep.shape[2] == taps[-1].shape[2]
 
+    for module in model.modules():
+        if isinstance(module, StochasticDepth):
+            module.eval()  # a block that is left out gets no gradient
     logits(model(images)).square().sum().backward()
     silent = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not silent
@@ -131,6 +135,13 @@ def test_a_cached_file_is_never_unpickled(cache: Path, capsys: pytest.CaptureFix
     with pytest.raises(ValueError, match="cannot be loaded"):
         build_backbone("resnet50").load_imagenet()
     assert "executed" not in capsys.readouterr().out
+
+
+def test_a_new_head_is_spread_as_psa_and_oc_cse_spread_theirs() -> None:
+    weight = Classifier("tiny", 1000).head.weight  # xavier_uniform: U(-b, b), b = sqrt(6 / (inputs + outputs))
+    bound = (6 / (64 + 1000)) ** 0.5
+    assert 0.99 * bound < weight.abs().max().item() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
 def test_the_names_are_those_that_can_be_built() -> None:
