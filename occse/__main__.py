@@ -1,4 +1,4 @@
-"""`python -m occse`: one trial on one machine, without Ray or MLflow; what a data set holds; what a weight file is."""
+"""`python -m occse`: one trial on one machine, without Ray or MLflow; what data, weight files and profiles are."""
 
 import argparse
 import sys
@@ -12,6 +12,8 @@ import yaml
 from occse.artifact import execute
 from occse.data.tree import describe, faults, tree_digest
 from occse.description import describe as describe_weights
+from occse.explaining import DEFAULT
+from occse.explaining import explain as explain_profiles
 from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import SCORED, TARGETS, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
@@ -80,6 +82,11 @@ def weights(options: argparse.Namespace) -> None:
         raise ValueError(f"damaged: {', '.join(damaged)}")
 
 
+def explain(options: argparse.Namespace) -> None:
+    """Print the knobs in which two profiles differ."""
+    print("\n".join(explain_profiles(options.profile, options.other)))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -87,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("weights", help="what weight files are, whether intact, and what they fit")
     command.set_defaults(command=weights)
     command.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    command = commands.add_parser("explain", help="the knobs in which two profiles differ")
+    command.set_defaults(command=explain)
+    command.add_argument("profile", help="such as reference, paper, modern, embedded")
+    command.add_argument("other", nargs="?", default=DEFAULT, help="another profile; left out: the defaults")
     command = commands.add_parser("run", help="run one trial, stage after stage")
     command.set_defaults(command=run)
     command.add_argument("--profile", help="named overrides, such as embedded")

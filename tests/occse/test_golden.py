@@ -11,7 +11,7 @@ from occse.pipeline import Node, Pipeline, override, plan, profile
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["default", "embedded"])
+@pytest.mark.parametrize("name", ["default", "embedded", "reference"])
 def test_fingerprints_of_the_defaults(name: str) -> None:
     pipeline = override(Pipeline(), profile(name)) if name != "default" else Pipeline()
     found = {field: node.fingerprint for field, node in plan(pipeline).items()}

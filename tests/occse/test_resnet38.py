@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from occse.affinity import AffinityNet
 from occse.backbones.resnet38 import ResNet38, from_official, to_official
 from occse.classifier import Classifier, logits
 from occse.erasing import draw_class, erase, erasing_loss, erasing_targets
+from occse.pipeline import Pipeline, override, profile
 from occse.training import Optimization, build_optimizer, set_lr
 
 FORWARD = parity("resnet38d_forward")
@@ -180,17 +181,8 @@ class Training:
     updates: list[Update] = field(default_factory=list)
 
 
-OFFICIAL = Optimization(
-    optimizer="sgd",
-    lr=0.01,
-    momentum=5e-4,
-    weight_decay=5e-4,
-    poly_power=0.9,
-    bias_lr=2.0,
-    head_lr=1.0,
-    freeze_bn=True,
-    freeze_stem=True,
-)
+REFERENCE = override(Pipeline(), profile("reference")).cgnet
+OFFICIAL = Optimization(**{knob.name: getattr(REFERENCE, knob.name) for knob in fields(Optimization)})
 MAX_STEP = 10
 EPOCHS = (0, 2)
 
@@ -206,11 +198,17 @@ def training(networks: dict[str, Classifier]) -> Training:
         set_lr(done.optimizer, (1 - step / MAX_STEP) ** OFFICIAL.poly_power)
         cams = model(images)
         mask, remaining = erasing_targets(
-            cams, labels, mode="cse", size=(64, 64), mask_max="batch", generator=official_draw(labels)
+            cams,
+            labels,
+            mode=REFERENCE.erasing,
+            size=(64, 64),
+            mask_max=REFERENCE.mask_max,
+            generator=official_draw(labels),
         )
         erased = erase(images, mask)
         oc_cams = oc(erased)
-        parts = erasing_loss(logits(cams), labels, logits(oc_cams), remaining, lambda_=0.3 + 0.05 * epoch)
+        lambda_ = REFERENCE.lambda_start + REFERENCE.lambda_slope * epoch
+        parts = erasing_loss(logits(cams), labels, logits(oc_cams), remaining, lambda_=lambda_)
         done.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
