@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from occse.artifact import execute
+from occse.artifact import execute, find
 from occse.data.tree import describe, faults, tree_digest
 from occse.description import describe as describe_weights
 from occse.explaining import DEFAULT
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
-        if load_manifest(options.store, node) is not None:
+        if find(options.store, node) is not None:
             print(f"{label}  from the store")
             continue
         print(f"{label}  running", flush=True)

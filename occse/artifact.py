@@ -5,24 +5,40 @@ import errno
 import fcntl
 import os
 import platform
+import shlex
 import shutil
-import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
+from occse.integrity import intact, seal
 from occse.manifest import MANIFEST, Manifest, artifact_folder, load_manifest
 from occse.pipeline import Node
+from occse.provenance import git_state, machine_state, package_versions
 from occse.stage import Context
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-PACKAGES = ("occse", "torch", "torchvision", "numpy", "pillow", "pydensecrf2")
+
+
+class MissingInput(ValueError):  # noqa: N818 - no fault of the stage: its input is made again
+    """The artifact of the input `field` is not in the store, or it was damaged and is set aside."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def find(root: Path, node: Node) -> Manifest | None:
+    """The manifest of the artifact of `node`, or None where there is none. A damaged one is set aside, with a warning.
+
+    Raises:
+        ValueError: another version of this program wrote it, or it belongs to another configuration.
+    """
+    found = load_manifest(root, node)
+    return found if intact(root, node.kind, node.fingerprint) else None
 
 
 def execute(
@@ -36,49 +52,66 @@ def execute(
     data_root: Path | None = None,
     weights: Path | None = None,
     git: Mapping[str, str] | None = None,
+    command: str | None = None,
     stopping: Callable[[], bool] = lambda: False,
     report: Callable[[Mapping[str, float]], None] = lambda record: None,
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
 
-    Only a stage that trains makes use of `processes` and `accumulate`.
+    Only a stage that trains makes use of `processes` and `accumulate`. The manifest notes `git` and `command`, by
+    default those of this process.
 
     Two attempts may run at once (a node that was given up may still be alive): each writes into a folder of its own and
     the first to rename wins.
 
     Raises:
+        MissingInput: an input is not in the store, or no longer.
         ValueError: what the stage says of its input; or an artifact in the store does not match.
         OSError: the store cannot be written.
         Stopped: `stopping` said so, and the stage can go on from a checkpoint.
     """
-    if (found := load_manifest(root, node)) is not None:
+    if (found := find(root, node)) is not None:
         return found
     final = artifact_folder(root, node)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    output = final.with_name(f".{node.fingerprint}.{uuid.uuid4().hex[:8]}")
-    output.mkdir()
+    with _room(root), _aside(final) as output, _scratch(root / "scratch" / node.fingerprint) as scratch:
+        context = Context(
+            inputs={field: _input_folder(root, field, fingerprint) for field, fingerprint in node.inputs.items()},
+            output=output,
+            scratch=scratch,
+            device=device,
+            workers=workers,
+            processes=processes if node.stage.shares_batches else 1,
+            accumulate=accumulate if node.stage.shares_batches else 1,
+            data_root=data_root,
+            weights=weights,
+            stopping=stopping,
+            report=report,
+        )
+        start = time.monotonic()
+        metrics = node.stage.run(context)
+        manifest = _describe(
+            node,
+            context,
+            metrics=metrics,
+            seconds=time.monotonic() - start,
+            git=git_state() if git is None else git,
+            command=shlex.join(sys.argv) if command is None else command,
+        )
+        (output / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        with contextlib.suppress(OSError):  # another attempt published first; its artifact is as good
+            output.rename(final)
+        shutil.rmtree(scratch, ignore_errors=True)
+    published = load_manifest(root, node)
+    if published is None:
+        raise OSError(f"{final} could not be written; is the store full or read-only?")
+    return published
+
+
+@contextlib.contextmanager
+def _room(root: Path) -> Iterator[None]:
+    """Tell a full or read-only store as such."""
     try:
-        with _scratch(root / "scratch" / node.fingerprint) as scratch:
-            context = Context(
-                inputs={field: _input_folder(root, field, fingerprint) for field, fingerprint in node.inputs.items()},
-                output=output,
-                scratch=scratch,
-                device=device,
-                workers=workers,
-                processes=processes if node.stage.shares_batches else 1,
-                accumulate=accumulate if node.stage.shares_batches else 1,
-                data_root=data_root,
-                weights=weights,
-                stopping=stopping,
-                report=report,
-            )
-            start = time.monotonic()
-            metrics = node.stage.run(context)
-            manifest = _describe(node, metrics, context, time.monotonic() - start, git)
-            (output / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-            with contextlib.suppress(OSError):  # another attempt published first; its artifact is as good
-                output.rename(final)
-            shutil.rmtree(scratch, ignore_errors=True)
+        yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -86,19 +119,24 @@ def execute(
             f"the store {root} takes no more ({error.strerror}): make room and run the same command again; "
             "what is finished stays"
         ) from error
+
+
+@contextlib.contextmanager
+def _aside(final: Path) -> Iterator[Path]:
+    """A hidden folder beside `final` that is gone afterwards, unless it was renamed."""
+    output = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+    output.mkdir(parents=True)
+    try:
+        yield output
     finally:
         shutil.rmtree(output, ignore_errors=True)
-    published = load_manifest(root, node)
-    if published is None:
-        raise OSError(f"{final} could not be written; is the store full or read-only?")
-    return published
 
 
 def _input_folder(root: Path, field: str, fingerprint: str) -> Path:
-    found = next(root.glob(f"*/{fingerprint}/{MANIFEST}"), None)
-    if found is None:
-        raise ValueError(f"the artifact {fingerprint} of {field!r} is not in the store {root}")
-    return found.parent
+    for manifest in root.glob(f"*/{fingerprint}/{MANIFEST}"):
+        if intact(root, manifest.parent.parent.name, fingerprint):
+            return manifest.parent
+    raise MissingInput(field, f"the artifact {fingerprint} of {field!r} is not in the store {root}")
 
 
 @contextlib.contextmanager
@@ -118,9 +156,9 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _describe(
-    node: Node, metrics: dict[str, float], context: Context, seconds: float, git: Mapping[str, str] | None
+    node: Node, context: Context, *, metrics: Mapping[str, float], seconds: float, git: Mapping[str, str], command: str
 ) -> Manifest:
-    on_gpu = context.device.startswith("cuda")
+    machine = machine_state(context.device)
     shares = {"processes": context.processes, "accumulate": context.accumulate}
     return Manifest(
         stage=node.kind,
@@ -128,35 +166,15 @@ def _describe(
         fingerprint=node.fingerprint,
         config=node.stage.config(),
         inputs=dict(node.inputs),
-        metrics=metrics,
+        metrics=dict(metrics),
         seconds=seconds,
         bytes=sum(path.stat().st_size for path in context.output.rglob("*") if path.is_file()),
+        files=seal(context.output),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
-        device=torch.cuda.get_device_name() if on_gpu else platform.processor() or "cpu",
-        machine={name: number for name, number in shares.items() if number > 1},
-        git=dict(git if git is not None else git_state()),
+        device=str(machine.get("gpu") or machine["cpu"]),
+        machine=machine | {name: number for name, number in shares.items() if number > 1},
+        git=dict(git),
         packages=package_versions(),
+        command=command,
     )
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
-
-
-@cache
-def git_state() -> dict[str, str]:
-    """The commit of the code and its uncommitted difference, empty where the code is no git checkout."""
-
-    def git(*arguments: str) -> str:
-        folder = Path(__file__).parent
-        answer = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=False)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
-
-    return {"sha": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD", "--", ".")[:100_000]}

@@ -114,9 +114,9 @@ class Scheduler:
         path = Path(self._settings["root"], node["kind"], node["fingerprint"], "manifest.json")
         try:
             return {"state": "done", "metrics": json.loads(path.read_bytes())["metrics"]}
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # not there, or cut off: the stage sets it aside and runs
             error = self._failures.get(node["fingerprint"])
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             error = f"{path} is no manifest; move that folder away to compute it again"
         return None if error is None else {"state": "failed", "error": error}
 

@@ -37,8 +37,8 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from occse.artifact import git_state
 from occse.manifest import Manifest
+from occse.provenance import git_state
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 

@@ -13,7 +13,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
-from occse.artifact import git_state
+from occse.provenance import git_state
 from occse.stage import Resources
 from sweeps.ledger import Ledger, Summary
 from sweeps.machines import Machine, count, fit, share

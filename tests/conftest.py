@@ -1,5 +1,6 @@
 """What all tests share: the embedded data set, small, drawn once."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from occse.pipeline import Node, Pipeline, override, plan, profile
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the user's cache folder is elsewhere; processes that tests start inherit it."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["OCCSE_CACHE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

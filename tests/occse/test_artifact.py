@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from occse.artifact import execute
+from occse.artifact import MissingInput, execute, find
 from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import Node
 from occse.stage import Context, Stage, fingerprint
@@ -34,6 +36,14 @@ class Writes(Stage):
         return {"attempts": float(attempts.read_text())}
 
 
+class Reads(Stage):
+    def needs(self) -> tuple[str, ...]:
+        return ("data",)
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        return {"length": float(len((ctx.inputs["data"] / "text").read_text()))}
+
+
 def node_of(stage: Stage) -> Node:
     return Node(field="data", stage=stage, inputs={}, fingerprint=fingerprint(stage, {}))
 
@@ -44,14 +54,18 @@ def left(root: Path) -> set[str]:
 
 def test_a_manifest_says_what_the_artifact_is_and_where_it_comes_from(tmp_path: Path) -> None:
     node = node_of(Writes())
-    manifest = execute(node, root=tmp_path)
+    manifest = execute(node, root=tmp_path, command="a command")
     assert (manifest.stage, manifest.fingerprint, manifest.metrics) == ("Writes", node.fingerprint, {"attempts": 1.0})
     assert manifest.bytes == len("text")
-    assert {"python", "torch", "numpy"} <= manifest.packages.keys()
+    assert {"python", "torch", "numpy", "pydensecrf2", "safetensors"} <= manifest.packages.keys()
+    assert manifest.command == "a command"
+    assert manifest.machine["threads"] == torch.get_num_threads()
+    assert manifest.device == manifest.machine["cpu"]
     assert set(manifest.git) == {"sha", "diff"}
     stored = json.loads((artifact_folder(tmp_path, node) / "manifest.json").read_text())
     assert stored == manifest.model_dump()
-    assert left(tmp_path) == {f"Writes/{node.fingerprint}/text", f"Writes/{node.fingerprint}/manifest.json"}
+    files = {"text", "files.json", "manifest.json"}
+    assert left(tmp_path) == {f"Writes/{node.fingerprint}/{name}" for name in files}
 
 
 def test_a_failing_stage_publishes_nothing_and_keeps_its_scratch(tmp_path: Path) -> None:
@@ -99,14 +113,84 @@ def test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch(t
     assert not left(tmp_path / "scratch")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"stage": "Writes"}', "\0"])
-def test_a_broken_manifest_is_told_with_its_path(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "[1]", "\0", '{"stage": "Wri'])
+def test_a_manifest_that_was_cut_off_is_set_aside_and_the_artifact_made_again(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = node_of(Writes())
+    first = execute(node, root=tmp_path)
+    path = artifact_folder(tmp_path, node) / "manifest.json"
+    path.write_text(text)
+    assert load_manifest(tmp_path, node) is None
+    assert execute(node, root=tmp_path).files == first.files
+    (aside,) = tmp_path.glob(f"corrupt/Writes/{node.fingerprint}.*")
+    assert (aside / "manifest.json").read_text() == text
+    assert f"is damaged (manifest.json is cut off or no JSON): moved to {aside}" in caplog.text
+
+
+def flip_a_byte(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "fault"),
+    [
+        ("text", flip_a_byte, "text has another SHA-256"),
+        ("text", Path.unlink, "text: No such file"),
+        ("text", lambda path: path.write_text("tex"), "text has 3 bytes, expected 4"),
+        ("files.json", flip_a_byte, "files.json is missing or damaged"),
+    ],
+)
+def test_damage_of_a_file_is_noticed_and_the_artifact_made_again(
+    tmp_path: Path, file: str, harm: Callable[[Path], None], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = node_of(Writes())
+    execute(node, root=tmp_path)
+    assert find(tmp_path, node) is not None
+    harm(artifact_folder(tmp_path, node) / file)
+    assert find(tmp_path, node) is None
+    assert fault in caplog.text
+    execute(node, root=tmp_path)
+    assert (artifact_folder(tmp_path, node) / "text").read_text() == "text"
+    assert len(list(tmp_path.glob("corrupt/Writes/*"))) == 1
+
+
+def test_files_are_hashed_once_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = node_of(Writes())
+    execute(node, root=tmp_path)
+    assert find(tmp_path, node) is not None
+    path = artifact_folder(tmp_path, node) / "text"
+    times = path.stat()
+    path.write_text("tegt")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert find(tmp_path, node) is not None, "neither size nor time tells that it changed"
+    monkeypatch.setenv("OCCSE_CACHE", str(tmp_path / "another machine"))
+    assert find(tmp_path, node) is None
+
+
+def test_a_damaged_input_is_set_aside_and_named(tmp_path: Path) -> None:
+    node = node_of(Writes())
+    execute(node, root=tmp_path)
+    flip_a_byte(artifact_folder(tmp_path, node) / "text")
+    stage, inputs = Reads(), {"data": node.fingerprint}
+    reader = Node(field="oc", stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+    with pytest.raises(MissingInput, match=f"the artifact {node.fingerprint} of 'data' is not in the store") as error:
+        execute(reader, root=tmp_path)
+    assert error.value.field == "data"
+    execute(node, root=tmp_path)
+    assert execute(reader, root=tmp_path).metrics == {"length": 4.0}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"stage": "Writes"}'])
+def test_a_manifest_of_another_version_is_told_with_its_path(tmp_path: Path, text: str) -> None:
     node = node_of(Writes())
     execute(node, root=tmp_path)
     path = artifact_folder(tmp_path, node) / "manifest.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path} is no manifest"):
+    with pytest.raises(ValueError, match=f"{path} is no manifest of this version"):
         execute(node, root=tmp_path)
+    assert path.read_text() == text
 
 
 def test_a_manifest_of_another_configuration_is_told_with_the_difference(tmp_path: Path) -> None:

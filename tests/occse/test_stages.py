@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from occse.arrays import ArrayReader
-from occse.artifact import artifact_folder, execute, load_manifest
+from occse.artifact import execute
 from occse.data.dataset import load_dataset
 from occse.evaluation import Counts, summarize
+from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import STAGES, Node, Pipeline, override, plan
 from occse.stage import Context, Stage
 from occse.stages.data import InPlace

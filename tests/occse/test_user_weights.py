@@ -11,11 +11,12 @@ from torch import Tensor
 
 from occse.__main__ import main
 from occse.affinity import AffinityNet
-from occse.artifact import artifact_folder, execute
+from occse.artifact import execute
 from occse.backbones import build_backbone
 from occse.classifier import Classifier, load_classifier
 from occse.deeplab import DeepLab
 from occse.fitting import load_into
+from occse.manifest import artifact_folder
 from occse.pipeline import Node, Pipeline, check_files, override, plan
 from occse.weights import digest
 

@@ -56,7 +56,7 @@ def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     store.execute(node)
     assert json.loads(store.path(node, "curves.json").read_text()) == store.curves(node)
-    assert {path.name for path in store.folder(node).iterdir()} == {"curves.json", "manifest.json"}
+    assert {path.name for path in store.folder(node).iterdir()} == {"curves.json", "files.json", "manifest.json"}
 
 
 def test_the_store_does_without_torch() -> None:
