@@ -1,10 +1,12 @@
 """`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it. Each command is a file in `sweeps/commands`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
 from sweeps.commands import plan, run
+from sweeps.commands.arguments import python
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,14 +15,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when all is well, 1 when a trial failed or could not be recorded, 2 when the input is bad.
     """
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words)
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(f"stopped; to go on: {shlex.join([python(), '-m', 'sweeps', *words])}", file=sys.stderr)
         return 130
     return code
 

@@ -68,6 +68,8 @@ class Progress:
             self._line("FAILED", f"{stage} {event['error']}   ({self._for_whom(fingerprint)})")
         elif what == "again":
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
+        elif what == "stopped":
+            self._line("stopped", f"{stage} at its checkpoint")
         elif what == "cancelled":
             self._line("stopped", f"{stage} no trial waits for it any more")
 

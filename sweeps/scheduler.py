@@ -17,13 +17,15 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
+
+from sweeps.stopping import StopRequested, stop_file
 
 NAMESPACE = "occse"
 HEAD = {"node:__internal_head__": 0.001}  # a sliver that only the head node has: keeps light processes off workers
@@ -58,6 +60,7 @@ class Scheduler:
         self._points: deque[Json] = deque(maxlen=MAX_EVENTS)
         self._ids = itertools.count(1)
         self._reaper: asyncio.Task[None] | None = None
+        self._drained: set[str] = set()
 
     async def begin(self) -> None:
         """Forget failures: a new sweep may try again what failed for an earlier one."""
@@ -71,6 +74,9 @@ class Scheduler:
         """
         if (answer := self._settled(request)) is not None:
             return answer
+        if trial in self._drained:
+            await asyncio.sleep(wait)
+            return {"state": "running"}
         fingerprint = request["node"]["fingerprint"]
         flight = self._flights.get(fingerprint) or self._start(request)
         if flight.cancelled is None:  # one that is being cancelled cannot be joined: let it end, then start anew
@@ -83,6 +89,25 @@ class Scheduler:
         """Give back every lease of `trial`."""
         for flight in self._flights.values():
             flight.leases.pop(trial, None)
+
+    async def drain(self, trials: Collection[str]) -> int:
+        """Start nothing more for `trials`, and ask the stages that only they wait for to stop at their checkpoint.
+
+        Their leases are not renewed any more, so that a stage that cannot stop is cancelled about a minute later.
+
+        Returns:
+            how many of these stages have not ended yet.
+        """
+        self._drained |= set(trials)
+        left = [flight for flight in self._flights.values() if flight.leases and flight.leases.keys() <= self._drained]
+        for flight in left:
+            if flight.worker is not None:
+                path = self._stop_file(flight.request)
+                path.parent.mkdir(parents=True, exist_ok=True)  # the stage may not be there yet
+                path.touch()
+            elif flight.cancelled is None:
+                self._cancel(flight)
+        return len(left)
 
     async def started(self, fingerprint: str, worker: Json) -> None:
         """Called by the worker that begins the stage; a second time when Ray retries after a worker's death."""
@@ -120,7 +145,11 @@ class Scheduler:
             error = f"{path} is no manifest; move that folder away to compute it again"
         return None if error is None else {"state": "failed", "error": error}
 
+    def _stop_file(self, request: Json) -> Path:
+        return stop_file(self._settings["root"], request["node"]["fingerprint"])
+
     def _start(self, request: Json) -> _Flight:
+        self._stop_file(request).unlink(missing_ok=True)
         self._reaper = self._reaper or asyncio.create_task(self._reap())
         node = request["node"]
         actor = ray.get_runtime_context().current_actor
@@ -142,8 +171,8 @@ class Scheduler:
         if outcome["error"] is not None:
             self._failures[fingerprint] = outcome["error"]
             self._event("failed", flight, error=outcome["error"])
-        elif "cancelled" in outcome:
-            self._event("cancelled", flight)
+        elif "seconds" not in outcome:
+            self._event("stopped" if "stopped" in outcome else "cancelled", flight)
         else:
             self._event("done", flight, seconds=outcome["seconds"])
 
@@ -157,8 +186,12 @@ class Scheduler:
                     if now > flight.cancelled + GRACE_S:
                         ray.cancel(flight.ref, force=True)
                 elif all(deadline < now for deadline in flight.leases.values()):
-                    flight.cancelled = now
-                    ray.cancel(flight.ref)
+                    self._cancel(flight)
+
+    @staticmethod
+    def _cancel(flight: _Flight) -> None:
+        flight.cancelled = time.monotonic()
+        ray.cancel(flight.ref)
 
     def _event(self, what: str, flight: _Flight, **more: object) -> None:
         self._events.append(self._about(flight) | {"what": what} | more)
@@ -186,20 +219,30 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
 
     Exceptions come back as values: unpickling one in the actor might import torch there.
     """
-    node, cpus = request["node"], max(1, int(request["num_cpus"]))
+    node = request["node"]
     worker = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
     scheduler.started.remote(node["fingerprint"], worker)
+
+    try:
+        return _run(request, settings, scheduler)
+    except Exception as error:
+        return {"error": _explain(error) + _keep_traceback(settings["root"], node["fingerprint"])}
+
+
+def _run(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: ANN401
+    import torch
+
+    from occse.pipeline import Node
+    from occse.training import Stopped
+    from sweeps.store import Store
+
+    node, cpus = request["node"], max(1, int(request["num_cpus"]))
+    torch.set_num_threads(cpus)
 
     def report(record: Mapping[str, float]) -> None:
         scheduler.report.remote(node["fingerprint"], dict(record), int(time.time() * 1000))
 
     try:
-        import torch
-
-        from occse.pipeline import Node
-        from sweeps.store import Store
-
-        torch.set_num_threads(cpus)
         manifest = Store(Path(settings["root"])).execute(
             Node.load(node),
             device="cuda" if request["num_gpus"] else "cpu",
@@ -208,9 +251,10 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
             weights=Path(settings["weights"]) if settings.get("weights") else None,
             git=settings["git"],
             report=report,
+            stopping=StopRequested(stop_file(settings["root"], node["fingerprint"])),
         )
-    except Exception as error:
-        return {"error": _explain(error) + _keep_traceback(settings["root"], node["fingerprint"])}
+    except Stopped:
+        return {"error": None, "stopped": True}
     return {"error": None, "seconds": manifest.seconds}
 
 

@@ -22,11 +22,16 @@ from sweeps.progress import Progress, Say
 from sweeps.scheduler import HEAD, NAMESPACE, Json, connect
 from sweeps.schema import Spec
 from sweeps.spec import Trial
+from sweeps.stopping import Interrupt
 from sweeps.store import Store
 from sweeps.tracking import Tracking
 from sweeps.trial import coordinate
 
 POLL_S = 1.0
+STOPPING = (
+    "stopping: nothing more starts; trainings go to their next step and write a checkpoint, other stages have a minute "
+    "to end. Ctrl-C again ends all of them now"
+)
 ATTEMPTS = 3
 OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
 
@@ -45,10 +50,12 @@ def run_sweep(
 ) -> Summary:
     """Run what is not in the store, and record every trial.
 
-    Running it again goes on: finished stages are found in the store, recorded trials in MLflow.
+    Running it again goes on: finished stages are found in the store, recorded trials in MLflow. The first Ctrl-C lets
+    running stages reach their checkpoint, the second ends the sweep now.
 
     Raises:
         OSError: the store cannot be written, or the tracking server or the cluster does not answer; nothing was run.
+        KeyboardInterrupt: the sweep was stopped.
     """
     store.check_writable()
     tracking.open(trials)
@@ -64,9 +71,13 @@ def run_sweep(
         if waiting:
             with _joined(cluster):
                 _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, say=say)
-    finally:
-        summary = ledger.close()
-    return summary
+    except KeyboardInterrupt:
+        say(ledger.close().describe())
+        raise
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger.close()
 
 
 def _run_on_cluster(
@@ -96,10 +107,12 @@ def _run_on_cluster(
         return [number for number, trial in enumerate(trials) if not ledger.ended(trial)]
 
     at_once = cluster.max_concurrent or max(4, 2 * slots)
-    with _watched(scheduler, progress):
+    launched: list[str] = []
+    with _watched(scheduler, progress, launched=launched, say=say):
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                _tune(left(), requests, scheduler, end=end, say=say, at_once=at_once, folder=ledger.store.root)
+                callback = _Ended(scheduler, end=end, launched=launched, say=say)
+                _tune(left(), requests, scheduler, callback=callback, at_once=at_once, folder=ledger.store.root)
                 break
             except Exception as error:  # Tune gives up on what it does not expect, such as a node out of memory
                 reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
@@ -133,8 +146,7 @@ def _tune(
     requests: Sequence[Mapping[str, Json]],
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     *,
-    end: Callable[[int, Mapping[str, str]], None],
-    say: Say,
+    callback: tune.Callback,
     at_once: int,
     folder: Path,
 ) -> None:
@@ -150,7 +162,7 @@ def _tune(
                 name="sweep",
                 storage_path=str(Path(results).absolute()),
                 verbose=0,
-                callbacks=[_Ended(scheduler, end=end, say=say)],
+                callbacks=[callback],
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         ).fit()
@@ -159,13 +171,25 @@ def _tune(
 class _Ended(tune.Callback):  # type: ignore[misc]  # Ray has no types
     """Records a trial that ended and gives back its leases. An exception here would end the whole Tune run."""
 
-    def __init__(self, scheduler: Any, *, end: Callable[[int, Mapping[str, str]], None], say: Say) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        scheduler: Any,  # noqa: ANN401
+        *,
+        end: Callable[[int, Mapping[str, str]], None],
+        launched: list[str],
+        say: Say,
+    ) -> None:
         self._scheduler = scheduler
         self._end = end
+        self._launched = launched
         self._say = say
 
     def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its callbacks for a restore that is not ours: the store is what a sweep goes on from
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
+        """The coordinator is about to ask for stages under this id."""
+        self._launched.append(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """The coordinator saw its trial through; its last report tells what failed."""
@@ -205,9 +229,10 @@ def _joined(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(scheduler: Any, progress: Progress) -> Iterator[None]:  # noqa: ANN401
-    """Lines of progress from a thread of their own: Tune holds the main one."""
+def _watched(scheduler: Any, progress: Progress, *, launched: Sequence[str], say: Say) -> Iterator[None]:  # noqa: ANN401
+    """Lines of progress from a thread of their own, which also sees to Ctrl-C: Tune holds the main one."""
     stop = threading.Event()
+    interrupt = Interrupt()
     seen = {"pid": 0, "id": 0}
 
     def poll() -> None:
@@ -219,17 +244,30 @@ def _watched(scheduler: Any, progress: Progress) -> Iterator[None]:  # noqa: ANN
         progress.update(info)
 
     def watch() -> None:
+        told = False
         while not stop.wait(POLL_S):
+            if interrupt.pressed and not told:
+                told = True
+                say(STOPPING)
             with suppress(RayError):
+                left = ray.get(scheduler.drain.remote(launched), timeout=10 * POLL_S) if interrupt.pressed else 1
                 poll()
+                if not left:
+                    interrupt.press_again()
+                    return
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        with interrupt:
+            yield
         stop.set()
         thread.join()
         with suppress(RayError):
             poll()
+    except KeyboardInterrupt:
+        with suppress(RayError):  # a cluster that goes on need not wait for the leases to expire
+            ray.get([scheduler.release.remote(trial) for trial in launched], timeout=10 * POLL_S)
+        raise
     finally:
         stop.set()

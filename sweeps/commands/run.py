@@ -3,10 +3,9 @@
 import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 from occse.pipeline import check_files
-from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, read_sweep
+from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
 from sweeps.store import Store
 
 
@@ -56,10 +55,4 @@ def _show_table(name: str, uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {uri}")
     else:
-        print(f"\nMLflow: {_python()} -m mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")
-
-
-def _python() -> str:
-    """This Python as a person would type it here; its environment need not be activated."""
-    path, here = Path(sys.executable), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+        print(f"\nMLflow: {python()} -m mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")

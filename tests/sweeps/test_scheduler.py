@@ -12,6 +12,7 @@ import ray
 from probe_stages import CURVE, Probe, executions, make_trial
 
 from sweeps.scheduler import Json, connect, source_digest
+from sweeps.stopping import stop_file
 
 pytestmark = pytest.mark.usefixtures("cluster")
 PATIENCE_S = 120.0
@@ -164,3 +165,17 @@ def test_the_source_digest_is_the_same_in_every_process() -> None:
     code = "from sweeps.scheduler import source_digest; print(source_digest())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == source_digest()
+
+
+def test_draining_one_trial_leaves_what_another_waits_for_and_starts_nothing_more(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    shared, own, next_ = (request_of(Probe(label=label, num_steps=20)) for label in ("shared", "own", "next"))
+    asked = [scheduler.ensure.remote(shared, "stays", PATIENCE_S)]
+    asked += [scheduler.ensure.remote(request, "goes", 0.0) for request in (shared, own)]
+    running(scheduler, at=lambda: len(executions(tmp_path)) == 2)
+    assert ray.get(scheduler.drain.remote(["goes"])) == 1
+    assert stop_file(str(tmp_path), own["node"]["fingerprint"]).exists()
+    assert not stop_file(str(tmp_path), shared["node"]["fingerprint"]).exists()
+    assert ray.get(scheduler.ensure.remote(next_, "goes", 0.0)) == {"state": "running"}
+    assert ray.get(asked[0])["state"] == "done"
+    assert sorted(executions(tmp_path)) == ["own 0", "shared 0"]
