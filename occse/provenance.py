@@ -46,14 +46,17 @@ def machine_state(device: str) -> dict[str, str | int]:
 
 @cache
 def git_state() -> dict[str, str]:
-    """The commit of the code and its uncommitted difference, empty where the code is no git checkout."""
+    """The commit of the code and its uncommitted difference.
+
+    Where the code is no git checkout, as in a container's image, the commit is what OCCSE_COMMIT says, else empty.
+    """
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
         answer = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
-    return {"sha": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD", "--", ".")[:100_000]}
+    return {"sha": git("rev-parse", "HEAD") or os.environ.get("OCCSE_COMMIT", ""), "diff": git("diff", "HEAD", "--", ".")[:100_000]}
 
 
 def _line(path: Path, pattern: str) -> str:

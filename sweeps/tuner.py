@@ -69,7 +69,7 @@ def run_sweep(
                 ledger.end(trial, failed={})
         waiting = [trial for trial in trials if not ledger.ended(trial)]
         if waiting:
-            with _joined(cluster):
+            with joined(cluster):
                 _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, say=say)
     except KeyboardInterrupt:
         say(ledger.close().describe())
@@ -208,7 +208,7 @@ class _Ended(tune.Callback):  # type: ignore[misc]  # Ray has no types
 
 
 @contextmanager
-def _joined(cluster: Cluster) -> Iterator[None]:
+def joined(cluster: Cluster) -> Iterator[None]:
     """A connection to the cluster. One of this machine's own ends with the sweep; a joined one goes on."""
     if ray.is_initialized():
         yield

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# One sweep as a Slurm job: sbatch sweeps/clusters/slurm.sh sweeps/specs/SPEC.yaml [more arguments of `sweeps run`]
+#
+# Submit from the checkout, which all nodes must see, with its virtual environment in .venv. Store, MLflow's database and
+# the logs lie in runs/. When the time is over, submit the same line again: it goes on from the store.
+# Change the #SBATCH lines to what your cluster has; OCCSE_PYTHON is the Python to use instead of .venv's.
+#SBATCH --job-name=occse
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=4
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:INT@300
+#SBATCH --output=runs/slurm-%j.log
+set -euo pipefail
+[ $# -ge 1 ] || { echo "usage: sbatch sweeps/clusters/slurm.sh SPEC.yaml [arguments of sweeps run]" >&2; exit 2; }
+
+python=${OCCSE_PYTHON:-.venv/bin/python}
+export RAY_AUTH_MODE=token
+# The token that all nodes share: made once, readable by you alone, in a home that all nodes see.
+export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+[ -s "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && mkdir -p "${RAY_AUTH_TOKEN_PATH%/*}" && "$python" -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH")
+
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes[0]}
+address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 20000))     # two jobs may share a node
+cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
+
+steps=()
+trap 'kill "${steps[@]}" 2>/dev/null || true; wait' EXIT   # never `ray stop`: the nodes may run others' Ray too
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" "$python" -m ray.scripts.scripts start --head --block \
+  --node-ip-address="$address" --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" --include-dashboard=false &
+steps+=($!)
+sleep 15
+for node in "${nodes[@]:1}"; do
+  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" "$python" -m ray.scripts.scripts start --block \
+    --address="$address:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
+  steps+=($!)
+done
+[ "${#nodes[@]}" -eq 1 ] || sleep 15
+
+# The signal that Slurm sends five minutes before the end lets running stages reach a checkpoint.
+"$python" -m sweeps run "$@" --address "$address:$port" &
+sweep=$!
+trap 'kill -INT "$sweep"' INT
+code=0
+wait "$sweep" || code=$?
+while kill -0 "$sweep" 2>/dev/null; do   # the signal ended the waiting, not the sweep
+  code=0
+  wait "$sweep" || code=$?
+done
+exit "$code"

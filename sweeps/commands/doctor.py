@@ -1,0 +1,71 @@
+"""`python -m sweeps doctor [SPEC]`: look at every machine before a sweep, and say what to do about what is wrong."""
+
+import argparse
+from pathlib import Path
+
+from occse.stages.data import InPlace
+from occse.stages.trained import SHA256, is_file
+from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, read_sweep
+from sweeps.inspection import Question
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("doctor", help="check GPUs, store, tracking, data and weights from every machine")
+    add_spec(parser, optional=True)
+    add_store(parser)
+    add_tracking(parser)
+    parser.add_argument("--address", help="a running Ray cluster, such as auto; by default this machine alone")
+    parser.set_defaults(command=doctor)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print a line for each machine and for each thing that is wrong.
+
+    Returns:
+        0 when nothing is wrong that would stop a sweep, else 1.
+    """
+    from sweeps.doctor import ask_here, ask_nodes, judge, token_in
+    from sweeps.store import Store
+    from sweeps.tuner import Cluster, joined
+
+    store = Store(options.store.absolute())
+    store.check_writable()
+    with token_in(store.root) as token:
+        question = _question(options, token)
+        driver = ask_here(question)
+        machines = [driver]
+        if options.address:
+            with joined(Cluster(address=options.address)):
+                machines = ask_nodes(question)
+    findings = judge(driver, machines)
+    print("\n".join(map(str, findings)))
+    errors = sum(finding.level == "error" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    print(f"{len(machines)} machines, {errors} errors, {warnings} warnings")
+    return 1 if errors else 0
+
+
+def _question(options: argparse.Namespace, token: str) -> Question:
+    data, digests = None, set[str]()
+    data_root, weights = options.data_root, options.weights
+    if options.spec is not None:
+        spec, trials = read_sweep(options)
+        data_root, weights = spec.data_root, spec.weights
+        stages = [node.stage for trial in trials for node in trial.nodes.values()]
+        data = next((stage.model_dump(mode="json") for stage in stages if isinstance(stage, InPlace)), None)
+        files = {init for stage in stages if is_file(init := getattr(stage, "init", ""))}
+        digests = {init.removeprefix(SHA256) for init in files if init.startswith(SHA256)}
+    return Question(
+        store=str(options.store.absolute()),
+        token=token,
+        tracking=options.tracking,
+        data=data,
+        data_root=_absolute(data_root),
+        weights=_absolute(weights),
+        digests=sorted(digests),
+    )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
