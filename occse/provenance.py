@@ -56,7 +56,10 @@ def git_state() -> dict[str, str]:
         answer = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
-    return {"sha": git("rev-parse", "HEAD") or os.environ.get("OCCSE_COMMIT", ""), "diff": git("diff", "HEAD", "--", ".")[:100_000]}
+    return {
+        "sha": git("rev-parse", "HEAD") or os.environ.get("OCCSE_COMMIT", ""),
+        "diff": git("diff", "HEAD", "--", ".")[:100_000],
+    }
 
 
 def _line(path: Path, pattern: str) -> str:
