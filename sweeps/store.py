@@ -1,69 +1,130 @@
-"""The store: finished artifacts by fingerprint, on a disk that every machine of the sweep sees."""
+"""The store: finished artifacts by fingerprint, in a folder that every machine sees or on an object store."""
 
+import hashlib
 import json
 import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from occse.manifest import MANIFEST, Manifest, artifact_folder, load_manifest
+from occse.integrity import CORRUPT, FILES, FILES_FORMAT, intact, node_cache, set_aside
+from occse.manifest import MANIFEST, Manifest, artifact_folder, check_manifest, read_manifest
+from sweeps.files import Files, FolderFiles, ObjectFiles
+from sweeps.leases import LEASES
+from sweeps.mirror import SCRATCH, Mirror, sealed_at
 
 if TYPE_CHECKING:  # the scheduler imports this module, but not torch
     from occse.pipeline import Node
 
 CURVES = "curves.json"
 PROBE_BYTES = 1 << 20
+NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH})
 
 
-@dataclass(frozen=True)
 class Store:
-    """The artifacts below `root`. Presence means completeness, so two sweeps may share one store."""
+    """The artifacts at `place`, a folder or an fsspec URL. Presence means completeness, so sweeps may share a store.
 
-    root: Path
+    Attributes:
+        url: the absolute folder or the URL; another process opens the same store with it.
+        root: the folder on this machine where stages find their inputs and leave their outputs. For a URL that is a
+            cache: each artifact is fetched once per machine, and what is lost there is fetched again.
+        files: what lies at `url`.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        url = str(place).removeprefix("file://").rstrip("/") or "/"
+        self.files: Files
+        self._mirror: Mirror | None = None
+        if "://" in url:
+            self.url = url
+            self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
+            self.files = objects = ObjectFiles(url)
+            self._mirror = Mirror(objects, self.root)
+        else:
+            self.root = Path(url)
+            self.url = str(self.root.absolute())
+            self.files = FolderFiles(self.root)
 
     def __contains__(self, node: "Node") -> bool:
-        return (artifact_folder(self.root, node) / MANIFEST).exists()
+        return self.peek(node.kind, node.fingerprint) is not None
+
+    def peek(self, kind: str, fingerprint: str) -> dict[str, Any] | None:
+        """The manifest of an artifact as it stands there, or None where there is none that is whole."""
+        data = self.files.read(f"{kind}/{fingerprint}/{MANIFEST}")
+        return None if data is None else read_manifest(data)
 
     def manifest(self, node: "Node") -> Manifest | None:
-        """The manifest of the artifact of `node`, or None where it is not in the store.
+        """The manifest of the artifact of `node`, or None where there is none that is whole.
 
         Raises:
-            ValueError: the manifest cannot be read, or it belongs to another configuration.
+            ValueError: another version of this program wrote it, or it belongs to another configuration.
         """
-        return load_manifest(self.root, node)
+        name = f"{node.kind}/{node.fingerprint}/{MANIFEST}"
+        data = self.files.read(name)
+        return None if data is None else check_manifest(data, node, where=f"{self.url}/{name}")
+
+    def kinds(self) -> list[str]:
+        """The stage classes that have artifacts here."""
+        return [kind for kind in self.files.children() if kind not in NO_KINDS]
 
     def manifests(self) -> Iterator[Manifest]:
         """The manifests of all artifacts; what cannot be read is left out."""
-        for path in self.root.glob(f"*/*/{MANIFEST}"):
-            with suppress(OSError, ValueError):  # whoever needs that artifact gets the error
-                yield Manifest.model_validate_json(path.read_bytes())
+        for kind in self.kinds():
+            names = [f"{kind}/{fingerprint}/{MANIFEST}" for fingerprint in self.files.children(kind)]
+            for _, data in self.files.read_all(names):
+                with suppress(ValueError):  # whoever needs that artifact gets the error
+                    yield Manifest.model_validate_json(data)
 
     def folder(self, node: "Node") -> Path:
-        """The folder on this machine with the files of the artifact of `node`, which is in the store."""
-        return artifact_folder(self.root, node)
+        """The folder on this machine with the files of the artifact of `node`, fetched and verified.
+
+        Raises:
+            ValueError: the artifact is not in the store, or damaged and set aside.
+        """
+        if self._mirror is not None:
+            found = self._mirror.fetch(node.fingerprint, [node.kind])
+        else:
+            whole = intact(self.root, node.kind, node.fingerprint)
+            found = artifact_folder(self.root, node) if whole else None
+        if found is None:
+            raise ValueError(f"{node.kind}/{node.fingerprint} of {node.field!r} is not in the store {self.url}")
+        return found
 
     def path(self, node: "Node", name: str) -> Path:
-        """The file `name` of the artifact of `node` on this machine."""
+        """The file `name` of the artifact of `node` on this machine; raises as `folder`."""
         return self.folder(node) / name
 
     def curves(self, node: "Node") -> list[dict[str, float]]:
-        """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty for other stages."""
-        try:
-            points: list[dict[str, float]] = json.loads(self.path(node, CURVES).read_text())
-        except FileNotFoundError:
-            return []
+        """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty for other stages.
+
+        Raises:
+            ValueError: the file was damaged; the artifact is set aside.
+        """
+        data = self._read(node, CURVES)
+        points: list[dict[str, float]] = [] if data is None else json.loads(data)
         return points
 
     def execute(self, node: "Node", **machine: Any) -> Manifest:  # noqa: ANN401 - occse.artifact.execute types them
-        """Run the stage of `node` unless its artifact is there; `machine` as for `occse.artifact.execute`."""
-        from occse.artifact import execute  # imports torch, which the scheduler does without
+        """Run the stage of `node` unless its artifact is there; arguments and errors as `occse.artifact.execute`."""
+        from occse.artifact import MissingInput, execute  # imports torch, which the scheduler does without
 
-        return execute(node, root=self.root, **machine)
+        if self._mirror is None:
+            return execute(node, root=self.root, **machine)
+        if (found := self.manifest(node)) is not None:
+            return found
+        for field, fingerprint in node.inputs.items():
+            if self._mirror.fetch(fingerprint, self.kinds()) is None:
+                raise MissingInput(field, f"the artifact {fingerprint} of {field!r} is not in the store {self.url}")
+        with self._mirror.scratch(node.fingerprint):
+            made = execute(node, root=self.root, **machine)
+        if self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None and node not in self:
+            self._mirror.set_aside(node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON")
+        self._mirror.publish(node.kind, node.fingerprint)
+        return self.manifest(node) or made
 
     def durations(self) -> Mapping[str, float]:
         """Median seconds of the artifacts of each stage class; classes that were never run are absent."""
@@ -76,20 +137,55 @@ class Store:
         """Make the store's folder (and its parent) and write a megabyte into it, before anything expensive starts.
 
         Raises:
-            OSError: the folder above does not exist, or the disk is read-only or full.
+            OSError: the folder above does not exist, or the disk is read-only or full; the object store refuses.
         """
-        if not self.root.parent.parent.is_dir():
-            raise OSError(f"store {self.root}: {self.root.parent.parent} is not a folder; make it or mount its disk")
-        probe = self.root / f".probe.{uuid.uuid4().hex[:8]}"
-        try:
-            self.root.parent.mkdir(exist_ok=True)
-            self.root.mkdir(exist_ok=True)
-            with probe.open("wb") as file:
-                file.write(bytes(PROBE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())  # a full network disk may tell only now
-        except OSError as error:
-            raise OSError(f"store {self.root} cannot be written: {error.strerror}") from None
-        finally:
-            if probe.exists():
-                probe.unlink()
+        if self._mirror is None:
+            _check_folder(self.root)
+        else:
+            probe = f".probe.{uuid.uuid4().hex[:8]}"
+            self.files.write(probe, bytes(PROBE_BYTES))
+            self.files.remove(probe)
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    def _read(self, node: "Node", name: str) -> bytes | None:
+        """One file of an artifact, verified, without fetching the others; None where the artifact has none."""
+        manifest = self.manifest(node)
+        if manifest is None:
+            return None
+        folder = f"{node.kind}/{node.fingerprint}"
+        if self._mirror is not None:
+            folder = sealed_at(node.kind, node.fingerprint, manifest.files)
+        listing = self._read_sealed(node, f"{folder}/{FILES}", manifest.files)
+        expected = FILES_FORMAT.validate_json(listing).get(name)
+        return None if expected is None else self._read_sealed(node, f"{folder}/{name}", expected[1])
+
+    def _read_sealed(self, node: "Node", name: str, sha256: str) -> bytes:
+        data = self.files.read(name)
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            self._set_aside(node.kind, node.fingerprint, fault=f"{name} is missing or damaged")
+            raise ValueError(f"{self.url}/{name} was damaged and is set aside; the same command makes it again")
+        return data
+
+    def _set_aside(self, kind: str, fingerprint: str, *, fault: str) -> None:
+        if self._mirror is None:
+            set_aside(self.root, kind, fingerprint, fault=fault)
+        else:
+            self._mirror.set_aside(kind, fingerprint, fault=fault)
+
+
+def _check_folder(root: Path) -> None:
+    if not root.parent.parent.is_dir():
+        raise OSError(f"store {root}: {root.parent.parent} is not a folder; make it or mount its disk")
+    probe = root / f".probe.{uuid.uuid4().hex[:8]}"
+    try:
+        root.parent.mkdir(exist_ok=True)
+        root.mkdir(exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())  # a full network disk may tell only now
+    except OSError as error:
+        raise OSError(f"store {root} cannot be written: {error.strerror}") from None
+    finally:
+        if probe.exists():
+            probe.unlink()

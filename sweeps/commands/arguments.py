@@ -21,7 +21,8 @@ def add_spec(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Where the artifacts lie."""
-    parser.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts (runs/store)")
+    help_ = "folder or URL (such as s3://bucket/prefix) of the artifacts (runs/store)"
+    parser.add_argument("--store", default="runs/store", help=help_)
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
