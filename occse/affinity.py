@@ -1,25 +1,25 @@
-"""AffinityNet (Ahn and Kwak, CVPR 2018): whether two nearby pixels belong to the same class.
+"""AffinityNet (Ahn and Kwak, CVPR 2018): features whose distance says whether two nearby pixels are of one class.
 
-A pair is a source pixel of the feature map and one of the pixels around it, in the half plane right of or below it. The
-sources are the pixels whose whole neighbourhood lies in the map, so a strip of radius - 1 pixels at the left, the right
-and the bottom is met only as targets, as in the official code.
+Its rival is IRN's class boundaries, `occse.boundary`; a checkpoint of either says which of the two it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from occse.backbones import build_backbone
+from occse.boundary import BoundaryNet
 from occse.checkpoint import load_weights, save_weights
+from occse.pairs import pair_views
 
-EPSILON = 1e-5
-VOID = 255
+NetworkName = Literal["psa", "irn"]
 # Of ResNet38's taps with 512, 1024 and 4096 channels.
 OFFICIAL_WIDTHS = (64, 128, 256)
 
@@ -58,55 +58,27 @@ class AffinityNet(nn.Module):
 
     Args:
         backbone: name of the feature extractor.
-        radius: of the neighbourhood, in pixels of the feature map; the walk keeps the one of the training.
     """
 
-    def __init__(self, backbone: str, radius: int) -> None:
+    def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.architecture = {"backbone": backbone, "radius": radius}
-        self.radius = radius
+        self.architecture = {"network": "psa", "backbone": backbone}
         self.backbone = build_backbone(backbone)
         self.head = AffinityHead(self.backbone.channels)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image per pixel of the features."""
+        return self.backbone.stride
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """Features of normalized images, at the backbone's stride."""
         features: Tensor = self.head(self.backbone.taps(images))
         return features
 
-
-def save_affinity_net(model: AffinityNet, path: Path) -> None:
-    """Write weights and architecture into one safetensors file."""
-    save_weights(model, path, architecture=model.architecture)
-
-
-def load_affinity_net(path: Path, *, device: str = "cpu") -> AffinityNet:
-    """The network that `save_affinity_net` wrote, in evaluation mode.
-
-    Raises:
-        ValueError: the file is no such network.
-    """
-    return load_weights(path, AffinityNet, device=device)
-
-
-def pair_offsets(radius: int) -> list[tuple[int, int]]:
-    """(dy, dx) from a source to its partners: the half disk of distance < radius, row by row; 34 at radius 5."""
-    reach = range(1 - radius, radius)
-    below = [(dy, dx) for dy in range(1, radius) for dx in reach if dy**2 + dx**2 < radius**2]
-    return [(0, dx) for dx in range(1, radius)] + below
-
-
-def pair_views(
-    maps: Shaped[Tensor, "*C h w"], *, radius: int
-) -> tuple[Shaped[Tensor, "*C v u"], list[Shaped[Tensor, "*C v u"]]]:
-    """What `maps` has at the sources, and at their partners by offset; views, no copies. Empty in a map too small."""
-    margin = radius - 1
-    rows = max(maps.shape[-2] - margin, 0)
-    columns = max(maps.shape[-1] - 2 * margin, 0)
-
-    def at(dy: int, dx: int) -> Tensor:
-        return maps[..., dy : dy + rows, margin + dx : margin + dx + columns]
-
-    return at(0, 0), [at(*offset) for offset in pair_offsets(radius)]
+    def affinities(self, images: Float[Tensor, "B 3 H W"], *, radius: int) -> Float[Tensor, "B P S"]:
+        """Affinities of the pairs of pixels of the features."""
+        return affinities(self(images), radius=radius)
 
 
 def affinities(features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:
@@ -144,64 +116,25 @@ class _PairDistances(torch.autograd.Function):
         return grad, None
 
 
-class PairLabels(NamedTuple):
-    """Which pairs are both background, both of one foreground class, or of different classes; none if one is void."""
-
-    background: Bool[Tensor, "B P S"]
-    foreground: Bool[Tensor, "B P S"]
-    negative: Bool[Tensor, "B P S"]
+NETWORKS: Mapping[str, Callable[[str], AffinityNet | BoundaryNet]] = MappingProxyType(
+    {"psa": AffinityNet, "irn": BoundaryNet}
+)
 
 
-def pair_labels(labels: UInt8[Tensor, "B h w"], *, radius: int) -> PairLabels:
-    """Sort the pairs of a label map of the features' size.
+def build_affinity_net(network: str, backbone: str) -> AffinityNet | BoundaryNet:
+    """An untrained network: "psa" (AffinityNet) or "irn" (class boundaries)."""
+    return NETWORKS[network](backbone)
+
+
+def save_affinity_net(model: AffinityNet | BoundaryNet, path: Path) -> None:
+    """Write weights and architecture into one safetensors file."""
+    save_weights(model, path, architecture=model.architecture)
+
+
+def load_affinity_net(path: Path, *, device: str = "cpu") -> AffinityNet | BoundaryNet:
+    """The network that `save_affinity_net` wrote, in evaluation mode.
 
     Raises:
-        ValueError: the map is so small that it has no pair.
+        ValueError: the file is no such network.
     """
-    height, width = labels.shape[1:]
-    if height < radius or width < 2 * radius - 1:
-        raise ValueError(
-            f"a label map of {height} x {width} has no pairs at radius {radius}; "
-            f"expected at least {radius} x {2 * radius - 1}: use larger crops or a smaller radius"
-        )
-    source, partners = pair_views(labels, radius=radius)
-    here = source.flatten(1).unsqueeze(1)
-    there = torch.stack([partner.flatten(1) for partner in partners], dim=1)
-    same, known = here == there, (here != VOID) & (there != VOID)
-    return PairLabels(same & (here == 0), same & known & (here != 0), ~same & known)
-
-
-def affinity_loss(
-    affinities: Float[Tensor, "B P S"],
-    background: Bool[Tensor, "B P S"],
-    foreground: Bool[Tensor, "B P S"],
-    negative: Bool[Tensor, "B P S"],
-) -> Float[Tensor, ""]:
-    """L = L_bg / 4 + L_fg / 4 + L_neg / 2, each a cross entropy averaged over its own pairs in the batch."""
-    alike = -torch.log(affinities + EPSILON)
-    different = -torch.log(1 + EPSILON - affinities)
-    return _mean(alike, background) / 4 + _mean(alike, foreground) / 4 + _mean(different, negative) / 2
-
-
-def _mean(values: Float[Tensor, "B P S"], chosen: Bool[Tensor, "B P S"]) -> Float[Tensor, ""]:
-    return (values * chosen).sum() / (chosen.sum() + EPSILON)
-
-
-def block_mean(scores: Float[Tensor, "L H W"], *, pool: int) -> Float[Tensor, "L h w"]:
-    """Means of pool x pool blocks; a last block that the map does not fill counts zeros in its mean."""
-    height, width = scores.shape[1:]
-    return functional.avg_pool2d(functional.pad(scores, (0, -width % pool, 0, -height % pool)), pool)
-
-
-def affinity_label(low: Float[Tensor, "L H W"], high: Float[Tensor, "L H W"], *, pool: int) -> UInt8[Tensor, "h w"]:
-    """The label map that AffinityNet trusts: pooled scores (background first), at the size of the features, argmax.
-
-    Foreground is what wins at the low alpha, background what wins at the high alpha, the rest is void (255), as is what
-    has no score (< 1e-5 everywhere: outside of the image). Labels are positions in the stack.
-    """
-    low, high = block_mean(low, pool=pool), block_mean(high, pool=pool)
-    label = low.argmax(dim=0)
-    label[label == 0] = VOID
-    label[high.argmax(dim=0) == 0] = 0
-    label[torch.maximum(low, high).amax(dim=0) < EPSILON] = VOID
-    return label.to(torch.uint8)
+    return load_weights(path, build_affinity_net, device=device)

@@ -190,6 +190,32 @@ def refine_cam(task: CamTask) -> RefinedCam:
     return RefinedCam(task.name, task.classes, np.rint(scores * 255).astype(np.uint8), values[scores.argmax(0)])
 
 
+class ScoresTask(NamedTuple):
+    """One image whose scores of background and `classes` become a label map, through the CRF `preset` if there is one.
+
+    The CRF takes the scores as they are, or with `unary` "labels" their label map with 0.7 for each pixel's own label.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "H W 3"]
+    scores: Float32[np.ndarray, "L H W"]
+    classes: tuple[int, ...]
+    preset: PresetName | Literal["none"]
+    unary: Literal["scores", "labels"]
+
+
+def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
+    """The name of the image and its label map."""
+    places = task.scores.argmax(axis=0)
+    if task.preset != "none" and task.unary == "scores":
+        places = dense_crf(task.image, task.scores, preset=PRESETS[task.preset]).argmax(axis=0)
+    elif task.preset != "none":
+        labels = places.astype(np.uint8)
+        places = refine_labels(task.image, labels, num_labels=len(task.scores), preset=PRESETS[task.preset])
+    values = np.array([0, *(index + 1 for index in task.classes)], np.uint8)
+    return task.name, values[places]
+
+
 def _check(image: np.ndarray, scores: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image: expected the shape (H, W, 3), not {image.shape}")

@@ -104,6 +104,8 @@ def _head(found: Mapping[str, Shape]) -> str:
         return f"the head of a classifier of {found['head.weight'][0]} classes"
     if set(found) == AFFINITY_HEAD:
         return "the head of an AffinityNet"
+    if found and all(name.startswith(("head.levels.", "head.score.")) for name in found):
+        return "the head of a class boundary network"
     return "another head" if found else "no head of ours"
 
 

@@ -19,9 +19,26 @@ class Backbone(nn.Module):
         """Channels of the shallow map that `low_and_deep` gives."""
         return self.channels[0]
 
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of the maps that `levels` gives."""
+        return self.channels
+
+    @property
+    def level_stride(self) -> int:
+        """Pixels of the image per pixel of the first map that `levels` gives."""
+        return self.stride
+
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three feature maps, shallow to deep; AffinityNet reads them all."""
         raise NotImplementedError
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of every level, shallow to deep, the first one the largest; IRN's boundaries need them all.
+
+        The taps, unless the backbone has shallower maps.
+        """
+        return self.taps(images)
 
     def low_and_deep(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """A shallow map that still has the edges, and the deepest; the decoder of DeepLabv3+ reads both.

@@ -18,9 +18,23 @@ class Pyramid(Backbone):
         """The outputs of the four groups."""
         raise NotImplementedError
 
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of the outputs of the four groups."""
+        return (self.low_channels, *self.channels)
+
+    @property
+    def level_stride(self) -> int:
+        """The stride of the first group."""
+        return 4
+
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs of the last three groups."""
         return self.maps(images)[1:]
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the four groups."""
+        return self.maps(images)
 
     def low_and_deep(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The outputs of the first group, at stride 4, and of the last."""

@@ -26,10 +26,28 @@ class DilatedResNet(Pyramid):
         self.resnet = build(replace_stride_with_dilation=[False, stride == 8, True])
         del self.resnet.fc
 
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of the first pooling and of layer1 to layer4."""
+        return (64, *super().level_channels)
+
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The outputs of layer1 to layer4."""
+        return self._layers(self._pooled(images))
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the first pooling, of stride 4 too, and of layer1 to layer4: irn's five levels."""
+        pooled = self._pooled(images)
+        return pooled, *self._layers(pooled)
+
+    def _pooled(self, images: Tensor) -> Tensor:
         net = self.resnet
-        first = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(images)))))
+        pooled: Tensor = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        return pooled
+
+    def _layers(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        net = self.resnet
+        first = net.layer1(pooled)
         second = net.layer2(first)
         third = net.layer3(second)
         return first, second, third, net.layer4(third)

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from occse.data.dataset import Dataset
-from occse.data.transforms import classification_view, color_jitter, random_crop, segmentation_view
+from occse.data.transforms import classification_view, color_jitter, random_crop, rescale, segmentation_view, uniform
 from occse.images import to_tensor
 
 
@@ -85,21 +86,27 @@ class AffinityImages:
         scores: Callable[[str], Tensor],
         label: Callable[[Tensor], Tensor],
         *,
+        scale: tuple[float, float],
         jitter: float,
         hue: float,
         crop: int,
     ) -> None:
         self.dataset, self.names, self.scores, self.label = dataset, names, scores, label
-        self.jitter, self.hue, self.crop = jitter, hue, crop
+        self.scale, self.jitter, self.hue, self.crop = scale, jitter, hue, crop
 
     def __len__(self) -> int:
         return len(self.names)
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """A jittered, flipped crop of image `index` and its affinity labels."""
+        """A rescaled, jittered, flipped crop of image `index` and its affinity labels."""
         name = self.names[index]
-        image = color_jitter(self.dataset.image(name), jitter=self.jitter, hue=self.hue, generator=generator)
-        maps = to_tensor(image), self.scores(name)
+        image, scores = self.dataset.image(name), self.scores(name)
+        if self.scale != (1.0, 1.0):
+            factor = uniform(*self.scale, generator)
+            image = rescale(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
+            scores = functional.interpolate(scores[None], image.shape[:2], mode="bilinear", align_corners=False)[0]
+        image = color_jitter(image, jitter=self.jitter, hue=self.hue, generator=generator)
+        maps = to_tensor(image), scores
         if torch.rand((), generator=generator) < 0.5:
             maps = maps[0].flip(-1), maps[1].flip(-1)
         view, scores = random_crop(maps, (0.0, 0.0), crop=self.crop, generator=generator)

@@ -1,17 +1,19 @@
-"""`affinity`: AffinityNet, trained on pairs of pixels that the low-alpha and the high-alpha CRF agree on."""
+"""`affinity`: AffinityNet or IRN's class boundaries, trained on pairs of pixels that the two CRFs are sure of."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from occse.affinity import AffinityNet, affinities, affinity_label, affinity_loss, pair_labels, save_affinity_net
+from occse.affinity import AffinityNet, NetworkName, build_affinity_net, save_affinity_net
 from occse.arrays import ArrayReader
+from occse.boundary import BoundaryNet
 from occse.data.dataset import load_dataset
 from occse.data.samples import AffinityImages
+from occse.pairs import affinity_label, affinity_loss, pair_labels
 from occse.stage import Context
 from occse.stages.crf import SCORES
 from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
@@ -19,19 +21,38 @@ from occse.training import Step
 
 
 class TrainAffinity(TrainedStage):
-    """AffinityNet (Ahn and Kwak, CVPR 2018) on `train_aug`; `radius` is in cells of the feature map.
+    """What the walk goes by, learnt from `train_aug`; `radius` is that of the pairs, in cells of the feature map.
+
+    `network` "psa": AffinityNet (Ahn and Kwak, CVPR 2018), at the backbone's stride. "irn": class boundaries (Ahn et
+    al., CVPR 2019) without the displacement field, at stride 4; only the head learns, at `lr` * `head_lr`. irn takes
+    resnet50 of stride 16, radius 10, 0.1 for the head, weight decay 1e-4, 3 epochs, crop 512, scales 0.5 to 1.5, no
+    jitter, and labels from CRFs on label maps at constant thresholds; here both networks take `crf_low` and `crf_high`.
 
     Without epochs it is the network in the file `init` as it is.
     """
 
-    kept: ClassVar[frozenset[str]] = TrainedStage.kept | {"radius"}
+    kept: ClassVar[frozenset[str]] = TrainedStage.kept | {"network"}
 
+    network: NetworkName = "psa"
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     epochs: int = Field(default=8, ge=0)
     radius: int = Field(default=5, ge=2)
     crop: int = Field(default=448, ge=16)
+    scale_min: float = Field(default=1.0, gt=0)
+    scale_max: float = Field(default=1.0, gt=0)
     jitter: float = Field(default=0.3, ge=0, lt=1)
     hue: float = Field(default=0.1, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TrainAffinity":
+        if self.scale_min > self.scale_max:
+            raise ValueError("scale_min is above scale_max")
+        return self
+
+    def inactive(self) -> frozenset[str]:
+        """IRN's backbone is always frozen as a whole."""
+        frozen = {"freeze_bn", "freeze_stem"} if self.network == "irn" else set()
+        return super().inactive() | frozen
 
     def needs(self) -> tuple[str, ...]:
         """The data, the two CRFs, and the weights to start from."""
@@ -40,22 +61,23 @@ class TrainAffinity(TrainedStage):
         return ("data", "crf_low", "crf_high", *(("pretrain",) if self.init == "pretrain" else ()))
 
     def run(self, ctx: Context) -> dict[str, float]:
-        """Train AffinityNet and keep its weights."""
+        """Train the network and keep its weights."""
         self.seed_weights()
-        model = AffinityNet(self.backbone, self.radius)
+        model = build_affinity_net(self.network, self.backbone)
         initialize(model, self.init, ctx, whole=self.epochs == 0)
         metrics = self._train(ctx, model) if self.epochs else {}
         save_affinity_net(model, ctx.output / MODEL)
         return metrics
 
-    def _train(self, ctx: Context, model: AffinityNet) -> dict[str, float]:
+    def _train(self, ctx: Context, model: AffinityNet | BoundaryNet) -> dict[str, float]:
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         scores = PairedScores(ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes))
         samples = AffinityImages(
             dataset,
             dataset.splits["train_aug"],
             scores.read,
-            lambda pair: affinity_label(*pair.chunk(2), pool=model.backbone.stride),
+            lambda pair: affinity_label(*pair.chunk(2), pool=model.stride),
+            scale=(self.scale_min, self.scale_max),
             jitter=self.jitter,
             hue=self.hue,
             crop=self.crop,
@@ -64,7 +86,7 @@ class TrainAffinity(TrainedStage):
         def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
             images, labels = batch
             pairs = pair_labels(labels, radius=self.radius)
-            return {"loss": affinity_loss(affinities(model(images), radius=self.radius), *pairs)}
+            return {"loss": affinity_loss(model.affinities(images, radius=self.radius), *pairs)}
 
         return self.fit(ctx, model, samples, loss)
 

@@ -1,12 +1,13 @@
 """`crf`, `crf_low`, `crf_high`: CAMs refined by a dense CRF, each at its own alpha. CPU only."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from occse.arrays import ArrayReader, ArrayWriter
-from occse.crf import CamTask, PresetName, refine_cam, refine_many
+from occse.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.voc import write_label_map
 from occse.evaluation import CountsBuilder
@@ -19,7 +20,12 @@ LABELS = "labels"
 
 
 class RefineCam(Stage):
-    """Dense CRF on [(1 - max CAM)^alpha, CAM] of `train_aug`; scored on `train`."""
+    """Dense CRF on [(1 - max CAM)^alpha, CAM] of `train_aug`; scored on `train`.
+
+    The metric `implied_threshold` is the CAM score from which on a class beats the background before the CRF.
+    """
+
+    version: ClassVar[int] = 2
 
     alpha: float = Field(gt=0)
     preset: PresetName = "psa"
@@ -45,7 +51,8 @@ class RefineCam(Stage):
                 write_label_map(ctx.output / LABELS / f"{refined.name}.png", refined.labels)
                 if refined.name in scored:
                     counts.add_labels(refined.name, refined.labels, gt=dataset.mask(refined.name))
-        return scores_of(counts, dataset, ctx.output)
+        scores = scores_of(counts, dataset, ctx.output)
+        return scores | {"implied_threshold": implied_threshold(self.alpha)}
 
     def _tasks(self, dataset: Dataset, cams: ArrayReader) -> Iterator[CamTask]:
         for name in dataset.splits["train_aug"]:

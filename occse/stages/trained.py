@@ -12,6 +12,7 @@ from torch import nn
 
 from occse.affinity import AffinityNet
 from occse.backbones import WITHOUT_BATCH_NORM, BackboneName
+from occse.boundary import BoundaryNet
 from occse.classifier import Classifier, load_classifier
 from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
@@ -20,6 +21,8 @@ from occse.fitting import load_into
 from occse.stage import Context, Resources, Stage
 from occse.training import Loss, Optimization, Samples, train
 from occse.weights import SUFFIXES, digest, find_weights
+
+Network = Classifier | AffinityNet | BoundaryNet | DeepLab
 
 MODEL = "model.safetensors"
 CURVES = "curves.json"
@@ -182,7 +185,7 @@ def locate(init: str, weights: Path | None) -> Path:
     return find_weights(weights, init.removeprefix(SHA256))
 
 
-def initialize(model: Classifier | AffinityNet | DeepLab, init: str, ctx: Context, *, whole: bool = False) -> None:
+def initialize(model: Network, init: str, ctx: Context, *, whole: bool = False) -> None:
     """Give the backbone of `model` its first weights, and the head too where a file has one that fits.
 
     Args:
@@ -209,7 +212,7 @@ def initialize(model: Classifier | AffinityNet | DeepLab, init: str, ctx: Contex
             ) from None
 
 
-def _load_imagenet(model: Classifier | AffinityNet | DeepLab) -> None:
+def _load_imagenet(model: Network) -> None:
     try:
         model.backbone.load_imagenet()
     except OSError as error:

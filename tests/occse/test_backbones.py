@@ -12,6 +12,7 @@ from torchvision.ops import StochasticDepth
 
 from occse.affinity import AffinityNet
 from occse.backbones import BUILDERS, WITHOUT_BATCH_NORM, BackboneName, build_backbone
+from occse.boundary import BoundaryNet
 from occse.cam import multi_scale_cam
 from occse.classifier import Classifier, load_classifier, logits, save_classifier
 from occse.stages.deeplab import TrainSegmentation
@@ -64,10 +65,18 @@ def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(name: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_affinity_net_takes_the_taps_of_every_backbone(name: str) -> None:
-    net = AffinityNet(name, 2).eval()
-    stride = net.backbone.stride
+    net = AffinityNet(name).eval()
     with torch.no_grad():
-        assert net(torch.zeros(1, 3, *ODD)).shape[2:] == (-(-ODD[0] // stride), -(-ODD[1] // stride))
+        assert net(torch.zeros(1, 3, *ODD)).shape[2:] == (-(-ODD[0] // net.stride), -(-ODD[1] // net.stride))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_boundary_net_takes_the_levels_of_every_backbone(name: str) -> None:
+    net = BoundaryNet(name).eval()
+    with torch.no_grad():
+        levels = net.backbone.levels(torch.zeros(1, 3, *ODD))
+        assert tuple(level.shape[1] for level in levels) == net.backbone.level_channels
+        assert net(torch.zeros(1, 3, *ODD)).shape[1:] == (-(-ODD[0] // net.stride), -(-ODD[1] // net.stride))
 
 
 def strided_features(name: str, net: nn.Module, images: Tensor) -> Tensor:

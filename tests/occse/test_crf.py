@@ -3,11 +3,22 @@ import sys
 from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from occse.crf import PRESETS, dense_crf, implied_threshold, refine_labels, refine_many, with_background
+from occse.crf import (
+    PRESETS,
+    PresetName,
+    ScoresTask,
+    dense_crf,
+    implied_threshold,
+    label_scores,
+    refine_labels,
+    refine_many,
+    with_background,
+)
 
 PARITY = np.load(Path(__file__).parent.parent / "parity" / "crf.npz")
 
@@ -121,6 +132,27 @@ def test_scores_that_are_not_finite_and_labels_out_of_range_are_refused() -> Non
         dense_crf(image, scores, preset=PRESETS["psa"])
     with pytest.raises(ValueError, match=r"labels: expected .* values below 2, not .* up to 255"):
         refine_labels(image, np.full((24, 32), 255, np.uint8), num_labels=2)
+
+
+@pytest.mark.parametrize("preset", ["psa", "irn"])
+def test_scores_become_labels_through_no_crf_a_crf_of_the_scores_or_one_of_their_labels(preset: PresetName) -> None:
+    image, scores = two_halves()
+    scores[0, :, 4:10] = 0.5
+    scores[1, :, 4:22] = 0.55  # many pixels that hardly prefer a class against few that are sure of the other
+
+    def labels(crf: PresetName | Literal["none"], unary: Literal["scores", "labels"]) -> np.ndarray:
+        name, found = label_scores(ScoresTask("a", image, scores, (6,), crf, unary))
+        assert name == "a"
+        assert found.dtype == np.uint8
+        return found
+
+    plain = np.where(np.arange(32) < 4, 0, 1) * np.ones((24, 1), int)
+    assert np.array_equal(labels("none", "scores"), 7 * plain)
+    of_scores = dense_crf(image, scores, preset=PRESETS[preset]).argmax(0)
+    assert np.array_equal(labels(preset, "scores"), 7 * of_scores)
+    of_labels = refine_labels(image, plain.astype(np.uint8), num_labels=2, preset=PRESETS[preset])
+    assert np.array_equal(labels(preset, "labels"), 7 * of_labels)
+    assert (of_labels[:, :16] == 1).all() and not of_scores[:, :16].any(), "labels do not say how sure a score was"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

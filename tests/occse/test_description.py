@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models import get_model
 
 from occse.__main__ import main
-from occse.affinity import AffinityNet, save_affinity_net
+from occse.affinity import build_affinity_net, save_affinity_net
 from occse.backbones import BackboneName, build_backbone
 from occse.classifier import Classifier, save_classifier
 from occse.description import describe
@@ -37,10 +37,11 @@ def test_our_classifier_is_told_with_its_classes(tmp_path: Path) -> None:
     assert f"holds    {len(network.state_dict())} tensors" in text
 
 
-def test_our_affinity_net_is_told(tmp_path: Path) -> None:
-    save_affinity_net(AffinityNet("tiny", 5), tmp_path / "model.safetensors")
-    assert "the head of an AffinityNet" in shown(tmp_path / "model.safetensors")
-    assert "fits     tiny" in shown(tmp_path / "model.safetensors")
+def test_our_affinity_nets_are_told(tmp_path: Path) -> None:
+    for network, head in (("psa", "an AffinityNet"), ("irn", "a class boundary network")):
+        save_affinity_net(build_affinity_net(network, "tiny"), tmp_path / "model.safetensors")
+        assert f"the head of {head}" in shown(tmp_path / "model.safetensors")
+        assert "fits     tiny" in shown(tmp_path / "model.safetensors")
 
 
 def alone(name: str) -> dict[str, Tensor]:

@@ -44,6 +44,11 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"pseudo__alpha_walk": 9}, FROM_PSEUDO),
         ({"pseudo__beta": 4}, FROM_PSEUDO),
         ({"pseudo__log_steps": 5}, FROM_PSEUDO),
+        ({"pseudo__radius": 4}, FROM_PSEUDO),
+        ({"pseudo__crf": "irn"}, FROM_PSEUDO),
+        ({"pseudo__crf_unary": "labels"}, set()),  # there is no CRF
+        ({"affinity__network": "irn"}, {"affinity"} | FROM_PSEUDO),
+        ({"affinity__radius": 4}, {"affinity"} | FROM_PSEUDO),
         ({"deeplab__init": "random"}, {"deeplab", "seg"}),
         ({"deeplab__epochs": 2}, {"deeplab", "seg"}),
         ({"deeplab__seed": 1}, {"deeplab", "seg"}),

@@ -6,9 +6,11 @@ import torch
 from parity_inputs import hashed, parity
 from torch import Tensor
 
-from occse.affinity import AffinityHead, AffinityNet, affinities, pair_offsets
+from occse.affinity import AffinityHead, AffinityNet, affinities
 from occse.backbones import Backbone
-from occse.random_walk import random_walk, transition_matrix, walk_labels
+from occse.boundary import BoundaryNet
+from occse.pairs import pair_offsets
+from occse.random_walk import boundary_walk, random_walk, transition_matrix, walk_scores
 
 RESNET38 = (512, 1024, 4096)
 
@@ -88,7 +90,7 @@ class GivenTaps(Backbone):
 @pytest.fixture(scope="module")
 def official() -> AffinityNet:
     """jiwoon-ahn/psa's head on the recorded features of a 77 x 107 image."""
-    network = AffinityNet("tiny", 5)
+    network = AffinityNet("tiny")
     network.backbone, network.head = GivenTaps((10, 14)), AffinityHead(RESNET38)
     for name, weight in network.head.state_dict().items():
         gain = 4 if name == "f9.weight" else 1
@@ -117,24 +119,91 @@ def test_parity_of_matrices_and_walk(official: AffinityNet) -> None:
 def test_parity_of_the_pseudo_label(official: AffinityNet) -> None:
     """jiwoon-ahn/psa, infer_aff: padding, pooling, walk, enlargement and argmax."""
     arrays = parity("psa_affinity")
-    label = walk_labels(
+    (scores,) = walk_scores(
         official,
-        torch.zeros(3, 77, 107),
-        torch.from_numpy(arrays["rw_cam"]),
-        arrays["rw_keys"].tolist(),
+        torch.zeros(1, 3, 77, 107),
+        torch.from_numpy(arrays["rw_cam"])[None],
         alpha=16,
+        radius=5,
         beta=8,
         steps=256,
     )
-    np.testing.assert_array_equal(label, arrays["rw_pred"])
+    labels = np.array([0, *(arrays["rw_keys"] + 1)])
+    np.testing.assert_array_equal(labels[scores.argmax(0).numpy()], arrays["rw_pred"])
 
 
-def test_image_without_classes_is_background() -> None:
-    network = AffinityNet("tiny", 5).eval()
-    label = walk_labels(network, torch.rand(3, 45, 50), torch.zeros(0, 45, 50), [], alpha=16, beta=8, steps=8)
-    assert label.shape == (45, 50)
-    assert label.dtype == np.uint8
-    assert not label.any()
+def test_parity_of_the_walk_on_boundaries() -> None:
+    """jiwoon-ahn/irn, propagate_to_edge: padding, paths, its dense matrices squared 8 times against 256 steps."""
+    edge, cam = (
+        hashed("irn.edge", (1, 10, 14), scale=0.5, offset=0.5),
+        hashed("irn.cam", (2, 10, 14), scale=0.5, offset=0.5),
+    )
+    arrays = parity("irn_walk")
+    assert np.array_equal(edge.numpy(), arrays["edge"])
+    assert np.array_equal(cam.numpy(), arrays["cam"])
+    expected = arrays["rw"][:, 0]
+    # As above: float32 adds up its rounding over 256 steps, here and in the reference.
+    for dtype, tolerance in ((torch.float32, 3e-4), (torch.float64, 1e-4)):
+        walked = boundary_walk(edge[0].to(dtype), cam.to(dtype), radius=5, beta=10, steps=256)
+        np.testing.assert_allclose(walked.numpy(), expected, rtol=tolerance, atol=1e-5)
+
+
+def test_no_score_passes_a_closed_boundary_or_leaves_the_map() -> None:
+    boundaries, scores = torch.zeros(9, 11), torch.zeros(2, 9, 11)
+    boundaries[:, 6] = 1
+    scores[0, 4, 2] = 1
+    scores[1, :, :6] = 1
+    single, full = boundary_walk(boundaries, scores, radius=4, beta=1, steps=256)
+    assert (single[:, :6] > 1e-3).all()
+    assert not single[:, 6:].any()
+    torch.testing.assert_close(full, scores[1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("kind", [AffinityNet, BoundaryNet])
+@pytest.mark.parametrize("num_classes", [0, 1, 2])
+def test_a_batch_gives_each_image_what_it_gets_alone(kind: type[AffinityNet | BoundaryNet], num_classes: int) -> None:
+    torch.manual_seed(0)
+    network = kind("tiny").eval()
+    images, cams = torch.randn(3, 3, 45, 50), torch.rand(3, num_classes, 45, 50)
+    options = {"alpha": 4, "radius": 4, "beta": 8, "steps": 8}
+    together = walk_scores(network, images, cams, **options)
+    assert together.shape == (3, num_classes + 1, 45, 50)
+    for i, scores in enumerate(together):
+        alone = walk_scores(network, images[i : i + 1], cams[i : i + 1], **options)[0]
+        torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-5)
+    if num_classes == 0:
+        assert not together.argmax(1).any(), "without classes all is background"
+
+
+def test_a_batch_is_walked_as_one_graph_of_unconnected_images() -> None:
+    size = (6, 9)
+    pairs = torch.stack([random_affinities(size, 3, seed) for seed in (0, 1)])
+    together = transition_matrix(pairs, size=size, radius=3, beta=2.0).to_dense()
+    alone = [transition_matrix(each, size=size, radius=3, beta=2.0).to_dense() for each in pairs]
+    torch.testing.assert_close(together, torch.block_diag(*alone))
+
+
+def test_boundary_scores_are_divided_by_their_maximum_before_the_background_is_set() -> None:
+    torch.manual_seed(0)
+    cams = 0.1 * torch.rand(1, 2, 32, 32)
+    options = {"radius": 4, "beta": 10, "steps": 16}
+    scores = walk_scores(BoundaryNet("tiny").eval(), torch.randn(1, 3, 32, 32), cams, alpha=4.82, **options)[0]
+    assert scores[1:].max().item() == pytest.approx(1)
+    # irn's constant background of 0.25 decides alike.
+    assert torch.equal(scores.argmax(0) > 0, scores[1:].amax(0) > 0.25)
+
+
+def test_a_large_image_walks_on_a_sparse_matrix() -> None:
+    """1024 x 1024 at stride 8: the dense matrix alone would take 1 GB, and its powers minutes."""
+    size = (128, 128)
+    transition = transition_matrix(random_affinities(size, 5), size=size, radius=5, beta=8.0)
+    assert transition.values().numel() < 70 * 128 * 128
+    scores = torch.rand(2, *size)
+    scores[1] = 0.5
+    spread, level = random_walk(transition, scores, steps=256)
+    torch.testing.assert_close(level, scores[1], rtol=1e-4, atol=0)
+    margin = slice(5, -5)  # without the corners, which are in no pair
+    assert spread[margin, margin].std() < scores[0].std() / 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

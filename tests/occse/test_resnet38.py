@@ -138,7 +138,7 @@ def test_training_drops_whole_channels_in_b6_and_b7_only(networks: dict[str, Cla
 
 def test_official_names_lead_there_and_back() -> None:
     with torch.device("meta"):
-        classifier, affinity = Classifier("resnet38", 20), AffinityNet("resnet38", 5)
+        classifier, affinity = Classifier("resnet38", 20), AffinityNet("resnet38")
     names = dict.fromkeys(FORWARD["param_names"].tolist(), 0)
     assert to_official(from_official(names)) == names
     assert set(to_official(classifier.state_dict())) >= set(names)

@@ -12,11 +12,13 @@ from PIL import Image
 
 from occse.arrays import ArrayReader
 from occse.artifact import execute
+from occse.crf import implied_threshold
 from occse.data.dataset import load_dataset
 from occse.evaluation import Counts, summarize
 from occse.manifest import artifact_folder, load_manifest
 from occse.pipeline import STAGES, Node, Pipeline, override, plan
 from occse.stage import Context, Stage
+from occse.stages.crf import RefineCam
 from occse.stages.data import InPlace
 
 SCORED = ("cam", "crf", "crf_low", "crf_high", "pseudo", "seg")
@@ -31,7 +33,8 @@ def test_scores_are_those_of_the_stored_counts(field: str, small_store: Path, sm
     assert counts.names == dataset.splits["val" if field == "seg" else "train"]
     several = {name for name in counts.names if len(dataset.labels[name]) > 1}
     assert manifest is not None
-    assert manifest.metrics == summarize(counts, multi_label=several)
+    alpha = {"implied_threshold": implied_threshold(node.stage.alpha)} if isinstance(node.stage, RefineCam) else {}
+    assert manifest.metrics == summarize(counts, multi_label=several) | alpha
     valid = sum(int((dataset.mask(name) != 255).sum()) for name in counts.names)
     assert counts.confusion()[0].sum() == valid, "every pixel that is not void is counted once"
 
@@ -132,6 +135,8 @@ def test_every_active_knob_is_read(
         {"cam.source": "oc"},
         {"pseudo.source": "crf"},
         {"pseudo.source": "cam"},
+        {"pseudo.crf": "psa", "pseudo.alpha_walk": 5},
+        {"affinity.network": "irn", "affinity.radius": 6, "affinity.scale_min": 0.5, "pseudo.beta": 10},
         {"seg.crf": "seam", "seg.flip": False},
         {"seg.crf": "mctformer", "seg.merge": "max"},
         {"deeplab.head": "aspp"},

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "weights"
     root.mkdir()
     torch.save(official(ones_like(Classifier("tiny", 5))), root / "cls.pth")
-    torch.save(official(ones_like(AffinityNet("tiny", 5))), root / "aff.pth")
+    torch.save(official(ones_like(AffinityNet("tiny"))), root / "aff.pth")
     return root
 
 
@@ -74,7 +74,7 @@ def test_a_head_of_other_classes_is_left_alone_or_refused(folder: Path) -> None:
 
 
 def test_networks_with_other_heads_take_the_backbone(folder: Path) -> None:
-    affinity, deeplab = AffinityNet("tiny", 5), DeepLab("tiny", 5, width=16, dilation=2)
+    affinity, deeplab = AffinityNet("tiny"), DeepLab("tiny", 5, width=16, dilation=2)
     load_into(affinity, folder / "cls.pth", whole=False)
     load_into(deeplab, folder / "cls.pth", whole=False)
     for model in (affinity, deeplab):
@@ -138,12 +138,12 @@ def test_every_stage_starts_from_the_file(field: str, small_pipeline: Pipeline, 
 def test_without_epochs_the_network_of_the_file_is_the_artifact(
     small_pipeline: Pipeline, own_store: Path, folder: Path
 ) -> None:
-    changes = {"oc.epochs": 0, "affinity.epochs": 0, "affinity.init": "aff.pth", "affinity.radius": 4}
+    changes = {"oc.epochs": 0, "affinity.epochs": 0, "affinity.init": "aff.pth"}
     nodes = with_init(
         small_pipeline, "cls.pth", folder, **{key.replace(".", "__"): value for key, value in changes.items()}
     )
     assert nodes["oc"].stage.config().keys() == {"backbone", "init", "epochs"}
-    assert nodes["affinity"].stage.config().keys() == {"backbone", "init", "epochs", "radius"}
+    assert nodes["affinity"].stage.config().keys() == {"network", "backbone", "init", "epochs"}
     assert nodes["affinity"].inputs == {}
     assert "crf_low" not in nodes
     for field in ("oc", "affinity"):
