@@ -18,6 +18,7 @@ from occse.stages.cgnet import TrainCGNet
 from occse.stages.crf import RefineCam
 from occse.stages.data import Coco, Folder, InPlace, Shapes, Voc
 from occse.stages.deeplab import TrainSegmentation
+from occse.stages.erase_and_infer import EraseAndInfer
 from occse.stages.oc import TrainClassifier
 from occse.stages.pretrain import Pretrain
 from occse.stages.pseudo import MakePseudoLabels
@@ -39,9 +40,10 @@ STAGES: dict[str, type[Stage]] = {
         MakePseudoLabels,
         TrainSegmentation,
         Segment,
+        EraseAndInfer,
     )
 }
-SCORED = ("cam", "crf", "pseudo", "seg")
+SCORED = ("cam", "crf", "pseudo", "seg", "erase_and_infer")
 TARGETS = ("crf", "seg")
 
 
@@ -66,6 +68,7 @@ class Pipeline(BaseModel):
     pseudo: MakePseudoLabels = MakePseudoLabels()
     deeplab: TrainSegmentation = TrainSegmentation()
     seg: Segment = Segment()
+    erase_and_infer: EraseAndInfer = EraseAndInfer()
 
     @model_validator(mode="after")
     def _backbones_agree(self) -> "Pipeline":

@@ -9,4 +9,6 @@ SMALL = {
     "*.batch_size": 8,
     "cam.scales": [1.0],
     "seg.scales": [1.0],
+    "erase_and_infer.scales": [1.0],
+    "erase_and_infer.num_erasures": 2,
 }

@@ -11,7 +11,7 @@ import pytest
 from occse.pipeline import STAGES, Node, Pipeline, override, plan, profile
 
 EMBEDDED = override(Pipeline(), profile("embedded"))
-EVERY = ("crf", "crf_low", "crf_high", "seg")
+EVERY = ("crf", "crf_low", "crf_high", "seg", "erase_and_infer")
 
 
 def fingerprints(**overrides: Any) -> dict[str, str]:
@@ -34,8 +34,10 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"cgnet__epochs": 2}, {"cgnet"} | FROM_CAM),
         ({"cgnet__seed": 1}, {"cgnet"} | FROM_CAM),
         ({"cgnet__backbone": "resnet50", "cgnet__init": "random"}, {"cgnet"} | FROM_CAM),
-        ({"oc__epochs": 2}, {"oc", "cgnet"} | FROM_CAM),
-        ({"oc__init": "random"}, {"oc", "cgnet"} | FROM_CAM),
+        ({"oc__epochs": 2}, {"oc", "cgnet", "erase_and_infer"} | FROM_CAM),
+        ({"oc__init": "random"}, {"oc", "cgnet", "erase_and_infer"} | FROM_CAM),
+        ({"erase_and_infer__num_erasures": 2}, {"erase_and_infer"}),
+        ({"erase_and_infer__mask_threshold": 0.5}, set()),  # a soft mask has none
         ({"cam__scales": (1.0,)}, FROM_CAM),
         ({"cam__flip": False}, FROM_CAM),
         ({"crf__alpha": 11}, {"crf"}),

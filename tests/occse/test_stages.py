@@ -103,9 +103,10 @@ def context_of(node: Node, nodes: dict[str, Node], root: Path, output: Path, scr
 
 @pytest.mark.parametrize("kind", [kind for kind, stage in STAGES.items() if not issubclass(stage, InPlace)])
 def test_every_active_knob_is_read(
-    kind: str, small_store: Path, small_node: dict[str, Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, small_store: Path, small_node: dict[str, Node], small_pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    node = next(node for node in small_node.values() if node.kind == kind)
+    everything = plan(small_pipeline, targets=tuple(Pipeline.model_fields))
+    node = next(node for node in everything.values() if node.kind == kind)
     seen: set[str] = set()
     knobs = set(type(node.stage).model_fields)
 
