@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import torch
 import yaml
 
 from occse.artifact import execute, find
+from occse.crf import alpha_text, bracket_fault
 from occse.data.tree import describe, faults, tree_digest
 from occse.description import describe as describe_weights
 from occse.explaining import DEFAULT
 from occse.explaining import explain as explain_profiles
 from occse.manifest import artifact_folder, load_manifest
-from occse.pipeline import SCORED, TARGETS, Pipeline, check_files, override, plan, profile
+from occse.pipeline import SCORED, TARGETS, Node, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
 
 SHOWN_FAULTS = 20
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     nodes = plan(pipeline, targets=options.targets)
     check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
-        label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}"
+        alphas = [f"  {knob} {alpha_text(value)}" for knob, value in node.stage.config().items() if "alpha" in knob]
+        label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}{''.join(alphas)}"
         if find(options.store, node) is not None:
             print(f"{label}  from the store")
             continue
@@ -56,10 +58,18 @@ def run(options: argparse.Namespace) -> None:
             weights=options.weights,
         )
         print(f"{label}  {manifest.seconds:.1f} s")
-    for field in (field for field in SCORED if field in nodes):
-        found = load_manifest(options.store, nodes[field])
-        if found is not None and "miou" in found.metrics:  # the test split has no score
-            print(f"{field}/miou {found.metrics['miou']:.4f}  {artifact_folder(options.store, nodes[field])}")
+    _print_scores(options.store, nodes)
+
+
+def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
+    found = {field: manifest for field, node in nodes.items() if (manifest := load_manifest(store, node)) is not None}
+    for field in (field for field in SCORED if field in found):
+        if "miou" in found[field].metrics:  # the test split has no score
+            print(f"{field}/miou {found[field].metrics['miou']:.4f}  {artifact_folder(store, nodes[field])}")
+    if found.keys() >= {"cam", "crf_low", "crf_high"}:
+        low, high = (found[field].config["alpha"] for field in ("crf_low", "crf_high"))
+        if fault := bracket_fault(found["cam"].metrics["threshold"], low=low, high=high):
+            print(f"warning: {fault}")
 
 
 def check_data(options: argparse.Namespace) -> None:

@@ -85,6 +85,26 @@ def implied_threshold(alpha: float) -> float:
     return high
 
 
+def alpha_text(alpha: float) -> str:
+    """An alpha, and beside it the threshold that it implies."""
+    return f"{alpha:g} (threshold {implied_threshold(alpha):.3f})"
+
+
+def bracket_fault(threshold: float, *, low: float, high: float) -> str:
+    """What is wrong with the affinity labels' alphas `low` and `high`, given the CAM's best threshold; "": nothing.
+
+    The labels trust foreground above the threshold of the low alpha and background below that of the high one; a best
+    threshold that is not between the two says that one of them is trusted too easily.
+    """
+    if implied_threshold(high) < threshold < implied_threshold(low):
+        return ""
+    return (
+        f"the CAM's best threshold {threshold:g} is not between those of alpha {alpha_text(high)} and alpha "
+        f"{alpha_text(low)}: the affinity labels trust "
+        f"{'foreground' if threshold >= implied_threshold(low) else 'background'} too easily"
+    )
+
+
 def dense_crf(
     image: UInt8[np.ndarray, "..."], scores: Float32[np.ndarray, "..."], *, preset: Preset
 ) -> Float32[np.ndarray, "L H W"]:

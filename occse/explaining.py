@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
-from occse.crf import implied_threshold
+from occse.crf import alpha_text
 from occse.pipeline import Pipeline, override, plan, profile
 
 DEFAULT = "default"
@@ -46,5 +46,5 @@ def _values(name: str) -> dict[str, str]:
 def _text(knob: str, value: object) -> str:
     """The value, and beside an alpha the threshold that it implies."""
     if knob.startswith("alpha") and isinstance(value, float):
-        return f"{value:g} (threshold {implied_threshold(value):.3f})"
+        return alpha_text(value)
     return value if isinstance(value, str) else json.dumps(value)

@@ -12,6 +12,7 @@ from occse.crf import (
     PRESETS,
     PresetName,
     ScoresTask,
+    bracket_fault,
     dense_crf,
     implied_threshold,
     label_scores,
@@ -46,6 +47,15 @@ def test_implied_threshold_solves_its_equation() -> None:
         threshold = implied_threshold(alpha)
         assert threshold == pytest.approx((1 - threshold) ** alpha, rel=1e-9)
     assert implied_threshold(2) == pytest.approx((3 - sqrt(5)) / 2)
+
+
+@pytest.mark.parametrize(("threshold", "trusted"), [(0.05, "background"), (0.1, ""), (0.27, ""), (0.28, "foreground")])
+def test_two_alphas_should_bracket_the_best_threshold(threshold: float, trusted: str) -> None:
+    fault = bracket_fault(threshold, low=4, high=24)
+    assert bool(fault) == bool(trusted)
+    assert trusted in fault
+    assert not fault or f"{threshold} is not between those of alpha 24 (threshold 0.094) and alpha 4" in fault
+    assert bracket_fault(threshold, low=24, high=4), "the wrong way round nothing is between"
 
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf")])
