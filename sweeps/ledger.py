@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from occse.manifest import Manifest
 from sweeps.planning import Plan
-from sweeps.progress import Say, duration
+from sweeps.progress import Say
 from sweeps.spec import Trial
 from sweeps.store import Store
 from sweeps.tracking import Record, Tracking
+from sweeps.words import duration
 
 PAUSE_S = 60.0
 

@@ -9,6 +9,7 @@ from statistics import median
 from sweeps.planning import Plan
 from sweeps.scheduler import Json
 from sweeps.spec import Trial
+from sweeps.words import duration
 
 HEARTBEAT_S = 30.0
 Say = Callable[[str], None]
@@ -115,12 +116,3 @@ class Progress:
 
     def _expected(self, kind: str) -> float | None:
         return median(self._seconds[kind]) if self._seconds[kind] else self._known.get(kind)
-
-
-def duration(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -59,8 +59,7 @@ def run_sweep(
     """
     store.check_writable()
     tracking.open(trials)
-    durations = store.durations()
-    plan = make_plan(trials, has=store.__contains__, resources=spec.resources_of, durations=durations)
+    plan = make_plan(trials, has=store.__contains__, resources=spec.resources_of)
     ledger = Ledger(plan, store=store, tracking=tracking, say=say)
     say(f"{spec.name}: {len(trials)} trials, {total(plan)}")
     try:

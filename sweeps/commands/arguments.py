@@ -47,8 +47,17 @@ def read_sweep(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:
 
 def positive(text: str) -> int:
     """A count of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a count of at least 1, got {text!r}")
+    return _count(text, least=1)
+
+
+def natural(text: str) -> int:
+    """A count of at least 0."""
+    return _count(text, least=0)
+
+
+def _count(text: str, *, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a count of at least {least}, got {text!r}")
     return int(text)
 
 

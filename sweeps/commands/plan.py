@@ -1,24 +1,50 @@
-"""`python -m sweeps plan SPEC`: what would run and why; writes nothing."""
+"""`python -m sweeps plan SPEC`: what would run and why, and what it costs; writes nothing."""
 
 import argparse
+import os
 
-from sweeps.commands.arguments import Commands, add_spec, add_store, read_sweep
-from sweeps.planning import describe, make_plan
+import torch
+
+from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
+from sweeps.costs import make_costs
+from sweeps.history import History
+from sweeps.machines import Machine
+from sweeps.plan_text import describe, describe_time
+from sweeps.planning import make_plan
 from sweeps.store import Store
+
+CPUS_PER_GPU = 8
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("plan", help="what would run, and why")
+    parser = commands.add_parser("plan", help="what would run and why, and what it costs; writes nothing")
     add_spec(parser)
     add_store(parser)
+    parser.add_argument("--gpus", type=natural, metavar="N", help="plan for a machine with N GPUs (this one's)")
+    cpus = f"and M CPUs (this one's, or {CPUS_PER_GPU} per GPU)"
+    parser.add_argument("--cpus", type=positive, metavar="M", help=cpus)
+    parser.add_argument("--simulate", type=positive, nargs="+", metavar="GPUS", help="the time on so many GPUs, each")
+    parser.add_argument("--all", action="store_true", help="list every variant and every reason")
     parser.set_defaults(command=plan)
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Print what a sweep would run and why."""
+    """Print what a sweep would run and why, and what it costs."""
     spec, found = read_sweep(options)
     store = Store(options.store)
-    durations = store.durations()
-    print(describe(make_plan(found, has=store.__contains__, resources=spec.resources_of, durations=durations), spec))
+    made = make_plan(found, has=store.__contains__, resources=spec.resources_of)
+    history = History(store.manifests())
+    machines = [_machine(options.gpus, options.cpus)]
+    costs = make_costs(made, history, machines=machines, resources=spec.resources_of)
+    print(describe(made, spec, costs, whole=options.all))
+    for gpus in options.simulate or ():
+        costs = make_costs(made, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of)
+        print(describe_time(costs))
     return 0
+
+
+def _machine(gpus: int | None, cpus: int | None) -> Machine:
+    if gpus is None:
+        return {"CPU": cpus or os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+    return {"CPU": cpus or CPUS_PER_GPU * gpus or os.cpu_count() or 1, "GPU": gpus}

@@ -3,8 +3,9 @@ from typing import Any
 from probe_stages import Probe, make_trial
 
 from sweeps.planning import make_plan
-from sweeps.progress import Progress, duration
+from sweeps.progress import Progress
 from sweeps.spec import Trial
+from sweeps.words import duration
 
 DATA = Probe(label="data")
 

@@ -1,0 +1,187 @@
+"""What past runs say of a stage that has not run: its time and its size, from the nearest of them.
+
+Nothing is scaled but the size of what grows with the images, and every estimate says what it rests on.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from occse.manifest import Manifest
+from occse.pipeline import Node
+from occse.stage import Resources, Stage
+from occse.stages.data import InPlace, Shapes
+
+# Knobs that change numbers, not the work: a run that differs in them only is as good as a run of the same stage.
+EFFORTLESS = frozenset(
+    (
+        *("seed", "drawing", "lr", "momentum", "weight_decay", "poly_power", "bias_lr", "head_lr", "bn_momentum"),
+        *("lambda_start", "lambda_slope", "mask_max", "alpha", "alpha_walk", "beta", "jitter", "hue", "head_dropout"),
+        *("threshold_min", "threshold_max"),
+    )
+)
+NETWORK = ("backbone", "head", "width", "dilation")
+DECISIVE = frozenset((*NETWORK, "epochs", "scales", "kind", "images", "device"))
+"""Without a run that agrees in these, and in the number of images, nothing can be said."""
+GROWS = {"MakeCam": "train_aug", "RefineCam": "train_aug", "MakePseudoLabels": "train_aug", "Segment": "val"}
+"""Stages with an array or a map for each image, and the split that the images are of."""
+PIXELS = {"shapes": 80 * 80, "voc": 500 * 375, "coco": 640 * 480}
+"""Of a usual image. The images of a user's own folder may have any size."""
+
+Work = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The least, the usual and the most of something."""
+
+    low: float
+    usual: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Range):
+    """Seconds or bytes of one artifact: the least, the median and the most of past runs.
+
+    Attributes:
+        runs: fingerprints of these runs.
+        where: the devices that they ran on.
+        differs: in what they differ from the stage, where that may matter.
+    """
+
+    runs: frozenset[str]
+    where: str
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Run:
+    manifest: Manifest
+    data: Manifest | None
+
+
+class History:
+    """The artifacts of a store, as experience."""
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        found = {manifest.fingerprint: manifest for manifest in manifests}
+        self._images = {made.fingerprint: made.metrics for made in found.values() if "images" in made.metrics}
+        self._runs: dict[str, dict[frozenset[tuple[str, str]], list[_Run]]] = {}
+        for made in found.values():
+            inputs = {field: found[need].config for field, need in made.inputs.items() if need in found}
+            device = {"device": "GPU" if "gpu" in made.machine else "CPU", "CPUs": str(made.machine.get("threads"))}
+            work = _work(made.config, inputs) | device
+            run = _Run(made, found.get(made.inputs.get("data", "")))
+            self._runs.setdefault(made.stage, {}).setdefault(frozenset(work.items()), []).append(run)
+        self._configs: dict[int, tuple[Stage, dict[str, Any]]] = {}
+        self._known: dict[tuple[object, ...], Estimate | None] = {}
+
+    def seconds(self, node: Node, nodes: Mapping[str, Node], *, granted: Resources) -> Estimate | None:
+        """How long the stage takes; None where its class never ran on such data and such a device.
+
+        Args:
+            node: the artifact to make.
+            nodes: all artifacts of the plan, by fingerprint.
+            granted: whether it runs on a GPU, and on how many CPUs.
+        """
+        device = {"device": "GPU" if granted.num_gpus else "CPU", "CPUs": str(max(1, int(granted.num_cpus)))}
+        work = self._work_of(node, nodes) | device
+        key = (node.kind, frozenset(work.items()))
+        if key not in self._known:
+            runs = self._nearest(node.kind, work)
+            self._known[key] = _summed_up((run, run.manifest.seconds, differs) for run, differs in runs)
+        return self._known[key]
+
+    def bytes(self, node: Node, nodes: Mapping[str, Node]) -> Estimate | None:
+        """How large the artifact is; None where no such network, or nothing for so many images, was ever made."""
+        work = self._work_of(node, nodes)
+        among = NETWORK if "backbone" in work else [key for key in work if "." not in key and key != "scales"]
+        work = {key: work[key] for key in among if key in work}
+        data = nodes.get(node.inputs.get("data", ""))
+        key = (node.kind, frozenset(work.items()), data and data.fingerprint)
+        if key not in self._known:
+            runs = self._nearest(node.kind, work, among=among)
+            self._known[key] = _summed_up(self._sizes(runs, node.kind, data))
+        return self._known[key]
+
+    def images(self, data: Node, split: str) -> float | None:
+        """Images of a split: as counted when the data was read or drawn, else as they are published or asked for."""
+        if (metrics := self._images.get(data.fingerprint)) is not None:
+            return metrics.get(f"images/{split}")
+        if isinstance(data.stage, Shapes):
+            return {"train_aug": data.stage.num_train, "val": data.stage.num_val}.get(split)
+        return data.stage.published().get(split) if isinstance(data.stage, InPlace) else None
+
+    def _sizes(
+        self, runs: Iterable[tuple[_Run, tuple[str, ...]]], kind: str, data: Node | None
+    ) -> Iterator[tuple[_Run, float, tuple[str, ...]]]:
+        """Bytes for the images of `data`: as many as there are, and as large as they usually are."""
+        for run, differs in runs:
+            if kind not in GROWS:
+                yield run, run.manifest.bytes, differs
+            elif data is not None and run.data is not None:
+                factor = self._factor(run.data, data, GROWS[kind])
+                if factor is not None:
+                    other = run.data.config.get("kind") != data.stage.config().get("kind")
+                    yield run, run.manifest.bytes * factor, (*differs, "data, by pixels") if other else differs
+
+    def _factor(self, measured: Manifest, planned: Node, split: str) -> float | None:
+        before, now = measured.metrics.get(f"images/{split}"), self.images(planned, split)
+        kinds = measured.config.get("kind"), planned.stage.config().get("kind")
+        sizes = [1, 1] if kinds[0] == kinds[1] else [PIXELS.get(str(kind), 0) for kind in kinds]
+        return now / before * sizes[1] / sizes[0] if before and now and all(sizes) else None
+
+    def _nearest(
+        self, kind: str, work: Work, *, among: Collection[str] | None = None
+    ) -> list[tuple[_Run, tuple[str, ...]]]:
+        """The runs that differ in the fewest keys (of `among`) from `work`, and in which; never in a decisive one."""
+        near: list[tuple[_Run, tuple[str, ...]]] = []
+        for items, runs in self._runs.get(kind, {}).items():
+            other = dict(items)
+            keys = other.keys() | work.keys() if among is None else among
+            differs = tuple(sorted(key for key in keys if other.get(key) != work.get(key)))
+            if not any(map(_decides, differs)):
+                near += [(run, differs) for run in runs]
+        least = min((len(differs) for _, differs in near), default=0)
+        return [(run, differs) for run, differs in near if len(differs) == least]
+
+    def _work_of(self, node: Node, nodes: Mapping[str, Node]) -> dict[str, str]:
+        inputs = {field: self._config(nodes[need].stage) for field, need in node.inputs.items()}
+        return _work(self._config(node.stage), inputs)
+
+    def _config(self, stage: Stage) -> dict[str, Any]:
+        """Trials share their stages, so each is looked at once."""
+        if id(stage) not in self._configs:
+            self._configs[id(stage)] = (stage, stage.config())
+        return self._configs[id(stage)][1]
+
+
+def _decides(key: str) -> bool:
+    knob = key.rsplit(".", 1)[-1]
+    return knob in DECISIVE or knob.startswith("num_")
+
+
+def _work(config: Mapping[str, Any], inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What decides how long a stage takes: its own knobs, the data, and the networks that it runs."""
+    own = {key: value for key, value in config.items() if key not in EFFORTLESS}
+    for field, upstream in inputs.items():
+        keys = upstream.keys() - EFFORTLESS if field == "data" else upstream.keys() & set(NETWORK)
+        own |= {f"{field}.{key}": upstream[key] for key in keys}
+    return {key: str(value) for key, value in own.items()}
+
+
+def _summed_up(runs: Iterable[tuple[_Run, float, tuple[str, ...]]]) -> Estimate | None:
+    found = list(runs)
+    if not found:
+        return None
+    values = [value for _, value, _ in found]
+    return Estimate(
+        low=min(values),
+        usual=median(values),
+        high=max(values),
+        runs=frozenset(run.manifest.fingerprint for run, _, _ in found),
+        where=", ".join(sorted({run.manifest.device for run, _, _ in found})),
+        differs=tuple(sorted({key for _, _, differs in found for key in differs})),
+    )

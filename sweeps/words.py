@@ -1,0 +1,35 @@
+"""Numbers and tables for people."""
+
+from collections.abc import Sequence
+
+
+def duration(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def number(count: int, what: str) -> str:
+    """A count and what it counts."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def amount(size: float) -> str:
+    """Bytes for people, in decimal units as disks are sold."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns: numbers to the right, text to the left."""
+    columns = []
+    for cells in zip(head, *lines, strict=True):
+        width = max(map(len, cells))
+        numbers = all(cell.isdigit() for cell in cells[1:])
+        columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in cells])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
