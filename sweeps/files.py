@@ -59,11 +59,11 @@ class FolderFiles:
         return [path.name for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
 
     def find(self, name: str = "") -> Iterator[Entry]:
-        """All files below, hidden ones too."""
+        """All files below, hidden ones too; a hidden folder without files counts as one."""
         for path in (self._root / name).rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # others remove theirs at the same time
                 found = path.lstat()
-                if not path.is_dir():
+                if not path.is_dir() or (path.name[0] == "." and not any(path.iterdir())):
                     below = path.relative_to(self._root).as_posix()
                     yield Entry(name=below, bytes=found.st_size, modified=found.st_mtime)
 
