@@ -18,17 +18,30 @@ Size = tuple[int, int] | torch.Size
 EPSILON = 1e-5
 
 
-def draw_class(labels: Float[Tensor, "B C"], *, generator: torch.Generator) -> Float[Tensor, "B C"]:
-    """Draw the class c_k to erase, uniformly among the present classes of each image; returns one-hot rows.
+def draw_class(
+    labels: Float[Tensor, "B C"], *, generator: torch.Generator, weights: Float[Tensor, " C"] | None = None
+) -> Float[Tensor, "B C"]:
+    """Draw the class c_k to erase among the present classes of each image; returns one-hot rows.
 
-    The generator lives on the CPU whatever the device of `labels`, so the draws of a run do not depend on its machine.
+    Uniformly, as the paper and the official code do, or in proportion to `weights`, such as `balancing_weights`. The
+    generator lives on the CPU whatever the device of `labels`, so the draws of a run do not depend on its machine.
 
     Raises:
         ValueError: an image has no label.
     """
     _require_labels(labels)
-    drawn = torch.multinomial(labels.cpu(), 1, generator=generator).squeeze(1)
+    chances = labels.cpu() if weights is None else labels.cpu() * weights
+    drawn = torch.multinomial(chances, 1, generator=generator).squeeze(1)
     return functional.one_hot(drawn, labels.shape[1]).to(labels)
+
+
+def balancing_weights(labels: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
+    """1 / (number of the N training images with the class): a rare class is drawn before a frequent one beside it.
+
+    lucasdavid/PNOC's "balanced" weighs with 1 / (how often the class was drawn so far); these weights do not depend on
+    the course of a training.
+    """
+    return 1 / labels.sum(dim=0).clamp(min=1)
 
 
 def class_specific_mask(
@@ -78,6 +91,23 @@ def erase(images: Float[Tensor, "B 3 H W"], mask: Float[Tensor, "B 1 H W"]) -> F
     return images * (1 - mask)
 
 
+def harden(mask: Float[Tensor, "B 1 H W"], *, threshold: float) -> Float[Tensor, "B 1 H W"]:
+    """[M > threshold], with the gradient of M (straight-through, Bengio et al., 2013).
+
+    The hard mask of lucasdavid/PNOC has no gradient; it trains a second classifier there, and CGNet by soft ones.
+    """
+    return (mask > threshold).to(mask) + (mask - mask.detach())
+
+
+def soft_labels(remaining: Float[Tensor, "B C"], intact_logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    """The probabilities that OC gives to the remaining classes in the intact image; 0 for all others.
+
+    Of a class that OC hardly sees before erasing no more is asked after it: OC distilled into the target (Hinton et
+    al., 2015). Ours, no published variant that we know of.
+    """
+    return remaining * intact_logits.sigmoid()
+
+
 def erasing_targets(
     cams: Float[Tensor, "B C h w"],
     labels: Float[Tensor, "B C"],
@@ -86,17 +116,19 @@ def erasing_targets(
     size: Size,
     mask_max: MaskMax,
     generator: torch.Generator,
+    weights: Float[Tensor, " C"] | None = None,
 ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B C"]]:
     """The mask to erase with, and the labels that OC should still see in the erased image.
 
-    "cse" erases one drawn class, the others remain; "class_agnostic" erases all of them and draws nothing.
+    "cse" erases one drawn class (see `draw_class`), the others remain; "class_agnostic" erases all of them and draws
+    nothing.
 
     Raises:
         ValueError: an image has no label.
     """
     if mode == "class_agnostic":
         return class_agnostic_mask(cams, labels, size=size, mask_max=mask_max), torch.zeros_like(labels)
-    erased = draw_class(labels, generator=generator)
+    erased = draw_class(labels, generator=generator, weights=weights)
     return class_specific_mask(cams, erased, size=size, mask_max=mask_max), labels - erased
 
 

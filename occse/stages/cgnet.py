@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from occse.classifier import Classifier, load_classifier, logits, save_classifier
 from occse.data.dataset import load_dataset
-from occse.erasing import erase, erasing_loss, erasing_targets
+from occse.erasing import balancing_weights, erase, erasing_loss, erasing_targets, harden, soft_labels
 from occse.stage import Context
 from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
 from occse.training import Step
@@ -20,6 +20,10 @@ class TrainCGNet(ClassificationStage):
 
     lambda is `lambda_start + lambda_slope * epoch`. With both at 0 nothing is erased: plain further training, the
     control for any claim about erasing.
+
+    `draw` says which class is erased: "uniform" (paper) or "balanced" (`balancing_weights`). A `mask` is "soft" (paper)
+    or "hard", 1 above `mask_threshold` (`harden`; PNOC takes 0.3, or 0.2). OC should see in the erased image what is
+    left of the `labels` (paper), or as much of it as OC itself sees in the intact image, "oc" (`soft_labels`).
     """
 
     init: Annotated[str, first_weights("oc", "pretrain", "imagenet", "random")] = "imagenet"
@@ -27,6 +31,10 @@ class TrainCGNet(ClassificationStage):
     lambda_start: float = Field(default=0.3, ge=0)
     lambda_slope: float = Field(default=0.05, ge=0)
     mask_max: Literal["batch", "image"] = "batch"
+    mask: Literal["soft", "hard"] = "soft"
+    mask_threshold: float = Field(default=0.3, ge=0, lt=1)
+    draw: Literal["uniform", "balanced"] = "uniform"
+    remaining: Literal["labels", "oc"] = "labels"
     head_lr: float = Field(default=1.0, gt=0)
 
     def needs(self) -> tuple[str, ...]:
@@ -34,9 +42,12 @@ class TrainCGNet(ClassificationStage):
         return ("data", "oc", "pretrain") if self.init == "pretrain" else ("data", "oc")
 
     def inactive(self) -> frozenset[str]:
-        """Without erasing its mode cannot matter."""
-        erases = self.lambda_start > 0 or self.lambda_slope > 0
-        return super().inactive() | (frozenset() if erases else {"erasing", "mask_max"})
+        """Without erasing nothing of it matters; class-agnostic erasing draws no class and leaves none."""
+        if self.lambda_start == self.lambda_slope == 0:
+            return super().inactive() | {"erasing", "mask_max", "mask", "mask_threshold", "draw", "remaining"}
+        of_soft = {"mask_threshold"} if self.mask == "soft" else set()
+        of_agnostic = {"draw", "remaining"} if self.erasing == "class_agnostic" else set()
+        return super().inactive() | of_soft | of_agnostic
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Train CGNet and keep its weights."""
@@ -48,11 +59,14 @@ class TrainCGNet(ClassificationStage):
         if self.init == "oc":
             model.head.load_state_dict(oc.head.state_dict())
         initialize(model, self.init, ctx)
-        metrics = self.fit(ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step))
+        weights = balancing_weights(samples.targets) if self.draw == "balanced" else None
+        metrics = self.fit(ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step, weights))
         save_classifier(model, ctx.output / MODEL)
         return metrics
 
-    def _loss(self, model: Classifier, oc: Classifier, batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+    def _loss(
+        self, model: Classifier, oc: Classifier, batch: tuple[Tensor, ...], step: Step, weights: Tensor | None
+    ) -> dict[str, Tensor]:
         images, labels = batch
         cams = model(images)
         weight = self.lambda_start + self.lambda_slope * step.epoch
@@ -65,7 +79,13 @@ class TrainCGNet(ClassificationStage):
             size=images.shape[2:],
             mask_max=self.mask_max,
             generator=step.generator,
+            weights=weights,
         )
+        if self.mask == "hard":
+            mask = harden(mask, threshold=self.mask_threshold)
+        if self.remaining == "oc" and self.erasing == "cse":
+            with torch.no_grad():
+                remaining = soft_labels(remaining, logits(oc(images)))
         erased_logits = logits(oc(erase(images, mask)))
         parts = erasing_loss(logits(cams), labels, erased_logits, remaining, lambda_=weight)
         return {**parts, "lambda": torch.tensor(weight)}

@@ -7,12 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from occse.erasing import (
+    balancing_weights,
     class_agnostic_mask,
     class_specific_mask,
     draw_class,
     erase,
     erasing_loss,
     erasing_targets,
+    harden,
+    soft_labels,
 )
 
 MASK_MAX = ["batch", "image"]
@@ -107,6 +110,47 @@ def test_draw_takes_one_present_class_uniformly() -> None:
     frequency = erased[::2].mean(dim=0)
     torch.testing.assert_close(frequency, torch.tensor([0, 1, 1, 0, 1]) / 3, atol=0.04, rtol=0)
     assert erased[1::2].mean(dim=0).tolist() == [1, 0, 0, 0, 0]
+
+
+def test_balanced_draw_takes_the_rarer_class_more_often_and_absent_ones_never() -> None:
+    training = torch.tensor([[1.0, 1, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0]])
+    weights = balancing_weights(training)
+    torch.testing.assert_close(weights, torch.tensor([1, 1 / 3, 1, 1]))
+    labels = torch.tensor([[1.0, 1, 0, 0], [0, 1, 0, 0]]).repeat(3000, 1)
+    erased = draw_class(labels, generator=generator(), weights=weights)
+    torch.testing.assert_close(erased[::2].mean(dim=0), torch.tensor([0.75, 0.25, 0, 0]), atol=0.04, rtol=0)
+    assert erased[1::2].mean(dim=0).tolist() == [0, 1, 0, 0]
+
+
+def test_targets_are_of_the_class_that_the_weights_favour(hand_made: tuple[Tensor, Tensor]) -> None:
+    cams, labels = hand_made
+    favoured = torch.tensor([1e-9, 1, 1])
+    mask, remaining = erasing_targets(
+        cams, labels, mode="cse", size=(3, 3), mask_max="image", generator=generator(), weights=favoured
+    )
+    assert pixels(mask) == [{(2, 2): 1.0}, {(0, 2): 1.0}]
+    assert remaining.tolist() == [[1, 0, 0], [0, 0, 0]]
+
+
+def test_hard_mask_erases_whole_pixels_above_the_threshold() -> None:
+    mask = torch.tensor([[[[0.0, 0.29, 0.3, 0.31, 1.0]]]])
+    hard = harden(mask, threshold=0.3)
+    assert hard[0, 0, 0, :2].tolist() == [0, 0]
+    assert hard[0, 0, 0, 3:].tolist() == [1, 1]
+    assert harden(mask, threshold=0.5).flatten().tolist() == [0, 0, 0, 0, 1]
+
+
+def test_hard_mask_passes_the_gradient_on_to_every_pixel_as_a_soft_one_does() -> None:
+    mask = torch.tensor([[[[0.1, 0.6]]]], requires_grad=True)
+    (harden(mask, threshold=0.5) * torch.tensor([3.0, 5.0])).sum().backward()
+    assert mask.grad is not None
+    assert mask.grad.flatten().tolist() == [3, 5]
+
+
+def test_soft_labels_ask_for_what_oc_saw_of_the_remaining_classes_alone() -> None:
+    remaining = torch.tensor([[1.0, 0, 1, 0]])
+    intact = torch.logit(torch.tensor([[0.9, 0.8, 0.2, 0.6]]))
+    torch.testing.assert_close(soft_labels(remaining, intact), torch.tensor([[0.9, 0, 0.2, 0]]))
 
 
 def test_draw_is_a_function_of_the_generator() -> None:

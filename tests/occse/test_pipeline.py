@@ -30,6 +30,10 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"cgnet__lambda_slope": 0.1}, {"cgnet"} | FROM_CAM),
         ({"cgnet__erasing": "class_agnostic"}, {"cgnet"} | FROM_CAM),
         ({"cgnet__mask_max": "batch"}, {"cgnet"} | FROM_CAM),
+        ({"cgnet__mask": "hard"}, {"cgnet"} | FROM_CAM),
+        ({"cgnet__mask_threshold": 0.5}, set()),  # a soft mask has none
+        ({"cgnet__draw": "balanced"}, {"cgnet"} | FROM_CAM),
+        ({"cgnet__remaining": "oc"}, {"cgnet"} | FROM_CAM),
         ({"cgnet__lr": 0.1}, {"cgnet"} | FROM_CAM),
         ({"cgnet__epochs": 2}, {"cgnet"} | FROM_CAM),
         ({"cgnet__seed": 1}, {"cgnet"} | FROM_CAM),
@@ -92,6 +96,28 @@ def test_a_later_version_of_a_stage_is_another_artifact(monkeypatch: pytest.Monk
     monkeypatch.setattr(STAGES["MakeCam"], "version", 99)
     after = fingerprints()
     assert {field for field in before if before[field] != after[field]} == FROM_CAM
+
+
+OF_THE_DRAWN_CLASS = {"cgnet.draw": "balanced", "cgnet.remaining": "oc"}
+OF_THE_MASK = {"cgnet.mask_max": "batch", "cgnet.mask": "hard", "cgnet.mask_threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "idle"),
+    [
+        ({"cgnet.erasing": "class_agnostic"}, OF_THE_DRAWN_CLASS),
+        (
+            {"cgnet.lambda_start": 0, "cgnet.lambda_slope": 0},
+            {"cgnet.erasing": "class_agnostic"} | OF_THE_DRAWN_CLASS | OF_THE_MASK,
+        ),
+    ],
+)
+def test_knobs_that_a_choice_makes_idle_are_no_part_of_the_identity(
+    chosen: dict[str, Any], idle: dict[str, Any]
+) -> None:
+    assert plan(override(EMBEDDED, chosen | idle))["cgnet"] != plan(override(EMBEDDED, idle))["cgnet"]
+    first, second = (plan(override(EMBEDDED, knobs))["cgnet"] for knobs in (chosen, chosen | idle))
+    assert first.fingerprint == second.fingerprint
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])

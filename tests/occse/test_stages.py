@@ -131,6 +131,7 @@ def test_every_active_knob_is_read(
     [
         {"cgnet.erasing": "class_agnostic"},
         {"cgnet.lambda_start": 0},
+        {"cgnet.mask": "hard", "cgnet.draw": "balanced", "cgnet.remaining": "oc"},
         {"cgnet.init": "pretrain"},
         {"cgnet.mask_max": "batch", "cgnet.optimizer": "sgd"},
         {"cam.source": "oc"},
