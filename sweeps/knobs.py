@@ -46,10 +46,11 @@ def label(values: Mapping[str, Any], keys: Sequence[str]) -> str:
     """`values` for people: a knob stands without its stage where it is the only one of that name among `keys`."""
     last = [key.rsplit(".", 1)[-1] for key in keys]
     short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
-    return ", ".join(f"{short[key]}={_show(value)}" for key, value in values.items())
+    return ", ".join(f"{short[key]}={show(value)}" for key, value in values.items())
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """A value for people."""
     if isinstance(value, list | tuple):
-        return "(" + " ".join(_show(item) for item in value) + ")"
+        return "(" + " ".join(show(item) for item in value) + ")"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -1,0 +1,30 @@
+"""`python -m sweeps explain SPEC [TRIAL] [STAGE]`: hit or miss, and in what the nearest artifact differs."""
+
+import argparse
+
+from sweeps.commands.arguments import Commands, add_spec, add_store, read_sweep
+from sweeps.explaining import Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
+from sweeps.store import Store
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("explain", help="why a stage runs or not: in what the nearest artifact differs")
+    add_spec(parser)
+    parser.add_argument("trial", nargs="?", help="a trial's number, or a part of its name that no other has")
+    parser.add_argument("stage", nargs="?", help="a stage of that trial")
+    add_store(parser)
+    parser.set_defaults(command=explain)
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print why the stages of a sweep are in the store or not."""
+    _, found = read_sweep(options)
+    explainer = Explainer(found, Store(options.store).manifests())
+    if options.trial is None:
+        print(explain_sweep(found, explainer))
+    elif options.stage is None:
+        print(explain_trial(choose_trial(found, options.trial), explainer))
+    else:
+        print(explain_stage(choose_trial(found, options.trial), options.stage, explainer))
+    return 0
