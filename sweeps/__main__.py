@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from sweeps.commands import doctor, explain, plan, run, store
+from sweeps.commands import doctor, explain, plan, reproduce, run, store
 from sweeps.commands.arguments import python
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (plan, explain, run, doctor, store):
+    for command in (plan, explain, run, reproduce, store, doctor):
         command.add(commands)
     return parser
 
