@@ -76,9 +76,9 @@ class AffinityNet(nn.Module):
         features: Tensor = self.head(self.backbone.taps(images))
         return features
 
-    def affinities(self, images: Float[Tensor, "B 3 H W"], *, radius: int) -> Float[Tensor, "B P S"]:
-        """Affinities of the pairs of pixels of the features."""
-        return affinities(self(images), radius=radius)
+    def affinities(self, features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:
+        """Affinities of the pairs of pixels of the features that the network gave."""
+        return affinities(features, radius=radius)
 
 
 def affinities(features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from occse.integrity import intact, seal
 from occse.manifest import MANIFEST, Manifest, artifact_folder, load_manifest
 from occse.pipeline import Node
+from occse.processes import run_in_processes
 from occse.provenance import git_state, machine_state, package_versions
 from occse.stage import Context
 
@@ -88,7 +89,7 @@ def execute(
             report=report,
         )
         start = time.monotonic()
-        metrics = node.stage.run(context)
+        metrics = run_in_processes(node.stage, context)
         manifest = _describe(
             node,
             context,

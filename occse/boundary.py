@@ -68,9 +68,9 @@ class BoundaryNet(nn.Module):
         rows, columns = (-(-side // self.stride) for side in images.shape[2:])
         return scores[:, :rows, :columns]  # ConvNeXt pads its images
 
-    def affinities(self, images: Float[Tensor, "B 3 H W"], *, radius: int) -> Float[Tensor, "B P S"]:
-        """Affinities of the pairs of pixels of the boundary map."""
-        return path_affinities(torch.sigmoid(self(images)), radius=radius)
+    def affinities(self, scores: Float[Tensor, "B h w"], *, radius: int) -> Float[Tensor, "B P S"]:
+        """Affinities of the pairs of pixels of the boundary map that the network gave."""
+        return path_affinities(torch.sigmoid(scores), radius=radius)
 
     def boundaries(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B h w"]:
         """Boundaries in [0, 1], from the mean score of image and mirror image."""

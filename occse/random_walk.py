@@ -95,7 +95,7 @@ def walk_scores(
         start[:, 0] = 0
         walked = boundary_walk(network.boundaries(padded), start, radius=radius, beta=beta, steps=steps)
     else:
-        pairs = network.affinities(padded, radius=radius)
+        pairs = network.affinities(network(padded), radius=radius)
         transition = transition_matrix(pairs, size=(start.shape[2], start.shape[3]), radius=radius, beta=beta)
         walked = random_walk(transition, start, steps=steps)
     full = functional.interpolate(walked, padded.shape[2:], mode="bilinear", align_corners=False)[..., :height, :width]

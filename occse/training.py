@@ -14,28 +14,31 @@ from torch.utils.data import DataLoader, Dataset
 
 from occse.backbones import Backbone
 from occse.checkpoint import place
+from occse.precision import Precision
+from occse.spread import Spread, any_process, gather, rank, wait_for_all
 
 CHECKPOINT = "checkpoint.pt"
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Training data: a random view of each image."""
+    """Training data: a random view of each image, and what the network should make of it."""
 
     def __len__(self) -> int: ...
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, ...]:
-        """A view of image `index`; all randomness comes from `generator`."""
+        """A view of image `index`, then its targets; all randomness comes from `generator`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where the training stands: the step, its epoch, and the randomness of this step."""
+    """Where the training stands: the step, its epoch, the randomness of this step, and the way through a network."""
 
     number: int
     epoch: int
     generator: Generator
+    spread: Spread
 
 
 Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
@@ -75,13 +78,17 @@ def train(
     scratch: Path,
     device: str = "cpu",
     workers: int = 0,
+    accumulate: int = 1,
+    precision: Precision = "float32",
     report: Callable[[Mapping[str, float]], None] = lambda record: None,
     checkpoint_every_s: float = 10.0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:
     """Train `model` and return one record of means per epoch.
 
-    `loss` maps a batch to named parts; the one called "loss" is minimized. A checkpoint in `scratch` holds model,
+    `loss` maps a batch to named parts; the one called "loss" is minimized. It sends the images through the model by
+    `step.spread`: in a batch that processes share, the images are those of this process, but the targets and what comes
+    out of `step.spread` are the whole batch's. A checkpoint in `scratch` holds model,
     optimizer, step and records; a run that finds one goes on from it and ends with the same weights, bit for bit on the
     CPU. Parameters below `backbone.` move at `lr`, all others are the head. `report` gets each record when its epoch
     ends; a resumed run repeats those since its checkpoint.
@@ -98,27 +105,30 @@ def train(
     optimizer = build_optimizer(model, optimization)
     run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s, report)
     total = epochs * per_epoch
-    batches = _Batches(len(samples), batch_size, first=run.step, last=total, seed=seed)
+    _train_mode(model, optimization)
+    spread = Spread(model, batch_size=batch_size, parts=accumulate, precision=precision)
+    batches = _Batches(len(samples), batch_size, spread.rows, first=run.step, last=total, seed=seed)
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
         _Views(samples, seed), batch_sampler=batches, num_workers=workers, pin_memory=device != "cpu"
     )
-    _train_mode(model, optimization)
     for batch in loader:
-        step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step))
-        torch.manual_seed(_mix(seed, 2, run.step))  # dropout draws from the global generator
+        step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step), spread=spread)
+        torch.manual_seed(_mix(seed, 2, run.step, rank()))  # dropout draws from the global generator
         set_lr(optimizer, (1 - run.step / total) ** optimization.poly_power)
-        parts = loss(tuple(_to(each, device) for each in batch), step)
+        images, *targets = (_to(each, device) for each in batch)
+        parts = loss((images, *map(gather, targets)), step)
         _update(optimizer, parts, step=run.step)
         run.advance({name: value.item() for name, value in parts.items()}, per_epoch)
-        if run.step < total and stopping():
+        if run.step < total and any_process(stopping(), device=device):
             run.write()
+            wait_for_all()  # the first to leave ends them all
             raise Stopped(f"stopped on request after step {run.step} of {total}; it goes on from there")
     model.eval()
     return run.records
 
 
 class _Run:
-    """The state that a checkpoint holds, and when to write it."""
+    """The state that a checkpoint holds, and when to write it: the first process does, all read it."""
 
     def __init__(
         self,
@@ -155,6 +165,8 @@ class _Run:
             self.write()
 
     def write(self) -> None:
+        if rank():
+            return
         start = time.monotonic()
         state = {
             "model": self.model.state_dict(),
@@ -172,10 +184,11 @@ class _Run:
 
 
 class _Batches:
-    """The keys (step, place in the batch, image) of every batch, in the order that the seed gives to each epoch."""
+    """The keys (step, place in the batch, image) of the `rows` of every batch, in the order that the seed gives."""
 
-    def __init__(self, images: int, batch_size: int, *, first: int, last: int, seed: int) -> None:
-        self.images, self.batch_size, self.first, self.last, self.seed = images, batch_size, first, last, seed
+    def __init__(self, images: int, batch_size: int, rows: slice, *, first: int, last: int, seed: int) -> None:
+        self.images, self.batch_size, self.rows = images, batch_size, rows
+        self.first, self.last, self.seed = first, last, seed
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -188,7 +201,7 @@ class _Batches:
             if not order or place == 0:
                 order = torch.randperm(self.images, generator=seeded(self.seed, 0, epoch)).tolist()
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(step, position, image) for position, image in enumerate(chosen)]
+            yield [(step, position, image) for position, image in enumerate(chosen)][self.rows]
 
 
 class _Views(Dataset[tuple[Tensor, ...]]):

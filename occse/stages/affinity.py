@@ -83,10 +83,11 @@ class TrainAffinity(TrainedStage):
             crop=self.crop,
         )
 
-        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
             pairs = pair_labels(labels, radius=self.radius)
-            return {"loss": affinity_loss(model.affinities(images, radius=self.radius), *pairs)}
+            outputs = step.spread(model, images)
+            return {"loss": affinity_loss(model.affinities(outputs, radius=self.radius), *pairs)}
 
         return self.fit(ctx, model, samples, loss)
 

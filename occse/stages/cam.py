@@ -14,6 +14,7 @@ from occse.classifier import load_classifier
 from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
 from occse.evaluation import CountsBuilder
+from occse.precision import Precision, in_precision
 from occse.stage import Context, Resources, Stage
 from occse.stages.scored import scores_of
 from occse.stages.trained import MODEL
@@ -32,6 +33,7 @@ class MakeCam(Stage):
     source: Literal["cgnet", "oc"] = "cgnet"
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     flip: bool = True
+    precision: Precision = "float32"
     threshold_min: float = Field(default=0.1, gt=0, lt=1)
     threshold_max: float = Field(default=0.39, gt=0, lt=1)
     reduction: int = Field(default=4, ge=1)
@@ -55,7 +57,7 @@ class MakeCam(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the maps."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
-        network = load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device)
+        network = in_precision(load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device), self.precision)
         counts = CountsBuilder(dataset.classes, thresholds=self._thresholds())
         scored = set(dataset.splits["train"])
         with ArrayWriter(ctx.output / CAMS) as writer:

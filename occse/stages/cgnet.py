@@ -68,7 +68,7 @@ class TrainCGNet(ClassificationStage):
         self, model: Classifier, oc: Classifier, batch: tuple[Tensor, ...], step: Step, weights: Tensor | None
     ) -> dict[str, Tensor]:
         images, labels = batch
-        cams = model(images)
+        cams = step.spread(model, images)
         weight = self.lambda_start + self.lambda_slope * step.epoch
         if weight == 0:
             return {"loss": functional.binary_cross_entropy_with_logits(logits(cams), labels)}
@@ -85,7 +85,7 @@ class TrainCGNet(ClassificationStage):
             mask = harden(mask, threshold=self.mask_threshold)
         if self.remaining == "oc" and self.erasing == "cse":
             with torch.no_grad():
-                remaining = soft_labels(remaining, logits(oc(images)))
-        erased_logits = logits(oc(erase(images, mask)))
+                remaining = soft_labels(remaining, logits(step.spread(oc, images)))
+        erased_logits = logits(step.spread(oc, erase(images, step.spread.own(mask))))
         parts = erasing_loss(logits(cams), labels, erased_logits, remaining, lambda_=weight)
         return {**parts, "lambda": torch.tensor(weight)}

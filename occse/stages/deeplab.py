@@ -81,9 +81,9 @@ class TrainSegmentation(TrainedStage):
             crop=self.crop,
         )
 
-        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            return {"loss": segmentation_loss(model(images), labels)}
+            return {"loss": segmentation_loss(step.spread(model, images), labels)}
 
         metrics = self.fit(ctx, model, samples, loss)
         save_deeplab(model, ctx.output / MODEL)

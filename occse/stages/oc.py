@@ -39,9 +39,9 @@ class TrainClassifier(ClassificationStage):
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         initialize(model, self.init, ctx, whole=self.epochs == 0)
 
-        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            return {"loss": functional.binary_cross_entropy_with_logits(logits(model(images)), labels)}
+            return {"loss": functional.binary_cross_entropy_with_logits(logits(step.spread(model, images)), labels)}
 
         metrics = self.fit(ctx, model, samples, loss) if self.epochs else {}
         save_classifier(model, ctx.output / MODEL)

@@ -31,9 +31,9 @@ class Pretrain(ClassificationStage):
         self.seed_weights()
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
 
-        def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            scores, truth = logits(model(images)), labels.argmax(1)
+            scores, truth = logits(step.spread(model, images)), labels.argmax(1)
             accuracy = (scores.argmax(1) == truth).float().mean()
             return {"loss": functional.cross_entropy(scores, truth), "accuracy": accuracy}
 

@@ -13,6 +13,7 @@ from occse.data.submission import write_submission
 from occse.data.voc import write_label_map
 from occse.deeplab import load_deeplab, multi_scale_scores
 from occse.evaluation import CountsBuilder
+from occse.precision import Precision, in_precision
 from occse.stage import Context, Resources, Stage
 from occse.stages.cam import BATCH
 from occse.stages.crf import LABELS
@@ -32,6 +33,7 @@ class Segment(Stage):
     split: Literal["val", "test"] = "val"
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
     flip: bool = True
+    precision: Precision = "float32"
     merge: Literal["mean", "max"] = "mean"
     crf: Literal["none", PresetName] = "none"
 
@@ -55,7 +57,7 @@ class Segment(Stage):
         """
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         names = _names(dataset, self.split)
-        network = load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device)
+        network = in_precision(load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device), self.precision)
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
         for batch, images in same_size_batches(dataset, names, limit=BATCH):

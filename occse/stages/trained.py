@@ -18,6 +18,7 @@ from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
 from occse.deeplab import DeepLab
 from occse.fitting import load_into
+from occse.precision import Precision
 from occse.stage import Context, Resources, Stage
 from occse.training import Loss, Optimization, Samples, train
 from occse.weights import SUFFIXES, digest, find_weights
@@ -54,6 +55,7 @@ class TrainedStage(Stage):
     head_lr: float = Field(default=10.0, gt=0)
     freeze_bn: bool = True
     freeze_stem: bool = True
+    precision: Precision = "float32"
 
     def inactive(self) -> frozenset[str]:
         """AdamW has no momentum knob, some networks no batch norm; without epochs only file and network matter."""
@@ -99,6 +101,8 @@ class TrainedStage(Stage):
             scratch=ctx.scratch,
             device=ctx.device,
             workers=ctx.workers,
+            accumulate=ctx.accumulate,
+            precision=self.precision,
             stopping=ctx.stopping,
             report=ctx.report,
         )

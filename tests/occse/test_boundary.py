@@ -99,7 +99,7 @@ def test_training_finds_the_boundary_that_no_label_shows() -> None:
     optimizer = build_optimizer(model, options)
     losses = []
     for _ in range(60):
-        loss = affinity_loss(model.affinities(images, radius=3), *pair_labels(labels, radius=3))
+        loss = affinity_loss(model.affinities(model(images), radius=3), *pair_labels(labels, radius=3))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
