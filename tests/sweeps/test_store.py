@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from probe_stages import Probe, executions, make_trial
 
+from occse.pipeline import Node
 from sweeps.store import Store
 
 
@@ -87,6 +88,7 @@ def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_store_without_room_is_refused_and_left_clean(tmp_path: Path) -> None:
     code = """
 import pathlib, resource, sys
+from occse.pipeline import Node
 from sweeps.store import Store
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 Store(pathlib.Path(sys.argv[1])).check_writable()
@@ -94,3 +96,17 @@ Store(pathlib.Path(sys.argv[1])).check_writable()
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert f"OSError: store {tmp_path} cannot be written: File too large" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_manifests_tell_the_whole_configuration_of_a_result(small_store: Path, small_node: dict[str, Node]) -> None:
+    by_fingerprint = {manifest.fingerprint: manifest for manifest in Store(small_store).manifests()}
+    configs: dict[str, object] = {}
+
+    def follow(field: str, fingerprint: str) -> None:
+        configs[field] = by_fingerprint[fingerprint].config
+        for need, upstream in by_fingerprint[fingerprint].inputs.items():
+            follow(need, upstream)
+
+    follow("seg", small_node["seg"].fingerprint)
+    expected = {field: node.stage.config() for field, node in small_node.items() if field != "crf"}  # a leaf
+    assert configs == expected
