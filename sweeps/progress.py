@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from statistics import median
 
 from sweeps.planning import Plan
-from sweeps.scheduler import Json
 from sweeps.spec import Trial
 from sweeps.words import duration
+from sweeps.worker import Json
 
 HEARTBEAT_S = 30.0
 Say = Callable[[str], None]
@@ -51,6 +51,8 @@ class Progress:
                     self._tell(event)
             if time.monotonic() - self._spoke > HEARTBEAT_S:
                 self._line("running", ", ".join(self._describe_running()) or "nothing yet, waiting for the cluster")
+                for needs in info["unmet"]:
+                    self._line("waiting", f"no machine of the cluster has {needs}; stages that ask for it wait for one")
 
     def settle(self, trial: Trial) -> None:
         """A trial ended well: its stages are done, whether or not the scheduler lived to tell."""
@@ -71,6 +73,8 @@ class Progress:
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
         elif what == "stopped":
             self._line("stopped", f"{stage} at its checkpoint")
+        elif what == "split":
+            self._line("again", f"{stage} the GPU's memory was too small; each batch in parts now: {event['error']}")
         elif what == "cancelled":
             self._line("stopped", f"{stage} no trial waits for it any more")
 

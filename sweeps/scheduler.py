@@ -2,10 +2,11 @@
 
 Trials never submit a stage: Tune would keep it inside the trial's own placement group. They ask the actor, which
 starts a stage for the first that asks and lets the others join. Who asks takes a lease and renews it by asking again;
-a stage that nobody leases any more is cancelled. The actor can be rebuilt from the store at any moment: after a crash
+a stage that nobody leases any more is cancelled. Ray has no priorities: what finds no room yet waits here, and the
+policy chooses what goes to which machine next. The actor can be rebuilt from the store at any moment: after a crash
 Ray starts it again, the trials ask again, and what was published is found.
 
-This module is imported by the actor and by every trial, so it must not import torch (nor `occse`) at the top.
+This module is imported by the actor and by every trial, so it must not import torch (nor stages) at the top.
 """
 
 import asyncio
@@ -13,19 +14,23 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import logging
 import os
 import time
-import traceback
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, TaskCancelledError
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweeps.stopping import StopRequested, stop_file
+from sweeps.policy import Amounts, Waiting, choose, fits
+from sweeps.stopping import stop_file
+from sweeps.worker import Json, explain, stage_task
 
 NAMESPACE = "occse"
 HEAD = {"node:__internal_head__": 0.001}  # a sliver that only the head node has: keeps light processes off workers
@@ -34,23 +39,34 @@ GRACE_S = 10.0
 TICK_S = 1.0
 MAX_EVENTS = 10_000
 
-Json = dict[str, Any]
 
-
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Flight:
-    """A stage that was submitted: who waits for it, and since when it runs."""
+    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since when it does."""
 
     request: Json
-    ref: Any
     leases: dict[str, float] = field(default_factory=dict)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ref: Any = None
+    machine: str | None = None
     follower: "asyncio.Task[None] | None" = None
     worker: Json | None = None
     cancelled: float | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        fingerprint: str = self.request["node"]["fingerprint"]
+        return fingerprint
+
+    @property
+    def needs(self) -> Amounts:
+        return {"CPU": self.request["num_cpus"], "GPU": self.request["num_gpus"]}
+
 
 class Scheduler:
-    """The actor. A request is `{"node": Node.dump(), "num_cpus": ..., "num_gpus": ...}`; all answers are plain data."""
+    """The actor. All answers are plain data, and so is a request: `{"node": Node.dump(), "num_cpus": ..., "num_gpus":
+    ..., "priority": seconds of the longest chain that begins with it, "cpus_per_gpu": what must be kept for it}`.
+    """
 
     def __init__(self, settings: Json) -> None:
         self._settings = settings
@@ -59,8 +75,10 @@ class Scheduler:
         self._events: deque[Json] = deque(maxlen=MAX_EVENTS)
         self._points: deque[Json] = deque(maxlen=MAX_EVENTS)
         self._ids = itertools.count(1)
-        self._reaper: asyncio.Task[None] | None = None
         self._drained: set[str] = set()
+        self._machines: dict[str, Amounts] = {}
+        self._demanded: list[Amounts] | None = None
+        self._ticker: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Forget failures: a new sweep may try again what failed for an earlier one."""
@@ -77,12 +95,13 @@ class Scheduler:
         if trial in self._drained:
             await asyncio.sleep(wait)
             return {"state": "running"}
-        fingerprint = request["node"]["fingerprint"]
-        flight = self._flights.get(fingerprint) or self._start(request)
+        flight = self._flights.get(request["node"]["fingerprint"]) or self._start(request)
         if flight.cancelled is None:  # one that is being cancelled cannot be joined: let it end, then start anew
             flight.leases[trial] = time.monotonic() + wait + LEASE_S
-        assert flight.follower is not None
-        await asyncio.wait([flight.follower], timeout=wait)
+            for key in ("priority", "cpus_per_gpu"):
+                flight.request[key] = max(flight.request.get(key, 0.0), request.get(key, 0.0))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(flight.ended.wait(), wait)
         return self._settled(request) or {"state": "running"}
 
     async def release(self, trial: str) -> None:
@@ -114,6 +133,7 @@ class Scheduler:
         if (flight := self._flights.get(fingerprint)) is not None:
             self._event("again" if flight.worker else "running", flight)
             flight.worker = worker | {"since": time.monotonic()}
+            flight.machine = worker["node"]  # Ray had the last word
 
     async def report(self, fingerprint: str, point: Json, at: int) -> None:
         """Called by the worker when an epoch ends, at `at` in milliseconds; a resumed one may repeat a step."""
@@ -129,10 +149,13 @@ class Scheduler:
             for fingerprint, flight in self._flights.items()
             if flight.worker is not None
         ]
-        queued = [fingerprint for fingerprint, flight in self._flights.items() if flight.worker is None]
+        queued = [flight for flight in self._flights.values() if flight.worker is None]
+        machines = self._machines.values()
+        unmet = {_describe(flight.needs) for flight in queued if not any(fits(flight.needs, each) for each in machines)}
         news = {"events": self._events, "points": self._points}
         fresh = {kind: [item for item in items if item["id"] > after] for kind, items in news.items()}
-        return {"pid": os.getpid(), **fresh, "running": running, "queued": queued}
+        names = [flight.fingerprint for flight in queued]
+        return {"pid": os.getpid(), **fresh, "running": running, "queued": names, "unmet": sorted(unmet)}
 
     def _settled(self, request: Json) -> Json | None:
         node = request["node"]
@@ -150,55 +173,115 @@ class Scheduler:
 
     def _start(self, request: Json) -> _Flight:
         self._stop_file(request).unlink(missing_ok=True)
-        self._reaper = self._reaper or asyncio.create_task(self._reap())
-        node = request["node"]
-        actor = ray.get_runtime_context().current_actor
-        # "DEFAULT" leaves any placement group that the caller may be captured in.
-        options = {"name": f"{node['field']}:{node['fingerprint'][:8]}", "scheduling_strategy": "DEFAULT"}
-        ref = _stage_task(request).options(**options).remote(request, self._settings, actor)
-        flight = self._flights[node["fingerprint"]] = _Flight(request=request, ref=ref)
-        flight.follower = asyncio.create_task(self._follow(flight))
+        flight = self._flights[request["node"]["fingerprint"]] = _Flight(request=dict(request))
         self._event("queued", flight)
+        if self._ticker is None:
+            self._look_around()
+            self._ticker = asyncio.create_task(self._tick())
+        self._submit_ready()
         return flight
 
+    def _submit_ready(self) -> None:
+        """Submit what the machines have room for. Everything else stays here, where it can still be overtaken."""
+        waiting = [
+            Waiting(fingerprint=flight.fingerprint, needs=flight.needs, path_s=flight.request.get("priority", 0.0))
+            for flight in self._flights.values()
+            if flight.ref is None
+        ]
+        if not waiting:
+            return
+        kept = max(flight.request.get("cpus_per_gpu", 0.0) for flight in self._flights.values())
+        names, totals = list(self._machines), list(self._machines.values())
+        for stage, place in choose(waiting, [self._free(name) for name in names], totals=totals, kept=kept):
+            self._submit(self._flights[stage.fingerprint], names[place])
+
+    def _free(self, machine: str) -> Amounts:
+        taken = [flight.needs for flight in self._flights.values() if flight.machine == machine]
+        return {name: total - sum(needs[name] for needs in taken) for name, total in self._machines[machine].items()}
+
+    def _submit(self, flight: _Flight, machine: str) -> None:
+        node = flight.request["node"]
+        actor = ray.get_runtime_context().current_actor
+        # Leaves any placement group that the caller may be captured in. Where the machine died, or is taken by others,
+        # Ray finds another one.
+        where = NodeAffinitySchedulingStrategy(machine, soft=True, _spill_on_unavailable=True)
+        task = stage_task(flight.request).options(
+            name=f"{node['field']}:{flight.fingerprint[:8]}", scheduling_strategy=where
+        )
+        flight.machine = machine
+        flight.ref = task.remote(flight.request, self._settings, actor)
+        flight.follower = asyncio.create_task(self._follow(flight))
+
     async def _follow(self, flight: _Flight) -> None:
-        fingerprint = flight.request["node"]["fingerprint"]
         try:
             outcome = await flight.ref
         except (RayError, asyncio.CancelledError) as error:
-            outcome = {"error": None if flight.cancelled else _explain(error), "cancelled": True}
-        del self._flights[fingerprint]
+            outcome = {"error": None if flight.cancelled else explain(error)}
+        if outcome.get("retry") and flight.cancelled is None:
+            flight.request["accumulate"] = outcome["retry"]
+            flight.ref = flight.machine = flight.worker = None
+            self._event("split", flight, error=outcome["error"])
+        else:
+            self._end(flight, outcome)
+        self._submit_ready()
+
+    def _end(self, flight: _Flight, outcome: Json) -> None:
+        del self._flights[flight.fingerprint]
         if outcome["error"] is not None:
-            self._failures[fingerprint] = outcome["error"]
+            self._failures[flight.fingerprint] = outcome["error"]
             self._event("failed", flight, error=outcome["error"])
         elif "seconds" not in outcome:
             self._event("stopped" if "stopped" in outcome else "cancelled", flight)
         else:
             self._event("done", flight, seconds=outcome["seconds"])
+        flight.ended.set()
 
-    async def _reap(self) -> None:
-        """Cancel what nobody leases: first so that the stage can tidy up, then by force."""
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            for flight in self._flights.values():
-                if flight.cancelled is not None:
-                    if now > flight.cancelled + GRACE_S:
-                        ray.cancel(flight.ref, force=True)
-                elif all(deadline < now for deadline in flight.leases.values()):
-                    self._cancel(flight)
+            try:
+                self._cancel_unwanted()
+                self._look_around()
+                self._submit_ready()
+            except Exception:  # such as the cluster's head not answering for a moment: there is a next time
+                logging.exception("the scheduler goes on")
 
-    @staticmethod
-    def _cancel(flight: _Flight) -> None:
+    def _cancel_unwanted(self) -> None:
+        """Cancel what nobody leases: first so that the stage can tidy up, then by force."""
+        now = time.monotonic()
+        for flight in list(self._flights.values()):
+            if flight.cancelled is not None:
+                if now > flight.cancelled + GRACE_S:
+                    ray.cancel(flight.ref, force=True)
+            elif all(deadline < now for deadline in flight.leases.values()):
+                self._cancel(flight)
+
+    def _cancel(self, flight: _Flight) -> None:
         flight.cancelled = time.monotonic()
-        ray.cancel(flight.ref)
+        if flight.ref is None:
+            self._end(flight, {"error": None})
+        else:
+            ray.cancel(flight.ref)
+
+    def _look_around(self) -> None:
+        """Which machines are alive; and where more can be started, ask for what all stages need."""
+        self._machines = {
+            node["NodeID"]: {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")}
+            for node in ray.nodes()
+            if node["Alive"]
+        }
+        demand = [flight.needs for flight in self._flights.values()]
+        if self._settings.get("autoscaling") and demand != self._demanded:
+            from ray.autoscaler.sdk import request_resources
+
+            request_resources(bundles=[{name: amount for name, amount in each.items() if amount} for each in demand])
+            self._demanded = demand
 
     def _event(self, what: str, flight: _Flight, **more: object) -> None:
         self._events.append(self._about(flight) | {"what": what} | more)
 
     def _about(self, flight: _Flight) -> Json:
-        node = flight.request["node"]
-        return {"id": next(self._ids), "field": node["field"], "fingerprint": node["fingerprint"]}
+        return {"id": next(self._ids), "field": flight.request["node"]["field"], "fingerprint": flight.fingerprint}
 
 
 def connect(settings: Json) -> Any:  # noqa: ANN401 - Ray types no actor handles
@@ -214,50 +297,6 @@ def connect(settings: Json) -> Any:  # noqa: ANN401 - Ray types no actor handles
     return actor.options(**options, scheduling_strategy="DEFAULT").remote(settings)
 
 
-def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: ANN401 - an actor handle
-    """Run one stage in a worker and return its seconds, or its error as text.
-
-    Exceptions come back as values: unpickling one in the actor might import torch there.
-    """
-    node = request["node"]
-    worker = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
-    scheduler.started.remote(node["fingerprint"], worker)
-
-    try:
-        return _run(request, settings, scheduler)
-    except Exception as error:
-        return {"error": _explain(error) + _keep_traceback(settings["root"], node["fingerprint"])}
-
-
-def _run(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: ANN401
-    import torch
-
-    from occse.pipeline import Node
-    from occse.training import Stopped
-    from sweeps.store import Store
-
-    node, cpus = request["node"], max(1, int(request["num_cpus"]))
-    torch.set_num_threads(cpus)
-
-    def report(record: Mapping[str, float]) -> None:
-        scheduler.report.remote(node["fingerprint"], dict(record), int(time.time() * 1000))
-
-    try:
-        manifest = Store(Path(settings["root"])).execute(
-            Node.load(node),
-            device="cuda" if request["num_gpus"] else "cpu",
-            workers=cpus - 1,
-            data_root=Path(settings["data_root"]) if settings["data_root"] else None,
-            weights=Path(settings["weights"]) if settings.get("weights") else None,
-            git=settings["git"],
-            report=report,
-            stopping=StopRequested(stop_file(settings["root"], node["fingerprint"])),
-        )
-    except Stopped:
-        return {"error": None, "stopped": True}
-    return {"error": None, "seconds": manifest.seconds}
-
-
 def source_digest() -> str:
     """Digest of the code of `occse` and `sweeps`, without importing it."""
     texts = []
@@ -269,32 +308,8 @@ def source_digest() -> str:
     return _digest(*texts)
 
 
-def _stage_task(request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Ray remote function
-    resources = {"num_cpus": request["num_cpus"], "num_gpus": request["num_gpus"], "max_retries": 3}
-    if request["num_gpus"]:
-        return ray.remote(max_calls=1, **resources)(run_stage)  # the process ends, and so its hold on GPU memory
-    # Ray shows a node's GPUs even to a task that asked for none. And an environment of their own keeps the processes
-    # that have imported torch for stages: Ray would make coordinators of those that are idle.
-    resources["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-    return ray.remote(**resources)(run_stage)
-
-
-def _explain(error: BaseException) -> str:
-    if isinstance(error, ValueError):
-        return str(error)
-    if isinstance(error, TaskCancelledError):
-        return "cancelled from outside the sweep"
-    return f"{type(error).__name__}: {str(error) or 'no message'}"
-
-
-def _keep_traceback(root: str, fingerprint: str) -> str:
-    path = Path(root, "scratch", fingerprint, "error.txt")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc())
-    except OSError:
-        return ""
-    return f" [{path}]"
+def _describe(needs: Amounts) -> str:
+    return ", ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in needs.items() if amount)
 
 
 def _digest(*texts: str) -> str:

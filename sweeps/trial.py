@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from sweeps.scheduler import Json
+from sweeps.worker import Json
 
 WAIT_S = 5.0
 

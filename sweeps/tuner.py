@@ -19,13 +19,15 @@ from sweeps.ledger import Ledger, Summary
 from sweeps.machines import Machine, count, fit, share
 from sweeps.planning import Plan, make_plan, total
 from sweeps.progress import Progress, Say
-from sweeps.scheduler import HEAD, NAMESPACE, Json, connect
+from sweeps.requests import make_requests
+from sweeps.scheduler import HEAD, NAMESPACE, connect
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.stopping import Interrupt
 from sweeps.store import Store
 from sweeps.tracking import Tracking
 from sweeps.trial import coordinate
+from sweeps.worker import Json
 
 POLL_S = 1.0
 STOPPING = (
@@ -33,16 +35,23 @@ STOPPING = (
     "to end. Ctrl-C again ends all of them now"
 )
 ATTEMPTS = 3
+GROWING = 16  # trials at a time on a cluster that may grow, whatever it has now
+COORDINATOR_BYTES = 200 << 20
 OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus` (all, if None)."""
+    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus` (all, if None).
+
+    With `autoscaling` the cluster starts machines when they are asked for; without, stages make do with those that are
+    alive when the sweep starts.
+    """
 
     address: str | None = None
     num_cpus: int | None = None
     max_concurrent: int | None = None
+    autoscaling: bool = False
 
 
 def run_sweep(
@@ -83,19 +92,18 @@ def _run_on_cluster(
     spec: Spec, trials: Sequence[Trial], *, plan: Plan, ledger: Ledger, cluster: Cluster, say: Say
 ) -> None:
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    granted = {fingerprint: fit(asked, machines) for fingerprint, asked in _asked(spec, plan).items()}
+    asked = _asked(spec, plan)
+    granted = asked if cluster.autoscaling else {each: fit(asked[each], machines) for each in asked}
     shares = {fingerprint: share(granted[fingerprint], machines) for fingerprint in plan.reasons}
     slots = max(1, round(len(shares) / sum(shares.values()))) if any(shares.values()) else len(shares)
     say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
-    for line in _clamped(_asked(spec, plan).values(), machines):
+    for line in () if cluster.autoscaling else _clamped(asked.values(), machines):
         say(line)
-    scheduler = connect(_settings(spec, ledger.store))
+    scheduler = connect(_settings(spec, ledger.store, cluster))
     ray.get(scheduler.begin.remote())
-    progress = Progress(plan, durations=ledger.store.durations(), shares=shares, say=say)
-    requests = [
-        {field: {"node": node.dump(), **granted[node.fingerprint].model_dump()} for field, node in trial.nodes.items()}
-        for trial in trials
-    ]
+    durations = ledger.store.durations()
+    progress = Progress(plan, durations=durations, shares=shares, say=say)
+    requests = make_requests(trials, plan, granted=granted, durations=durations)
 
     def end(number: int, failed: Mapping[str, str]) -> None:
         ledger.end(trials[number], failed=failed)
@@ -105,7 +113,7 @@ def _run_on_cluster(
     def left() -> list[int]:
         return [number for number, trial in enumerate(trials) if not ledger.ended(trial)]
 
-    at_once = cluster.max_concurrent or max(4, 2 * slots)
+    at_once = cluster.max_concurrent or _bound(slots, cluster)
     launched: list[str] = []
     with _watched(scheduler, progress, launched=launched, say=say):
         for attempt in range(1, ATTEMPTS + 1):
@@ -120,6 +128,14 @@ def _run_on_cluster(
                 say(f"warning: {reason}; going on with the {len(left())} trials that are left")
 
 
+def _bound(slots: int, cluster: Cluster) -> int:
+    """Trials at a time: enough to fill the cluster, no more than a quarter of the head's memory holds."""
+    wanted = max(4, 2 * slots, GROWING if cluster.autoscaling else 0)
+    head = next((node for node in ray.nodes() if node["Alive"] and next(iter(HEAD)) in node["Resources"]), None)
+    memory = head["Resources"].get("memory", 0.0) if head else 0.0
+    return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
+
+
 def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
     nodes = plan.nodes.items()
     return {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in nodes}
@@ -128,16 +144,22 @@ def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
 def _clamped(asked: Collection[Resources], machines: Sequence[Machine]) -> Iterator[str]:
     """What no machine of the cluster can give as it was asked for."""
     if any(resources.num_gpus for resources in asked) and not count(machines, "GPU"):
-        yield "no GPU here: stages that ask for one run on CPUs"
+        yield "no GPU here: stages that ask for one run on CPUs (with --autoscaling they wait for one)"
     most = max(resources.num_cpus for resources in asked)
     if most > (largest := max(machine.get("CPU", 0.0) for machine in machines)):
         yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
 
 
-def _settings(spec: Spec, store: Store) -> Json:
+def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:
     data_root = str(spec.data_root.absolute()) if spec.data_root else None
     weights = str(spec.weights.absolute()) if spec.weights else None
-    return {"root": str(store.root.absolute()), "data_root": data_root, "weights": weights, "git": git_state()}
+    return {
+        "root": str(store.root.absolute()),
+        "data_root": data_root,
+        "weights": weights,
+        "git": git_state(),
+        "autoscaling": cluster.autoscaling,
+    }
 
 
 def _tune(

@@ -16,6 +16,9 @@ def add(commands: Commands) -> None:
     add_store(parser)
     add_tracking(parser)
     parser.add_argument("--address", help="a running Ray cluster, such as auto; by default one on this machine")
+    parser.add_argument(
+        "--autoscaling", action="store_true", help="that cluster starts machines on demand: ask for what the spec says"
+    )
     parser.add_argument("--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)")
     parser.add_argument("--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)")
     parser.set_defaults(command=run)
@@ -30,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.tracking import Tracking  # seconds of imports that a faulty file need not wait for
     from sweeps.tuner import Cluster, run_sweep
 
+    if options.autoscaling and options.address is None:
+        raise ValueError("--autoscaling: a cluster on this machine cannot grow; give the --address of one that can")
     spec, found = read_sweep(options)
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     store = Store(options.store)
@@ -39,7 +44,12 @@ def run(options: argparse.Namespace) -> int:
         found,
         store=store,
         tracking=Tracking(options.tracking, spec=spec),
-        cluster=Cluster(address=options.address, num_cpus=options.num_cpus, max_concurrent=options.max_concurrent),
+        cluster=Cluster(
+            address=options.address,
+            num_cpus=options.num_cpus,
+            max_concurrent=options.max_concurrent,
+            autoscaling=options.autoscaling,
+        ),
         say=lambda line: print(line, flush=True),
     )
     print(summary.describe(), flush=True)
