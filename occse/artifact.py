@@ -74,7 +74,7 @@ def execute(
     if (found := find(root, node)) is not None:
         return found
     final = artifact_folder(root, node)
-    with _room(root), _aside(final) as output, _scratch(root / "scratch" / node.fingerprint) as scratch:
+    with _room(root), _scratch(root / "scratch" / node.fingerprint) as scratch, _aside(final, scratch) as output:
         context = Context(
             inputs={field: _input_folder(root, field, fingerprint) for field, fingerprint in node.inputs.items()},
             output=output,
@@ -123,14 +123,27 @@ def _room(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _aside(final: Path) -> Iterator[Path]:
+def _aside(final: Path, scratch: Path) -> Iterator[Path]:
     """A hidden folder beside `final` that is gone afterwards, unless it was renamed."""
-    output = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+    if not scratch.suffix:
+        _remove_leftovers(final, scratch)
+    output = final.with_name(f".{final.name}{scratch.suffix or _unique()}")
     output.mkdir(parents=True)
     try:
         yield output
     finally:
         shutil.rmtree(output, ignore_errors=True)
+
+
+def _remove_leftovers(final: Path, scratch: Path) -> None:
+    """Remove what killed attempts left; the caller holds `scratch`, so that only those with a private one may live."""
+    own = {path.suffix for path in scratch.parent.glob(f"{final.name}.*")}
+    for suffix in own | {path.suffix for path in final.parent.glob(f".{final.name}.*")}:
+        private = scratch.with_name(f"{final.name}{suffix}")
+        with contextlib.ExitStack() as stack:
+            if suffix not in own or _hold(private, stack):
+                shutil.rmtree(final.with_name(f".{final.name}{suffix}"), ignore_errors=True)
+                shutil.rmtree(private, ignore_errors=True)
 
 
 def _input_folder(root: Path, field: str, fingerprint: str) -> Path:
@@ -143,17 +156,27 @@ def _input_folder(root: Path, field: str, fingerprint: str) -> Path:
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     """Lock the stage's scratch folder, or take a private one while another attempt holds it."""
+    with contextlib.ExitStack() as stack:
+        if not _hold(folder, stack):
+            folder = folder.with_name(folder.name + _unique())
+            _hold(folder, stack)
+        yield folder
+
+
+def _hold(folder: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock `folder`, made where it is missing, until `stack` ends or the process dies; False if somebody else does."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    stack.callback(os.close, lock)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            folder = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}")
-            folder.mkdir()
-        yield folder
-    finally:
-        os.close(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unique() -> str:
+    return f".{uuid.uuid4().hex[:8]}"
 
 
 def _describe(

@@ -97,6 +97,34 @@ def test_a_killed_attempt_leaves_its_scratch_to_the_next(tmp_path: Path) -> None
     assert execute(node, root=tmp_path).metrics == {"attempts": 2.0}
 
 
+def test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_one_has(tmp_path: Path) -> None:
+    node, context = node_of(Writes(pause_s=6.0)), multiprocessing.get_context("spawn")
+    first, second, third = (
+        context.Process(target=execute, args=(node,), kwargs={"root": tmp_path}) for _ in range(3)
+    )  # the first has the stage's scratch folder, the others one of their own
+
+    def written(number: int) -> None:
+        while len(list(tmp_path.glob("Writes/.*/text"))) < number:
+            time.sleep(0.01)
+
+    for number, process in enumerate((first, second, third), start=1):
+        process.start()
+        written(number)
+        if process is not third:
+            os.kill(process.pid or 0, signal.SIGSTOP)
+    for process in (first, second):
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+    assert len(list(tmp_path.glob("Writes/.*"))) == 3
+    with pytest.raises(ValueError, match="what the stage says"):
+        execute(Node(field="data", stage=Writes(wrong=True), inputs={}, fingerprint=node.fingerprint), root=tmp_path)
+    (alive,) = tmp_path.glob("Writes/.*/text")
+    third.join()
+    assert third.exitcode == 0
+    assert not alive.exists()
+    assert [path.name for path in (tmp_path / "Writes").iterdir()] == [node.fingerprint]
+
+
 def test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch(tmp_path: Path) -> None:
     node = node_of(Writes(pause_s=1.0))
     context = multiprocessing.get_context("spawn")
