@@ -44,7 +44,7 @@ def load(experiment: str, *, tracking: str | None = None) -> pd.DataFrame:
         ValueError: there is no such database or experiment, it has no trials, or a run lacks a tag of the schema.
         ConnectionError: the tracking server does not answer, or refuses.
     """
-    uri = tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    uri = tracking_uri(tracking)
     _check_sqlite(uri)
     try:
         runs = _trial_runs(MlflowClient(uri), experiment, uri)
@@ -56,6 +56,11 @@ def load(experiment: str, *, tracking: str | None = None) -> pd.DataFrame:
     return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
         ["order", "variant", "seed", "run_id"], ignore_index=True
     )
+
+
+def tracking_uri(given: str | None) -> str:
+    """Where MLflow keeps its runs: `given`, else MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
 
 
 def _check_sqlite(uri: str) -> None:

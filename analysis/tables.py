@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-METRICS = ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou")
+METRICS = ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou", "erase_and_infer/miou")
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
 Status = Literal["done", "failed", "pending", "empty"]
@@ -73,7 +73,7 @@ class Table:
 
 
 def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
-    """Aggregate `trials` (from `load`) over seeds; `metrics` default to the mIoU of the four scored stages.
+    """Aggregate `trials` (from `load`) over seeds; `metrics` default to the mIoU of the scored stages that are planned.
 
     Trials that the sweep's file no longer asks for are left out.
 
@@ -84,7 +84,7 @@ def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
     if current.empty:
         raise ValueError(f"the sweep no longer asks for any of its {len(trials)} trials; run it again")
     _check(metrics, current)
-    columns = tuple(_column(metric, current) for metric in dict.fromkeys(metrics or METRICS))
+    columns = tuple(_column(metric, current) for metric in dict.fromkeys(metrics or _planned(current)))
     groups = sorted(
         ((str(variant), group) for variant, group in current.groupby("variant")),
         key=lambda item: (item[1]["order"].min(), item[0]),
@@ -109,6 +109,11 @@ def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
         left_out=len(trials) - len(current),
         failures=_failures(current, dict(zip((variant for variant, _ in groups), labels, strict=True))),
     )
+
+
+def _planned(trials: pd.DataFrame) -> list[str]:
+    fields = {field for fields in trials["planned"] for field in fields}
+    return [metric for metric in METRICS if metric.partition("/")[0] in fields]
 
 
 def _check(metrics: Sequence[str], trials: pd.DataFrame) -> None:

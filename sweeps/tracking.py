@@ -172,7 +172,7 @@ def _about_trial(trial: Trial) -> dict[str, str]:
 def _about_record(record: Record, spec: Spec) -> dict[str, str]:
     spent = {field: manifest.seconds for field, manifest in record.manifests.items() if field not in record.reused}
     saved = {field: manifest.seconds for field, manifest in record.manifests.items() if field in record.reused}
-    cam = record.manifests["cam"].metrics if "cam" in record.manifests else {}
+    chosen = [f"{field}.threshold on train" for field, each in record.manifests.items() if "threshold" in each.metrics]
     tags = {f"occse.fingerprint.{field}": node.fingerprint for field, node in record.trial.nodes.items()}
     tags |= {f"occse.how.{field}": "reused" if field in record.reused else "run" for field in record.manifests}
     return (
@@ -181,7 +181,7 @@ def _about_record(record: Record, spec: Spec) -> dict[str, str]:
         | {
             "occse.seconds.spent": f"{sum(spent.values()):.3f}",
             "occse.seconds.saved": f"{sum(saved.values()):.3f}",
-            "occse.pixel_truth": "cam.threshold on train" if any("threshold" in name for name in cam) else "",
+            "occse.pixel_truth": ", ".join(chosen),
             "occse.failed": ", ".join(record.failed),
             "occse.error": "; ".join(f"{field}: {error}" for field, error in record.failed.items())[:TAG_CHARACTERS],
         }
