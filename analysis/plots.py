@@ -23,7 +23,7 @@ def erasure_figure(experiment: str, *, tracking: str | None = None) -> Figure:
     """What erasing again and again does, by number of erasures.
 
     One line per variant: the mean over its seeds, in a band from the lowest to the highest of them. A grey line shows
-    the mean of `cam/miou` where the sweep has the CAMs of a trained network beside it.
+    the mean of `cam/miou` where the sweep has it beside the stage.
 
     Raises:
         ValueError: there is no such experiment, or none of its trials has the stage.
@@ -39,9 +39,9 @@ def erasure_figure(experiment: str, *, tracking: str | None = None) -> Figure:
         _draw(axes, curves[curves["name"] == name], title)
     if "cam/miou" in trials and trials["cam/miou"].notna().any():
         level = 100 * trials["cam/miou"].mean()
-        panels[0].axhline(level, color="grey", linewidth=1, label="cam/miou of the trained network")
+        panels[0].axhline(level, color="grey", linewidth=1, label="cam/miou")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -21,6 +21,7 @@ Trial runs, one per distinct trial, status FINISHED, or FAILED where a stage fai
     occse.complete                the identity, once everything above and below is written; such a run is left alone
 Params:  <field>.<knob>, the active knobs of the planned stages; text as it is, everything else as JSON.
 Metrics: <field>/<metric>, at step 0; of training stages their curves, <field>/<name> at the epochs 1, 2, ...
+         and of erase_and_infer at the numbers of erasures 0, 1, ...
 """
 
 import json
