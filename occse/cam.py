@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -36,14 +36,15 @@ def multi_scale_cam(
     """
     counts = [len(classes) for classes in present]
     rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts))
-    wanted = torch.stack([rows, torch.tensor([index for classes in present for index in classes], dtype=torch.long)])
+    columns = torch.tensor([index for classes in present for index in classes], dtype=torch.long)
     height, width = images.shape[1:3]
     merged = torch.zeros(len(rows), height, width, device=device)
     for scale in scales:
         inputs = _rescale(images, scale).to(device)
         views = torch.cat([inputs, inputs.flip(-1)]) if flip else inputs
         for view, cams in enumerate(torch.split(network(views), len(images))):
-            merged += _activation(cams.flip(-1) if view else cams, wanted, size=(height, width))
+            maps = cams[rows, columns].float()
+            _add_activations(merged, maps.flip(-1) if view else maps)
     merged /= merged.amax(dim=(1, 2), keepdim=True) + EPSILON
     return [maps.numpy() for maps in torch.split(merged.cpu(), counts)]
 
@@ -56,10 +57,10 @@ def _rescale(images: UInt8[np.ndarray, "B H W 3"], scale: float) -> Float[Tensor
     return to_tensor(np.stack(resized))
 
 
-def _activation(
-    cams: Float[Tensor, "B C h w"], wanted: Int[Tensor, "2 M"], *, size: tuple[int, int]
-) -> Float32[Tensor, "M H W"]:
-    """relu(upsample(f^c)) of the wanted (image, class) pairs; enlarging absent classes would dominate the cost."""
-    rows, classes = wanted.to(cams.device)
-    maps = cams[rows, classes].float().unsqueeze(1)
-    return functional.relu(functional.interpolate(maps, size, mode="bilinear", align_corners=False)).squeeze(1)
+def _add_activations(merged: Float32[Tensor, "M H W"], maps: Float32[Tensor, "M h w"]) -> None:
+    """Add relu(upsample(f^c)) of the wanted maps; enlarging those of absent classes would dominate the cost."""
+    # On a CPU one by one: an enlarged map stays in the cache until it is added, a batch of them does not.
+    together = 1 if merged.device.type == "cpu" else max(len(maps), 1)
+    for total, part in zip(torch.split(merged, together), torch.split(maps, together), strict=True):
+        enlarged = functional.interpolate(part.unsqueeze(1), total.shape[1:], mode="bilinear", align_corners=False)
+        total += enlarged.squeeze(1).relu_()
