@@ -35,8 +35,8 @@ def multi_scale_cam(
         scales: factors of the image size, rounded to whole pixels; bicubic.
     """
     counts = [len(classes) for classes in present]
-    rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts))
-    columns = torch.tensor([index for classes in present for index in classes], dtype=torch.long)
+    rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(device)
+    columns = torch.tensor([index for classes in present for index in classes], dtype=torch.long, device=device)
     height, width = images.shape[1:3]
     merged = torch.zeros(len(rows), height, width, device=device)
     for scale in scales:

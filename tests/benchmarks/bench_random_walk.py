@@ -1,68 +1,103 @@
-"""Sparse steps of the random walk against squarings of the dense matrix, on one thread: time and memory.
+"""The random walk on one thread: sparse steps against squarings of the dense matrix, large images, batches.
+
+Memory is the peak of torch's allocations from the features of one image to its enlarged scores, without the network
+and its features. What the process holds grows by more in its first call, with the code that is loaded.
 
 Run: python tests/benchmarks/bench_random_walk.py
 """
 
-import resource
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from occse.affinity import affinities
-from occse.random_walk import random_walk, transition_matrix
+from occse.random_walk import boundary_walk, random_walk, transition_matrix
 
-RADIUS, BETA, LOG_STEPS = 5, 8.0, 8
-SIZES = {"375 x 500 at stride 8": (47, 63), "80 x 80 at stride 4": (20, 20)}
+RADIUS, BETA, STEPS_LOG = 5, 8.0, 8
+VOC, TINY, LARGE, IRN = (47, 63), (20, 20), (128, 128), (94, 125)
+CHANNELS = 448  # of ResNet-38's AffinityNet
 NUM_LABELS = 3
+BATCH = 8
+
+Method = Callable[[Tensor, Tensor], Tensor]
 
 
-def walk(pairs: Tensor, scores: Tensor) -> Tensor:
+def walk(features: Tensor, scores: Tensor) -> Tensor:
     """256 sparse steps."""
-    size = scores.shape[1], scores.shape[2]
-    return random_walk(transition_matrix(pairs, size=size, radius=RADIUS, beta=BETA), scores, steps=2**LOG_STEPS)
+    size = scores.shape[-2], scores.shape[-1]
+    pairs = affinities(features, radius=RADIUS)
+    walked = random_walk(transition_matrix(pairs, size=size, radius=RADIUS, beta=BETA), scores, steps=2**STEPS_LOG)
+    return functional.interpolate(walked, scale_factor=8, mode="bilinear", align_corners=False)
 
 
-def square(pairs: Tensor, scores: Tensor) -> Tensor:
+def walk_one_by_one(features: Tensor, scores: Tensor) -> Tensor:
+    """The same for each image of the batch."""
+    return torch.cat([walk(*each) for each in zip(features.split(1), scores.split(1), strict=True)])
+
+
+def walk_between_boundaries(features: Tensor, scores: Tensor) -> Tensor:
+    """IRN's walk; the first channel is the boundary map."""
+    walked = boundary_walk(features[:, 0], scores, radius=RADIUS, beta=BETA, steps=2**STEPS_LOG)
+    return functional.interpolate(walked, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+def square(features: Tensor, scores: Tensor) -> Tensor:
     """8 dense squarings, then one product."""
-    size = scores.shape[1], scores.shape[2]
+    size = scores.shape[-2], scores.shape[-1]
+    pairs = affinities(features, radius=RADIUS)
     power = transition_matrix(pairs, size=size, radius=RADIUS, beta=BETA).to_dense()
-    for _ in range(LOG_STEPS):
+    for _ in range(STEPS_LOG):
         power = power @ power
-    return (scores.flatten(1) @ power).view(scores.shape)
+    walked = (scores.flatten(2) @ power).view(scores.shape)
+    return functional.interpolate(walked, scale_factor=8, mode="bilinear", align_corners=False)
 
 
-def measure(method: Callable[[Tensor, Tensor], Tensor], size: tuple[int, int]) -> tuple[float, float, Tensor]:
-    """Best seconds of three, growth of the peak memory in MB, and the result, in a process of its own."""
-    torch.set_num_threads(1)
+def peak_megabytes(run: Callable[[], object]) -> float:
+    """The most that torch's tensors of `run` take at one time."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        held += change.nbytes()
+        peak = max(peak, held)
+    return peak / 2**20
+
+
+def report(name: str, method: Method, size: tuple[int, int], batch: int = 1) -> tuple[float, Tensor]:
+    """Print best time and peak memory, and return seconds and result."""
     torch.manual_seed(0)
-    pairs = affinities(torch.rand(1, 32, *size), radius=RADIUS)[0]
-    scores = torch.rand(NUM_LABELS, *size)
-    walk(pairs[:, :1], torch.rand(NUM_LABELS, RADIUS, 2 * RADIUS - 1))  # loads the libraries
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    features, scores = torch.rand(batch, CHANNELS, *size), torch.rand(batch, NUM_LABELS, *size)
+    result = method(features, scores)
     times = []
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
-        result = method(pairs, scores)
+        method(features, scores)
         times.append(time.perf_counter() - start)
-    return min(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, result
+    megabytes = peak_megabytes(lambda: method(features, scores))
+    print(f"  {name:<46} {min(times) * 1e3:8.1f} ms   {megabytes:7.1f} MB", flush=True)
+    return min(times), result
 
 
 def main() -> None:
-    for name, size in SIZES.items():
-        rows = []
-        for method in (walk, square):
-            with get_context("spawn").Pool(1) as pool:
-                rows.append(pool.apply(measure, (method, size)))
-        (sparse_s, sparse_mb, sparse), (dense_s, dense_mb, dense) = rows
-        agree = (sparse.argmax(0) == dense.argmax(0)).float().mean().item()
-        print(f"{name}: {size[0] * size[1]} nodes, {NUM_LABELS} maps, {2**LOG_STEPS} steps")
-        print(f"  sparse steps     {sparse_s * 1e3:8.1f} ms   {sparse_mb:7.1f} MB")
-        print(f"  dense squarings  {dense_s * 1e3:8.1f} ms   {dense_mb:7.1f} MB")
+    torch.set_num_threads(1)
+    for name, size in {"375 x 500 at stride 8": VOC, "80 x 80 at stride 4": TINY}.items():
+        print(f"{name}: {size[0] * size[1]} nodes, {NUM_LABELS} maps, {2**STEPS_LOG} steps")
+        sparse_s, sparse = report("sparse steps", walk, size)
+        dense_s, dense = report("dense squarings", square, size)
+        agree = (sparse.argmax(1) == dense.argmax(1)).float().mean().item()
         print(f"  {dense_s / sparse_s:.0f} times faster; largest difference {(sparse - dense).abs().max():.1e}", end="")
-        print(f", same label at {100 * agree:.2f} % of the nodes")
+        print(f", same label at {100 * agree:.2f} % of the pixels")
+    print("sparse steps only")
+    report("1024 x 1024 at stride 8", walk, LARGE)
+    report("375 x 500 at stride 4, IRN's boundaries", walk_between_boundaries, IRN)
+    single_s, _ = report(f"{BATCH} images of 375 x 500 one by one", walk_one_by_one, VOC, BATCH)
+    batch_s, _ = report(f"{BATCH} images of 375 x 500 as one graph", walk, VOC, BATCH)
+    print(f"  on this CPU one graph takes {batch_s / single_s:.2f} times as long")
 
 
 if __name__ == "__main__":
