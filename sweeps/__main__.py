@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from sweeps.commands import doctor, explain, plan, reproduce, run, store
+from sweeps.commands import doctor, explain, plan, reproduce, run, status, store
 from sweeps.commands.arguments import python
 
 
@@ -17,13 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words)
+    options.again = shlex.join([python(), "-m", "sweeps", *words])
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; to go on: {shlex.join([python(), '-m', 'sweeps', *words])}", file=sys.stderr)
+        print(f"stopped; to go on: {options.again}", file=sys.stderr)
         return 130
     return code
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (plan, explain, run, reproduce, store, doctor):
+    for command in (plan, explain, run, status, reproduce, store, doctor):
         command.add(commands)
     return parser
 

@@ -67,6 +67,7 @@ class History:
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         found = {manifest.fingerprint: manifest for manifest in manifests}
+        self._seconds = {made.fingerprint: made.seconds for made in found.values()}
         self._images = {made.fingerprint: made.metrics for made in found.values() if "images" in made.metrics}
         self._runs: dict[str, dict[frozenset[tuple[str, str]], list[_Run]]] = {}
         for made in found.values():
@@ -105,6 +106,10 @@ class History:
             runs = self._nearest(node.kind, work, among=among)
             self._known[key] = _summed_up(self._sizes(runs, node.kind, data))
         return self._known[key]
+
+    def took(self, fingerprint: str) -> float | None:
+        """Seconds that this very artifact took, or None where it is not in the store."""
+        return self._seconds.get(fingerprint)
 
     def images(self, data: Node, split: str) -> float | None:
         """Images of a split: as counted when the data was read or drawn, else as they are published or asked for."""

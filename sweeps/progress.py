@@ -2,50 +2,82 @@
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import Literal
 
-from sweeps.planning import Plan
+from occse.pipeline import Node
+from occse.stage import Resources
+from sweeps.history import History
+from sweeps.machines import Machine, share
+from sweeps.planning import ORDER, Plan
 from sweeps.spec import Trial
+from sweeps.status import RunningStage, StageCounts, Status
 from sweeps.words import duration
 from sweeps.worker import Json
 
 HEARTBEAT_S = 30.0
+PLACES = ("queued", "running", "done", "reused", "failed")
 Say = Callable[[str], None]
+State = Literal["running", "stopping", "ended", "failed", "stopped"]
 
 
 class Progress:
-    """Turns the scheduler's events into lines.
+    """Turns the scheduler's events into lines and into the sweep's status.
 
     Args:
-        plan: the plan of the sweep, made before anything ran.
-        durations: median seconds by stage class, as far as they are known.
-        shares: part of the whole cluster that a stage occupies, by fingerprint.
+        name: of the sweep.
+        history: the artifacts that were in the store before.
         say: takes a line.
+        command: what continues the sweep.
     """
 
-    def __init__(self, plan: Plan, *, durations: Mapping[str, float], shares: Mapping[str, float], say: Say) -> None:
-        self._say = say
-        self._nodes = plan.nodes
+    def __init__(self, name: str, *, history: History, say: Say, command: str = "") -> None:
+        self.state: State = "running"
+        self._name, self._command, self._say = name, command, say
+        self._history = history
+        self._nodes: dict[str, Node] = {}
+        self._granted: dict[str, Resources] = {}
+        self._shares: dict[str, float] = {}
         self._users: dict[str, list[str]] = defaultdict(list)
-        for trial in plan.trials:
-            for fingerprint in dict.fromkeys(node.fingerprint for node in trial.nodes.values()):
-                self._users[fingerprint].append(trial.name)
-        self._stored = plan.nodes.keys() - plan.reasons.keys()
-        self._done = set(self._stored)
-        self._failed: set[str] = set()
+        self._stored: set[str] = set()
+        self._done: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._settled: set[str] = set()
         self._running: list[Json] = []
-        self._known = durations
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._shares = shares
+        self._epochs: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._by_kind: dict[str, list[float]] = defaultdict(list)
+        self._began = time.time()
         self._start = self._spoke = time.monotonic()
         self._lock = threading.Lock()
+
+    def add(self, plan: Plan, *, granted: Mapping[str, Resources], machines: Sequence[Machine]) -> None:
+        """Take in the trials of `plan`, which was made before any of them ran.
+
+        Args:
+            plan: all trials of a grid, or those that a search suggested next.
+            granted: what each stage may occupy, by fingerprint.
+            machines: those of the cluster.
+        """
+        with self._lock:
+            for trial in plan.trials:
+                for fingerprint in dict.fromkeys(node.fingerprint for node in trial.nodes.values()):
+                    self._users[fingerprint].append(trial.name)
+            stored = plan.nodes.keys() - plan.reasons.keys() - self._nodes.keys()
+            self._stored |= stored
+            self._done |= stored
+            self._nodes.update(plan.nodes)
+            self._granted.update(granted)
+            self._shares.update({each: share(granted[each], machines) for each in plan.reasons})
 
     def update(self, info: Json) -> None:
         """Tell what happened, from the scheduler's `info`; its events may be of other sweeps too."""
         with self._lock:
             self._running = [stage for stage in info["running"] if stage["fingerprint"] in self._nodes]
+            for item in info["points"]:
+                self._epochs[item["fingerprint"]] = int(item["point"].get("step", 0))
             for event in info["events"]:
                 if event["fingerprint"] in self._nodes:
                     self._tell(event)
@@ -57,17 +89,37 @@ class Progress:
     def settle(self, trial: Trial) -> None:
         """A trial ended well: its stages are done, whether or not the scheduler lived to tell."""
         with self._lock:
+            self._settled.add(trial.name)
             self._done |= {node.fingerprint for node in trial.nodes.values()}
+
+    def status(self) -> Status:
+        """Where the sweep stands now."""
+        with self._lock:
+            return Status(
+                name=self._name,
+                state=self.state,
+                command=self._command,
+                started=self._began,
+                updated=time.time(),
+                trials=len({user for users in self._users.values() for user in users}),
+                trials_ended=len(self._settled),
+                stages=self._counts(),
+                running=[self._running_stage(stage) for stage in self._running],
+                failed=[f"{self._nodes[each].field} {each[:8]}: {error}" for each, error in self._failed.items()],
+                left=self.time_left(),
+                **self._spent(),
+            )
 
     def _tell(self, event: Json) -> None:
         fingerprint, what = event["fingerprint"], event["what"]
         stage = f"{event['field']:<9} {fingerprint[:8]}"
         if what == "done":
             self._done.add(fingerprint)
-            self._seconds[self._nodes[fingerprint].kind].append(event["seconds"])
+            self._seconds[fingerprint] = event["seconds"]
+            self._by_kind[self._nodes[fingerprint].kind].append(event["seconds"])
             self._line("done", f"{stage} {duration(event['seconds']):>7}   ({self._for_whom(fingerprint)})")
         elif what == "failed":
-            self._failed.add(fingerprint)
+            self._failed[fingerprint] = event["error"]
             self._line("FAILED", f"{stage} {event['error']}   ({self._for_whom(fingerprint)})")
         elif what == "again":
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
@@ -81,9 +133,9 @@ class Progress:
     def _line(self, what: str, text: str) -> None:
         self._spoke = time.monotonic()
         minutes, seconds = divmod(int(self._spoke - self._start), 60)
-        self._say(f"{minutes:02}:{seconds:02}  {what:<8} {text} · {self._state()}")
+        self._say(f"{minutes:02}:{seconds:02}  {what:<8} {text} · {self._summary()}")
 
-    def _state(self) -> str:
+    def _summary(self) -> str:
         parts = [f"{len(self._done)} of {len(self._nodes)} stages"]
         if self._stored:
             parts.append(f"{len(self._stored)} from the store")
@@ -96,9 +148,54 @@ class Progress:
         return f"{first}, and {len(others)} more" if others else first
 
     def _describe_running(self) -> list[str]:
+        stages = map(self._running_stage, self._running)
+        return [" ".join(filter(None, _parts(stage))) for stage in stages]
+
+    def _running_stage(self, stage: Json) -> RunningStage:
+        fingerprint = stage["fingerprint"]
+        epoch, epochs = self._epochs.get(fingerprint), getattr(self._nodes[fingerprint].stage, "epochs", None)
+        return RunningStage(
+            field=stage["field"],
+            fingerprint=fingerprint,
+            seconds=stage["seconds"],
+            trial=self._for_whom(fingerprint),
+            epochs=f"epoch {epoch} of {epochs}" if epoch and epochs else "",
+        )
+
+    def _counts(self) -> list[StageCounts]:
+        running = {stage["fingerprint"] for stage in self._running}
+        fields: dict[str, set[str]] = defaultdict(set)
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for fingerprint, node in self._nodes.items():
+            fields[node.kind].add(node.field)
+            counts[node.kind][self._where(fingerprint, running)] += 1
+        places = {kind: sorted(names, key=lambda name: ORDER[name]) for kind, names in fields.items()}
         return [
-            f"{stage['field']} {stage['fingerprint'][:8]} for {duration(stage['seconds'])}" for stage in self._running
+            StageCounts(fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES})
+            for kind in sorted(counts, key=lambda kind: ORDER[places[kind][0]])
         ]
+
+    def _where(self, fingerprint: str, running: set[str]) -> str:
+        if fingerprint in self._stored:
+            return "reused"
+        if fingerprint in self._done:
+            return "done"
+        if fingerprint in self._failed:
+            return "failed"
+        return "running" if fingerprint in running else "queued"
+
+    def _spent(self) -> dict[str, float]:
+        """Time spent and saved so far: what n trials share saves n - 1 times its time, n if it was there before."""
+        sums = dict.fromkeys(("spent_s", "saved_s", "gpu_spent_s", "gpu_saved_s"), 0.0)
+        for fingerprint in self._done:
+            fresh = fingerprint not in self._stored
+            seconds = self._seconds.get(fingerprint) or self._history.took(fingerprint) or 0.0
+            saved = seconds * (len(self._users[fingerprint]) - fresh)
+            gpus = self._granted[fingerprint].num_gpus if fingerprint in self._granted else 0.0
+            for what, value in (("spent_s", seconds * fresh), ("saved_s", saved)):
+                sums[what] += value
+                sums[f"gpu_{what}"] += gpus * value
+        return sums
 
     def time_left(self) -> str:
         """The larger of what the whole cluster needs for all that is left, and the longest chain of what is left."""
@@ -108,7 +205,7 @@ class Progress:
             if fingerprint in lost or lost.intersection(node.inputs.values()):
                 lost.add(fingerprint)
             elif fingerprint not in self._done:
-                expected = self._expected(node.kind)
+                expected = self._expected(node)
                 unknown += expected is None
                 left = max((expected or 0.0) - elapsed.get(fingerprint, 0.0), 0.0)
                 work += left * self._shares.get(fingerprint, 1.0)
@@ -118,5 +215,12 @@ class Progress:
             return "time left unknown"
         return f"{'more than' if unknown else 'about'} {duration(seconds)} left"
 
-    def _expected(self, kind: str) -> float | None:
-        return median(self._seconds[kind]) if self._seconds[kind] else self._known.get(kind)
+    def _expected(self, node: Node) -> float | None:
+        if self._by_kind[node.kind]:
+            return median(self._by_kind[node.kind])
+        estimate = self._history.seconds(node, self._nodes, granted=self._granted[node.fingerprint])
+        return estimate.usual if estimate else None
+
+
+def _parts(stage: RunningStage) -> tuple[str, ...]:
+    return stage.field, stage.fingerprint[:8], stage.epochs, f"for {duration(stage.seconds)}"

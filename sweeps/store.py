@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # the scheduler imports this module, but not torch
 
 CURVES = "curves.json"
 PROBE_BYTES = 1 << 20
-NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH})
+STATUS = "status"  # what running sweeps tell, see sweeps.status
+NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS})
 
 
 class Store:

@@ -2,19 +2,18 @@
 
 import logging
 import tempfile
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
 
 from occse.provenance import git_state
 from occse.stage import Resources
+from sweeps.history import History
 from sweeps.ledger import Ledger, Summary
 from sweeps.machines import Machine, count, fit, share
 from sweeps.planning import Plan, make_plan, total
@@ -23,17 +22,12 @@ from sweeps.requests import make_requests
 from sweeps.scheduler import HEAD, NAMESPACE, connect
 from sweeps.schema import Spec
 from sweeps.spec import Trial
-from sweeps.stopping import Interrupt
 from sweeps.store import Store
 from sweeps.tracking import Tracking
 from sweeps.trial import coordinate
+from sweeps.watching import Show, Telling, watched
 from sweeps.worker import Json
 
-POLL_S = 1.0
-STOPPING = (
-    "stopping: nothing more starts; trainings go to their next step and write a checkpoint, other stages have a minute "
-    "to end. Ctrl-C again ends all of them now"
-)
 ATTEMPTS = 3
 GROWING = 16  # trials at a time on a cluster that may grow, whatever it has now
 COORDINATOR_BYTES = 200 << 20
@@ -55,12 +49,30 @@ class Cluster:
 
 
 def run_sweep(
-    spec: Spec, trials: Sequence[Trial], *, store: Store, tracking: Tracking, cluster: Cluster, say: Say
+    spec: Spec,
+    trials: Sequence[Trial],
+    *,
+    store: Store,
+    tracking: Tracking,
+    cluster: Cluster,
+    say: Say,
+    show: Show = lambda status: None,
+    again: str = "",
 ) -> Summary:
     """Run what is not in the store, and record every trial.
 
     Running it again goes on: finished stages are found in the store, recorded trials in MLflow. The first Ctrl-C lets
     running stages reach their checkpoint, the second ends the sweep now.
+
+    Args:
+        spec: what is asked.
+        trials: what `sweeps.spec.trials` made of it.
+        store: where the artifacts are.
+        tracking: where MLflow's records are.
+        cluster: where to run.
+        say: takes a line for people.
+        show: takes the status of the sweep, every second.
+        again: the command that continues the sweep, for people who ask for its status.
 
     Raises:
         OSError: the store cannot be written, or the tracking server or the cluster does not answer; nothing was run.
@@ -78,7 +90,9 @@ def run_sweep(
         waiting = [trial for trial in trials if not ledger.ended(trial)]
         if waiting:
             with joined(cluster):
-                _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, say=say)
+                progress = Progress(spec.name, history=History(store.manifests()), say=say, command=again)
+                telling = Telling(progress, store=store, say=say, show=show)
+                _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, telling=telling)
     except KeyboardInterrupt:
         say(ledger.close().describe())
         raise
@@ -89,8 +103,9 @@ def run_sweep(
 
 
 def _run_on_cluster(
-    spec: Spec, trials: Sequence[Trial], *, plan: Plan, ledger: Ledger, cluster: Cluster, say: Say
+    spec: Spec, trials: Sequence[Trial], *, plan: Plan, ledger: Ledger, cluster: Cluster, telling: Telling
 ) -> None:
+    say, progress = telling.say, telling.progress
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     asked = _asked(spec, plan)
     granted = asked if cluster.autoscaling else {each: fit(asked[each], machines) for each in asked}
@@ -101,9 +116,8 @@ def _run_on_cluster(
         say(line)
     scheduler = connect(_settings(spec, ledger.store, cluster))
     ray.get(scheduler.begin.remote())
-    durations = ledger.store.durations()
-    progress = Progress(plan, durations=durations, shares=shares, say=say)
-    requests = make_requests(trials, plan, granted=granted, durations=durations)
+    progress.add(plan, granted=granted, machines=machines)
+    requests = make_requests(trials, plan, granted=granted, durations=ledger.store.durations())
 
     def end(number: int, failed: Mapping[str, str]) -> None:
         ledger.end(trials[number], failed=failed)
@@ -115,7 +129,7 @@ def _run_on_cluster(
 
     at_once = cluster.max_concurrent or _bound(slots, cluster)
     launched: list[str] = []
-    with _watched(scheduler, progress, launched=launched, say=say):
+    with watched(scheduler, telling, launched=launched):
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 callback = _Ended(scheduler, end=end, launched=launched, say=say)
@@ -247,48 +261,3 @@ def joined(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _watched(scheduler: Any, progress: Progress, *, launched: Sequence[str], say: Say) -> Iterator[None]:  # noqa: ANN401
-    """Lines of progress from a thread of their own, which also sees to Ctrl-C: Tune holds the main one."""
-    stop = threading.Event()
-    interrupt = Interrupt()
-    seen = {"pid": 0, "id": 0}
-
-    def poll() -> None:
-        info = ray.get(scheduler.info.remote(seen["id"]), timeout=10 * POLL_S)
-        if info["pid"] != seen["pid"]:  # the actor came back after a crash and counts from the start
-            info = ray.get(scheduler.info.remote(0), timeout=10 * POLL_S)
-        news = [*info["events"], *info["points"]]
-        seen.update(pid=info["pid"], id=max((item["id"] for item in news), default=seen["id"]))
-        progress.update(info)
-
-    def watch() -> None:
-        told = False
-        while not stop.wait(POLL_S):
-            if interrupt.pressed and not told:
-                told = True
-                say(STOPPING)
-            with suppress(RayError):
-                left = ray.get(scheduler.drain.remote(launched), timeout=10 * POLL_S) if interrupt.pressed else 1
-                poll()
-                if not left:
-                    interrupt.press_again()
-                    return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        with interrupt:
-            yield
-        stop.set()
-        thread.join()
-        with suppress(RayError):
-            poll()
-    except KeyboardInterrupt:
-        with suppress(RayError):  # a cluster that goes on need not wait for the leases to expire
-            ray.get([scheduler.release.remote(trial) for trial in launched], timeout=10 * POLL_S)
-        raise
-    finally:
-        stop.set()

@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from sweeps.tracking import Tracking  # seconds of imports that a faulty file need not wait for
     from sweeps.tuner import Cluster, run_sweep
+    from sweeps.view import Screen
 
     if options.autoscaling and options.address is None:
         raise ValueError("--autoscaling: a cluster on this machine cannot grow; give the --address of one that can")
@@ -39,19 +40,24 @@ def run(options: argparse.Namespace) -> int:
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     store = Store(options.store)
     check_files((node for node in nodes.values() if node not in store), spec.weights)
-    summary = run_sweep(
-        spec,
-        found,
-        store=store,
-        tracking=Tracking(options.tracking, spec=spec),
-        cluster=Cluster(
-            address=options.address,
-            num_cpus=options.num_cpus,
-            max_concurrent=options.max_concurrent,
-            autoscaling=options.autoscaling,
-        ),
-        say=lambda line: print(line, flush=True),
+    cluster = Cluster(
+        address=options.address,
+        num_cpus=options.num_cpus,
+        max_concurrent=options.max_concurrent,
+        autoscaling=options.autoscaling,
     )
+    tracking = Tracking(options.tracking, spec=spec)
+    with Screen() as screen:
+        summary = run_sweep(
+            spec,
+            found,
+            store=store,
+            tracking=tracking,
+            cluster=cluster,
+            say=screen.say,
+            show=screen.show,
+            again=options.again,
+        )
     print(summary.describe(), flush=True)
     if summary.unrecorded < len(found):
         _show_table(spec.name, options.tracking)
