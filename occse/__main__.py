@@ -11,11 +11,13 @@ import yaml
 
 from occse.artifact import execute, find
 from occse.crf import alpha_text, bracket_fault
+from occse.data.dataset import Dataset, load_dataset
 from occse.data.tree import describe, faults, tree_digest
 from occse.description import describe as describe_weights
 from occse.explaining import DEFAULT
 from occse.explaining import explain as explain_profiles
 from occse.manifest import artifact_folder, load_manifest
+from occse.panels import choose, draw_panel
 from occse.pipeline import SCORED, TARGETS, Node, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
 
@@ -35,10 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not in the store yet, stage after stage, and print the scores."""
-    overrides = profile(options.profile) if options.profile else {}
-    pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
-    pipeline = pipeline.resolve(options.data_root, options.weights)
-    nodes = plan(pipeline, targets=options.targets)
+    nodes = _planned(options)
     check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
     for number, node in enumerate(nodes.values(), start=1):
         alphas = [f"  {knob} {alpha_text(value)}" for knob, value in node.stage.config().items() if "alpha" in knob]
@@ -61,6 +60,12 @@ def run(options: argparse.Namespace) -> None:
     _print_scores(options.store, nodes)
 
 
+def _planned(options: argparse.Namespace) -> dict[str, Node]:
+    overrides = profile(options.profile) if options.profile else {}
+    pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
+    return plan(pipeline.resolve(options.data_root, options.weights), targets=options.targets)
+
+
 def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
     found = {field: manifest for field, node in nodes.items() if (manifest := load_manifest(store, node)) is not None}
     for field in (field for field in SCORED if field in found):
@@ -70,6 +75,30 @@ def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
         low, high = (found[field].config["alpha"] for field in ("crf_low", "crf_high"))
         if fault := bracket_fault(found["cam"].metrics["threshold"], low=low, high=high):
             print(f"warning: {fault}")
+
+
+def panels(options: argparse.Namespace) -> None:
+    """Draw what the stages made of some images, from what is in the store."""
+    nodes = _planned(options)
+    folders = {
+        field: artifact_folder(options.store, node) for field, node in nodes.items() if find(options.store, node)
+    }
+    if "data" not in folders:
+        raise ValueError(
+            f"{options.store} lacks the artifact {nodes['data'].fingerprint} of 'data': run the trial first"
+        )
+    names = options.images or _chosen(load_dataset(folders["data"], data_root=options.data_root), options.number)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = options.out / f"{name}.png"
+        draw_panel(name, folders, data_root=options.data_root).save(path)
+        print(path)
+    if missing := [field for field in nodes if field not in folders]:
+        print(f"not in {store}, and so not shown: {', '.join(missing)}")
+
+
+def _chosen(dataset: Dataset, number: int) -> list[str]:
+    return [name for split in ("train", "val") for name in choose(dataset, split, number=number)]
 
 
 def check_data(options: argparse.Namespace) -> None:
@@ -110,17 +139,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("other", nargs="?", default=DEFAULT, help="another profile; left out: the defaults")
     command = commands.add_parser("run", help="run one trial, stage after stage")
     command.set_defaults(command=run)
+    _add_trial(command)
+    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--workers", type=int, default=0, help="processes beside this one")
+    command.add_argument("--processes", type=_positive, default=1, help="GPUs that share the batch of a training")
+    command.add_argument("--accumulate", type=_positive, default=1, help="parts of a batch, where memory is short")
+    command = commands.add_parser("panels", help="pictures of what the stages made of some images")
+    command.set_defaults(command=panels)
+    _add_trial(command)
+    command.add_argument("--images", nargs="+", metavar="ID", help="names; default: some of train and of val")
+    command.add_argument("--number", type=_positive, default=4, help="of images of each split, without --images (4)")
+    command.add_argument("--out", type=Path, default=Path("panels"), help="folder of the PNGs (panels)")
+    return parser
+
+
+def _add_trial(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", help="named overrides, such as embedded")
     command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02")
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
     command.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts")
     command.add_argument("--data-root", type=Path, help="the user's data set")
     command.add_argument("--weights", type=Path, help="folder of the weight files that a stage's init names")
-    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    command.add_argument("--workers", type=int, default=0, help="processes beside this one")
-    command.add_argument("--processes", type=_positive, default=1, help="GPUs that share the batch of a training")
-    command.add_argument("--accumulate", type=_positive, default=1, help="parts of a batch, where memory is short")
-    return parser
 
 
 def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
