@@ -79,14 +79,10 @@ def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
 
 def panels(options: argparse.Namespace) -> None:
     """Draw what the stages made of some images, from what is in the store."""
-    nodes = _planned(options)
-    folders = {
-        field: artifact_folder(options.store, node) for field, node in nodes.items() if find(options.store, node)
-    }
+    nodes, store = _planned(options), options.store
+    folders = {field: artifact_folder(store, node) for field, node in nodes.items() if find(store, node)}
     if "data" not in folders:
-        raise ValueError(
-            f"{options.store} lacks the artifact {nodes['data'].fingerprint} of 'data': run the trial first"
-        )
+        raise ValueError(f"{store} lacks the artifact {nodes['data'].fingerprint} of 'data': run the trial first")
     names = options.images or _chosen(load_dataset(folders["data"], data_root=options.data_root), options.number)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in names:
