@@ -72,10 +72,20 @@ class Spec(BaseModel):
     weights: Path | None = None
 
     def resources_of(self, field: str, stage: Stage) -> Resources:
-        """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks for."""
+        """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks for.
+
+        Raises:
+            ValueError: its batch does not divide among the GPUs.
+        """
         asked = stage.resources().model_dump()
         for key in ("*", field):
             asked |= self.resources.get(key, Request()).model_dump(exclude_none=True)
+        batch_size = getattr(stage, "batch_size", 0) if stage.shares_batches else 0
+        if asked["num_gpus"] > 1 and batch_size % asked["num_gpus"]:
+            raise ValueError(
+                f"resources: {field} would share a batch of {batch_size} images among {asked['num_gpus']:g} GPUs; "
+                "each must get equally many"
+            )
         return Resources(**asked)
 
     def combinations(self) -> int:

@@ -20,6 +20,7 @@ SEVERAL = 2  # the parts of a batch when a whole one does not fit the GPU
 def stage_task(request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Ray remote function
     """`run_stage` as a Ray task with the resources that `request` names."""
     resources = {"num_cpus": request["num_cpus"], "num_gpus": request["num_gpus"], "max_retries": 3}
+    resources["retry_exceptions"] = [ChildProcessError]  # the death of a process of its own is as good as the worker's
     if request["num_gpus"]:
         return ray.remote(max_calls=1, **resources)(run_stage)  # the process ends, and so its hold on GPU memory
     # Ray shows a node's GPUs even to a task that asked for none. And an environment of their own keeps the processes
@@ -33,12 +34,17 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
 
     Exceptions come back as values: unpickling one in the actor might import torch there. `retry` is the number of parts
     of each batch with which a training that ran out of GPU memory may be tried once more.
+
+    Raises:
+        ChildProcessError: one of the processes that share a training died; Ray tries again.
     """
     node = request["node"]
     worker = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
     scheduler.started.remote(node["fingerprint"], worker)
     try:
         return _execute(request, settings, scheduler)
+    except ChildProcessError:
+        raise
     except Exception as error:
         text = explain(error) + _keep_traceback(settings["root"], node["fingerprint"])
         return {"error": text, "retry": _parts(request, error)}

@@ -17,6 +17,7 @@ class Probe(Stage):
     upstream: tuple[str, ...] = ()
     num_steps: int = 0
     fails: bool = False
+    loses_process: bool = False
 
     def needs(self) -> tuple[str, ...]:
         return self.upstream
@@ -29,6 +30,8 @@ class Probe(Stage):
             log.write(f"{self.label} {first}\n")
         if self.fails:
             raise ValueError(f"{self.label} was told to fail")
+        if self.loses_process and len(executions(store)) == 1:
+            raise ChildProcessError("a process of the first attempt died")
         for point in CURVE:
             ctx.report(point)
         for step in range(first, self.num_steps):

@@ -120,6 +120,12 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     ]
 
 
+def test_a_stage_that_loses_a_process_of_its_own_is_tried_again(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    assert ensure(scheduler, request_of(Probe(label="shared", loses_process=True)))["state"] == "done"
+    assert executions(tmp_path) == ["shared 0", "shared 0"]
+
+
 def test_the_scheduler_comes_back_when_it_is_killed(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="long", num_steps=10))

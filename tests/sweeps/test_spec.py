@@ -164,6 +164,14 @@ def test_resources_of_a_stage_come_from_its_entry_then_from_the_star_then_from_t
     assert (granted[1].num_cpus, granted[1].num_gpus) == (2, own.num_gpus)
 
 
+def test_a_batch_that_does_not_divide_among_the_gpus_of_a_training_is_refused() -> None:
+    spec = make(baseline={}, resources={"*": {"num_gpus": 3}})
+    (trial,) = trials(spec)
+    assert spec.resources_of("cam", trial.nodes["cam"].stage).num_gpus == 3
+    with pytest.raises(ValueError, match="cgnet would share a batch of 8 images among 3 GPUs"):
+        spec.resources_of("cgnet", trial.nodes["cgnet"].stage)
+
+
 def test_resources_are_no_part_of_the_identity() -> None:
     plain, rich = (trials(make(baseline={}, resources=wish))[0] for wish in ({}, {"*": {"num_cpus": 9}}))
     assert plain.identity == rich.identity
