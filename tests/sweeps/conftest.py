@@ -1,11 +1,15 @@
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from probe_sweep import PROBES
 
 import sweeps  # noqa: F401 - before Ray, which reads its environment when it is imported
+
+if TYPE_CHECKING:
+    from nodes import Nodes
 
 
 @pytest.fixture(scope="module")
@@ -14,10 +18,6 @@ def cluster() -> Iterator[None]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    setup = {
-        "env_vars": {"PYTHONPATH": str(Path(__file__).parent)},
-        "worker_process_setup_hook": "probe_setup.setup",
-    }
     ray.init(
         address="local",
         namespace="occse",
@@ -26,7 +26,7 @@ def cluster() -> Iterator[None]:
         object_store_memory=200 << 20,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env=setup,
+        runtime_env=PROBES,
     )
     yield
     ray.shutdown()
@@ -57,3 +57,13 @@ def s3() -> Iterator[str]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def nodes() -> "Iterator[Nodes]":
+    """A real Ray cluster of several nodes on this machine that lives on when a driver leaves it; connected."""
+    from nodes import Nodes
+
+    cluster = Nodes()
+    yield cluster
+    cluster.shutdown()

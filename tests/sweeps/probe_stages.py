@@ -1,8 +1,12 @@
 """A stage that tells when it ran, reports a curve, and sleeps or fails on demand."""
 
+import hashlib
 import json
 import time
 from pathlib import Path
+from typing import ClassVar
+
+import torch
 
 from occse.pipeline import STAGES, Node, Pipeline
 from occse.stage import Context, Stage, fingerprint
@@ -27,7 +31,8 @@ class Probe(Stage):
         checkpoint = ctx.scratch / "step"
         first = int(checkpoint.read_text() or 0) if checkpoint.exists() else 0
         with (store / "executions.txt").open("a") as log:
-            log.write(f"{self.label} {first}\n")
+            finished = (ctx.output.parent / ctx.scratch.name.split(".")[0] / "manifest.json").exists()
+            log.write(f"{self.label} {first}{' finished' if finished else ''}\n")
         if self.fails:
             raise ValueError(f"{self.label} was told to fail")
         if self.loses_process and len(executions(store)) == 1:
@@ -41,7 +46,40 @@ class Probe(Stage):
         return {"miou": 0.5}
 
 
-STAGES["Probe"] = Probe
+class Link(Probe):
+    """A probe whose metric is a digest of its label and of every artifact upstream; it may wait for a file `go`."""
+
+    waits: bool = False
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        super().run(ctx)
+        while self.waits and not (ctx.scratch.parent.parent / "go").exists():
+            time.sleep(STEP_S)
+        digest = hashlib.sha256(self.label.encode())
+        for field in sorted(ctx.inputs):
+            for path in sorted(path for path in ctx.inputs[field].rglob("*") if path.is_file()):
+                if path.name != "manifest.json":  # it has times
+                    digest.update(path.read_bytes())
+        (ctx.output / "digest.txt").write_text(digest.hexdigest())
+        return {"miou": int(digest.hexdigest()[:8], 16) / 16**8}
+
+
+class Hungry(Probe):
+    """A training that finds room on the GPU only where its batch comes in parts."""
+
+    shares_batches: ClassVar[bool] = True
+    parts: int = 2
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        metrics = super().run(ctx)
+        if ctx.accumulate < self.parts:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return metrics
+
+
+STAGES |= {stage.__name__: stage for stage in (Probe, Link, Hungry)}
+if not torch.cuda.is_available():  # the GPUs of the tests' nodes are only counted; a manifest asks for their name
+    torch.cuda.get_device_name = lambda device=None: "none"
 
 
 def executions(store: Path) -> list[str]:

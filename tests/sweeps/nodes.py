@@ -1,0 +1,80 @@
+"""A Ray cluster of several nodes on this one machine, whose GPUs are only counted."""
+
+import logging
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from probe_sweep import PROBES
+from ray.cluster_utils import Cluster
+
+PATIENCE_S = 120.0
+
+
+class Nodes:
+    """A head without CPUs, where drivers and coordinators live, and the nodes that are added."""
+
+    def __init__(self) -> None:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.address: str = self._cluster.address
+        self.added: list[Any] = []
+        ray.init(
+            address=self.address,
+            namespace="occse",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=PROBES,
+        )
+
+    def add(self, *, num_cpus: int, num_gpus: int = 0) -> Any:
+        """One more node; its `node_id` is Ray's."""
+        node = self._cluster.add_node(wait=False, num_cpus=num_cpus, num_gpus=num_gpus)
+        self._wait(node, alive=True)
+        self.added.append(node)
+        return node
+
+    def kill(self, node: Any) -> None:
+        """SIGKILL of the node's raylet, as when a machine is lost; its workers follow."""
+        raylet = node.all_processes["raylet"][0].process
+        os.kill(raylet.pid, signal.SIGKILL)
+        raylet.wait()
+        self._wait(node, alive=False)
+        self.remove(node)
+
+    def remove(self, node: Any) -> None:
+        """End what is left of a node."""
+        self.added.remove(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._wait(node, alive=False)
+
+    def shutdown(self) -> None:
+        """End the cluster."""
+        ray.shutdown()
+        self._cluster.shutdown()
+
+    def _wait(self, node: Any, *, alive: bool) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while (node.node_id in {each["NodeID"] for each in ray.nodes() if each["Alive"]}) != alive:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def processes(pattern: str, *, below: int | None = None) -> list[int]:
+    """Processes whose command line starts with `pattern`, of those that the process `below` (this one) started."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int(re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0])
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+        except (OSError, ValueError):
+            continue
+    family = {below or os.getpid()}
+    for _ in range(4):  # driver, raylet, worker
+        family |= {pid for pid, parent in parents.items() if parent in family}
+    return [pid for pid in sorted(family) if re.match(pattern, names.get(pid, ""))]

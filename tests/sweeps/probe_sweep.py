@@ -1,0 +1,74 @@
+"""A small sweep as a process of its own, to be killed: `python probe_sweep.py ROOT [ADDRESS]`.
+
+Its first stages draw data and train a real network; probes follow, whose metrics hang on all that is upstream.
+"""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import sweeps  # noqa: F401 - before Ray, which reads its environment when it is imported
+
+PROBES = {
+    "env_vars": {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+    "worker_process_setup_hook": "probe_setup.setup",
+}
+NUM_TRIALS = 4
+
+
+def main(root: Path, address: str | None) -> int:
+    import ray
+    from probe_stages import Link, make_trial
+
+    from occse.pipeline import Pipeline, override, profile
+    from occse.stage import Resources, Stage
+    from sweeps.schema import Spec
+    from sweeps.store import Store
+    from sweeps.tracking import Tracking
+    from sweeps.tuner import Cluster, run_sweep
+
+    small = {"data.num_train": 16, "data.num_scored": 8, "data.num_val": 4, "data.num_object_centric": 32}
+    training = {"pretrain.epochs": 10, "pretrain.batch_size": 8}
+    pipeline = override(Pipeline(), profile("embedded") | small | training)
+
+    def stages(number: int) -> dict[str, Stage]:
+        return {
+            "data": pipeline.data,
+            "pretrain": pipeline.pretrain,
+            "oc": Link(label="oc", upstream=("pretrain",), num_steps=20),
+            "cgnet": Link(label=f"cgnet {number // 2}", upstream=("data", "oc"), num_steps=20),
+            "cam": Link(label=f"cam {number // 2}", upstream=("cgnet",), num_steps=5),
+            "crf": Link(label=f"crf {number}", upstream=("cam",), num_steps=10),
+            "seg": Link(label=f"seg {number}", upstream=("crf", "cam"), num_steps=10, waits=number == NUM_TRIALS - 1),
+        }
+
+    one_cpu = {"*": {"num_cpus": 1, "num_gpus": 0}}
+    spec = Spec(name="probe", question="Is the table the same?", baseline={}, resources=one_cpu)
+    assert spec.resources_of("oc", pipeline.oc) == Resources(num_cpus=1)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        address=address or "local",
+        namespace="occse",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env=PROBES,
+        **({} if address else {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}),
+    )
+    tracking = Tracking(f"sqlite:///{root}/mlflow.db", spec=spec)
+    say = lambda line: print(f"{time.strftime('%X')} {line}", flush=True)  # noqa: E731
+    summary = run_sweep(
+        spec,
+        [make_trial(number, **stages(number)) for number in range(NUM_TRIALS)],
+        store=Store(root / "store"),
+        tracking=tracking,
+        cluster=Cluster(max_concurrent=3),
+        say=say,
+    )
+    say(summary.describe())
+    return 0 if summary.well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None))
