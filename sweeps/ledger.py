@@ -61,6 +61,16 @@ class Summary:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Account:
+    """What the summary needs of a trial that ended: little, for there may be thousands."""
+
+    name: str
+    failed: str
+    spent_s: float
+    saved_s: float
+
+
 class Ledger:
     """Which trials ended, and which of them are recorded."""
 
@@ -70,7 +80,7 @@ class Ledger:
         self._tracking = tracking
         self._say = say
         self._start = time.monotonic()
-        self._records: dict[str, Record] = {}
+        self._accounts: dict[str, _Account] = {}
         self._unlogged: dict[str, Record] = {}
         self._claimed: set[str] = set()
         self._quiet_until = 0.0
@@ -87,12 +97,13 @@ class Ledger:
 
     def ended(self, trial: Trial) -> bool:
         """Whether `end` was called for this trial."""
-        return trial.identity in self._records
+        return trial.identity in self._accounts
 
     def end(self, trial: Trial, *, failed: Mapping[str, str]) -> None:
         """Record a trial that ended, from the store."""
         record = self._record(trial, failed)
-        self._records[trial.identity] = self._unlogged[trial.identity] = record
+        self._accounts[trial.identity] = self._account(record)
+        self._unlogged[trial.identity] = record
         if time.monotonic() < self._quiet_until:
             return
         try:
@@ -104,27 +115,23 @@ class Ledger:
 
     def close(self) -> Summary:
         """Log what could not be logged, end the sweep's run in MLflow, and sum up."""
-        failed = {
-            record.trial.name: "; ".join(f"{field}: {error}" for field, error in record.failed.items())
-            for record in self._records.values()
-            if record.failed
-        }
+        accounts = self._accounts.values()
+        failed = {account.name: account.failed for account in accounts if account.failed}
         try:
             for record in list(self._unlogged.values()):
                 self._log(record)
-            self._tracking.close(failed=bool(failed) or len(self._records) < len(self._plan.trials))
+            self._tracking.close(failed=bool(failed) or len(accounts) < len(self._plan.trials))
         except ConnectionError as error:
             self._say(f"warning: {error}")
-        spent = sum(self._seconds(record, reused=False) for record in self._records.values())
         return Summary(
             trials=len(self._plan.trials),
             failed=failed,
-            unrecorded=len(self._plan.trials) - len(self._records) + len(self._unlogged),
+            unrecorded=len(self._plan.trials) - len(accounts) + len(self._unlogged),
             run=len(self._claimed),
             reused=len(self._plan.nodes) - len(self._plan.reasons),
             wall_s=time.monotonic() - self._start,
-            spent_s=spent,
-            saved_s=sum(self._seconds(record, reused=True) for record in self._records.values()),
+            spent_s=sum(account.spent_s for account in accounts),
+            saved_s=sum(account.saved_s for account in accounts),
         )
 
     def _log(self, record: Record) -> None:
@@ -151,7 +158,8 @@ class Ledger:
         return Record(trial=trial, manifests=manifests, curves=curves, reused=frozenset(reused), failed=faults)
 
     @staticmethod
-    def _seconds(record: Record, *, reused: bool) -> float:
-        return sum(
-            manifest.seconds for field, manifest in record.manifests.items() if (field in record.reused) == reused
-        )
+    def _account(record: Record) -> _Account:
+        seconds = {field: manifest.seconds for field, manifest in record.manifests.items()}
+        saved = sum(seconds[field] for field in record.reused)
+        errors = "; ".join(f"{field}: {error}" for field, error in record.failed.items())
+        return _Account(name=record.trial.name, failed=errors, spent_s=sum(seconds.values()) - saved, saved_s=saved)
