@@ -60,6 +60,11 @@ def test_a_faulty_file_is_told_with_its_line(spec: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith(f"{spec}:{line}: grd: unknown key")
 
 
+def test_only_a_cluster_elsewhere_can_grow(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(spec), "--autoscaling"]) == 2
+    assert "--autoscaling: a cluster on this machine cannot grow; give the --address" in capsys.readouterr().err
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(tmp_path / "no.yaml")]) == 2
     assert "no.yaml" in capsys.readouterr().err
