@@ -5,15 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from occse.backbones import Backbone
 from occse.checkpoint import place
+from occse.optimization import Optimization, build_optimizer, set_lr, set_training
 from occse.precision import Precision
 from occse.spread import Spread, any_process, gather, rank, wait_for_all
 
@@ -48,24 +48,6 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The training was asked to stop and left a checkpoint: the next run goes on from there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimization:
-    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
-
-    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
-    """
-
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    poly_power: float
-    bias_lr: float
-    head_lr: float
-    freeze_bn: bool
-    freeze_stem: bool
-
-
 def train(
     model: nn.Module,
     samples: Samples,
@@ -88,10 +70,11 @@ def train(
 
     `loss` maps a batch to named parts; the one called "loss" is minimized. It sends the images through the model by
     `step.spread`: in a batch that processes share, the images are those of this process, but the targets and what comes
-    out of `step.spread` are the whole batch's. A checkpoint in `scratch` holds model,
-    optimizer, step and records; a run that finds one goes on from it and ends with the same weights, bit for bit on the
-    CPU. Parameters below `backbone.` move at `lr`, all others are the head. `report` gets each record when its epoch
-    ends; a resumed run repeats those since its checkpoint.
+    out of `step.spread` are the whole batch's. Parameters below `backbone.` move at `lr`, all others are the head.
+
+    A checkpoint in `scratch` holds model, optimizer, step and records; a run that finds one goes on from it and ends
+    with the same weights, bit for bit on the CPU. `report` gets each record when its epoch ends; a resumed run repeats
+    those since its checkpoint.
 
     Raises:
         Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that step.
@@ -105,7 +88,7 @@ def train(
     optimizer = build_optimizer(model, optimization)
     run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s, report)
     total = epochs * per_epoch
-    _train_mode(model, optimization)
+    set_training(model, optimization)
     spread = Spread(model, batch_size=batch_size, parts=accumulate, precision=precision)
     batches = _Batches(len(samples), batch_size, spread.rows, first=run.step, last=total, seed=seed)
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
@@ -227,44 +210,6 @@ def _mix(*numbers: int) -> int:
 def _to(tensor: Tensor, device: str) -> Tensor:
     layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
     return tensor.to(device=device, memory_format=layout, non_blocking=True)
-
-
-def _train_mode(model: nn.Module, options: Optimization) -> None:
-    model.train()
-    for module in _frozen(model, options):
-        module.eval()
-
-
-def _frozen(model: nn.Module, options: Optimization) -> Iterator[nn.Module]:
-    for module in model.modules():
-        if options.freeze_bn and isinstance(module, nn.BatchNorm2d):
-            yield module
-        if options.freeze_stem and isinstance(module, Backbone):
-            yield from module.stem_layers()
-
-
-def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
-    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients and is in none."""
-    for module in _frozen(model, options):
-        module.requires_grad_(False)
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((not name.startswith("backbone."), name.endswith(".bias")), []).append(parameter)
-    settings: list[dict[str, Any]] = []
-    for (head, bias), parameters in groups.items():
-        lr = options.lr * (options.head_lr if head else 1) * (options.bias_lr if bias else 1)
-        decay = 0.0 if bias else options.weight_decay
-        settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(settings, fused=True)
-    return torch.optim.SGD(settings, momentum=options.momentum, fused=True)
-
-
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to `factor` times its first one."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
 
 
 def _update(optimizer: torch.optim.Optimizer, parts: dict[str, Tensor], *, step: int) -> None:

@@ -18,9 +18,10 @@ from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
 from occse.deeplab import DeepLab
 from occse.fitting import load_into
+from occse.optimization import Optimization
 from occse.precision import Precision
 from occse.stage import Context, Resources, Stage
-from occse.training import Loss, Optimization, Samples, train
+from occse.training import Loss, Samples, train
 from occse.weights import SUFFIXES, digest, find_weights
 
 Network = Classifier | AffinityNet | BoundaryNet | DeepLab

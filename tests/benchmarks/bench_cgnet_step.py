@@ -13,7 +13,7 @@ from torch import Tensor
 from occse.checkpoint import place
 from occse.classifier import Classifier, logits
 from occse.erasing import erase, erasing_loss, erasing_targets
-from occse.training import Optimization, build_optimizer
+from occse.optimization import Optimization, build_optimizer
 
 CLASSES = 20
 OPTIONS = Optimization(

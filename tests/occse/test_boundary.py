@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from occse.boundary import BoundaryNet, path, path_affinities
+from occse.optimization import Optimization, build_optimizer
 from occse.pairs import affinity_loss, pair_labels, pair_offsets
-from occse.training import Optimization, build_optimizer
 
 
 def test_paths_are_lines_of_pixels_with_both_ends() -> None:

@@ -15,8 +15,8 @@ from occse.affinity import AffinityNet
 from occse.backbones.resnet38 import ResNet38, from_official, to_official
 from occse.classifier import Classifier, logits
 from occse.erasing import draw_class, erase, erasing_loss, erasing_targets
+from occse.optimization import Optimization, build_optimizer, set_lr
 from occse.pipeline import Pipeline, override, profile
-from occse.training import Optimization, build_optimizer, set_lr
 
 FORWARD = parity("resnet38d_forward")
 STEP = parity("cse_step")

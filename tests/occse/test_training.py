@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from occse.backbones import BackboneName
 from occse.classifier import Classifier, logits
-from occse.training import CHECKPOINT, Optimization, Step, Stopped, build_optimizer, set_lr, train
+from occse.optimization import Optimization, build_optimizer, set_lr
+from occse.training import CHECKPOINT, Step, Stopped, train
 
 
 class Noise:
