@@ -56,6 +56,8 @@ def explain(error: BaseException) -> str:
         return str(error)[:ERROR_CHARACTERS]
     if isinstance(error, TaskCancelledError):
         return "cancelled from outside the sweep"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        return f"too little GPU memory: {error}; `resources` may give the stage more of a GPU (num_gpus)"
     return f"{type(error).__name__}: {str(error)[:ERROR_CHARACTERS] or 'no message'}"
 
 

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from sweeps.worker import ERROR_CHARACTERS, explain
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("oc.lr: too large"), "oc.lr: too large"),
+        (OSError(), "OSError: no message"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "too little GPU memory: CUDA out of memory.; `resources` may give the stage more",
+        ),
+    ],
+)
+def test_an_error_is_told_in_words(error: Exception, told: str) -> None:
+    assert explain(error).startswith(told)
+
+
+def test_an_endless_error_is_cut_off() -> None:
+    assert len(explain(RuntimeError("x" * 10 * ERROR_CHARACTERS))) < 2 * ERROR_CHARACTERS
