@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from occse.manifest import Manifest
+from sweeps.live import Live
 from sweeps.planning import Plan
 from sweeps.progress import Say
+from sweeps.records import Record
 from sweeps.spec import Trial
 from sweeps.store import Store
-from sweeps.tracking import Record, Tracking
+from sweeps.tracking import Tracking
 from sweeps.words import duration
+from sweeps.worker import Json
 
 PAUSE_S = 60.0
 
@@ -85,6 +88,8 @@ class Ledger:
         self._claimed: set[str] = set()
         self._quiet_until = 0.0
         self._broken: dict[str, str] = {}
+        self._live = Live(store=store, tracking=tracking)
+        self._live.add(plan)
         for fingerprint in plan.nodes.keys() - plan.reasons.keys():
             try:
                 store.manifest(plan.nodes[fingerprint])
@@ -98,6 +103,10 @@ class Ledger:
     def ended(self, trial: Trial) -> bool:
         """Whether `end` was called for this trial."""
         return trial.identity in self._accounts
+
+    def hear(self, info: Json) -> None:
+        """Show in MLflow what the scheduler tells of trials that have not ended."""
+        self._live.update(info)
 
     def end(self, trial: Trial, *, failed: Mapping[str, str]) -> None:
         """Record a trial that ended, from the store."""
@@ -135,7 +144,7 @@ class Ledger:
         )
 
     def _log(self, record: Record) -> None:
-        self._tracking.log(record)
+        self._tracking.log(record, store=self.store)
         del self._unlogged[record.trial.identity]
 
     def _record(self, trial: Trial, failed: Mapping[str, str]) -> Record:
@@ -154,8 +163,7 @@ class Ledger:
                     self._claimed.add(node.fingerprint)
                 else:
                     reused.add(field)
-        curves = {field: self.store.curves(trial.nodes[field]) for field in manifests}
-        return Record(trial=trial, manifests=manifests, curves=curves, reused=frozenset(reused), failed=faults)
+        return Record(trial=trial, manifests=manifests, reused=frozenset(reused), failed=faults)
 
     @staticmethod
     def _account(record: Record) -> _Account:

@@ -20,9 +20,9 @@ def referenced(uri: str) -> set[str]:
     Raises:
         ConnectionError: the tracking server does not answer, or there is no such database.
     """
-    with _answering(uri):
+    with answering(uri):
         experiments = [each.experiment_id for each in _client(uri).search_experiments()]
-        runs = _search(_client(uri), experiments) if experiments else iter(())
+        runs = search(_client(uri), experiments) if experiments else iter(())
         return {value for run in runs for key, value in run.data.tags.items() if key.startswith(FINGERPRINT)}
 
 
@@ -34,7 +34,7 @@ def find_trial(uri: str, name: str) -> Run:
         ConnectionError: the tracking server does not answer.
     """
     experiment, slash, trial = name.partition("/")
-    with _answering(uri):
+    with answering(uri):
         if slash:
             found = _named(uri, experiment, trial)
         else:
@@ -55,7 +55,7 @@ def _named(uri: str, experiment: str, trial: str) -> Run:
     if known is None:
         names = ", ".join(each.name for each in client.search_experiments()) or "none"
         raise ValueError(f"no experiment {experiment!r} at {uri}; there are {names}")
-    runs = [run for run in _search(client, [known.experiment_id]) if run.data.tags.get("occse.kind") == "trial"]
+    runs = [run for run in search(client, [known.experiment_id]) if run.data.tags.get("occse.kind") == "trial"]
     found = [run for run in runs if run.info.run_name == trial]
     if len(found) != 1:
         names = "\n".join(f"  {run.info.run_id}  {run.info.run_name}" for run in found or runs)
@@ -63,7 +63,8 @@ def _named(uri: str, experiment: str, trial: str) -> Run:
     return found[0]
 
 
-def _search(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
+def search(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
+    """All runs of the experiments with these ids, page by page."""
     token = None
     while True:
         page = client.search_runs(experiments, max_results=PAGE, page_token=token)
@@ -80,7 +81,8 @@ def _client(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def answering(uri: str) -> Iterator[None]:
+    """Turn whatever a tracking server or database that is away makes MLflow raise into one error that names it."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:

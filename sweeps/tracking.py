@@ -2,65 +2,57 @@
 
 Experiment: the sweep's name. All values are those of the artifacts in the store, written by the driver alone, so a
 reused stage and a fresh one leave the same record, and what could not be logged today is logged tomorrow, once.
+There are no runs of stages: a stage that several trials share stands in each of them with its scores and curves, and
+equal tags occse.fingerprint.<field> tell that it is the same artifact.
 
-Parent run, one per sweep, tags:
-    occse.kind = sweep            occse.git.sha, occse.profile         mlflow.note.content = the question
-Trial runs, one per distinct trial, status FINISHED, or FAILED where a stage failed, tags:
-    occse.kind = trial            mlflow.parentRunId
+Parent run, one per sweep, status RUNNING, then FINISHED, FAILED where a trial failed, KILLED where the sweep was
+stopped. Tags:
+    occse.kind = sweep            mlflow.note.content = the question and what is expected
+    occse.git.sha, .dirty         commit of the code; true|false: whether it had uncommitted changes
+    occse.profile, occse.command
+Trial runs, one per distinct trial, made when the sweep starts: status RUNNING, with what is known so far, then
+FINISHED, FAILED where a stage failed, KILLED where the sweep was stopped. Tags:
+    occse.kind = trial            mlflow.parentRunId, mlflow.note.content = a description
     occse.trial                   identity: the hash of the trial's artifacts by field; one run per identity
     occse.variant, occse.order    what it tries, and its place among the trials of the sweep
     occse.baseline = true|false   whether the others are compared with it
-    occse.seed
+    occse.seed, occse.seeds       number of the replicate; the seed of every stage by field, as JSON
     occse.current = true|false    false once the sweep's file no longer asks for this trial
     occse.fingerprint.<field>     of every planned stage
+    occse.data                    digest of the user's data, or the fingerprint of the embedded ones
+    occse.git.sha, .dirty, occse.profile, occse.command
+and once it ended:
     occse.how.<field>             run, or reused: it was in the store before, or was made for another trial
     occse.seconds.spent, .saved   stage seconds of what was run for this trial, and of what it reused
-    occse.git.sha, occse.profile
+    occse.devices, occse.packages models of the devices; versions of the packages, as JSON
     occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing
     occse.failed, occse.error     the fields of the stages that failed, and why; empty for none
-    occse.complete                the identity, once everything above and below is written; such a run is left alone
+    occse.complete                the identity, once everything here is written; such a run is left alone
 Params:  <field>.<knob>, the active knobs of the planned stages; text as it is, everything else as JSON.
-Metrics: <field>/<metric>, at step 0; of training stages their curves, <field>/<name> at the epochs 1, 2, ...
-         and of erase_and_infer at the numbers of erasures 0, 1, ...
+Metrics: <field>/<metric>, at step 0, once the stage is done; of training stages their curves, <field>/<name> at the
+epochs 1, 2, ..., while they train, and of erase_and_infer at the numbers of erasures 0, 1, ...
 """
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.entities import Metric, Run, RunTag
 
-from occse.manifest import Manifest
-from occse.provenance import git_state
+from sweeps.records import Record, about_code, about_plan, about_record, about_sweep, about_trial, measured, params
+from sweeps.runs import answering, search
 from sweeps.schema import Spec
 from sweeps.spec import Trial
+from sweeps.store import Store
 
-PAGE = 1000
-TAG_CHARACTERS = 4000
-Curves = Sequence[Mapping[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What is known of a trial when it ends: its finished stages by field, and its failed ones."""
-
-    trial: Trial
-    manifests: Mapping[str, Manifest]
-    curves: Mapping[str, Curves]
-    reused: frozenset[str] = frozenset()
-    failed: Mapping[str, str] = field(default_factory=dict)
+ARTIFACTS = "mlartifacts"
 
 
 class Tracking:
-    """The MLflow record of one sweep. Every method may be called again: nothing is written twice.
+    """The MLflow record of one sweep. Every method may be called again, from any thread: nothing is written twice.
 
     Each raises ConnectionError where the server does not answer.
     """
@@ -71,60 +63,80 @@ class Tracking:
         self._parent = ""
         self._experiment = ""
         self._runs: dict[str, Run] = {}
+        self._open: set[str] = set()
+        self._points: dict[tuple[str, str], set[int]] = {}
+        self._lock = threading.RLock()
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.ERROR)  # hundreds of migration lines on a new database
 
     def open(self, trials: Sequence[Trial]) -> None:
-        """Make the experiment and the parent run, or find them, and mark which earlier trials are still asked for."""
+        """Make or find the experiment, the parent run and those of `trials`, and mark which others are dropped."""
         _make_folder(self.uri)
-        with _answering(self.uri):
+        with self._answering():
             client = self._client()
-            self._experiment = _experiment(client, self._spec.name)
-            runs = list(_search(client, self._experiment))
+            self._experiment = _experiment(client, self._spec.name, self.uri)
+            runs = list(search(client, [self._experiment]))
             parents = [run for run in runs if run.data.tags.get("occse.kind") == "sweep"]
-            self._parent = (parents[0] if parents else self._create("sweep", self._spec.name, {})).info.run_id
-            self._set_tags(self._parent, _about_sweep(self._spec), known=parents[0].data.tags if parents else {})
+            parent = parents[0] if parents else self._create("sweep", {"mlflow.runName": self._spec.name})
+            self._parent = parent.info.run_id
+            self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
             client.update_run(self._parent, status="RUNNING")
             self._runs = {run.data.tags["occse.trial"]: run for run in runs if "occse.trial" in run.data.tags}
-            wanted = {trial.identity for trial in trials}
-            for identity, run in self._runs.items():
-                current = {"occse.current": "true" if identity in wanted else "false"}
-                self._set_tags(run.info.run_id, current, known=run.data.tags)
+            for trial in trials:
+                self.begin(trial)
+            for identity in self._runs.keys() - {trial.identity for trial in trials}:
+                self._drop(self._runs[identity])
 
-    def log(self, record: Record) -> None:
-        """Write the run of a trial, complete, unless it is there."""
+    def begin(self, trial: Trial) -> None:
+        """Show a trial as pending, unless its run is complete."""
+        with self._answering():
+            tags = about_trial(trial)
+            if (run := self._runs.get(trial.identity)) is None:
+                tags |= {"mlflow.parentRunId": self._parent} | about_plan(trial) | about_code(self._spec)
+                run = self._runs[trial.identity] = self._create("trial", tags)
+                self._client().log_batch(run.info.run_id, params=list(params(trial)))
+            else:
+                self._set_tags(run.info.run_id, tags, known=run.data.tags)
+            if run.data.tags.get("occse.complete") != trial.identity:
+                self._open.add(trial.identity)
+                if run.info.status != "RUNNING":
+                    self._client().update_run(run.info.run_id, status="RUNNING")
+
+    def append(self, trial: Trial, metrics: Iterable[Metric]) -> None:
+        """Show what a trial that has not ended measured so far."""
+        with self._answering():
+            if trial.identity in self._open:
+                self._write(self._runs[trial.identity], metrics)
+
+    def log(self, record: Record, *, store: Store) -> None:
+        """Complete and close the run of a trial that `open` or `begin` made, unless it is complete."""
         trial = record.trial
-        with _answering(self.uri):
-            known = self._runs[trial.identity].data.tags if trial.identity in self._runs else {}
-            if known.get("occse.complete") == trial.identity:
-                self._set_tags(self._runs[trial.identity].info.run_id, _about_trial(trial), known=known)
+        with self._answering():
+            if trial.identity not in self._open:
                 return
-            tags = _about_trial(trial) | _about_record(record, self._spec)
-            if trial.identity not in self._runs:
-                self._runs[trial.identity] = self._create(
-                    "trial", trial.name, {"mlflow.parentRunId": self._parent} | tags
-                )
-            run_id = self._runs[trial.identity].info.run_id
-            self._client().log_batch(
-                run_id,
-                metrics=list(_metrics(record)),
-                params=list(_params(trial)),
-                tags=[RunTag(key, value) for key, value in tags.items()],
-            )
-            self._client().set_terminated(run_id, "FAILED" if record.failed else "FINISHED")
+            run = self._runs[trial.identity]
+            tags = about_plan(trial) | about_code(self._spec) | about_record(record)
+            self._set_tags(run.info.run_id, tags, known={})
+            self._client().log_batch(run.info.run_id, params=list(params(trial)))
+            self._write(run, measured(record, store))
+            self._client().set_terminated(run.info.run_id, "FAILED" if record.failed else "FINISHED")
             if not record.failed:
-                self._client().set_tag(run_id, "occse.complete", trial.identity)
+                self._client().set_tag(run.info.run_id, "occse.complete", trial.identity)
+            self._open.remove(trial.identity)
 
     def close(self, *, failed: bool) -> None:
-        """End the parent run."""
-        with _answering(self.uri):
-            self._client().set_terminated(self._parent, "FAILED" if failed else "FINISHED")
+        """End the sweep's run, and those of trials that did not come to their end."""
+        with self._answering():
+            for identity in sorted(self._open):
+                self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
+            self._client().set_terminated(self._parent, "KILLED" if self._open else "FAILED" if failed else "FINISHED")
+            self._open.clear()
 
     def _client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=self.uri)
 
-    def _create(self, kind: str, name: str, tags: Mapping[str, str]) -> Run:
-        run: Run = self._client().create_run(self._experiment, run_name=name, tags={"occse.kind": kind, **tags})
+    def _create(self, kind: str, tags: Mapping[str, str]) -> Run:
+        run: Run = self._client().create_run(self._experiment, tags={"occse.kind": kind, **tags})
         return run
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str], *, known: Mapping[str, str]) -> None:
@@ -132,92 +144,50 @@ class Tracking:
         if changed:
             self._client().log_batch(run_id, tags=changed)
 
+    def _write(self, run: Run, metrics: Iterable[Metric]) -> None:
+        """Write `metrics` but for the steps of curves that are there: those that came live have another time stamp."""
+        fresh = [metric for metric in metrics if not metric.step or metric.step not in self._steps(run, metric.key)]
+        if fresh:
+            self._client().log_batch(run.info.run_id, metrics=fresh)
+        for metric in fresh:
+            self._steps(run, metric.key).add(metric.step)
 
-def _experiment(client: MlflowClient, name: str) -> str:
+    def _steps(self, run: Run, key: str) -> set[int]:
+        """The steps of a metric that MLflow has; asked once, for a run that an earlier sweep left open."""
+        curve = (run.info.run_id, key)
+        if curve not in self._points:
+            history = self._client().get_metric_history(*curve) if key in run.data.metrics else ()
+            self._points[curve] = {point.step for point in history}
+        return self._points[curve]
+
+    def _drop(self, run: Run) -> None:
+        """The sweep's file no longer asks for this trial."""
+        self._set_tags(run.info.run_id, {"occse.current": "false"}, known=run.data.tags)
+        if run.info.status == "RUNNING":
+            self._client().set_terminated(run.info.run_id, "KILLED")
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        with self._lock, answering(self.uri):
+            yield
+
+
+def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
         raise ValueError(f"experiment {name!r} was deleted in MLflow; restore it there or give the sweep another name")
-    return str(found.experiment_id if found else client.create_experiment(name))
+    if found is not None:
+        return str(found.experiment_id)
+    database = _file(uri)
+    beside = (database.absolute().parent / ARTIFACTS / name).as_uri() if database else None
+    return str(client.create_experiment(name, artifact_location=beside))
 
 
-def _search(client: MlflowClient, experiment: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=PAGE, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
-
-
-def _about_sweep(spec: Spec) -> dict[str, str]:
-    note = f"{spec.question}\n\nExpected: {spec.expect}" if spec.expect else spec.question
-    return {"mlflow.note.content": note, **_about_code(spec)}
-
-
-def _about_code(spec: Spec) -> dict[str, str]:
-    return {"occse.git.sha": git_state()["sha"], "occse.profile": spec.profile or ""}
-
-
-def _about_trial(trial: Trial) -> dict[str, str]:
-    """Tags that follow from the sweep's file alone, where a trial may be renamed without running again."""
-    return {
-        "occse.trial": trial.identity,
-        "occse.variant": trial.variant,
-        "occse.order": str(trial.order),
-        "occse.baseline": json.dumps(trial.baseline),
-        "occse.seed": str(trial.seed),
-        "occse.current": "true",
-    }
-
-
-def _about_record(record: Record, spec: Spec) -> dict[str, str]:
-    spent = {field: manifest.seconds for field, manifest in record.manifests.items() if field not in record.reused}
-    saved = {field: manifest.seconds for field, manifest in record.manifests.items() if field in record.reused}
-    chosen = [f"{field}.threshold on train" for field, each in record.manifests.items() if "threshold" in each.metrics]
-    tags = {f"occse.fingerprint.{field}": node.fingerprint for field, node in record.trial.nodes.items()}
-    tags |= {f"occse.how.{field}": "reused" if field in record.reused else "run" for field in record.manifests}
-    return (
-        tags
-        | _about_code(spec)
-        | {
-            "occse.seconds.spent": f"{sum(spent.values()):.3f}",
-            "occse.seconds.saved": f"{sum(saved.values()):.3f}",
-            "occse.pixel_truth": ", ".join(chosen),
-            "occse.failed": ", ".join(record.failed),
-            "occse.error": "; ".join(f"{field}: {error}" for field, error in record.failed.items())[:TAG_CHARACTERS],
-        }
-    )
-
-
-def _params(trial: Trial) -> Iterator[Param]:
-    for field_, node in trial.nodes.items():
-        for knob, value in node.stage.config().items():
-            yield Param(f"{field_}.{knob}", value if isinstance(value, str) else json.dumps(value))
-
-
-def _metrics(record: Record) -> Iterator[Metric]:
-    """Time stamps are the artifacts', so that writing a metric again makes no second point."""
-    for field_, manifest in record.manifests.items():
-        at = int(datetime.fromisoformat(manifest.created).timestamp() * 1000)
-        curves = record.curves.get(field_, ())
-        in_curves = {name for point in curves for name in point}  # their last point is the stage's metric already
-        for name, value in manifest.metrics.items():
-            if name not in in_curves:
-                yield Metric(f"{field_}/{name}", value, at, 0)
-        for point in curves:
-            for name, value in point.items():
-                if name != "step":
-                    yield Metric(f"{field_}/{name}", value, at, int(point["step"]))
+def _file(uri: str) -> Path | None:
+    """The file of a database on this machine."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _make_folder(uri: str) -> None:
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, RequestException) as error:
-        raise ConnectionError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from error
+    if (database := _file(uri)) is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)

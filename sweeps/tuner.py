@@ -129,7 +129,7 @@ def _run_on_cluster(
 
     at_once = cluster.max_concurrent or _bound(slots, cluster)
     launched: list[str] = []
-    with watched(scheduler, telling, launched=launched):
+    with watched(scheduler, telling, launched=launched, hear=ledger.hear):
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 callback = _Ended(scheduler, end=end, launched=launched, say=say)

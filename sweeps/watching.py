@@ -13,6 +13,7 @@ from sweeps.progress import Progress, Say, State
 from sweeps.status import REWRITE_S, Status, write_status
 from sweeps.stopping import Interrupt
 from sweeps.store import Store
+from sweeps.worker import Json
 
 POLL_S = 1.0
 STOPPING = (
@@ -43,13 +44,20 @@ class Telling:
 
 
 @contextmanager
-def watched(scheduler: Any, telling: Telling, *, launched: Sequence[str]) -> Iterator[None]:  # noqa: ANN401
+def watched(
+    scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
+    telling: Telling,
+    *,
+    launched: Sequence[str],
+    hear: Callable[[Json], None],
+) -> Iterator[None]:
     """Tell what happens from a thread of its own, which also sees to Ctrl-C: Tune holds the main one.
 
     Args:
         scheduler: the actor.
         telling: who tells it.
         launched: the ids under which trials ask for stages; it grows.
+        hear: takes the scheduler's `info`, for the record.
     """
     stop = threading.Event()
     interrupt = Interrupt()
@@ -62,6 +70,7 @@ def watched(scheduler: Any, telling: Telling, *, launched: Sequence[str]) -> Ite
         news = [*info["events"], *info["points"]]
         seen.update(pid=info["pid"], id=max((item["id"] for item in news), default=seen["id"]))
         telling.progress.update(info)
+        hear(info)
 
     def watch() -> None:
         told = False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from probe_stages import Probe, executions, make_trial
 from ray import tune
 
@@ -49,12 +50,15 @@ def sweep(root: Path, *trials: Trial, lines: list[str] | None = None) -> Summary
     )
 
 
-def statuses(root: Path) -> dict[str, str]:
-    """Status of every trial in MLflow by its variant."""
+def runs_of(root: Path) -> list[Run]:
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
     experiment = client.get_experiment_by_name(SPEC.name)
-    runs = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
-    found = [(run.data.tags["occse.variant"], run.info.status) for run in runs]
+    return list(client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'"))
+
+
+def statuses(root: Path) -> dict[str, str]:
+    """Status of every trial in MLflow by its variant."""
+    found = [(run.data.tags["occse.variant"], run.info.status) for run in runs_of(root)]
     assert len(found) == len(dict(found)), "a trial has two runs"
     return dict(found)
 
@@ -79,6 +83,30 @@ def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats
     assert (second.run, second.reused, len(second.failed)) == (0, 6, 1)
     assert executions(tmp_path / "store")[7:] == ["cam 1 0"]
     assert statuses(tmp_path) == expected
+
+
+def test_mlflow_shows_what_runs_and_what_waits_while_the_sweep_runs(tmp_path: Path) -> None:
+    sweep(tmp_path, trial_of(0))  # makes the database, which nobody may read meanwhile
+    seen: dict[str, dict[str, float]] = {}
+    wanted = {"data/miou", "oc/loss"}  # of a stage in the store, and of one that runs
+
+    def look() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not seen.get("variant 1", {}).keys() >= wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+            pending = [run for run in runs_of(tmp_path) if run.info.status == "RUNNING"]
+            seen.update({run.data.tags["occse.variant"]: run.data.metrics for run in pending})
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    sweep(tmp_path, *(trial_of(order, num_steps=50) for order in (1, 2)))
+    looker.join()
+    assert seen["variant 1"].keys() >= wanted
+    assert "crf/miou" not in seen["variant 1"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    for run in runs_of(tmp_path):
+        assert run.info.status == "FINISHED"
+        assert sorted(point.step for point in client.get_metric_history(run.info.run_id, "oc/loss")) == [1, 2]
 
 
 def test_a_coordinator_that_is_killed_is_replaced(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Curves and scores of the stages of a running sweep, on their way to every MLflow run that waits for them."""
+
+import time
+from collections import defaultdict
+from contextlib import suppress
+
+from mlflow.entities import Metric
+
+from sweeps.planning import Plan
+from sweeps.records import curve, scores
+from sweeps.spec import Trial
+from sweeps.store import Store
+from sweeps.tracking import Tracking
+from sweeps.worker import Json
+
+SHARE = 0.1
+PAUSE_S = 60.0
+
+
+class Live:
+    """Collects what the scheduler tells and writes it, one request per trial.
+
+    Hundreds of trials may wait for one stage: writing takes at most a tenth of the driver's time, and collects longer
+    where that is not enough. What is lost here, as while the server is away, is written when the trial ends.
+    """
+
+    def __init__(self, *, store: Store, tracking: Tracking) -> None:
+        self._store = store
+        self._tracking = tracking
+        self._trials: dict[str, Trial] = {}
+        self._users: dict[str, list[tuple[str, Trial]]] = defaultdict(list)
+        self._news: dict[str, list[Metric]] = defaultdict(list)
+        self._due = 0.0
+
+    def add(self, plan: Plan) -> None:
+        """Follow the trials of `plan`; what the store has of them is known at once."""
+        self._trials |= {trial.identity: trial for trial in plan.trials}
+        for trial in plan.trials:
+            for field, node in trial.nodes.items():
+                self._users[node.fingerprint].append((field, trial))
+        for fingerprint in plan.nodes.keys() - plan.reasons.keys():
+            self._score(fingerprint)
+
+    def update(self, info: Json) -> None:
+        """Take the scheduler's `info`, and write when it is time."""
+        for item in info["points"]:
+            for field, trial in self._users[item["fingerprint"]]:
+                self._news[trial.identity] += curve(field, item["point"], at=item["at"])
+        for event in info["events"]:
+            if event["what"] == "done":
+                self._score(event["fingerprint"])
+        if self._news and time.monotonic() >= self._due:
+            self._flush()
+
+    def _score(self, fingerprint: str) -> None:
+        users = self._users[fingerprint]
+        if not users:  # a stage of another sweep on the same cluster
+            return
+        node = users[0][1].nodes[users[0][0]]
+        with suppress(ValueError, OSError):  # whoever ends the trial gets the error
+            if (manifest := self._store.manifest(node)) is not None:
+                curves = self._store.curves(node)
+                for field, trial in users:
+                    self._news[trial.identity] += scores(field, manifest, curves=curves)
+
+    def _flush(self) -> None:
+        start = time.monotonic()
+        try:
+            for identity, metrics in self._news.items():
+                self._tracking.append(self._trials[identity], metrics)
+        except ConnectionError:
+            self._due = start + PAUSE_S
+        else:
+            self._due = start + (time.monotonic() - start) / SHARE
+        self._news.clear()
