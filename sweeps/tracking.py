@@ -27,13 +27,16 @@ and once it ended:
     occse.devices, occse.packages models of the devices; versions of the packages, as JSON
     occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing
     occse.failed, occse.error     the fields of the stages that failed, and why; empty for none
+    occse.not_attached            why files are missing below, if they are
     occse.complete                the identity, once everything here is written; such a run is left alone
 Params:  <field>.<knob>, the active knobs of the planned stages; text as it is, everything else as JSON.
 Metrics: <field>/<metric>, at step 0, once the stage is done; of training stages their curves, <field>/<name> at the
 epochs 1, 2, ..., while they train, and of erase_and_infer at the numbers of erasures 0, 1, ...
+Artifacts: counts/<field>.npz, panels/<image>.png, config.yaml and diff.patch, see sweeps/attachments.py.
 """
 
 import logging
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,8 +44,20 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
+from mlflow.exceptions import MlflowException
 
-from sweeps.records import Record, about_code, about_plan, about_record, about_sweep, about_trial, measured, params
+from sweeps.attachments import write_attachments
+from sweeps.records import (
+    TAG_CHARACTERS,
+    Record,
+    about_code,
+    about_plan,
+    about_record,
+    about_sweep,
+    about_trial,
+    measured,
+    params,
+)
 from sweeps.runs import answering, search
 from sweeps.schema import Spec
 from sweeps.spec import Trial
@@ -119,8 +134,9 @@ class Tracking:
             self._set_tags(run.info.run_id, tags, known={})
             self._client().log_batch(run.info.run_id, params=list(params(trial)))
             self._write(run, measured(record, store))
+            attached = self._attach(run, record, store)
             self._client().set_terminated(run.info.run_id, "FAILED" if record.failed else "FINISHED")
-            if not record.failed:
+            if attached and not record.failed:
                 self._client().set_tag(run.info.run_id, "occse.complete", trial.identity)
             self._open.remove(trial.identity)
 
@@ -151,6 +167,24 @@ class Tracking:
             self._client().log_batch(run.info.run_id, metrics=fresh)
         for metric in fresh:
             self._steps(run, metric.key).add(metric.step)
+
+    def _attach(self, run: Run, record: Record, store: Store) -> bool:
+        """Upload the files of a trial; False where that is to be tried again. The numbers are not lost over a file."""
+        unreadable = refused = ""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                write_attachments(record, Path(folder), store=store, data_root=self._spec.data_root)
+            except (OSError, ValueError) as error:
+                unreadable = str(error)[:TAG_CHARACTERS]
+            try:
+                self._client().log_artifacts(run.info.run_id, folder)
+            except (OSError, MlflowException) as error:
+                refused = str(error)[:TAG_CHARACTERS]
+        known = run.data.tags.get("occse.not_attached", "")
+        self._set_tags(
+            run.info.run_id, {"occse.not_attached": refused or unreadable}, known={"occse.not_attached": known}
+        )
+        return not refused
 
     def _steps(self, run: Run, key: str) -> set[int]:
         """The steps of a metric that MLflow has; asked once, for a run that an earlier sweep left open."""

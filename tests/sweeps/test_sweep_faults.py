@@ -133,17 +133,16 @@ def test_a_coordinator_that_is_killed_is_replaced(tmp_path: Path) -> None:
     )
 
 
-def test_an_artifact_that_is_not_what_it_should_be_fails_who_needs_it(tmp_path: Path) -> None:
+def test_a_manifest_that_is_damaged_is_set_aside_and_the_stage_run_again(tmp_path: Path) -> None:
     trials = [trial_of(0), trial_of(1)]
     store = Store(tmp_path / "store")
     for node in trials[0].nodes.values():
         store.execute(node)
-    broken = store.root / "Probe" / trials[0].nodes["cam"].fingerprint / "manifest.json"
-    broken.write_text("{")
-    summary = sweep(tmp_path, *trials)
-    assert list(summary.failed) == ["variant 0 · seed 0"]
-    assert f"{broken} is no manifest" in summary.failed["variant 0 · seed 0"]
-    assert statuses(tmp_path) == {"variant 0": "FAILED", "variant 1": "FINISHED"}
+    (store.root / "Probe" / trials[0].nodes["cam"].fingerprint / "manifest.json").write_text("{")
+    assert sweep(tmp_path, *trials).well
+    assert statuses(tmp_path) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}
+    assert executions(store.root).count("cam 0 0") == 2
+    assert list((store.root / "corrupt").iterdir())
 
 
 def coordinators() -> list[int]:

@@ -1,0 +1,60 @@
+"""Files that a trial leaves in MLflow: with them an analysis needs no store, and a person sees what the stages made.
+
+counts/<field>.npz      confusion counts per image of every scored stage
+panels/<image>.png      what the stages made of a fixed handful of images, the same for every trial on these data
+config.yaml             the resolved configuration: every active knob of every planned stage
+diff.patch              the uncommitted change of the code, where there was one
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from occse.data.dataset import load_dataset
+from occse.panels import choose, draw_panel
+from occse.pipeline import SCORED
+from occse.provenance import git_state
+from occse.stages.scored import COUNTS
+from sweeps.records import Record
+from sweeps.store import Store
+
+NUM_PANELS = 4
+DATA = "data"
+SHOWN = {"train": {"cam", "crf", "pseudo"}, "val": {"seg"}}
+
+
+def write_attachments(record: Record, folder: Path, *, store: Store, data_root: Path | None) -> None:
+    """Write the files of a trial below `folder`, as they shall stand in MLflow.
+
+    Raises:
+        OSError, ValueError: an artifact cannot be read.
+    """
+    # networks stay where they are: on an object store this would fetch them
+    folders = {field: store.folder(record.trial.nodes[field]) for field in (DATA, *SCORED) if field in record.manifests}
+    for field, path in folders.items():
+        if (path / COUNTS).exists():
+            _place(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
+    config = {field: node.stage.config() for field, node in record.trial.nodes.items()}
+    _place(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    if diff := git_state()["diff"]:
+        _place(folder / "diff.patch", diff.encode())
+    for name in _shown(folders, data_root):
+        path = folder / "panels" / f"{Path(name).name}.png"
+        path.parent.mkdir(exist_ok=True)
+        draw_panel(name, folders, data_root=data_root).save(path)
+
+
+def _shown(folders: Mapping[str, Path], data_root: Path | None) -> Iterator[str]:
+    """The images of each split of which a stage of this trial made something."""
+    splits = [split for split, fields in SHOWN.items() if fields & folders.keys()]
+    if DATA in folders and splits:
+        dataset = load_dataset(folders[DATA], data_root=data_root)
+        for split in splits:
+            if split in dataset.splits:
+                yield from choose(dataset, split, number=NUM_PANELS)
+
+
+def _place(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
