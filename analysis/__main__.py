@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from analysis.compare import compare, comparison_text
 from analysis.latex import latex
 from analysis.load import load
 from analysis.plots import erasure_figure
@@ -35,6 +36,12 @@ def table(options: argparse.Namespace) -> None:
         options.out.write_text(text, encoding="utf-8")
 
 
+def differences(options: argparse.Namespace) -> None:
+    """Print every variant's difference from the baseline with its uncertainty."""
+    trials = load(options.experiment, tracking=options.tracking)
+    print(comparison_text(compare(trials, options.stage, tracking=options.tracking), options.stage))
+
+
 def erasures(options: argparse.Namespace) -> None:
     """Draw the recursive experiment's curves."""
     erasure_figure(options.experiment, tracking=options.tracking).savefig(options.out, dpi=150)
@@ -44,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description="Results of sweeps, read from MLflow.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_table(commands.add_parser("table", help="mean and standard deviation over seeds, one row per variant"))
+    difference = commands.add_parser("compare", help="differences from the baseline, with interval and p-value")
+    _add_experiment(difference, differences)
+    difference.add_argument("--stage", default="cam", help="a scored stage: cam (default), crf, pseudo, seg")
     figure = commands.add_parser("erasures", help="figure: erasing again and again with the ordinary classifier")
     _add_experiment(figure, erasures)
     figure.add_argument("--out", type=Path, required=True, metavar="FILE", help="a PNG, PDF or SVG file")

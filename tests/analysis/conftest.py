@@ -23,7 +23,7 @@ def tracking(database: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def record(tracking: str) -> Record:
+def record(tracking: str, database: Path) -> Record:
     """Write one trial as a sweep writes it; returns the id of its run."""
     client = MlflowClient(tracking)
     parents: dict[str, tuple[str, str]] = {}
@@ -40,7 +40,7 @@ def record(tracking: str) -> Record:
         tags: Mapping[str, str] | None = None,
     ) -> str:
         if experiment not in parents:
-            made = client.create_experiment(experiment)
+            made = client.create_experiment(experiment, artifact_location=(database.parent / experiment).as_uri())
             parents[experiment] = (made, client.create_run(made, tags={"occse.kind": "sweep"}).info.run_id)
         made, parent = parents[experiment]
         run_tags = {

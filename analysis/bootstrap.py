@@ -1,0 +1,152 @@
+"""Uncertainty of an mIoU and of a difference of two: the paired bootstrap over images, with the seeds nested in it.
+
+mIoU is a ratio of sums, not a mean of images, so each resample sums the counts of the drawn images and computes the
+ratios anew; all seeds and both systems share the drawn images. That gives the variance that comes from the images. The
+variance of a mean of S seeds is added as it was measured, and the interval is that of Student's t with Satterthwaite's
+degrees of freedom: drawing two or three seeds with replacement would pretend to know their spread. How often it holds
+the truth is counted in tests/analysis/test_bootstrap.py. With one seed it speaks of the images alone, and says so.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from analysis.counts import Floats, Ints, PerImage, miou
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+CHUNK = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A score or a difference of scores, as fractions.
+
+    Attributes:
+        value: as measured.
+        low, high: the ends of the interval.
+        p: two-sided p-value of "no difference"; None for a single system.
+        seeds: how many replicates went in.
+        images: how many images.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float | None
+    seeds: int
+    images: int
+
+    @property
+    def covers(self) -> str:
+        """Which chance the interval speaks of."""
+        return "images and seeds" if self.seeds > 1 else "images, not seeds"
+
+
+def interval(
+    system: Mapping[int, PerImage], *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """The mean mIoU of a system over its seeds, whose counts are `system`.
+
+    Raises:
+        ValueError: the seeds were scored on different images.
+    """
+    tables = _stack(list(system.values()))
+    measured = miou(tables.sum(axis=1))
+    return _summarize(measured, _resampled(tables, resamples, seed), images=tables.shape[1], level=level, p=False)
+
+
+def difference(
+    system: Mapping[int, PerImage],
+    other: Mapping[int, PerImage],
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """How much better `system` is than `other` in mean mIoU, paired by image, and by the seeds that both have.
+
+    Raises:
+        ValueError: they share no seed, or were scored on different images.
+    """
+    seeds = sorted(system.keys() & other.keys())
+    if not seeds:
+        raise ValueError(f"no seed is common to both: {sorted(system)} and {sorted(other)}")
+    tables = _stack([system[each] for each in seeds] + [other[each] for each in seeds])
+    measured, drawn = miou(tables.sum(axis=1)), _resampled(tables, resamples, seed)
+    half = len(seeds)
+    return _summarize(
+        measured[:half] - measured[half:],
+        drawn[:, :half] - drawn[:, half:],
+        images=tables.shape[1],
+        level=level,
+        p=True,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: with these, the chance of any false claim among all stays at the level."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.minimum(1, np.maximum.accumulate(np.asarray(p_values, float)[order] * factors))
+    result = np.empty(len(p_values))
+    result[order] = adjusted
+    return [float(value) for value in result]
+
+
+def _stack(parts: Sequence[PerImage]) -> Ints:
+    """(S, I, 3, L) counts over the same images in the same order."""
+    first = parts[0]
+    for part in parts[1:]:
+        if set(part.names) != set(first.names) or part.classes != first.classes:
+            raise ValueError(
+                f"scored on different images or classes: {len(first.names)} images of {len(first.classes)} classes, "
+                f"and {len(part.names)} of {len(part.classes)}"
+            )
+    return np.stack([part.table if part.names == first.names else part.only(first.names).table for part in parts])
+
+
+def _resampled(tables: Ints, resamples: int, seed: int) -> Floats:
+    """(R, S) mIoU of every seed in each resample of the images."""
+    seeds, images, parts, labels = tables.shape
+    flat = tables.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)  # exact: sums stay far below 2^53
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for start in range(0, resamples, CHUNK):
+        rows = min(CHUNK, resamples - start)
+        picks = generator.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
+        weights = np.bincount(picks.ravel(), minlength=rows * images).reshape(rows, images)
+        sums = (weights.astype(np.float64) @ flat).reshape(rows, seeds, parts, labels)
+        drawn.append(miou(sums))
+    return np.concatenate(drawn)
+
+
+def _summarize(measured: Floats, drawn: Floats, *, images: int, level: float, p: bool) -> Interval:
+    value, seeds = float(measured.mean()), len(measured)
+    of_images = float(drawn.mean(axis=1).var(ddof=1))
+    of_seeds = float(measured.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    error, freedom = math.sqrt(of_images + of_seeds), _freedom(of_images, of_seeds, seeds)
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(
+        value=value,
+        low=value - reach,
+        high=value + reach,
+        p=_p_value(value, error, freedom) if p else None,
+        seeds=seeds,
+        images=images,
+    )
+
+
+def _freedom(of_images: float, of_seeds: float, seeds: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of the two variances; the images' are as good as infinite."""
+    if of_seeds == 0:
+        return math.inf
+    return (of_images + of_seeds) ** 2 / (of_seeds**2 / (seeds - 1))
+
+
+def _p_value(value: float, error: float, freedom: float) -> float:
+    """Two-sided: the level at which the interval would just touch 0; 1 for two systems that are the same."""
+    return float(2 * stats.t.sf(abs(value) / error, freedom)) if error else float(value == 0)

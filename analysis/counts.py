@@ -1,0 +1,102 @@
+"""Per-image confusion counts as the platform stores them: any subset, threshold or resample follows from them.
+
+The file is a plain archive of arrays (`numpy.load` reads it, without pickle). Entry e says: in image `image[e]`,
+`count[e]` pixels of the label `gt[e]` are predicted as `pred[e]` at the first `bin[e]` thresholds and as background at
+the others. Label maps have no thresholds; their pixels count as if there were one.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPSILON = 1e-10
+MAX_ENTRIES = 200_000_000
+PREFIX = "counts/"
+ENTRIES = ("image", "bin", "gt", "pred", "count")
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PerImage:
+    """What an mIoU is made of, image by image, at one threshold.
+
+    Attributes:
+        names: I images.
+        classes: L - 1 foreground classes; label 0 is background.
+        table: (I, 3, L) pixels: predicted and true, true, predicted.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    table: Ints
+
+    def only(self, names: Collection[str]) -> "PerImage":
+        """The same, of the images `names` alone, in this order.
+
+        Raises:
+            ValueError: an image was not counted.
+        """
+        position = {name: index for index, name in enumerate(self.names)}
+        if missing := [name for name in names if name not in position]:
+            raise ValueError(f"no counts of the image {missing[0]!r}; {len(self.names)} other images were counted")
+        chosen = [position[name] for name in names]
+        return PerImage(names=tuple(names), classes=self.classes, table=self.table[chosen])
+
+
+def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
+    """The counts in the file `path`, at the threshold (of CAMs) nearest to `threshold`.
+
+    Raises:
+        ValueError: the file is damaged or no file of counts; or `threshold` is missing where there are thresholds.
+    """
+    arrays = _read(path)
+    level = _level(path, arrays["thresholds"], threshold)
+    image, bins, gt, pred, count = (arrays[key].astype(np.int64) for key in ENTRIES)
+    pred = np.where(bins > level, pred, 0)
+    names, classes = tuple(arrays["names"].tolist()), tuple(arrays["classes"].tolist())
+    table = np.zeros((len(names), 3, len(classes) + 1), np.int64)
+    hit = gt == pred
+    np.add.at(table[:, 0], (image[hit], gt[hit]), count[hit])
+    np.add.at(table[:, 1], (image, gt), count)
+    np.add.at(table[:, 2], (image, pred), count)
+    return PerImage(names=names, classes=classes, table=table)
+
+
+def iou(table: NDArray[np.int64] | Floats) -> Floats:
+    """(..., L) intersection over union from (..., 3, L) summed pixels; 0 where a class is in neither."""
+    hit, true, predicted = table[..., 0, :], table[..., 1, :], table[..., 2, :]
+    ratio: Floats = hit / (true + predicted - hit + EPSILON)
+    return ratio
+
+
+def miou(table: NDArray[np.int64] | Floats) -> Floats:
+    """(...) mean over classes and background of `iou`."""
+    mean: Floats = iou(table).mean(axis=-1)
+    return mean
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[PREFIX + key] for key in (*ENTRIES, "names", "classes", "thresholds")}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ValueError(f"{path} holds no counts, or they are damaged: {error}") from error
+    lengths = {len(arrays[key]) for key in ENTRIES}
+    limits = {"image": len(arrays["names"]), "gt": len(arrays["classes"]) + 1, "pred": len(arrays["classes"]) + 1}
+    outside = [key for key, limit in limits.items() if ((arrays[key] < 0) | (arrays[key] >= limit)).any()]
+    if len(lengths) != 1 or max(lengths) > MAX_ENTRIES or outside or (arrays["count"] < 0).any():
+        raise ValueError(f"{path} holds counts that contradict each other{': ' + outside[0] if outside else ''}")
+    return arrays
+
+
+def _level(path: Path, thresholds: NDArray[np.generic], threshold: float | None) -> int:
+    if not thresholds.size:
+        return 0
+    if threshold is None:
+        raise ValueError(f"{path} has counts at {thresholds.size} thresholds; say at which one")
+    return int(np.abs(thresholds.astype(np.float64) - threshold).argmin())

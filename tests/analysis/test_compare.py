@@ -1,0 +1,98 @@
+"""Comparisons from counts that lie in MLflow as a sweep leaves them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Record
+from mlflow import MlflowClient
+
+from analysis.__main__ import main
+from analysis.compare import compare
+from analysis.counts import iou, miou, read_counts
+from analysis.load import load
+
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+IMAGES, PIXELS = 60, 100
+
+
+def write_counts(path: Path, hits: np.ndarray, *, thresholds: tuple[float, ...] = ()) -> Path:
+    """Counts of one class that covers every image; `hits` of its pixels are found, above every threshold."""
+    image = np.repeat(np.arange(IMAGES), 2)
+    count = np.stack([hits, PIXELS - hits], axis=1).ravel()
+    pred = np.tile([1, 0], IMAGES)
+    bins = pred * max(1, len(thresholds))
+    entries = {"image": image, "bin": bins, "gt": np.ones_like(image), "pred": pred, "count": count}
+    texts = {"names": np.array([f"image {i}" for i in range(IMAGES)]), "classes": np.array(["fish"])}
+    arrays = entries | texts | {"thresholds": np.array(thresholds, np.float32)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{f"counts/{key}": value for key, value in arrays.items()})
+    return path
+
+
+def found_by(skill: float, chance: int) -> np.ndarray:
+    share = np.random.default_rng(1).beta(4, 3, size=IMAGES) + np.random.default_rng([2, chance]).normal(
+        0, 0.02, IMAGES
+    )
+    return np.rint(PIXELS * np.clip(share + skill, 0, 1)).astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def experiment(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A baseline, a variant that is better and one that is not, three seeds each."""
+    client, folder = MlflowClient(tracking), tmp_path_factory.mktemp("counts")
+    for order, (variant, skill) in enumerate({"plain": 0.0, "better": 0.08, "same": 0.0}.items()):
+        for seed in range(3):
+            baseline = {"occse.baseline": str(variant == "plain").lower()}
+            run = record("compared", variant, order=order, seed=seed, tags=baseline, metrics={"cam/threshold": 0.2})
+            file = folder / str(order) / str(seed) / "cam.npz"
+            write_counts(file, found_by(skill, 10 * order + seed), thresholds=(0.1, 0.2))
+            client.log_artifact(run, str(file), "counts")
+    return "compared"
+
+
+def test_a_better_variant_is_told_from_one_that_is_the_same(experiment: str, tracking: str) -> None:
+    better, same = compare(load(experiment, tracking=tracking), "cam", tracking=tracking, resamples=500)
+    assert (better.variant, better.verdict) == ("better", "better")
+    assert (same.variant, same.verdict) == ("same", "within noise")
+    assert better.difference.low > 0
+    assert better.difference.seeds == 3
+    assert better.p_holm >= (better.difference.p or 0)
+
+
+def test_the_command_prints_points_and_what_the_interval_speaks_of(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", experiment, "--tracking", tracking]) == 0
+    out = capsys.readouterr().out
+    assert "| better | +" in out
+    assert "within noise |" in out
+    assert f"{IMAGES} images. The interval speaks of chance in images and seeds" in out
+
+
+def test_a_stage_without_counts_is_named(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 1
+    assert "has no counts of 'crf' in MLflow" in capsys.readouterr().err
+
+
+def test_counts_are_read_at_the_threshold_that_is_asked_for(tmp_path: Path) -> None:
+    hits = found_by(0.0, 0)
+    path = write_counts(tmp_path / "cam.npz", hits, thresholds=(0.1, 0.2))
+    table = read_counts(path, threshold=0.2).table.sum(0)
+    assert iou(table)[1] == pytest.approx(hits.sum() / (IMAGES * PIXELS))
+    assert miou(table) == pytest.approx(iou(table).mean())
+    with pytest.raises(ValueError, match="counts at 2 thresholds; say at which one"):
+        read_counts(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "label"])
+def test_damaged_counts_are_refused_by_name(tmp_path: Path, damage: str) -> None:
+    path = write_counts(tmp_path / "cam.npz", found_by(0.0, 0))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        with np.load(path) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        np.savez(path, **arrays | {"counts/pred": arrays["counts/pred"] + 7})
+    with pytest.raises(ValueError, match=r"cam\.npz holds"):
+        read_counts(path)
