@@ -49,7 +49,7 @@ class Summary:
 
     def describe(self) -> str:
         """The summary for people."""
-        complete = self.reused and not self.run and not self.failed
+        complete = self.reused and not self.run and not self.failed and not self.unrecorded
         where = "everything came from the store" if complete else f"{self.reused} from the store"
         lines = [
             f"{self.trials - len(self.failed) - self.unrecorded} of {self.trials} trials done in "

@@ -31,11 +31,12 @@ class Progress:
         history: the artifacts that were in the store before.
         say: takes a line.
         command: what continues the sweep.
+        summed: whether each line ends with where the sweep stands, for want of a live view.
     """
 
-    def __init__(self, name: str, *, history: History, say: Say, command: str = "") -> None:
+    def __init__(self, name: str, *, history: History, say: Say, command: str = "", summed: bool = True) -> None:
         self.state: State = "running"
-        self._name, self._command, self._say = name, command, say
+        self._name, self._command, self._say, self._summed = name, command, say, summed
         self._history = history
         self._nodes: dict[str, Node] = {}
         self._granted: dict[str, Resources] = {}
@@ -44,7 +45,8 @@ class Progress:
         self._stored: set[str] = set()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._settled: set[str] = set()
+        self._trials: dict[str, set[str]] = {}
+        self._fields: dict[str, set[str]] = defaultdict(set)
         self._running: list[Json] = []
         self._epochs: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
@@ -63,8 +65,11 @@ class Progress:
         """
         with self._lock:
             for trial in plan.trials:
-                for fingerprint in dict.fromkeys(node.fingerprint for node in trial.nodes.values()):
+                self._trials[trial.name] = {node.fingerprint for node in trial.nodes.values()}
+                for fingerprint in self._trials[trial.name]:
                     self._users[fingerprint].append(trial.name)
+            for row in plan.rows:
+                self._fields[row.kind].update(row.fields)
             stored = plan.nodes.keys() - plan.reasons.keys() - self._nodes.keys()
             self._stored |= stored
             self._done |= stored
@@ -89,7 +94,6 @@ class Progress:
     def settle(self, trial: Trial) -> None:
         """A trial ended well: its stages are done, whether or not the scheduler lived to tell."""
         with self._lock:
-            self._settled.add(trial.name)
             self._done |= {node.fingerprint for node in trial.nodes.values()}
 
     def status(self) -> Status:
@@ -101,8 +105,8 @@ class Progress:
                 command=self._command,
                 started=self._began,
                 updated=time.time(),
-                trials=len({user for users in self._users.values() for user in users}),
-                trials_ended=len(self._settled),
+                trials=len(self._trials),
+                trials_done=sum(needed <= self._done for needed in self._trials.values()),
                 stages=self._counts(),
                 running=[self._running_stage(stage) for stage in self._running],
                 failed=[f"{self._nodes[each].field} {each[:8]}: {error}" for each, error in self._failed.items()],
@@ -133,7 +137,7 @@ class Progress:
     def _line(self, what: str, text: str) -> None:
         self._spoke = time.monotonic()
         minutes, seconds = divmod(int(self._spoke - self._start), 60)
-        self._say(f"{minutes:02}:{seconds:02}  {what:<8} {text} · {self._summary()}")
+        self._say(f"{minutes:02}:{seconds:02}  {what:<8} {text}" + (f" · {self._summary()}" if self._summed else ""))
 
     def _summary(self) -> str:
         parts = [f"{len(self._done)} of {len(self._nodes)} stages"]
@@ -164,12 +168,10 @@ class Progress:
 
     def _counts(self) -> list[StageCounts]:
         running = {stage["fingerprint"] for stage in self._running}
-        fields: dict[str, set[str]] = defaultdict(set)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for fingerprint, node in self._nodes.items():
-            fields[node.kind].add(node.field)
             counts[node.kind][self._where(fingerprint, running)] += 1
-        places = {kind: sorted(names, key=lambda name: ORDER[name]) for kind, names in fields.items()}
+        places = {kind: sorted(names, key=lambda name: ORDER[name]) for kind, names in self._fields.items()}
         return [
             StageCounts(fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES})
             for kind in sorted(counts, key=lambda kind: ORDER[places[kind][0]])

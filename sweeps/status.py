@@ -61,7 +61,7 @@ class Status(BaseModel):
     started: float
     updated: float
     trials: int
-    trials_ended: int
+    trials_done: int
     stages: list[StageCounts]
     running: list[RunningStage]
     failed: list[str]

@@ -56,7 +56,7 @@ def run_sweep(
     tracking: Tracking,
     cluster: Cluster,
     say: Say,
-    show: Show = lambda status: None,
+    show: Show | None = None,
     again: str = "",
 ) -> Summary:
     """Run what is not in the store, and record every trial.
@@ -71,7 +71,7 @@ def run_sweep(
         tracking: where MLflow's records are.
         cluster: where to run.
         say: takes a line for people.
-        show: takes the status of the sweep, every second.
+        show: takes the status of the sweep, every second; lines are shorter then.
         again: the command that continues the sweep, for people who ask for its status.
 
     Raises:
@@ -90,7 +90,8 @@ def run_sweep(
         waiting = [trial for trial in trials if not ledger.ended(trial)]
         if waiting:
             with joined(cluster):
-                progress = Progress(spec.name, history=History(store.manifests()), say=say, command=again)
+                history = History(store.manifests())
+                progress = Progress(spec.name, history=history, say=say, command=again, summed=show is None)
                 telling = Telling(progress, store=store, say=say, show=show)
                 _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, telling=telling)
     except KeyboardInterrupt:

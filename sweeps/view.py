@@ -49,7 +49,7 @@ def _sums(status: Status) -> Iterator[Text]:
     all_stages = sum(row.queued + row.running + row.done + row.reused + row.failed for row in status.stages)
     done = sum(row.done + row.reused for row in status.stages)
     yield Text(
-        f"{done} of {all_stages} stages, {status.trials_ended} of {number(status.trials, 'trial')}; {status.left}",
+        f"{done} of {all_stages} stages, {status.trials_done} of {number(status.trials, 'trial')}; {status.left}",
         style="bold",
     )
     yield Text(f"stage time: {duration(status.spent_s)} spent, {duration(status.saved_s)} saved by sharing")
@@ -76,17 +76,20 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def live(self) -> bool:
+        """Whether there is a terminal to show the view on."""
+        return self._console.is_terminal
+
     def say(self, line: str) -> None:
         """Print a line."""
-        if self._console.is_terminal:
+        if self.live:
             self._console.print(Text(line))
         else:
             print(line, flush=True)  # noqa: T201 - what a terminal-less log takes
 
     def show(self, status: Status) -> None:
-        """Redraw the view."""
-        if not self._console.is_terminal:
-            return
+        """Redraw the view, on a terminal."""
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()

@@ -26,7 +26,7 @@ Show = Callable[[Status], None]
 class Telling:
     """Everything that the driver tells while it runs: lines, the live view, and the status in the store."""
 
-    def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show) -> None:
+    def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show | None) -> None:
         self.progress, self.say = progress, say
         self._store, self._show = store, show
         self._wrote = float("-inf")
@@ -36,7 +36,8 @@ class Telling:
         changed = state != self.progress.state
         self.progress.state = state
         status = self.progress.status()
-        self._show(status)
+        if self._show is not None:
+            self._show(status)
         if changed or time.monotonic() - self._wrote > REWRITE_S:
             self._wrote = time.monotonic()
             with suppress(OSError):  # who asks for the status sees that it is old

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             tracking=tracking,
             cluster=cluster,
             say=screen.say,
-            show=screen.show,
+            show=screen.show if screen.live else None,
             again=options.again,
         )
     print(summary.describe(), flush=True)

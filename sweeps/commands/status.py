@@ -31,7 +31,8 @@ def status(options: argparse.Namespace) -> int:
     wanted = [each for each in found if each.name == options.sweep] if options.sweep else alive or found[:1]
     if not wanted:
         names = ", ".join(each.name for each in found) or "none"
-        raise ValueError(f"no sweep {options.sweep or ''} has run on {options.store}; those that have: {names}")
+        what = f"no sweep {options.sweep}" if options.sweep else "no sweep"
+        raise ValueError(f"{what} has run on {options.store}; those that have: {names}")
     console = Console(highlight=False, soft_wrap=True)
     for each in wanted:
         for line in describe(each, now=now):

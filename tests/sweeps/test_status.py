@@ -42,7 +42,7 @@ def test_stages_are_counted_where_they_stand_and_time_is_summed() -> None:
     status = status_of()
     (row,) = status.stages
     assert (row.fields, row.queued, row.running, row.done, row.reused, row.failed) == ("data, oc, cam", 1, 1, 1, 1, 1)
-    assert (status.trials, status.trials_ended, status.state, status.command) == (2, 0, "running", "again")
+    assert (status.trials, status.trials_done, status.state, status.command) == (2, 0, "running", "again")
     assert status.spent_s == 4.0
     assert status.saved_s == 8.0 * 2, "both trials would have made the data"
     assert status.gpu_spent_s == 2.0
@@ -114,7 +114,7 @@ def test_the_command_prints_what_runs_or_else_the_last_sweep(
 def test_without_a_terminal_lines_are_plain_and_there_is_no_view(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen() as screen:
         screen.say("00:01  done [red]")
-        screen.show(status_of())
+        assert not screen.live
     assert capsys.readouterr().out == "00:01  done [red]\n"
 
 
