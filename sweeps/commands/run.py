@@ -6,6 +6,7 @@ import sys
 
 from occse.pipeline import check_files
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
+from sweeps.force import compare, set_aside
 from sweeps.store import Store
 
 
@@ -21,6 +22,13 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)")
     parser.add_argument("--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)")
+    parser.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="make this stage again although it is there, and say whether it came out the same (may be repeated)",
+    )
     parser.set_defaults(command=run)
 
 
@@ -40,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     store = Store(options.store)
     check_files((node for node in nodes.values() if node not in store), spec.weights)
+    forced = set_aside(store, found, options.force) if options.force else []
     cluster = Cluster(
         address=options.address,
         num_cpus=options.num_cpus,
@@ -58,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
             show=screen.show if screen.live else None,
             again=options.again,
         )
-    print(summary.describe(), flush=True)
+    print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
     if summary.unrecorded < len(found):
         _show_table(spec.name, options.tracking)
     return 0 if summary.well else 1
