@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
-from probe_sweep import PROBES
+from probe_sweep import PROBES  # before Ray: it sets its environment
+from ray import init, shutdown
+from ray import nodes as ray_nodes
 from ray.cluster_utils import Cluster
 
 PATIENCE_S = 120.0
@@ -23,7 +24,7 @@ class Nodes:
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.address: str = self._cluster.address
         self.added: list[Any] = []
-        ray.init(
+        init(
             address=self.address,
             namespace="occse",
             log_to_driver=False,
@@ -54,12 +55,12 @@ class Nodes:
 
     def shutdown(self) -> None:
         """End the cluster."""
-        ray.shutdown()
+        shutdown()
         self._cluster.shutdown()
 
     def _wait(self, node: Any, *, alive: bool) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while (node.node_id in {each["NodeID"] for each in ray.nodes() if each["Alive"]}) != alive:
+        while (node.node_id in {each["NodeID"] for each in ray_nodes() if each["Alive"]}) != alive:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 

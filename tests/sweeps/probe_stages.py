@@ -77,7 +77,16 @@ class Hungry(Probe):
         return metrics
 
 
-STAGES |= {stage.__name__: stage for stage in (Probe, Link, Hungry)}
+class Bulky(Probe):
+    """A probe whose artifact has eight megabytes."""
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        metrics = super().run(ctx)
+        (ctx.output / "bulk").write_bytes(bytes(8 << 20))
+        return metrics
+
+
+STAGES |= {stage.__name__: stage for stage in (Probe, Link, Hungry, Bulky)}
 if not torch.cuda.is_available():  # the GPUs of the tests' nodes are only counted; a manifest asks for their name
     torch.cuda.get_device_name = lambda device=None: "none"
 

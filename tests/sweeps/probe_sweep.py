@@ -30,7 +30,7 @@ def main(root: Path, address: str | None) -> int:
     from sweeps.tuner import Cluster, run_sweep
 
     small = {"data.num_train": 16, "data.num_scored": 8, "data.num_val": 4, "data.num_object_centric": 32}
-    training = {"pretrain.epochs": 10, "pretrain.batch_size": 8}
+    training = {"pretrain.epochs": 60, "pretrain.batch_size": 8}
     pipeline = override(Pipeline(), profile("embedded") | small | training)
 
     def stages(number: int) -> dict[str, Stage]:

@@ -1,0 +1,66 @@
+"""Whatever dies during a sweep, the same command ends it with the same table, and nothing is done twice.
+
+More seeds: `python tests/sweeps/chaos.py 1 2 3 4 5`.
+"""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from chaos import KINDS, PATIENCE_S, RECORDED, Chaos, recorded, start_sweep, table, undisturbed
+from nodes import Nodes, processes
+from probe_stages import executions
+
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+NUM_STAGES = 15  # data, pretrain, oc; 2 of cgnet and cam; 4 of crf and seg
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return undisturbed(tmp_path_factory.mktemp("undisturbed") / "root")
+
+
+def check(root: Path, expected: bytes) -> None:
+    """The same table, one run for each trial in MLflow, all ended, and nothing done twice."""
+    assert table(root) == expected
+    assert recorded(root) == RECORDED
+    assert len(list(root.glob("store/[A-Z]*/*/manifest.json"))) == NUM_STAGES
+    assert not [line for line in executions(root / "store") if line.endswith("finished")]
+
+
+def test_random_kills_on_several_machines_change_nothing_in_the_table(
+    nodes: Nodes, expected: bytes, tmp_path: Path
+) -> None:
+    nodes.add(num_cpus=1)
+    nodes.add(num_cpus=1)
+    chaos = Chaos(tmp_path, nodes, seed=0)
+    chaos.run()
+    assert sorted(chaos.killed) == sorted(KINDS)
+    assert not chaos.remade
+    check(tmp_path, expected)
+
+
+def test_a_driver_that_is_killed_takes_its_own_cluster_along_and_the_same_command_goes_on(
+    expected: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "go").touch()
+    driver = start_sweep(tmp_path)
+    deadline = time.monotonic() + PATIENCE_S
+    while not (workers := processes("ray::oc:", below=driver.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[A-Z]*/*/manifest.json")}
+    assert before
+    assert start_sweep(tmp_path).wait(PATIENCE_S) == 0
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    output = (tmp_path / "output.txt").read_text()
+    assert re.search(rf"{len(before)} from the store", output)
+    check(tmp_path, expected)
