@@ -1,6 +1,7 @@
 """What past runs say of a stage that has not run: its time and its size, from the nearest of them.
 
-Nothing is scaled but the size of what grows with the images, and every estimate says what it rests on.
+Nothing is scaled but the size of what grows with the images, and every estimate says what it rests on. Where nothing at
+VOC's size was made yet, its maps are as large as those of a benchmark.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from occse.manifest import Manifest
 from occse.pipeline import Node
 from occse.stage import Resources, Stage
+from occse.stages.cam import MakeCam
 from occse.stages.data import InPlace, Shapes
 
 # Knobs that change numbers, not the work: a run that differs in them only is as good as a run of the same stage.
@@ -26,7 +28,10 @@ DECISIVE = frozenset((*NETWORK, "epochs", "scales", "kind", "images", "device"))
 """Without a run that agrees in these, and in the number of images, nothing can be said."""
 GROWS = {"MakeCam": "train_aug", "RefineCam": "train_aug", "MakePseudoLabels": "train_aug", "Segment": "val"}
 """Stages with an array or a map for each image, and the split that the images are of."""
-PIXELS = {"shapes": 80 * 80, "voc": 500 * 375, "coco": 640 * 480}
+BENCHMARK = {"MakeCam": 24_000, "RefineCam": 19_500, "MakePseudoLabels": 2_800, "Segment": 2_200}
+"""Bytes per image of 500 x 375 and default knobs, as tests/benchmarks/bench_artifact_size.py measured them."""
+REDUCTION: int = MakeCam.model_fields["reduction"].default
+PIXELS = {"voc": 500 * 375, "coco": 640 * 480}
 """Of a usual image. The images of a user's own folder may have any size."""
 
 Work = Mapping[str, str]
@@ -98,13 +103,14 @@ class History:
     def bytes(self, node: Node, nodes: Mapping[str, Node]) -> Estimate | None:
         """How large the artifact is; None where no such network, or nothing for so many images, was ever made."""
         work = self._work_of(node, nodes)
-        among = NETWORK if "backbone" in work else [key for key in work if "." not in key and key != "scales"]
+        own = [key for key in work if "." not in key and key != "scales"]
+        among = NETWORK if "backbone" in work else [*own, "data.kind"]
         work = {key: work[key] for key in among if key in work}
         data = nodes.get(node.inputs.get("data", ""))
         key = (node.kind, frozenset(work.items()), data and data.fingerprint)
         if key not in self._known:
             runs = self._nearest(node.kind, work, among=among)
-            self._known[key] = _summed_up(self._sizes(runs, node.kind, data))
+            self._known[key] = _summed_up(self._sizes(runs, node.kind, data)) or self._benchmark(node, data)
         return self._known[key]
 
     def took(self, fingerprint: str) -> float | None:
@@ -122,21 +128,23 @@ class History:
     def _sizes(
         self, runs: Iterable[tuple[_Run, tuple[str, ...]]], kind: str, data: Node | None
     ) -> Iterator[tuple[_Run, float, tuple[str, ...]]]:
-        """Bytes for the images of `data`: as many as there are, and as large as they usually are."""
+        """Bytes for as many images as `data` has."""
         for run, differs in runs:
             if kind not in GROWS:
                 yield run, run.manifest.bytes, differs
             elif data is not None and run.data is not None:
-                factor = self._factor(run.data, data, GROWS[kind])
-                if factor is not None:
-                    other = run.data.config.get("kind") != data.stage.config().get("kind")
-                    yield run, run.manifest.bytes * factor, (*differs, "data, by pixels") if other else differs
+                before, now = run.data.metrics.get(f"images/{GROWS[kind]}"), self.images(data, GROWS[kind])
+                if before and now:
+                    yield run, run.manifest.bytes * now / before, differs
 
-    def _factor(self, measured: Manifest, planned: Node, split: str) -> float | None:
-        before, now = measured.metrics.get(f"images/{split}"), self.images(planned, split)
-        kinds = measured.config.get("kind"), planned.stage.config().get("kind")
-        sizes = [1, 1] if kinds[0] == kinds[1] else [PIXELS.get(str(kind), 0) for kind in kinds]
-        return now / before * sizes[1] / sizes[0] if before and now and all(sizes) else None
+    def _benchmark(self, node: Node, data: Node | None) -> Estimate | None:
+        """Bytes at VOC's size where no run tells; of a larger usual image by its pixels."""
+        pixels = PIXELS.get(self._config(data.stage)["kind"]) if data else None
+        images = self.images(data, GROWS[node.kind]) if data and node.kind in GROWS else None
+        if not pixels or not images or self._config(node.stage).get("reduction", REDUCTION) != REDUCTION:
+            return None
+        size = BENCHMARK[node.kind] * images * pixels / PIXELS["voc"]
+        return Estimate(low=size, usual=size, high=size, runs=frozenset(), where="a benchmark's images of 500 x 375")
 
     def _nearest(
         self, kind: str, work: Work, *, among: Collection[str] | None = None

@@ -148,9 +148,10 @@ def _cost_line(cost: Cost) -> tuple[str, ...]:
 def _rests_on(cost: Cost) -> str:
     parts = []
     for what, estimate in (("", cost.each), ("disk: ", cost.size)):
-        if estimate is not None and (not what or estimate.differs):
+        if estimate is not None and (not what or estimate.differs or not estimate.runs):
+            runs = f"{number(len(estimate.runs), 'run')} on " if estimate.runs else ""
             other = f" with other {', '.join(estimate.differs)}" if estimate.differs else ""
-            parts.append(f"{what}{number(len(estimate.runs), 'run')} on {estimate.where}{other}")
+            parts.append(f"{what}{runs}{estimate.where}{other}")
     return "; ".join(parts) or "-"
 
 
