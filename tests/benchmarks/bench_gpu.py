@@ -1,0 +1,211 @@
+"""Images per second of CGNet's training and of multi-scale CAMs on a GPU, as one setting after the other is added.
+
+The images are drawn, stored as JPEG and decoded as those of a data set; training is the stage's own loop. A row keeps
+the settings of the rows above it. No stage offers `compile` yet: this is what it would bring. Differences are those of
+the normalized CAMs (0 to 1) from the ones of the first row; `--network` takes them from a trained classifier, without
+it the weights are random. Run: python tests/benchmarks/bench_gpu.py (see --help)
+"""
+
+import argparse
+import io
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from occse.cam import multi_scale_cam
+from occse.checkpoint import place
+from occse.classifier import Classifier, load_classifier
+from occse.data.transforms import classification_view
+from occse.precision import Precision, in_precision
+from occse.stage import Context
+from occse.stages.cgnet import TrainCGNet
+
+CLASSES = 20
+SIZE = (375, 500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    name: str
+    channels_last: bool = True
+    workers: int = 0
+    precision: Precision = "float32"
+    compiled: bool = False
+
+    def layout(self) -> AbstractContextManager[object]:
+        """occse always takes channels_last; without it, that name means the other layout."""
+        return (
+            nullcontext() if self.channels_last else mock.patch.object(torch, "channels_last", torch.contiguous_format)
+        )
+
+
+class Photos:
+    """Smooth random colours in JPEG, with one or two labels."""
+
+    def __init__(self, count: int, *, crop: int) -> None:
+        generator = np.random.default_rng(0)
+        self.files = []
+        for _ in range(count):
+            coarse = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+            file = io.BytesIO()
+            coarse.resize(SIZE[::-1], Image.Resampling.BICUBIC).save(file, "JPEG")
+            self.files.append(file.getvalue())
+        self.crop = crop
+        self.labels = torch.zeros(count, CLASSES)
+        self.labels[torch.arange(count), torch.arange(count) % CLASSES] = 1
+        self.labels[::2, 0] = 1
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(self.files[index])).convert("RGB"))
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        view = classification_view(
+            self.image(index), long_side=(256, 448), jitter=0.3, hue=0.1, crop=self.crop, generator=generator
+        )
+        return view, self.labels[index]
+
+
+def networks(options: argparse.Namespace, setting: Setting, count: int) -> list[Classifier]:
+    """The same weights each time, on the device, compiled or not."""
+    torch.manual_seed(0)
+    made = [Classifier(options.backbone, CLASSES) for _ in range(count)]
+    if options.network is not None:
+        made = [load_classifier(options.network, device=options.device) for _ in range(count)]
+    for network in made:
+        place(network, options.device).eval()
+        if setting.compiled:
+            network.compile()
+    return made
+
+
+def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float:
+    """Images per second of CGNet's training, by the median step."""
+    photos = Photos(batch * options.steps, crop=options.crop)
+    stage = TrainCGNet(
+        backbone=options.backbone, init="random", epochs=1, batch_size=batch, precision=setting.precision
+    )
+    model, oc = networks(options, setting, 2)
+    oc.requires_grad_(False)
+    times: list[float] = []
+
+    def loss(batch: tuple[Tensor, ...], step: object) -> dict[str, Tensor]:
+        times.append(time.perf_counter())
+        return stage._loss(model, oc, batch, step, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(output=Path(folder), scratch=Path(folder), device=options.device, workers=setting.workers)
+        stage.fit(context, model, photos, loss)
+    steps = np.diff(times)[len(times) // 3 :]  # the first ones compile, choose kernels, start workers
+    return batch / statistics.median(steps)
+
+
+def infer(options: argparse.Namespace, setting: Setting) -> tuple[float, list[np.ndarray]]:
+    """Images per second of CAMs at four scales, mirrored, and the CAMs."""
+    photos = Photos(options.images, crop=options.crop)
+    (network,) = networks(options, setting, 1)
+    images = np.stack([photos.image(index) for index in range(len(photos))])
+
+    def run() -> list[np.ndarray]:
+        return multi_scale_cam(
+            in_precision(network, setting.precision),
+            images,
+            present=[photos.labels[index].nonzero().flatten().tolist() for index in range(len(photos))],
+            scales=options.scales,
+            flip=True,
+            device=options.device,
+        )
+
+    run()  # compile, choose kernels
+    seconds = []
+    for _ in range(options.rounds):
+        start = time.perf_counter()
+        cams = run()  # on the CPU at the end: nothing is left to wait for
+        seconds.append(time.perf_counter() - start)
+    return len(photos) / statistics.median(seconds), cams
+
+
+def table(title: str, settings: list[Setting], measure: Callable[[Setting], tuple[float, str]]) -> None:
+    print(f"\n| {title} | images/s | times the first | |\n| :-- | --: | --: | :-- |")
+    first = 0.0
+    for setting in settings:
+        with setting.layout():
+            rate, note = measure(setting)
+        first = first or rate
+        print(f"| {setting.name} | {rate:.1f} | {rate / first:.2f} | {note} |", flush=True)
+
+
+def differences(cams: list[np.ndarray], exact: list[np.ndarray]) -> str:
+    all_of = np.concatenate([np.abs(a - b).ravel() for a, b in zip(cams, exact, strict=True)])
+    return f"CAMs differ by {all_of.mean():.1e} in the mean, {all_of.max():.1e} at most"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet38")
+    parser.add_argument("--network", type=Path, help="model.safetensors of a classifier with 20 classes")
+    parser.add_argument("--crop", type=int, default=384)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--images", type=int, default=8, help="of one batch of CAM inference")
+    parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=8, help="processes that load images")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="seconds on a CPU: does the script work?")
+    options = parser.parse_args()
+    if options.tiny:
+        options.backbone, options.crop, options.batches, options.steps = "tiny", 64, [2], 3
+        options.images, options.scales, options.rounds, options.workers = 2, [0.25], 1, 1
+    return options
+
+
+def main() -> None:
+    options = parse()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.exit("bench_gpu: torch sees no GPU here; --device cpu --tiny shows that the script works")
+    torch.backends.cudnn.benchmark = True
+    settings = [
+        Setting(name="float32, contiguous", channels_last=False),
+        Setting(name="channels_last"),
+        Setting(name=f"loader workers: {options.workers}", workers=options.workers),
+        Setting(name="bfloat16", workers=options.workers, precision="bfloat16"),
+    ]
+    if not options.tiny:
+        last = {"workers": options.workers, "precision": "bfloat16"}
+        settings.append(Setting(name="compile", compiled=True, **last))
+    on_gpu = options.device.startswith("cuda")
+    machine = torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU"
+    print(f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%F')}, ", end="")
+    print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
+    for batch in options.batches:
+        title = f"CGNet, {options.backbone}, crop {options.crop}, batch {batch}"
+        table(title, settings, lambda setting, batch=batch: (train(options, setting, batch=batch), ""))
+    exact: list[np.ndarray] = []
+
+    def measure(setting: Setting) -> tuple[float, str]:
+        rate, cams = infer(options, setting)
+        exact.extend(() if exact else cams)
+        return rate, differences(cams, exact)
+
+    scales = ", ".join(f"{scale:g}" for scale in options.scales)
+    title = f"CAMs, {options.backbone}, {SIZE[1]} x {SIZE[0]}, scales {scales}, mirrored, batch {options.images}"
+    table(title, [each for each in settings if not each.name.startswith("loader")], measure)
+
+
+if __name__ == "__main__":
+    main()
