@@ -28,8 +28,8 @@ class Resources(BaseModel):
 class Context:
     """Where a stage finds its inputs and leaves its output, and the machine it may use. Nothing here changes a number.
 
-    But for this: with `processes` or `accumulate` sums have another order and dropout draws anew, and with `accumulate` a
-    batch norm that is trained normalizes over a part; so the manifest names both.
+    But for this: with `processes` or `accumulate` sums have another order and dropout draws anew, and with `accumulate`
+    a batch norm that is trained normalizes over a part; so the manifest names both.
 
     Attributes:
         inputs: folder of each upstream artifact, by pipeline field.

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from occse.spread import Spread
 from occse.stage import Context, Stage
 
 # Sums in another order differ by rounding errors. One of them in each weight at the start (a factor 1 + 6e-8 * normal)
-# changes the weights after these four steps by up to 3.3e-4 of their movement, in 32 trainings by one process: then an
-# activation next to 0 has changed its sign. Three times that; a loss that is not the whole batch's is off by far more.
-TOLERANCE = 1e-3
+# changes the weights after these four steps by up to 4.2e-4 of their movement, in 66 trainings by one process: then an
+# activation next to 0 has changed its sign. Five such signs are allowed; a maximum over a process's own images only is
+# off by 0.9 to 3.5 %.
+TOLERANCE = 2e-3
 STEPS = {"*.optimizer": "sgd", "*.epochs": 2, "*.lr": 0.01, "cgnet.lr": 0.1}
 STILL = {"*.lr": 1e-12, "cgnet.lr": 1e-12}
 
@@ -84,15 +85,20 @@ def train(stage: Trainings, inputs: Mapping[str, Path], folder: Path, processes:
 
 
 def assert_equal(found: Path, expected: Path, start: Path) -> None:
-    """Weights by how far the one that moved most has moved, statistics of batch norm by their size."""
+    """All weights by how far they have moved, each batch norm's statistics by their size."""
     before, after, ours = (load_file(folder / "model.safetensors") for folder in (start, expected, found))
-    moved = max((after[name] - before[name]).abs().max().item() for name in after if ".running_" not in name)
-    for name, values in after.items():
-        size = values.abs().max().item() if ".running_" in name else moved
-        assert (ours[name] - values).abs().max().item() <= TOLERANCE * size, name
+    statistics = {name for name in after if ".running_" in name or name.endswith("num_batches_tracked")}
+    weights = after.keys() - statistics
+    assert distance(ours, after, weights) / distance(after, before, weights) <= TOLERANCE
+    for name in statistics:
+        assert torch.allclose(ours[name], after[name], rtol=0, atol=TOLERANCE * after[name].abs().max().item()), name
     curves = [json.loads((folder / "curves.json").read_text()) for folder in (found, expected)]
     for record, expected_record in zip(*curves, strict=True):
         assert record == pytest.approx(expected_record, rel=TOLERANCE)
+
+
+def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Collection[str]) -> float:
+    return sum((first[name].double() - second[name].double()).square().sum().item() for name in names) ** 0.5
 
 
 @pytest.fixture(scope="module")
