@@ -5,12 +5,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.files import Files
 from sweeps.inspection import Facts, Question, look
 
 LOW_DISK_BYTES = 10 << 30
@@ -38,14 +38,14 @@ class Finding:
 
 
 @contextmanager
-def token_in(store: Path) -> Iterator[str]:
+def token_in(files: Files) -> Iterator[str]:
     """The name of a new file in the store, for other machines to find: the same path may be another folder there."""
-    token = store / f".doctor.{uuid.uuid4().hex[:8]}"
-    token.touch()
+    token = f".doctor.{uuid.uuid4().hex[:8]}"
+    files.write(token, b"here")
     try:
-        yield token.name
+        yield token
     finally:
-        token.unlink(missing_ok=True)
+        files.remove(token)
 
 
 def ask_here(question: Question) -> Facts:

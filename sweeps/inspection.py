@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sweeps.scheduler import source_digest
+from sweeps.source import source_digest
 
 PACKAGES = ("torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pydensecrf2", "pydantic")
 Facts = dict[str, Any]
@@ -23,7 +23,7 @@ class Question:
     """What every machine is asked for: plain values, since it travels.
 
     Attributes:
-        store: folder of the artifacts.
+        store: folder or URL of the artifacts.
         token: name of the file that the driver left in the store, for the others to find.
         tracking: MLflow's URI; only a server can be seen from other machines.
         data: the stage that reads data in place, as JSON, or None for data that the sweep makes itself.
@@ -49,7 +49,7 @@ def look(question: Question, *, num_gpus: float) -> Facts:
         "num_gpus": num_gpus,
         "gpus": _gpus(),
         "cuda": _cuda(),
-        "store": _attempt(lambda: _store(Path(question.store), question.token)),
+        "store": _attempt(lambda: _store(question.store, question.token)),
         "tracking": _attempt(lambda: _tracking(question.tracking)),
         "data": _attempt(lambda: _data(question)),
         "weights": _attempt(lambda: _weights(question)),
@@ -89,13 +89,14 @@ def _cuda() -> str:
     return "ok" if answer.returncode == 0 else (answer.stderr.strip().splitlines() or ["no message"])[-1]
 
 
-def _store(root: Path, token: str) -> Facts:
+def _store(place: str, token: str) -> Facts:
     from sweeps.store import Store
 
-    if not (root / token).exists():
-        raise OSError(f"{root} is not the folder that the driver sees")
-    Store(root).check_writable()
-    free = shutil.disk_usage(root).free
+    store = Store(place)
+    if store.files.read(token) is None:
+        raise OSError(f"{store.url} is not the store that the driver sees")
+    store.check_writable()
+    free = shutil.disk_usage(store.root).free  # of an object store, where its artifacts are kept on this machine
     return {"free": free, "said": f"writable, {free / 2**30:.0f} GB free"}
 
 

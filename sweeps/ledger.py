@@ -154,6 +154,7 @@ class Ledger:
         for field, node in trial.nodes.items():
             try:
                 manifest = self.store.manifest(node)
+                self.store.curves(node)  # damaged ones are a fault of the stage, found before anything is written
             except ValueError as error:
                 faults[field] = str(error)
                 continue

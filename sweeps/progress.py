@@ -127,6 +127,10 @@ class Progress:
             self._line("FAILED", f"{stage} {event['error']}   ({self._for_whom(fingerprint)})")
         elif what == "again":
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
+        elif what == "missing":
+            self._line("again", f"{stage} needs {event['input']}, which was damaged or removed: that is made again")
+        elif what == "elsewhere":
+            self._line("waiting", f"{stage} another cluster runs it, on {event['host']}")
         elif what == "stopped":
             self._line("stopped", f"{stage} at its checkpoint")
         elif what == "split":

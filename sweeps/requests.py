@@ -1,5 +1,7 @@
 """What trials ask the scheduler for: each stage with its resources, and how urgent it is."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -25,12 +27,14 @@ def make_requests(
     inputs = {fingerprint: plan.nodes[fingerprint].inputs.values() for fingerprint in plan.reasons}
     needs = {fingerprint: needs_of(granted[fingerprint]) for fingerprint in inputs}
     kept = cpus_beside_gpus(inputs, needs)
+    command = shlex.join(("python", *sys.orig_argv[1:]))
     paths = longest_paths(inputs, {each: durations.get(plan.nodes[each].kind, usual) for each in inputs})
     return [
         {
             field: {
                 "node": node.dump(),
                 **granted[node.fingerprint].model_dump(),
+                "command": command,
                 "priority": paths.get(node.fingerprint, 0.0),
                 "cpus_per_gpu": kept.get(node.fingerprint, 0.0),
             }

@@ -10,26 +10,26 @@ This module is imported by the actor and by every trial, so it must not import t
 """
 
 import asyncio
-import hashlib
-import importlib.util
 import itertools
 import json
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.leases import RENEW_S, Leases
 from sweeps.policy import Amounts, Waiting, choose, fits
+from sweeps.source import short_digest, source_digest
 from sweeps.stopping import stop_file
+from sweeps.store import Store
 from sweeps.worker import Json, explain, stage_task
 
 NAMESPACE = "occse"
@@ -37,14 +37,21 @@ HEAD = {"node:__internal_head__": 0.001}  # a sliver that only the head node has
 LEASE_S = 60.0
 GRACE_S = 10.0
 TICK_S = 1.0
+ELSEWHERE_S = 2.0
 MAX_EVENTS = 10_000
 
 
 @dataclass(kw_only=True, eq=False)
 class _Flight:
-    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since when it does."""
+    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since when it does.
+
+    `ours` says that this cluster has the lease on the stage; until then it runs `elsewhere`, or nobody knows yet.
+    """
 
     request: Json
+    ours: bool = False
+    elsewhere: str | None = None
+    missing: str | None = None
     leases: dict[str, float] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ref: Any = None
@@ -79,6 +86,11 @@ class Scheduler:
         self._machines: dict[str, Amounts] = {}
         self._demanded: list[Amounts] | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._store = Store(settings["root"])
+        context = ray.get_runtime_context()
+        # an actor that comes back after a crash has the same names
+        self._leases = Leases(self._store.files, owner=f"{context.get_node_id()}:{context.get_actor_id()}")
+        self._renewed = time.monotonic()
 
     async def begin(self) -> None:
         """Forget failures: a new sweep may try again what failed for an earlier one."""
@@ -88,9 +100,10 @@ class Scheduler:
         """Lease the artifact of `request` for `trial` and wait up to `wait` seconds for it.
 
         Returns:
-            `state` "done" (with the artifact's `metrics`), "failed" (with `error`) or "running": ask again.
+            `state` "done" (with the artifact's `metrics`), "failed" (with `error`), "missing" (an input, with its
+            `field`, was damaged or removed: ask for that one first) or "running": ask again.
         """
-        if (answer := self._settled(request)) is not None:
+        if (answer := await self._settled(request)) is not None:
             return answer
         if trial in self._drained:
             await asyncio.sleep(wait)
@@ -102,7 +115,9 @@ class Scheduler:
                 flight.request[key] = max(flight.request.get(key, 0.0), request.get(key, 0.0))
         with suppress(TimeoutError):
             await asyncio.wait_for(flight.ended.wait(), wait)
-        return self._settled(request) or {"state": "running"}
+        if flight.missing is not None:
+            return {"state": "missing", "field": flight.missing}
+        return await self._settled(request) or {"state": "running"}
 
     async def release(self, trial: str) -> None:
         """Give back every lease of `trial`."""
@@ -121,9 +136,7 @@ class Scheduler:
         left = [flight for flight in self._flights.values() if flight.leases and flight.leases.keys() <= self._drained]
         for flight in left:
             if flight.worker is not None:
-                path = self._stop_file(flight.request)
-                path.parent.mkdir(parents=True, exist_ok=True)  # the stage may not be there yet
-                path.touch()
+                await asyncio.to_thread(self._store.files.write, stop_file(flight.fingerprint), b"")
             elif flight.cancelled is None:
                 self._cancel(flight)
         return len(left)
@@ -149,44 +162,62 @@ class Scheduler:
             for fingerprint, flight in self._flights.items()
             if flight.worker is not None
         ]
-        queued = [flight for flight in self._flights.values() if flight.worker is None]
+        queued = [flight for flight in self._flights.values() if flight.worker is None and flight.ours]
+        elsewhere = {each.fingerprint: each.elsewhere for each in self._flights.values() if each.elsewhere is not None}
         machines = self._machines.values()
         unmet = {_describe(flight.needs) for flight in queued if not any(fits(flight.needs, each) for each in machines)}
         news = {"events": self._events, "points": self._points}
         fresh = {kind: [item for item in items if item["id"] > after] for kind, items in news.items()}
         names = [flight.fingerprint for flight in queued]
-        return {"pid": os.getpid(), **fresh, "running": running, "queued": names, "unmet": sorted(unmet)}
+        more = {"queued": names, "elsewhere": elsewhere, "unmet": sorted(unmet)}
+        return {"pid": os.getpid(), **fresh, "running": running, **more}
 
-    def _settled(self, request: Json) -> Json | None:
+    async def _settled(self, request: Json) -> Json | None:
         node = request["node"]
-        path = Path(self._settings["root"], node["kind"], node["fingerprint"], "manifest.json")
-        try:
-            return {"state": "done", "metrics": json.loads(path.read_bytes())["metrics"]}
-        except (FileNotFoundError, ValueError):  # not there, or cut off: the stage sets it aside and runs
-            error = self._failures.get(node["fingerprint"])
-        except (KeyError, TypeError):
-            error = f"{path} is no manifest; move that folder away to compute it again"
+        manifest = await asyncio.to_thread(self._store.peek, node["kind"], node["fingerprint"])
+        if manifest is not None:  # one without metrics is of another version: the driver says so
+            return {"state": "done", "metrics": manifest.get("metrics", {})}
+        error = self._failures.get(node["fingerprint"])
         return None if error is None else {"state": "failed", "error": error}
 
-    def _stop_file(self, request: Json) -> Path:
-        return stop_file(self._settings["root"], request["node"]["fingerprint"])
-
     def _start(self, request: Json) -> _Flight:
-        self._stop_file(request).unlink(missing_ok=True)
         flight = self._flights[request["node"]["fingerprint"]] = _Flight(request=dict(request))
         self._event("queued", flight)
         if self._ticker is None:
             self._look_around()
             self._ticker = asyncio.create_task(self._tick())
-        self._submit_ready()
+        flight.follower = asyncio.create_task(self._take(flight))
         return flight
+
+    async def _take(self, flight: _Flight) -> None:
+        """Take the lease on a stage, or wait while another cluster runs it, and take over where that one dies."""
+        files, fingerprint = self._store.files, flight.fingerprint
+        while self._flights.get(fingerprint) is flight:
+            holder = None
+            with suppress(OSError):  # a store that cannot be written is the stage's to tell
+                holder = await asyncio.to_thread(self._leases.take, fingerprint)
+            manifest = await asyncio.to_thread(self._store.peek, flight.request["node"]["kind"], fingerprint)
+            if self._flights.get(fingerprint) is not flight:  # nobody waited that long
+                self._in_background(self._leases.release, fingerprint)
+            elif manifest is not None:
+                self._end(flight, {"error": None, "seconds": manifest.get("seconds", 0.0)})
+            elif holder is None:
+                await asyncio.to_thread(files.remove, stop_file(fingerprint))
+                flight.ours, flight.elsewhere = True, None
+                self._submit_ready()
+                return
+            else:
+                if flight.elsewhere is None:
+                    self._event("elsewhere", flight, host=holder.host)
+                flight.elsewhere = holder.host
+                await asyncio.sleep(ELSEWHERE_S)
 
     def _submit_ready(self) -> None:
         """Submit what the machines have room for. Everything else stays here, where it can still be overtaken."""
         waiting = [
             Waiting(fingerprint=flight.fingerprint, needs=flight.needs, path_s=flight.request.get("priority", 0.0))
             for flight in self._flights.values()
-            if flight.ref is None
+            if flight.ours and flight.ref is None
         ]
         if not waiting:
             return
@@ -227,9 +258,13 @@ class Scheduler:
 
     def _end(self, flight: _Flight, outcome: Json) -> None:
         del self._flights[flight.fingerprint]
+        self._in_background(self._leases.release, flight.fingerprint)
+        flight.missing = outcome.get("missing")
         if outcome["error"] is not None:
             self._failures[flight.fingerprint] = outcome["error"]
             self._event("failed", flight, error=outcome["error"])
+        elif flight.missing is not None:
+            self._event("missing", flight, input=flight.missing, reason=outcome["reason"])
         elif "seconds" not in outcome:
             self._event("stopped" if "stopped" in outcome else "cancelled", flight)
         else:
@@ -242,6 +277,7 @@ class Scheduler:
             try:
                 self._cancel_unwanted()
                 self._look_around()
+                self._renew()
                 self._submit_ready()
             except Exception:  # such as the cluster's head not answering for a moment: there is a next time
                 logging.exception("the scheduler goes on")
@@ -262,6 +298,18 @@ class Scheduler:
             self._end(flight, {"error": None})
         else:
             ray.cancel(flight.ref)
+
+    def _renew(self) -> None:
+        if time.monotonic() > self._renewed + RENEW_S:
+            self._renewed = time.monotonic()
+            for flight in self._flights.values():
+                if flight.ours:
+                    self._in_background(self._leases.renew, flight.fingerprint)
+
+    @staticmethod
+    def _in_background(call: Callable[[str], None], fingerprint: str) -> None:
+        """Writes to the store in a thread: an object store takes its time, and nothing waits for it."""
+        asyncio.get_running_loop().run_in_executor(None, call, fingerprint)
 
     def _look_around(self) -> None:
         """Which machines are alive; and where more can be started, ask for what all stages need."""
@@ -292,25 +340,10 @@ def connect(settings: Json) -> Any:  # noqa: ANN401 - Ray types no actor handles
     actor = ray.remote(num_cpus=0, resources=HEAD, max_restarts=-1, max_task_retries=-1, max_concurrency=10_000)(
         Scheduler
     )
-    name = f"scheduler:{_digest(json.dumps(settings, sort_keys=True), source_digest())}"
+    name = f"scheduler:{short_digest(json.dumps(settings, sort_keys=True), source_digest())}"
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return actor.options(**options, scheduling_strategy="DEFAULT").remote(settings)
 
 
-def source_digest() -> str:
-    """Digest of the code of `occse` and `sweeps`, without importing it."""
-    texts = []
-    for package in ("occse", "sweeps"):
-        spec = importlib.util.find_spec(package)
-        folders = spec.submodule_search_locations if spec else None
-        paths = sorted(path for folder in folders or () for path in Path(folder).rglob("*.py"))
-        texts += [f"{path.name}\n{path.read_text()}" for path in paths]
-    return _digest(*texts)
-
-
 def _describe(needs: Amounts) -> str:
     return ", ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in needs.items() if amount)
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

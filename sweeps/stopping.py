@@ -5,30 +5,32 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
+
+from sweeps.files import Files
 
 ASK_EVERY_S = 1.0
 
 
-def stop_file(root: str, fingerprint: str) -> Path:
-    """The file whose presence asks a running stage to stop; it lies beside the stage's checkpoint."""
-    return Path(root, "scratch", fingerprint, "stop")
+def stop_file(fingerprint: str) -> str:
+    """The file of the store whose presence asks a running stage to stop; it lies beside the stage's checkpoint."""
+    return f"scratch/{fingerprint}/.stop"
 
 
 @dataclass
 class StopRequested:
     """Whether the file is there; looks at most once a second, so that a training may ask after every step."""
 
-    path: Path
+    files: Files
+    name: str
     asked: float = float("-inf")
 
     def __call__(self) -> bool:
-        """Ask the disk, or answer no where it was asked less than a second ago."""
+        """Ask the store, or answer no where it was asked less than a second ago."""
         if time.monotonic() - self.asked < ASK_EVERY_S:
             return False
         self.asked = time.monotonic()
-        return self.path.exists()
+        return self.files.read(self.name) is not None
 
 
 class Interrupt:

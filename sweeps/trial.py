@@ -3,6 +3,7 @@
 It holds no GPU and next to no CPU, gets plain data only, and does not import torch.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray import tune
 from sweeps.worker import Json
 
 WAIT_S = 5.0
+LOSSES = 3
 
 
 def coordinate(config: Mapping[str, Any], *, scheduler: Any, requests: Sequence[Mapping[str, Json]]) -> None:  # noqa: ANN401
@@ -25,6 +27,7 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any, requests: Sequence[
     done: set[str] = set()
     failed: dict[str, str] = {}
     asked: dict[Any, str] = {}
+    lost: Counter[str] = Counter()
 
     def ask(field: str) -> None:
         asked[scheduler.ensure.remote(plan[field], trial, WAIT_S)] = field
@@ -41,8 +44,15 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any, requests: Sequence[
         if answer["state"] == "running":
             ask(field)
             continue
+        if answer["state"] == "missing" and lost[field] < LOSSES:
+            lost[field] += 1
+            done.discard(answer["field"])
+            ask_ready()
+            continue
         if answer["state"] == "done":
             done.add(field)
+        elif answer["state"] == "missing":
+            failed[field] = f"its input {answer['field']} is lost again and again"
         else:
             failed[field] = answer["error"]
         tune.report({"field": field, "num_done": len(done), "failed": dict(failed)})

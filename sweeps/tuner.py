@@ -169,7 +169,7 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:
     data_root = str(spec.data_root.absolute()) if spec.data_root else None
     weights = str(spec.weights.absolute()) if spec.weights else None
     return {
-        "root": str(store.root.absolute()),
+        "root": store.url,
         "data_root": data_root,
         "weights": weights,
         "git": git_state(),

@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
     """Run one stage and return its seconds, or its error as text.
 
     Exceptions come back as values: unpickling one in the actor might import torch there. `retry` is the number of parts
-    of each batch with which a training that ran out of GPU memory may be tried once more.
+    of each batch with which a training that ran out of GPU memory may be tried once more, `missing` the input that is
+    not in the store any more.
 
     Raises:
         ChildProcessError: one of the processes that share a training died; Ray tries again.
@@ -64,10 +66,12 @@ def explain(error: BaseException) -> str:
 def _execute(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: ANN401 - an actor handle
     import torch
 
+    from occse.artifact import MissingInput
     from occse.pipeline import Node
     from occse.training import Stopped
     from sweeps.store import Store
 
+    store = Store(settings["root"])
     node, cpus = request["node"], max(1, int(request["num_cpus"]))
     torch.set_num_threads(cpus)
 
@@ -75,7 +79,7 @@ def _execute(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: AN
         scheduler.report.remote(node["fingerprint"], dict(record), int(time.time() * 1000))
 
     try:
-        manifest = Store(Path(settings["root"])).execute(
+        manifest = store.execute(
             Node.load(node),
             device="cuda" if request["num_gpus"] else "cpu",
             workers=cpus - 1,
@@ -84,9 +88,12 @@ def _execute(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: AN
             data_root=Path(settings["data_root"]) if settings["data_root"] else None,
             weights=Path(settings["weights"]) if settings.get("weights") else None,
             git=settings["git"],
+            command=request.get("command", ""),
             report=report,
-            stopping=StopRequested(stop_file(settings["root"], node["fingerprint"])),
+            stopping=StopRequested(store.files, stop_file(node["fingerprint"])),
         )
+    except MissingInput as lost:
+        return {"error": None, "missing": lost.field, "reason": str(lost)}
     except Stopped:
         return {"error": None, "stopped": True}
     return {"error": None, "seconds": manifest.seconds}
@@ -103,10 +110,11 @@ def _parts(request: Json, error: Exception) -> int | None:
 
 
 def _keep_traceback(root: str, fingerprint: str) -> str:
-    path = Path(root, "scratch", fingerprint, "error.txt")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc())
-    except OSError:
-        return ""
-    return f" [{path}]"
+    from sweeps.store import Store
+
+    name = f"scratch/{fingerprint}/error.txt"
+    with suppress(OSError):
+        store = Store(root)
+        store.files.write(name, traceback.format_exc().encode())
+        return f" [{store.url}/{name}]"
+    return ""

@@ -29,10 +29,10 @@ def doctor(options: argparse.Namespace) -> int:
     from sweeps.store import Store
     from sweeps.tuner import Cluster, joined
 
-    store = Store(options.store.absolute())
+    store = Store(options.store)
     store.check_writable()
-    with token_in(store.root) as token:
-        question = _question(options, token)
+    with token_in(store.files) as token:
+        question = _question(options, store.url, token)
         driver = ask_here(question)
         machines = [driver]
         if options.address:
@@ -46,7 +46,7 @@ def doctor(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _question(options: argparse.Namespace, token: str) -> Question:
+def _question(options: argparse.Namespace, store: str, token: str) -> Question:
     data, digests = None, set[str]()
     data_root, weights = options.data_root, options.weights
     if options.spec is not None:
@@ -57,7 +57,7 @@ def _question(options: argparse.Namespace, token: str) -> Question:
         files = {init for stage in stages if is_file(init := getattr(stage, "init", ""))}
         digests = {init.removeprefix(SHA256) for init in files if init.startswith(SHA256)}
     return Question(
-        store=str(options.store.absolute()),
+        store=store,
         token=token,
         tracking=options.tracking,
         data=data,

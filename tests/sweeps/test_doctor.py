@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.__main__ import main
 from sweeps.doctor import ask_here, judge, token_in
+from sweeps.files import FolderFiles
 from sweeps.inspection import Facts, Question
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     store = tmp_path_factory.mktemp("runs") / "store"
     store.mkdir()
-    with token_in(store) as token:
+    with token_in(FolderFiles(store)) as token:
         return ask_here(question(store, token))
 
 
@@ -41,7 +42,7 @@ def test_this_machine_is_healthy(healthy: Facts) -> None:
 def test_a_store_that_is_another_folder_elsewhere_is_an_error(healthy: Facts, tmp_path: Path) -> None:
     elsewhere = ask_here(question(tmp_path, ".doctor.not-there"))
     (error,) = errors(healthy, elsewhere)
-    assert "not the folder that the driver sees" in error
+    assert "not the store that the driver sees" in error
 
 
 def test_other_code_and_another_python_are_errors_and_another_torch_a_warning(healthy: Facts) -> None:

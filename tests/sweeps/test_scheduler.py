@@ -11,7 +11,8 @@ import pytest
 import ray
 from probe_stages import CURVE, Probe, executions, make_trial
 
-from sweeps.scheduler import Json, connect, source_digest
+from sweeps.scheduler import Json, connect
+from sweeps.source import source_digest
 from sweeps.stopping import stop_file
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -161,14 +162,14 @@ def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
 
 
 def test_what_the_actor_and_the_trials_import_is_light() -> None:
-    heavy = "{'torch', 'occse', 'mlflow'}"
+    heavy = "{'torch', 'occse.stage', 'mlflow'}"
     code = f"import sys, sweeps.scheduler, sweeps.trial; print(*{heavy}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 
 
 def test_the_source_digest_is_the_same_in_every_process() -> None:
-    code = "from sweeps.scheduler import source_digest; print(source_digest())"
+    code = "from sweeps.source import source_digest; print(source_digest())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == source_digest()
 
@@ -180,8 +181,8 @@ def test_draining_one_trial_leaves_what_another_waits_for_and_starts_nothing_mor
     asked += [scheduler.ensure.remote(request, "goes", 0.0) for request in (shared, own)]
     running(scheduler, at=lambda: len(executions(tmp_path)) == 2)
     assert ray.get(scheduler.drain.remote(["goes"])) == 1
-    assert stop_file(str(tmp_path), own["node"]["fingerprint"]).exists()
-    assert not stop_file(str(tmp_path), shared["node"]["fingerprint"]).exists()
+    assert (tmp_path / stop_file(own["node"]["fingerprint"])).exists()
+    assert not (tmp_path / stop_file(shared["node"]["fingerprint"])).exists()
     assert ray.get(scheduler.ensure.remote(next_, "goes", 0.0)) == {"state": "running"}
     assert ray.get(asked[0])["state"] == "done"
     assert sorted(executions(tmp_path)) == ["own 0", "shared 0"]

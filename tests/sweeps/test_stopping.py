@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from small import SMALL
 
 from occse.artifact import execute
+from sweeps.files import FolderFiles
 from sweeps.spec import load_spec, trials
 from sweeps.stopping import StopRequested, stop_file
 
@@ -31,13 +32,12 @@ CHECKPOINT = "scratch/*/checkpoint.pt"
 
 
 def test_the_disk_is_asked_at_most_once_a_second(tmp_path: Path) -> None:
-    path = stop_file(str(tmp_path), "f")
-    requested = StopRequested(path)
+    files, name = FolderFiles(tmp_path), stop_file("f")
+    requested = StopRequested(files, name)
     assert not requested()
-    path.parent.mkdir(parents=True)
-    path.touch()
+    files.write(name, b"")
     assert not requested(), "asked again within a second"
-    assert StopRequested(path)()
+    assert StopRequested(files, name)()
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
