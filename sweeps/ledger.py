@@ -158,12 +158,15 @@ class Ledger:
             except ValueError as error:
                 faults[field] = str(error)
                 continue
-            if manifest is not None:
-                manifests[field] = manifest
-                if node.fingerprint in self._plan.reasons and node.fingerprint not in self._claimed:
-                    self._claimed.add(node.fingerprint)
-                else:
-                    reused.add(field)
+            if manifest is None:
+                if not failed:  # else it was never made
+                    faults[field] = "its artifact was damaged or removed: the same command makes it again"
+                continue
+            manifests[field] = manifest
+            if node.fingerprint in self._plan.reasons and node.fingerprint not in self._claimed:
+                self._claimed.add(node.fingerprint)
+            else:
+                reused.add(field)
         return Record(trial=trial, manifests=manifests, reused=frozenset(reused), failed=faults)
 
     @staticmethod
