@@ -6,28 +6,38 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel, ValidationError
 
 from occse.pipeline import Pipeline, override, profile
+from sweeps.axes import Axis, knobs_of, settings
+from sweeps.expansion import section
+from sweeps.expressions import is_derived, knobs_in
 from sweeps.knobs import matching
 from sweeps.located import Document, Location
-from sweeps.schema import BASELINE, Overrides, Request, Spec
+from sweeps.schema import BASELINE, BY_STAGE, SAME, Overrides, Request, Spec
 
 MAX_COMBINATIONS = 100_000
+TAGS = ("[key]", SAME, BY_STAGE)
 
 
 def explain(error: ValidationError, document: Document) -> list[str]:
     """What pydantic found, in the words of the file: one `FILE:LINE: key: fault` each."""
     lines: dict[str, None] = {}
     for item in error.errors():
-        location = item["loc"]
-        where, key = document.where(location), str(location[-1])
+        location = tuple(part for part in item["loc"] if part not in TAGS)
+        where, key, place = document.where(location), str(location[-1]), ".".join(map(str, location))
         if item["type"] == "missing":
-            lines[f"{where}: {key}: this key is missing; a sweep has {', '.join(Spec.model_fields)}"] = None
+            owner = "a sweep" if len(location) == 1 else str(location[0])
+            lines[f"{where}: {place}: this key is missing; {owner} has {', '.join(_keys(location))}"] = None
         elif item["type"] == "extra_forbidden":
-            model: type[BaseModel] = Spec if len(location) == 1 else Request
-            lines[f"{where}: {key}: unknown key; {_nearest(key, list(model.model_fields))}"] = None
+            lines[f"{where}: {key}: unknown key; {_nearest(key, _keys(location))}"] = None
         else:
-            place = ".".join(str(part) for part in location if part != "[key]")
             lines[f"{where}: {place}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}"] = None
     return list(lines)
+
+
+def _keys(location: Location) -> list[str]:
+    """The keys that are allowed beside the last part of `location`."""
+    models: dict[str, type[BaseModel]] = {"resources": Request, "grid": Axis}
+    model = Spec if len(location) == 1 else models[str(location[0])]
+    return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
@@ -35,30 +45,27 @@ def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
     if (count := spec.combinations()) > MAX_COMBINATIONS:
         yield ("grid",), f"grid: {count:,} combinations; allowed are {MAX_COMBINATIONS:,}"
         return
-    if not count:
+    if not count and not spec.grid:
         yield ("grid",), "grid: the sweep has no trials; give `grid`, `variants` or `baseline`"
     yield from _faults_of_fields(spec)
+    yield from _faults_of_expressions(spec)
     try:
         default = Pipeline() if spec.profile is None else override(Pipeline(), profile(spec.profile))
     except ValueError as error:
         yield ("profile",), f"profile: {error}"
         return
+    fixed = _plain(spec.base)
     refused = list(_refused(default, spec.base))
     yield from ((("base", key), message) for key, message in refused)
-    if not refused and (said := _objection(default, spec.base)):
+    if not refused and (said := _objection(default, fixed)):
         yield ("base",), f"base: {said}"
     if refused or said:
         return
-    base = override(default, spec.base)
-    yield from _faults_of_grid(spec, base)
+    base = override(default, fixed)
+    yield from _faults_of_axes(spec.grid, base)
     for name, changes in spec.named().items():
         yield from (((*section(name), key), message) for key, message in _refused(base, changes))
     yield from _clashes(spec)
-
-
-def section(name: str) -> Location:
-    """Where the variant `name` stands in the file; the grid for a trial without a name."""
-    return (BASELINE,) if name == BASELINE else ("variants", name) if name else ("grid",)
 
 
 def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
@@ -67,15 +74,17 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
     for key, names, allowed in (
         ("targets", spec.targets, stages),
         ("seed_stages", spec.seed_stages or (), seeded),
+        ("seeds", tuple(spec.seeds) if isinstance(spec.seeds, dict) else (), seeded),
         ("resources", tuple(spec.resources), ["*", *stages]),
     ):
         for index, name in enumerate(names):
             if name not in allowed:
-                place = name if key == "resources" else index
+                place = index if key in ("targets", "seed_stages") else name
                 yield (key, place), f"{key}: no stage {name!r} here; {_nearest(name, allowed)}"
     for key, request in spec.resources.items():
         if (gpus := request.num_gpus or 0) > 1 and gpus != int(gpus):
             yield ("resources", key), f"resources.{key}.num_gpus: above 1 only whole GPUs can be granted, got {gpus}"
+    yield from _faults_of_sections(spec)
     if BASELINE in spec.variants:
         yield (
             ("variants", BASELINE),
@@ -87,15 +96,70 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
         yield ("weights",), f"weights: {spec.weights} is no folder; expected the folder of the weight files"
 
 
-def _faults_of_grid(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]]:
-    first = {axis: values[0] for axis, values in spec.grid.items()}
-    for axis, values in spec.grid.items():
-        if not matching(axis):
-            yield from ((("grid", axis), message) for _, message in _refused(base, {axis: None}))
-            continue
-        for index, value in enumerate(values):
-            if message := _fault(base, axis, value, beside=first):
-                yield ("grid", axis, index), message
+def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
+    """Sections that do not go together."""
+    if isinstance(spec.seeds, dict) and spec.seed_stages is not None:
+        yield ("seed_stages",), "seed_stages: `seeds` says by itself which stages it reaches; remove one of the two"
+    for key, axis in spec.grid.items() if spec.design == "leave_one_out" else ():
+        if len(axis.listed() or ()) != 2:
+            yield ("grid", key), f"grid.{key}: `leave_one_out` needs two values, without and with, got {axis.listed()}"
+
+
+def _faults_of_expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
+    """Constraints, conditions of axes and derived values that are no expressions."""
+    found: list[tuple[Location, str]] = [(("constraints", index), text) for index, text in enumerate(spec.constraints)]
+    found += [(("grid", key, "when"), axis.when) for key, axis in spec.grid.items() if axis.when is not None]
+    values = ((key, index, value) for key, axis in spec.grid.items() for index, value in enumerate(axis.values or ()))
+    found += [(("grid", key, index), value) for key, index, value in values if is_derived(value)]
+    for where, changes in (
+        (("base",), spec.base),
+        *((section(name), changes) for name, changes in spec.named().items()),
+    ):
+        found += [((*where, key), value) for key, value in changes.items() if is_derived(value)]
+    for location, text in found:
+        try:
+            knobs_in(text)
+        except ValueError as error:
+            yield location, f"{'.'.join(map(str, location))}: {error}"
+
+
+def _faults_of_axes(axes: Mapping[str, Axis], base: Pipeline) -> Iterator[tuple[Location, str]]:
+    """Axes without a knob, without an end, or with values that no knob takes."""
+    first: Overrides = {}
+    good: list[str] = []
+    for key, axis in axes.items():
+        if found := [*_unknown(key, base), *_unusable(key, axis)]:
+            yield from ((("grid", key), message) for message in found)
+        else:
+            first |= _plain(settings(key, axis)[0])
+            good.append(key)
+    for key in good:
+        for index, setting in enumerate(settings(key, axes[key])):
+            for knob, value in setting.items():
+                if message := _fault(base, knob, value, beside=first | setting):
+                    yield ("grid", key, index), message
+
+
+def _unknown(key: str, base: Pipeline) -> list[str]:
+    knobs = [knob for knob in knobs_of(key) if not matching(knob)]
+    return [message for knob in knobs for _, message in _refused(base, {knob: None})]
+
+
+def _unusable(key: str, axis: Axis) -> Iterator[str]:
+    """What is wrong with the values of an axis, whatever its knobs are."""
+    listed, knobs = axis.listed(), knobs_of(key)
+    if listed is None:
+        yield f"{key}: a range needs `step` or `num`, or there is no end to its values"
+    elif len(knobs) > 1:
+        wrong = [value for value in listed if not isinstance(value, list) or len(value) != len(knobs)]
+        if wrong:
+            count = len(knobs)
+            yield f"{key}: {count} knobs move together, so each value is a list of {count} values, got {wrong[0]!r}"
+
+
+def _plain(changes: Overrides) -> Overrides:
+    """`changes` without what is derived from other knobs: it has no value yet."""
+    return {key: value for key, value in changes.items() if not is_derived(value)}
 
 
 def _refused(pipeline: Pipeline, changes: Overrides) -> Iterator[tuple[str, str]]:
@@ -107,7 +171,9 @@ def _refused(pipeline: Pipeline, changes: Overrides) -> Iterator[tuple[str, str]
 
 def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) -> str:
     """Why a value is refused alone, unless what else is set in the same stages makes it good; else empty."""
-    fields = _fields(key)
+    if is_derived(value):
+        return "" if matching(key) else _objection(pipeline, {key: value})
+    beside, fields = _plain(beside), _fields(key)
     kind = {"data.kind": beside["data.kind"]} if "data" in fields and "data.kind" in beside else {}
     related = {other: beside[other] for other in beside if _fields(other) & fields} | {key: value}
     alone = _objection(pipeline, kind | {key: value})
@@ -133,19 +199,19 @@ def _clashes(spec: Spec) -> Iterator[tuple[Location, str]]:
     """Knobs that two parts of the spec would set in one trial, where the later would silently win."""
     seeded = dict.fromkeys(spec.seeded_knobs(), "`seeds`; leave its stage out of `seed_stages` to set it here")
     axes: dict[str, str] = {}
-    for axis in spec.grid:
-        yield from _taken(("grid",), axis, seeded | axes)
-        axes |= dict.fromkeys(matching(axis), f"the axis {axis!r}; set it in one place only")
-    yield from (clash for key in spec.base for clash in _taken(("base",), key, seeded))
+    for axis, knob in ((key, knob) for key in spec.grid for knob in knobs_of(key)):
+        yield from _taken(("grid", axis), knob, seeded | axes)
+        axes |= dict.fromkeys(matching(knob), f"the axis {axis!r}; set it in one place only")
+    yield from (clash for key in spec.base for clash in _taken(("base", key), key, seeded))
     multiplied = axes if spec.variants else {}
     for name, changes in spec.named().items():
         for key in changes:
-            yield from _taken(section(name), key, seeded | multiplied)
+            yield from _taken((*section(name), key), key, seeded | multiplied)
 
 
 def _taken(place: Location, key: str, owners: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
     if taken := [knob for knob in matching(key) if knob in owners]:
-        yield (*place, key), f"{key}: {taken[0]} is set by {owners[taken[0]]}"
+        yield place, f"{key}: {taken[0]} is set by {owners[taken[0]]}"
 
 
 def _nearest(word: str, allowed: list[str]) -> str:

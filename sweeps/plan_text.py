@@ -1,6 +1,5 @@
 """A plan as text for a terminal: the question, the trials, the stages, what would run and why, and what it costs."""
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
@@ -37,7 +36,7 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
 
 def _written(plan: Plan, spec: Spec) -> str:
     """How the trials come about, so that a reader can check the product."""
-    points = number(math.prod(len(values) for values in spec.grid.values()), "point")
+    points = number(spec.num_points(), "point")
     variants = number(len(spec.named()), "variant")
     if not spec.grid:
         what = variants
@@ -47,7 +46,7 @@ def _written(plan: Plan, spec: Spec) -> str:
         what = f"{points} of the grid" + (" and the baseline" if spec.named() else "")
     written, left = spec.combinations(), len(plan.trials)
     same = f" ({written - left} differ from another only in knobs without effect there)" if written > left else ""
-    return f"{what}, {number(len(spec.seeds), 'seed')}: {written} written, {left} distinct{same}."
+    return f"{what}, {number(len(spec.replicates()), 'seed')}: {written} written, {left} distinct{same}."
 
 
 def _variants(plan: Plan, *, whole: bool) -> list[str]:

@@ -1,16 +1,20 @@
 """The sweep file as a model: every key a user may write, and what it means."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from occse.pipeline import TARGETS, Pipeline, override, profile
 from occse.stage import Resources, Stage
+from sweeps.axes import AnyAxis, Design, count_points
+from sweeps.expressions import is_derived
 from sweeps.knobs import matching
 
 BASELINE = "baseline"
+SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error
 Overrides = dict[str, Any]
 
 
@@ -31,7 +35,11 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_count_up)]
 Fields = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
-Axis = Annotated[list[Any], Field(min_length=1)]
+AnySeeds = Annotated[
+    Annotated[Seeds, Tag(SAME)] | Annotated[dict[str, Seeds], Tag(BY_STAGE), Field(min_length=1)],
+    Discriminator(lambda seeds: BY_STAGE if isinstance(seeds, dict) else SAME),
+]
+Grid = dict[str, AnyAxis]
 VariantName = Annotated[str, Field(pattern=r"^\S[^\n]*$", max_length=100)]
 
 
@@ -47,29 +55,32 @@ class Request(BaseModel):
 class Spec(BaseModel):
     """One sweep.
 
-    `base` holds for every trial. `grid` is the product of its axes, in the order of the file. `variants` are named sets
-    of overrides to compare with `baseline`; with a grid beside them, each of them runs at every point of the grid. A
-    baseline beside a grid without variants marks the point that it equals, or is one more trial. `seeds` go to the
-    `seed` of the stages in `seed_stages`, by default of all. `resources` (by stage, `*` for all) are no part of the
-    identity.
+    `base` holds for every trial. `grid` is the product of its axes, in the order of the file, or what `design` picks of
+    it. `variants` are named sets of overrides to compare with `baseline`; with a grid beside them, each of them runs at
+    every point of the grid. A baseline beside a grid without variants marks the point that it equals, or is one more
+    trial. `resources` (by stage, `*` for all) are no part of the identity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
-    question: str = Field(pattern=r"\S")
-    expect: str = ""
-    profile: str | None = None
-    base: Overrides = {}
-    grid: dict[str, Axis] = {}
-    baseline: Overrides | None = None
-    variants: dict[VariantName, Overrides] = {}
-    seeds: Seeds = (0,)
-    seed_stages: Fields | None = None
-    targets: Fields = TARGETS
-    resources: dict[str, Request] = {}
-    data_root: Path | None = None
-    weights: Path | None = None
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100, description="The MLflow experiment.")
+    question: str = Field(pattern=r"\S", description="What the sweep is to answer.")
+    expect: str = Field(default="", description="The claim, recorded with the result.")
+    profile: str | None = Field(default=None, description="A named set of overrides, see occse/profiles.")
+    base: Overrides = Field(default={}, description="Overrides of every trial; `=` and an expression derives a value.")
+    grid: Grid = Field(default={}, description="Values by knob; knobs that are joined by commas move together.")
+    design: Design = Field(default="factorial", description="Which points of the grid are run.")
+    constraints: list[str] = Field(
+        default=[], description="Points of the grid where one of these is false are left out."
+    )
+    baseline: Overrides | None = Field(default=None, description="What the others are compared with.")
+    variants: dict[VariantName, Overrides] = Field(default={}, description="Overrides by the name of the variant.")
+    seeds: AnySeeds = Field(default=(0,), description="A count, a list, or either by stage: {cgnet: 3, deeplab: 2}.")
+    seed_stages: Fields | None = Field(default=None, description="The stages that `seeds` reach; by default all.")
+    targets: Fields = Field(default=TARGETS, description="The last stages to reach.")
+    resources: dict[str, Request] = Field(default={}, description="What a stage occupies, by stage; `*` for all.")
+    data_root: Path | None = Field(default=None, description="The user's data set.")
+    weights: Path | None = Field(default=None, description="Folder of the weight files.")
 
     def resources_of(self, field: str, stage: Stage) -> Resources:
         """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks for.
@@ -88,31 +99,36 @@ class Spec(BaseModel):
             )
         return Resources(**asked)
 
+    def num_points(self) -> int:
+        """How many points of the grid the design picks."""
+        return count_points(self.grid, self.design)
+
     def combinations(self) -> int:
-        """How many trials the file writes down, before those that are the same collapse."""
-        points = math.prod(len(values) for values in self.grid.values())
-        written = len(self.variants) + (self.baseline is not None)
-        if self.variants:
-            points *= written
-        elif self.grid:
-            points += written
-        else:
-            points = written
-        return points * len(self.seeds)
+        """How many trials the file writes down, before constraints, and before those that are the same collapse."""
+        points, named = self.num_points() if self.grid else 0, len(self.named())
+        variants = named * max(points, 1) if self.variants else named + points
+        return variants * math.prod(map(len, self.seeds.values() if isinstance(self.seeds, dict) else [self.seeds]))
 
     def seeded_knobs(self) -> tuple[str, ...]:
         """The knobs that `seeds` set."""
-        stages = Pipeline.model_fields if self.seed_stages is None else self.seed_stages
+        stages = self.seeds if isinstance(self.seeds, dict) else self.seed_stages or Pipeline.model_fields
         return tuple(knob for stage in stages for knob in matching(f"{stage}.seed"))
 
+    def replicates(self) -> list[tuple[int, Overrides]]:
+        """Number and overrides of every replicate: of the seeds by stage each combination, the last stage innermost."""
+        if not isinstance(self.seeds, dict):
+            return [(seed, dict.fromkeys(self.seeded_knobs(), seed)) for seed in self.seeds]
+        choices = itertools.product(*self.seeds.values())
+        return [(number, dict(zip(self.seeded_knobs(), seeds, strict=True))) for number, seeds in enumerate(choices)]
+
     def base_pipeline(self) -> Pipeline:
-        """The pipeline that every trial changes: the defaults, the profile, `base`.
+        """The pipeline that every trial changes: the defaults, the profile, `base` without its derived values.
 
         Raises:
             ValueError: there is no such profile, or `base` is refused.
         """
         pipeline = Pipeline() if self.profile is None else override(Pipeline(), profile(self.profile))
-        return override(pipeline, self.base)
+        return override(pipeline, {key: value for key, value in self.base.items() if not is_derived(value)})
 
     def named(self) -> dict[str, Overrides]:
         """The variants that have a name, the baseline first."""

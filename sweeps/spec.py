@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,10 +14,12 @@ from occse.pipeline import Node, Pipeline, override, plan
 from occse.stage import Stage
 from occse.stages.data import InPlace
 from occse.stages.trained import with_digest
-from sweeps.faults import explain, faults, section
+from sweeps.axes import knobs_of
+from sweeps.expansion import SpecError, Writing, writings
+from sweeps.faults import explain, faults
 from sweeps.knobs import active, label, matching, spelled_out
 from sweeps.located import read_document
-from sweeps.schema import BASELINE, Overrides, Spec
+from sweeps.schema import Overrides, Spec
 
 __all__ = ["Spec", "Trial", "load_spec", "trials"]
 
@@ -73,13 +75,10 @@ def load_spec(path: Path) -> Spec:
         spec = spec.model_copy(update={"weights": path.parent / spec.weights.expanduser()})
     if found := [f"{document.where(location)}: {message}" for location, message in faults(spec)]:
         raise ValueError("\n".join(found))
-    pipeline_with = _pipelines(spec, data_root=None, weights=None)
-    for name, changes, point in _writings(spec):
-        try:
-            pipeline_with(changes | point)
-        except ValueError as error:
-            shown = label(changes | point, list(changes | point))
-            raise ValueError(f"{document.where(section(name))}: {shown}: {error}") from None
+    try:
+        _check_writings(spec)
+    except SpecError as error:
+        raise ValueError(f"{document.where(error.location)}: {error}") from None
     return spec
 
 
@@ -96,7 +95,8 @@ def trials(spec: Spec) -> list[Trial]:
         raise ValueError("\n".join(wrong))
     found: dict[str, Trial] = {}
     same: dict[str, str] = {}
-    for trial in _written(spec):
+    expand = expansion(spec)
+    for trial in itertools.chain.from_iterable(map(expand, writings(spec, spec.base_pipeline()))):
         first = found.setdefault(trial.identity, trial)
         same.setdefault(trial.variant, first.variant)
         if trial.baseline and not first.baseline:
@@ -105,6 +105,19 @@ def trials(spec: Spec) -> list[Trial]:
         _check_names(spec, same)
     ordered = sorted(found.values(), key=lambda trial: not trial.baseline)
     return [replace(trial, order=order) for order, trial in enumerate(ordered)]
+
+
+def _check_writings(spec: Spec) -> None:
+    """Make every pipeline of the sweep but for its data and seeds, which refuses values that exclude each other."""
+    pipeline_with, written = _pipelines(spec, data_root=None, weights=None), 0
+    for written, writing in enumerate(writings(spec, spec.base_pipeline()), start=1):  # noqa: B007 - counted
+        try:
+            pipeline_with(writing.changes)
+        except ValueError as error:
+            shown = label(writing.changes, list(writing.changes))
+            raise SpecError(writing.place, f"{shown}: {error}") from None
+    if not written:
+        raise SpecError(("constraints",), "constraints: no trial satisfies all of them; expected at least one")
 
 
 def _check_names(spec: Spec, same: Mapping[str, str]) -> None:
@@ -116,35 +129,28 @@ def _check_names(spec: Spec, same: Mapping[str, str]) -> None:
             )
 
 
-def _written(spec: Spec) -> Iterator[Trial]:
-    """Every trial that the file writes down, in its order."""
+def expansion(spec: Spec) -> Callable[[Writing], list[Trial]]:
+    """A function from a variant, as it is written down, to its trials: one for each seed."""
     pipeline_with = _pipelines(spec, data_root=spec.data_root, weights=spec.weights)
-    axes = tuple(spec.grid)
+    axes = [knob for key in spec.grid for knob in knobs_of(key)]
     varied = [*axes, *spelled_out(itertools.chain(*spec.named().values()), without=axes)]
-    for (name, changes, point), seed in itertools.product(_writings(spec), spec.seeds):
-        pipeline = pipeline_with({**changes, **point, **dict.fromkeys(spec.seeded_knobs(), seed)})
+
+    def made(writing: Writing, seed: int, seeds: Overrides) -> Trial:
+        pipeline = pipeline_with(writing.changes | seeds)
         nodes = plan(pipeline, targets=spec.targets)
         knobs = active(nodes, varied)
-        shown = label({axis: knobs[axis] for axis in point if axis in knobs}, axes)
-        yield Trial(
-            variant=", ".join(part for part in (name, shown) if part) or "default",
+        shown = label({axis: knobs[axis] for axis in writing.shown if axis in knobs}, axes)
+        return Trial(
+            variant=", ".join(part for part in (writing.name, shown) if part) or "default",
             order=0,
-            baseline=name == BASELINE,
+            baseline=writing.baseline,
             seed=seed,
             knobs=knobs,
             pipeline=pipeline,
             nodes=nodes,
         )
 
-
-def _writings(spec: Spec) -> Iterator[tuple[str, Overrides, Overrides]]:
-    """Of every trial but its seed: name (empty for a mere point of the grid), overrides of the variant, point."""
-    points = [dict(zip(spec.grid, values, strict=True)) for values in itertools.product(*spec.grid.values())]
-    named = spec.named()
-    if spec.grid and not spec.variants:
-        yield from (("", {}, point) for point in points)
-        points = [{}]
-    yield from ((name, named[name], point) for name in named for point in points)
+    return lambda writing: [made(writing, seed, seeds) for seed, seeds in spec.replicates()]
 
 
 def _pipelines(spec: Spec, *, data_root: Path | None, weights: Path | None) -> Callable[[Overrides], Pipeline]:

@@ -37,9 +37,9 @@ BAD = {
     "axis without values": (
         "grid:\n  oc.lr: [1]\n  cgnet.lr: []\n",
         5,
-        "grid.cgnet.lr: List should have at least 1 item",
+        "grid.cgnet.lr: expected a list of at least one value, or a range",
     ),
-    "axis that is no list": ("grid:\n  cgnet.lr: 0.1\n", 4, "grid.cgnet.lr: Input should be a valid list, got 0.1"),
+    "axis that is no list": ("grid:\n  cgnet.lr: 0.1\n", 4, "grid.cgnet.lr: expected a list of at least one value"),
     "axis value out of range": (
         "grid:\n  cgnet.lr:\n    - 0.1\n    - -1\n",
         6,
@@ -80,6 +80,76 @@ BAD = {
         "num_train=10, num_scored=20: data: ",
     ),
     "base at odds": ("baseline: {}\nbase:\n  data.kind: shapes\n  data.num_train: 10\n", 6, "data: "),
+    "range without an end": (
+        "grid:\n  cgnet.lr: {from: 1, to: 2}\n",
+        4,
+        "cgnet.lr: a range needs `step` or `num`",
+    ),
+    "range backwards": ("grid:\n  oc.lr:\n    {from: 2, to: 1, num: 3}\n", 4, "grid.oc.lr: `from` must be below `to`"),
+    "range from a text": ("grid:\n  oc.lr:\n    from: a\n    to: 2\n", 5, "grid.oc.lr.from: expected a number"),
+    "key of a range": ("grid:\n  oc.lr: {frm: 1, to: 2}\n", 4, "frm: unknown key; did you mean 'from'?"),
+    "range of values out of range": (
+        "grid:\n  pseudo.beta: {from: 0, to: 2, step: 1}\n",
+        4,
+        "pseudo.beta: Input should be greater than 0, got 0",
+    ),
+    "knobs together, one value": (
+        "grid:\n  crf.alpha, pseudo.beta:\n  - [4, 8]\n  - 4\n",
+        4,
+        "2 knobs move together, so each value is a list of 2 values, got 4",
+    ),
+    "knobs together, unknown": (
+        "grid:\n  crf.alpha, pseudo.bta: [[4, 8]]\n",
+        4,
+        "pseudo.bta: matches no knob; the nearest are",
+    ),
+    "condition": (
+        "grid:\n  crf.alpha:\n    values: [4]\n    when: cam.sorce == 1\n",
+        6,
+        "grid.crf.alpha.when: 'cam.sorce' is no knob",
+    ),
+    "constraint": (
+        "baseline: {}\nconstraints:\n- crf.alpha < 50\n- crf.alpha <\n",
+        6,
+        "constraints.1: 'crf.alpha <' is no expression; allowed are knobs",
+    ),
+    "constraint without a value": (
+        "grid: {crf.alpha: [4]}\nconstraints:\n- crf.alpha < cam.source\n",
+        5,
+        "has no value where crf.alpha is 4, cam.source is 'cgnet'",
+    ),
+    "constraints that nothing satisfies": (
+        "grid: {crf.alpha: [4]}\nconstraints: [crf.alpha > 4]\n",
+        4,
+        "constraints: no trial satisfies all of them",
+    ),
+    "variant against a constraint": (
+        "variants:\n  a: {}\n  b:\n    crf.alpha: 1\nconstraints: [crf.alpha > 4]\n",
+        5,
+        "variants.b: breaks one of the constraints",
+    ),
+    "derived from itself": (
+        "baseline: {}\nbase:\n  crf.alpha: =crf_low.alpha\n  crf_low.alpha: =crf.alpha + 1\n",
+        3,
+        "crf_low.alpha <- crf.alpha <- crf_low.alpha: these values are derived from each other",
+    ),
+    "derived out of range": (
+        "baseline:\n  crf.alpha: =crf_low.alpha - 4\n",
+        3,
+        "alpha=0: crf.alpha: Input should be greater than 0, got 0",
+    ),
+    "derived for no knob": ("baseline:\n  crf.alpa: =1 + 1\n", 4, "crf.alpa"),
+    "design of three values": (
+        "design: leave_one_out\ngrid:\n  crf.alpha: [4, 6, 8]\n",
+        5,
+        "grid.crf.alpha: `leave_one_out` needs two values, without and with, got [4, 6, 8]",
+    ),
+    "seeds of a stage without": ("baseline: {}\nseeds:\n  crf: 2\n", 5, "seeds: no stage 'crf' here; allowed are"),
+    "seeds twice": (
+        "baseline: {}\nseeds: {oc: 2}\nseed_stages: [oc]\n",
+        5,
+        "seed_stages: `seeds` says by itself which stages it reaches",
+    ),
     "two axes for one knob": (
         "grid:\n  oc.lr: [1]\n  '*.lr': [1]\n",
         5,
