@@ -65,11 +65,11 @@ def with_params(run: Run, nodes: dict[str, Node]) -> Run:
     """The record as the tracking writes it."""
     from mlflow.entities import Param, RunData
 
+    from sweeps.records import params as params_of
     from sweeps.spec import Trial
-    from sweeps.tracking import _params
 
     trial = Trial(variant="v", order=0, baseline=True, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes)
-    params = [Param(param.key, param.value) for param in _params(trial)]
+    params = [Param(param.key, param.value) for param in params_of(trial)]
     return Run(run.info, RunData(list(run.data._metric_objs), params, []))
 
 

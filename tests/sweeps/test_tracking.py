@@ -249,7 +249,13 @@ def server(database: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
-        [*command, "--backend-store-uri", database],
+        [
+            *command,
+            "--backend-store-uri",
+            database,
+            "--artifacts-destination",
+            f"{database.removeprefix('sqlite:///')}.files",
+        ],
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
