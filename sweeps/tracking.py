@@ -47,6 +47,7 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweeps.attachments import write_attachments
+from sweeps.database import artifacts, database
 from sweeps.records import (
     TAG_CHARACTERS,
     Record,
@@ -62,8 +63,6 @@ from sweeps.runs import answering, search
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.store import Store
-
-ARTIFACTS = "mlartifacts"
 
 
 class Tracking:
@@ -212,16 +211,10 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
         raise ValueError(f"experiment {name!r} was deleted in MLflow; restore it there or give the sweep another name")
     if found is not None:
         return str(found.experiment_id)
-    database = _file(uri)
-    beside = (database.absolute().parent / ARTIFACTS / name).as_uri() if database else None
-    return str(client.create_experiment(name, artifact_location=beside))
-
-
-def _file(uri: str) -> Path | None:
-    """The file of a database on this machine."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    path = database(uri)
+    return str(client.create_experiment(name, artifact_location=(artifacts(path) / name).as_uri() if path else None))
 
 
 def _make_folder(uri: str) -> None:
-    if (database := _file(uri)) is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
+    if (path := database(uri)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)

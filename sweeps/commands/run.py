@@ -80,4 +80,4 @@ def _show_table(name: str, uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {uri}")
     else:
-        print(f"\nMLflow: {python()} -m mlflow ui --backend-store-uri {uri}, then open http://127.0.0.1:5000")
+        print(f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000")

@@ -34,7 +34,7 @@ def test_a_sweep_that_is_in_the_store_needs_no_cluster_and_is_recorded_once(
         assert "1 of 1 trials done" in out
         assert "0 stages run, everything came from the store" in out
         assert "baseline" in out
-        assert f"-m mlflow ui --backend-store-uri {uri}" in out
+        assert f"-m sweeps mlflow --tracking {uri}" in out
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
     runs = client.search_runs([experiment.experiment_id])

@@ -1,11 +1,4 @@
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from probe_stages import CURVE, Probe, make_trial
+from served import free_port, server
 
 from sweeps.ledger import Ledger
 from sweeps.live import Live
@@ -234,48 +228,3 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     assert {run.info.status for run in runs_of(database, "trial")} == {"FINISHED"}
     assert len(runs_of(database, "trial")) == 3
     assert len(runs_of(database, "sweep")) == 1
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-@contextmanager
-def server(database: str) -> Iterator[str]:
-    """A real MLflow server on the loopback, ended by its process group."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        [
-            *command,
-            "--backend-store-uri",
-            database,
-            "--artifacts-destination",
-            f"{database.removeprefix('sqlite:///')}.files",
-        ],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.2)
-        else:
-            return

@@ -1,0 +1,34 @@
+"""`python -m sweeps mlflow`: MLflow's pages and its server, for this machine only."""
+
+import argparse
+import os
+import sys
+
+from sweeps.commands.arguments import Commands, add_tracking
+from sweeps.database import artifacts, database
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("mlflow", help="serve MLflow's pages on this machine")
+    add_tracking(parser)
+    parser.add_argument("--port", type=int, default=5000, help="of the loopback (5000)")
+    parser.set_defaults(command=serve)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Become MLflow's server, which others on this machine may also use as http://127.0.0.1:PORT for `--tracking`.
+
+    It listens on the loopback alone and answers to no other name; no job runner, which takes gigabytes.
+    """
+    path = database(options.tracking)
+    if path is None:
+        raise ValueError(f"--tracking {options.tracking}: expected a database, as sqlite:///runs/mlflow.db")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = f"localhost:{options.port},127.0.0.1:{options.port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    command += ["--workers", "1", "--allowed-hosts", names, "--backend-store-uri", options.tracking]
+    # not served: files stay where a sweep that opens the database itself finds them too
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts(path).as_uri()]
+    print(f"MLflow: open http://127.0.0.1:{options.port}; Ctrl-C ends it", flush=True)
+    os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
