@@ -61,7 +61,7 @@ def test_one_file_is_read_without_the_others(machine: Machine) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)
     two = machine("two")
-    assert two.curves(data) == [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}]
+    assert two.curves(data) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
     assert not (two.root / "Probe").exists()
     assert two.path(data, "curves.json").read_bytes() == two.files.read(
         f"Probe/{data.fingerprint}/{two.peek('Probe', data.fingerprint)['files'][:16]}/curves.json"

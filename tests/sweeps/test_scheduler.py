@@ -73,14 +73,15 @@ def test_a_failure_reaches_who_waits_for_it_and_nobody_else(tmp_path: Path) -> N
     assert executions(tmp_path).count("bad 0") == 2
 
 
-def test_a_broken_manifest_in_the_store_is_a_failure_that_names_it(tmp_path: Path) -> None:
+def test_a_stage_with_a_broken_manifest_is_made_again(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="good"))
     ensure(scheduler, request)
     (path,) = tmp_path.glob("Probe/*/manifest.json")
     path.write_text("{")
-    answer = ensure(scheduler, request)
-    assert answer == {"state": "failed", "error": f"{path} is no manifest; move that folder away to compute it again"}
+    assert ensure(scheduler, request) == DONE
+    assert executions(tmp_path) == ["good 0", "good 0"]
+    assert len(list((tmp_path / "corrupt").iterdir())) == 1
 
 
 def test_the_curve_of_a_stage_that_runs_is_handed_out_once(tmp_path: Path) -> None:
