@@ -103,7 +103,7 @@ def watched(
         with suppress(RayError):
             poll()
         end("ended")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of a SIGTERM
         with suppress(RayError):  # a cluster that goes on need not wait for the leases to expire
             ray.get([scheduler.release.remote(trial) for trial in launched], timeout=10 * POLL_S)
         end("stopped")
