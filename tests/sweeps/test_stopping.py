@@ -90,7 +90,7 @@ def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_w
     assert not list(store.glob("TrainClassifier/*/manifest.json"))
 
     twice = start(tmp_path)
-    wait_for(lambda: not list(store.glob("scratch/*/stop")), twice)  # the stage was started again
+    wait_for(lambda: not list(store.glob("scratch/*/.stop")), twice)  # the stage was started again
     os.killpg(twice.pid, signal.SIGINT)
     os.killpg(twice.pid, signal.SIGINT)
     output, _ = twice.communicate(timeout=PATIENCE_S)
