@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -134,7 +133,7 @@ def _run_on_cluster(
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 callback = _Ended(scheduler, end=end, launched=launched, say=say)
-                _tune(left(), requests, scheduler, callback=callback, at_once=at_once, folder=ledger.store.root)
+                _tune(left(), requests, scheduler, callback=callback, at_once=at_once)
                 break
             except Exception as error:  # Tune gives up on what it does not expect, such as a node out of memory
                 reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
@@ -184,19 +183,19 @@ def _tune(
     *,
     callback: tune.Callback,
     at_once: int,
-    folder: Path,
 ) -> None:
     trainable = tune.with_parameters(coordinate, scheduler=scheduler, requests=requests)
     # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
-    with tempfile.TemporaryDirectory(prefix=".tune-", dir=folder) as results:
+    # not in the store: what a killed driver leaves of it nobody needs, and coordinators keep no checkpoints there
+    with tempfile.TemporaryDirectory(prefix="occse-tune-") as results:
         tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search(list(numbers))},
             tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=str(Path(results).absolute()),
+                storage_path=results,
                 verbose=0,
                 callbacks=[callback],
                 failure_config=tune.FailureConfig(max_failures=3),

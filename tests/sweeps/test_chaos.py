@@ -59,6 +59,7 @@ def test_a_driver_that_is_killed_takes_its_own_cluster_along_and_the_same_comman
         time.sleep(0.1)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[A-Z]*/*/manifest.json")}
     assert before
+    assert not list(tmp_path.glob("store/.*")), "what Tune keeps of a sweep does not lie in the store"
     assert start_sweep(tmp_path).wait(PATIENCE_S) == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     output = (tmp_path / "output.txt").read_text()

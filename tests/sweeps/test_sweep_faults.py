@@ -77,7 +77,7 @@ def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats
     expected = {"variant 0": "FINISHED", "variant 1": "FAILED", "variant 2": "FINISHED"}
     assert statuses(tmp_path) == expected
     assert len([line for line in lines if re.match(r"\d\d:\d\d  done ", line)]) == 6
-    assert not list((tmp_path / "store").glob(".tune-*"))
+    assert not list((tmp_path / "store").glob(".*"))
 
     second = sweep(tmp_path, *trials)
     assert (second.run, second.reused, len(second.failed)) == (0, 6, 1)
