@@ -10,12 +10,16 @@
 | `failed`, `error` | what failed and why, empty otherwise |
 | `pixel_truth` | what pixel ground truth was used for, empty otherwise |
 | `planned` | tuple of the fields that the trial has by plan |
+| `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
+| `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
+| `seed.<field>` | the seed of a stage |
 | `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
 | `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
 
 In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
 """
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -115,9 +119,24 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "error": tags.get("occse.error", ""),
         "pixel_truth": tags.get("occse.pixel_truth", ""),
         "planned": tuple(sorted(by_param | by_tag)),
+        "spent_s": float(tags.get("occse.seconds.spent", "nan")),
+        "saved_s": float(tags.get("occse.seconds.saved", "nan")),
+        **_by_field(run, "occse.seconds", "seconds"),
+        **_by_field(run, "occse.seeds", "seed"),
+        **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
         **dict(sorted(run.data.metrics.items())),
     }
+
+
+def _by_field(run: Run, tag: str, name: str) -> dict[str, Any]:
+    """Columns of a tag that holds a number for each field, as JSON; none where the run has no such tag."""
+    text = run.data.tags.get(tag, "{}")
+    try:
+        values = json.loads(text)
+        return {f"{name}.{field}": float(value) for field, value in values.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected numbers by field") from None
 
 
 def _tag(run: Run, name: str) -> str:

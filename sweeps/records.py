@@ -89,6 +89,7 @@ def about_record(record: Record) -> dict[str, str]:
     return how | {
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
         "occse.seconds.saved": f"{sum(saved.values()):.3f}",
+        "occse.seconds": json.dumps({name: round(seconds, 3) for name, seconds in (spent | saved).items()}),
         "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),
         "occse.packages": json.dumps(packages),
         "occse.pixel_truth": ", ".join(chosen),

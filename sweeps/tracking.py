@@ -24,6 +24,7 @@ FINISHED, FAILED where a stage failed, KILLED where the sweep was stopped. Tags:
 and once it ended:
     occse.how.<field>             run, or reused: it was in the store before, or was made for another trial
     occse.seconds.spent, .saved   stage seconds of what was run for this trial, and of what it reused
+    occse.seconds                 of every stage by field, as JSON: how long its artifact took, whoever made it
     occse.devices, occse.packages models of the devices; versions of the packages, as JSON
     occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing
     occse.failed, occse.error     the fields of the stages that failed, and why; empty for none

@@ -60,6 +60,22 @@ def test_failure_and_pixel_truth_are_carried(trials: pd.DataFrame) -> None:
     assert trials["pixel_truth"][1] == "cam.threshold on train"
 
 
+def test_seeds_seconds_and_fingerprints_of_every_stage_are_columns(record: Record, tracking: str) -> None:
+    tags = {"occse.seeds": '{"cgnet": 3}', "occse.seconds": '{"cam": 1.5}', "occse.seconds.spent": "9.5"}
+    record("by field", "oc", order=0, fields=("cam",), tags=tags)
+    record("by field", "cse", order=1, fields=("cam",))
+    trials = load("by field", tracking=tracking)
+    assert trials["fingerprint.cam"].tolist() == ["cam0", "cam0"]
+    assert (trials["seed.cgnet"][0], trials["seconds.cam"][0], trials["spent_s"][0]) == (3, 1.5, 9.5)
+    assert trials.loc[1, ["seed.cgnet", "seconds.cam", "spent_s", "saved_s"]].isna().all()
+
+
+def test_a_tag_by_field_that_is_no_json_of_numbers_is_an_error_naming_it(record: Record, tracking: str) -> None:
+    run = record("by field, damaged", "oc", tags={"occse.seconds": '{"cam": "long"}'})
+    with pytest.raises(ValueError, match=f"run {run}: tag occse.seconds is .*long.*, expected numbers by field"):
+        load("by field, damaged", tracking=tracking)
+
+
 def test_all_pages_are_read(trials: pd.DataFrame, tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "PAGE", 2)
     pd.testing.assert_frame_equal(load("load", tracking=tracking), trials)

@@ -1,3 +1,4 @@
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,9 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     }
     assert expected.items() <= run.data.tags.items()
     assert float(run.data.tags["occse.seconds.saved"]) == round(record.manifests["data"].seconds, 3)
+    assert json.loads(run.data.tags["occse.seconds"]) == {
+        name: round(manifest.seconds, 3) for name, manifest in record.manifests.items()
+    }
     assert run.data.params["cam.label"] == "cam 1"
     assert run.data.params["cam.upstream"] == '["data"]'
     assert run.data.params["cam.fails"] == "false"
