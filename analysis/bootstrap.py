@@ -8,13 +8,13 @@ the truth is counted in tests/analysis/test_bootstrap.py. With one seed it speak
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from analysis.counts import Floats, Ints, PerImage, miou
+from analysis.counts import Floats, Ints, PerImage, iou, miou
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -31,6 +31,8 @@ class Interval:
         p: two-sided p-value of "no difference"; None for a single system.
         seeds: how many replicates went in.
         images: how many images.
+        images_sd: standard error of `value` that comes from the choice of the images.
+        seed_sd: standard deviation over the replicates; None for one.
     """
 
     value: float
@@ -39,6 +41,8 @@ class Interval:
     p: float | None
     seeds: int
     images: int
+    images_sd: float
+    seed_sd: float | None
 
     @property
     def covers(self) -> str:
@@ -72,19 +76,35 @@ def difference(
     Raises:
         ValueError: they share no seed, or were scored on different images.
     """
-    seeds = sorted(system.keys() & other.keys())
-    if not seeds:
-        raise ValueError(f"no seed is common to both: {sorted(system)} and {sorted(other)}")
-    tables = _stack([system[each] for each in seeds] + [other[each] for each in seeds])
+    tables = _paired(system, other)
     measured, drawn = miou(tables.sum(axis=1)), _resampled(tables, resamples, seed)
-    half = len(seeds)
+    half, images = len(tables) // 2, tables.shape[1]
     return _summarize(
-        measured[:half] - measured[half:],
-        drawn[:, :half] - drawn[:, half:],
-        images=tables.shape[1],
-        level=level,
-        p=True,
+        measured[:half] - measured[half:], drawn[:, :half] - drawn[:, half:], images=images, level=level, p=True
     )
+
+
+def class_differences(
+    system: Mapping[int, PerImage],
+    other: Mapping[int, PerImage],
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The same for the IoU of the background and of every class, each by itself: p-values are not adjusted.
+
+    Raises:
+        ValueError: they share no seed, or were scored on different images.
+    """
+    tables = _paired(system, other)
+    measured, drawn = iou(tables.sum(axis=1)), _resampled(tables, resamples, seed, score=iou)
+    half, images = len(tables) // 2, tables.shape[1]
+    measured, drawn = measured[:half] - measured[half:], drawn[:, :half] - drawn[:, half:]
+    return {
+        name: _summarize(measured[:, label], drawn[:, :, label], images=images, level=level, p=True)
+        for label, name in enumerate(("background", *next(iter(system.values())).classes))
+    }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -95,6 +115,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     result = np.empty(len(p_values))
     result[order] = adjusted
     return [float(value) for value in result]
+
+
+def _paired(system: Mapping[int, PerImage], other: Mapping[int, PerImage]) -> Ints:
+    """(2 S, I, 3, L) counts of the common seeds: those of `system`, then those of `other`."""
+    seeds = sorted(system.keys() & other.keys())
+    if not seeds:
+        raise ValueError(f"no seed is common to both: {sorted(system)} and {sorted(other)}")
+    return _stack([system[each] for each in seeds] + [other[each] for each in seeds])
 
 
 def _stack(parts: Sequence[PerImage]) -> Ints:
@@ -109,8 +137,8 @@ def _stack(parts: Sequence[PerImage]) -> Ints:
     return np.stack([part.table if part.names == first.names else part.only(first.names).table for part in parts])
 
 
-def _resampled(tables: Ints, resamples: int, seed: int) -> Floats:
-    """(R, S) mIoU of every seed in each resample of the images."""
+def _resampled(tables: Ints, resamples: int, seed: int, *, score: Callable[[Floats], Floats] = miou) -> Floats:
+    """(R, S) mIoU, or (R, S, L) IoU, of every seed in each resample of the images."""
     seeds, images, parts, labels = tables.shape
     flat = tables.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)  # exact: sums stay far below 2^53
     generator = np.random.default_rng(seed)
@@ -120,7 +148,7 @@ def _resampled(tables: Ints, resamples: int, seed: int) -> Floats:
         picks = generator.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
         weights = np.bincount(picks.ravel(), minlength=rows * images).reshape(rows, images)
         sums = (weights.astype(np.float64) @ flat).reshape(rows, seeds, parts, labels)
-        drawn.append(miou(sums))
+        drawn.append(score(sums))
     return np.concatenate(drawn)
 
 
@@ -128,7 +156,7 @@ def _summarize(measured: Floats, drawn: Floats, *, images: int, level: float, p:
     value, seeds = float(measured.mean()), len(measured)
     of_images = float(drawn.mean(axis=1).var(ddof=1))
     of_seeds = float(measured.var(ddof=1)) / seeds if seeds > 1 else 0.0
-    error, freedom = math.sqrt(of_images + of_seeds), _freedom(of_images, of_seeds, seeds)
+    error, freedom = math.sqrt(of_images + of_seeds), satterthwaite(of_images, of_seeds, seeds)
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     return Interval(
         value=value,
@@ -137,10 +165,12 @@ def _summarize(measured: Floats, drawn: Floats, *, images: int, level: float, p:
         p=_p_value(value, error, freedom) if p else None,
         seeds=seeds,
         images=images,
+        images_sd=math.sqrt(of_images),
+        seed_sd=math.sqrt(of_seeds * seeds) if seeds > 1 else None,
     )
 
 
-def _freedom(of_images: float, of_seeds: float, seeds: int) -> float:
+def satterthwaite(of_images: float, of_seeds: float, seeds: int) -> float:
     """Satterthwaite's degrees of freedom of the sum of the two variances; the images' are as good as infinite."""
     if of_seeds == 0:
         return math.inf

@@ -1,26 +1,32 @@
 """Is a variant really better than the baseline: differences of mIoU with interval and p-value, from counts."""
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-from analysis.bootstrap import LEVEL, RESAMPLES, Interval, difference, holm
-from analysis.counts import PerImage, read_counts
-from analysis.load import tracking_uri
+from analysis.artifacts import counts_of
+from analysis.bootstrap import LEVEL, RESAMPLES, Interval, class_differences, difference, holm
+from analysis.counts import Floats, PerImage, miou
+from analysis.power import Need, need, seed_variance
+
+DELTA = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A variant against the baseline; `p_holm` is adjusted over all comparisons that are shown together."""
+    """A variant against the baseline.
+
+    Attributes:
+        p_holm: adjusted over all comparisons that are shown together.
+        need: the seeds that a difference of `need.delta` would need; None where one seed tells nothing of the spread.
+    """
 
     variant: str
     difference: Interval
     p_holm: float
+    need: Need | None
 
     @property
     def verdict(self) -> str:
@@ -31,63 +37,131 @@ class Comparison:
 
 
 def compare(
-    trials: pd.DataFrame, field: str, *, tracking: str | None = None, resamples: int = RESAMPLES
+    trials: pd.DataFrame,
+    field: str,
+    *,
+    tracking: str | None = None,
+    subset: str = "all",
+    resamples: int = RESAMPLES,
+    delta: float = DELTA,
 ) -> list[Comparison]:
     """Every variant of `trials` (from `load`) against the baseline, by the mIoU of the scored stage `field`.
+
+    Args:
+        trials: from `load`.
+        field: a scored stage.
+        tracking: as in `load`.
+        subset: `all` images, or the `multi`-label ones.
+        resamples: number of the bootstrap's draws.
+        delta: the difference, a fraction, for which the number of seeds is worked out.
 
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
-    current = trials[trials["current"] & (trials["status"] == "FINISHED")]
-    baseline = current[current["baseline"]]
-    others = current[~current["baseline"]]
-    if baseline.empty or others.empty:
-        raise ValueError(
-            f"the sweep has {len(baseline)} finished trials of a baseline and {len(others)} others; it needs both"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        counts = dict(_counts(current, field, Path(folder), tracking))
-    reference = {seed: counts[run] for seed, run in zip(baseline["seed"], baseline["run_id"], strict=True)}
-    if len(reference) == 1:  # an ordinary classifier that no seed can change is compared with every seed
-        reference = dict.fromkeys(set(current["seed"]), next(iter(reference.values())))
-    found: list[tuple[str, Interval]] = []
-    for variant, group in others.groupby("variant", sort=False):
-        system = {seed: counts[run] for seed, run in zip(group["seed"], group["run_id"], strict=True)}
-        found.append((str(variant), difference(system, reference, resamples=resamples)))
-    adjusted = holm([interval.p or 0.0 for _, interval in found])
+    reference, systems = _systems(trials, field, tracking=tracking, subset=subset)
+    found = [difference(system, reference, resamples=resamples) for system in systems.values()]
+    adjusted = holm([interval.p or 0.0 for interval in found])
+    spread = _spread(reference, systems)
     return [
-        Comparison(variant=variant, difference=interval, p_holm=p)
-        for (variant, interval), p in zip(found, adjusted, strict=True)
+        Comparison(
+            variant=variant,
+            difference=interval,
+            p_holm=p,
+            need=need(delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1])
+            if spread
+            else None,
+        )
+        for variant, interval, p in zip(systems, found, adjusted, strict=True)
     ]
 
 
-def comparison_text(comparisons: list[Comparison], field: str) -> str:
+def compare_classes(
+    trials: pd.DataFrame,
+    field: str,
+    variant: str,
+    *,
+    tracking: str | None = None,
+    subset: str = "all",
+    resamples: int = RESAMPLES,
+) -> dict[str, Interval]:
+    """The differences of one variant from the baseline in the IoU of the background and of every class.
+
+    Raises:
+        ValueError: there is no such variant or baseline, or a run has no counts of that stage.
+    """
+    chosen = trials[trials["baseline"] | (trials["variant"] == variant)]
+    if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
+        raise ValueError(
+            f"no variant {variant!r} beside the baseline; there are: {'; '.join(trials['variant'].unique())}"
+        )
+    reference, systems = _systems(chosen, field, tracking=tracking, subset=subset)
+    return class_differences(systems[variant], reference, resamples=resamples)
+
+
+def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = "all") -> str:
     """A Markdown table, in percentage points, and what its interval speaks of."""
     lines = ["| variant | difference | 95 % interval | p (Holm) | seeds | |", "| :-- | --: | :-: | --: | --: | :-- |"]
     for each in comparisons:
         found = each.difference
         lines.append(
             f"| {each.variant} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
-            f"| {each.p_holm:.3f} | {found.seeds} | {each.verdict} |"
+            f"| {each.p_holm:.3f} | {found.seeds} | {_verdict(each)} |"
         )
     covers = sorted({each.difference.covers for each in comparisons})
     images = sorted({each.difference.images for each in comparisons})
     lines += [
         "",
-        f"{field}/miou against the baseline, in points: paired bootstrap over {', '.join(map(str, images))} images. "
-        f"The interval speaks of chance in {' or '.join(covers)}.",
+        f"{field}/miou{'' if subset == 'all' else '_' + subset} against the baseline, in points: paired bootstrap over "
+        f"{', '.join(map(str, images))} images. The interval speaks of chance in {' or '.join(covers)}.",
     ]
+    if any(each.need for each in comparisons):
+        lines.append(
+            "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with the spread between seeds "
+            "pooled over all variants; in brackets, what the 95 % interval of that spread allows."
+        )
     return "\n".join(lines)
 
 
-def _counts(trials: pd.DataFrame, field: str, folder: Path, tracking: str | None) -> Iterator[tuple[str, PerImage]]:
-    client = MlflowClient(tracking_uri(tracking))
-    thresholds = trials.get(f"{field}/threshold", pd.Series(float("nan"), index=trials.index))
-    for run, threshold in zip(trials["run_id"], thresholds, strict=True):
-        place = folder / run
-        place.mkdir()
-        try:
-            path = client.download_artifacts(run, f"counts/{field}.npz", str(place))
-        except (MlflowException, OSError) as error:
-            raise ValueError(f"run {run} has no counts of {field!r} in MLflow: {str(error).splitlines()[0]}") from None
-        yield run, read_counts(Path(path), threshold=None if pd.isna(threshold) else float(threshold))
+def _verdict(comparison: Comparison) -> str:
+    if comparison.verdict != "within noise":
+        return comparison.verdict
+    return "; ".join(["within noise", *([comparison.need.text] if comparison.need else [])])
+
+
+def _systems(
+    trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str
+) -> tuple[Mapping[int, PerImage], dict[str, Mapping[int, PerImage]]]:
+    """Counts by seed of the baseline, and of every other variant."""
+    current = trials[trials["current"] & (trials["status"] == "FINISHED")]
+    if (metric := f"{field}/miou") in current:  # a gate may have stopped some before
+        current = current[current[metric].notna()]
+    baseline, others = current[current["baseline"]], current[~current["baseline"]]
+    if baseline.empty or others.empty:
+        raise ValueError(
+            f"the sweep has {len(baseline)} finished trials of a baseline and {len(others)} others; it needs both"
+        )
+    counts = counts_of(current, field, tracking=tracking, subset=subset)
+    reference = {seed: counts[run] for seed, run in zip(baseline["seed"], baseline["run_id"], strict=True)}
+    if len(reference) == 1:  # an ordinary classifier that no seed can change is compared with every seed
+        reference = dict.fromkeys(set(current["seed"]), next(iter(reference.values())))
+    groups = others.groupby("variant", sort=False)
+    return reference, {
+        str(variant): {seed: counts[run] for seed, run in zip(group["seed"], group["run_id"], strict=True)}
+        for variant, group in groups
+    }
+
+
+def _spread(
+    reference: Mapping[int, PerImage], systems: Mapping[str, Mapping[int, PerImage]]
+) -> tuple[float, float] | None:
+    """Variance between seeds of the differences and its degrees of freedom, from the seeds that all variants have."""
+    seeds = sorted(set(reference).intersection(*systems.values()))
+    if len(seeds) < 2:
+        return None
+    scores = [[_score(system[seed]) for seed in seeds] for system in (reference, *systems.values())]
+    table: Floats = np.array(scores)
+    return seed_variance(table[1:] - table[0])
+
+
+def _score(counts: PerImage) -> float:
+    return float(miou(counts.table.sum(axis=0)))

@@ -47,6 +47,12 @@ class PerImage:
         chosen = [position[name] for name in names]
         return PerImage(names=tuple(names), classes=self.classes, table=self.table[chosen])
 
+    @property
+    def multi(self) -> "PerImage":
+        """The same, of the images alone in which at least two classes can be seen."""
+        classes = (self.table[:, 1, 1:] > 0).sum(axis=1)
+        return self.only([name for name, number in zip(self.names, classes, strict=True) if number > 1])
+
 
 def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
     """The counts in the file `path`, at the threshold (of CAMs) nearest to `threshold`.

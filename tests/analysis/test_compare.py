@@ -8,8 +8,8 @@ from conftest import Record
 from mlflow import MlflowClient
 
 from analysis.__main__ import main
-from analysis.compare import compare
-from analysis.counts import iou, miou, read_counts
+from analysis.compare import compare, compare_classes
+from analysis.counts import PerImage, iou, miou, read_counts
 from analysis.load import load
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -66,13 +66,39 @@ def test_the_command_prints_points_and_what_the_interval_speaks_of(
     assert main(["compare", experiment, "--tracking", tracking]) == 0
     out = capsys.readouterr().out
     assert "| better | +" in out
-    assert "within noise |" in out
+    assert "within noise; a difference of 1.0 would need " in out
     assert f"{IMAGES} images. The interval speaks of chance in images and seeds" in out
+
+
+def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: str) -> None:
+    trials = load(experiment, tracking=tracking)
+    found = compare_classes(trials, "cam", "better", tracking=tracking, resamples=500)
+    (better, _) = compare(trials, "cam", tracking=tracking, resamples=500)
+    assert list(found) == ["background", "fish"]
+    assert (found["background"].value, found["background"].p) == (0, 1), "no pixel of it was scored"
+    assert found["fish"].value == pytest.approx(2 * better.difference.value)
+    assert found["fish"].low == pytest.approx(2 * better.difference.low)
+    with pytest.raises(ValueError, match="no variant 'worse' beside the baseline; there are: plain; better; same"):
+        compare_classes(trials, "cam", "worse", tracking=tracking)
+
+
+def test_multi_label_images_are_those_with_two_classes_in_the_mask() -> None:
+    table = np.zeros((3, 3, 3), np.int64)
+    table[:, 1] = [[5, 1, 0], [5, 1, 2], [0, 3, 0]]
+    counts = PerImage(names=("one", "two", "none"), classes=("a", "b"), table=table)
+    assert counts.multi.names == ("two",)
+
+
+def test_a_subset_without_images_is_refused(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", experiment, "--subset", "multi", "--tracking", tracking]) == 1
+    assert "no image shows two classes" in capsys.readouterr().err
 
 
 def test_a_stage_without_counts_is_named(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 1
-    assert "has no counts of 'crf' in MLflow" in capsys.readouterr().err
+    assert "has no counts/crf.npz in MLflow" in capsys.readouterr().err
 
 
 def test_counts_are_read_at_the_threshold_that_is_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Files that the trials of a sweep left in MLflow."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from analysis.counts import PerImage, read_counts
+from analysis.load import tracking_uri
+
+SUBSETS = ("all", "multi")
+
+
+def counts_of(
+    trials: pd.DataFrame, field: str, *, tracking: str | None = None, subset: str = "all"
+) -> dict[str, PerImage]:
+    """Counts by run id of the scored stage `field`, at the threshold that it was scored at.
+
+    Args:
+        trials: from `load`.
+        field: a scored stage.
+        tracking: as in `load`.
+        subset: `all` images, or the `multi`-label ones, in which at least two classes can be seen.
+
+    Raises:
+        ValueError: a run has no such counts, they are damaged, or of no image.
+    """
+    thresholds = trials.get(f"{field}/threshold", pd.Series(float("nan"), index=trials.index))
+    found = {}
+    for run, threshold in zip(trials["run_id"], thresholds, strict=True):
+        with run_file(run, f"counts/{field}.npz", tracking=tracking) as path:
+            counts = read_counts(path, threshold=None if pd.isna(threshold) else float(threshold))
+        found[run] = counts.multi if subset == "multi" else counts
+        if not found[run].names:
+            raise ValueError(f"run {run}, {field}: no image shows two classes, so there is no subset 'multi'")
+    return found
+
+
+@contextmanager
+def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Path]:
+    """The artifact `name` of a run, as a file that lasts as long as the context.
+
+    Raises:
+        ValueError: the run has no such artifact.
+    """
+    client = MlflowClient(tracking_uri(tracking))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = client.download_artifacts(run, name, folder)
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"run {run} has no {name} in MLflow: {str(error).splitlines()[0]}") from None
+        yield Path(path)
