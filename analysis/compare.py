@@ -1,6 +1,6 @@
 """Is a variant really better than the baseline: differences of mIoU with interval and p-value, from counts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,19 +107,34 @@ def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = 
             f"| {each.variant} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
             f"| {each.p_holm:.3f} | {found.seeds} | {_verdict(each)} |"
         )
-    covers = sorted({each.difference.covers for each in comparisons})
-    images = sorted({each.difference.images for each in comparisons})
-    lines += [
-        "",
-        f"{field}/miou{'' if subset == 'all' else '_' + subset} against the baseline, in points: paired bootstrap over "
-        f"{', '.join(map(str, images))} images. The interval speaks of chance in {' or '.join(covers)}.",
-    ]
+    lines += ["", _method([each.difference for each in comparisons], field, subset)]
     if any(each.need for each in comparisons):
         lines.append(
-            "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with the spread between seeds "
-            "pooled over all variants; in brackets, what the 95 % interval of that spread allows."
+            "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with the spread between "
+            "seeds pooled over all variants; in brackets, what the 95 % interval of that spread allows."
         )
     return "\n".join(lines)
+
+
+def classes_text(classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all") -> str:
+    """A Markdown table of the differences of `variant` by class, the largest gain first, in percentage points."""
+    lines = ["| class | difference | 95 % interval | p (Holm) |", "| :-- | --: | :-: | --: |"]
+    adjusted = dict(zip(classes, holm([found.p or 0.0 for found in classes.values()]), strict=True))
+    for name, found in sorted(classes.items(), key=lambda item: -item[1].value):
+        lines.append(
+            f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
+            f"| {adjusted[name]:.3f} |"
+        )
+    return "\n".join([*lines, "", f"{variant}, IoU by class. {_method(list(classes.values()), field, subset)}"])
+
+
+def _method(found: Sequence[Interval], field: str, subset: str) -> str:
+    covers, images = sorted({each.covers for each in found}), sorted({each.images for each in found})
+    kind = "" if subset == "all" else f"_{subset}"
+    return (
+        f"{field}/miou{kind} against the baseline, in points: paired bootstrap over "
+        f"{', '.join(map(str, images))} images. The interval speaks of chance in {' or '.join(covers)}."
+    )
 
 
 def _verdict(comparison: Comparison) -> str:

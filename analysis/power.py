@@ -28,6 +28,7 @@ class Need:
     Attributes:
         seeds: the number for the observed spread; None where 10,000 are not enough, as with too few images.
         low, high: the numbers for the ends of the spread's 95 % interval; None as above.
+        smallest: the difference that these images can just show, were there no end of seeds.
         freedom: degrees of freedom behind the spread.
     """
 
@@ -35,6 +36,7 @@ class Need:
     seeds: int | None
     low: int | None
     high: int | None
+    smallest: float
     freedom: float
 
     @property
@@ -42,7 +44,8 @@ class Need:
         """In words, for a reader."""
         delta = f"a difference of {100 * self.delta:.1f}"
         if self.seeds is None:
-            return f"{delta} cannot be shown with these images, whatever the seeds"
+            least = f"{100 * self.smallest:.1f}"
+            return f"{delta} cannot be shown with so few images, whatever the seeds; {least} can"
         high = self.high if self.high is not None else f"more than {MOST}"
         return f"{delta} would need {self.seeds} seeds ({self.low} to {high})"
 
@@ -58,7 +61,8 @@ def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float
     """
     ends = [freedom / stats.chi2.ppf(tail, freedom) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)]
     numbers = [_fewest(delta, images_sd, seed_variance * factor) for factor in (1.0, *ends)]
-    return Need(delta=delta, seeds=numbers[0], low=numbers[1], high=numbers[2], freedom=freedom)
+    smallest = images_sd * float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
+    return Need(delta=delta, seeds=numbers[0], low=numbers[1], high=numbers[2], smallest=smallest, freedom=freedom)
 
 
 def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -> float:

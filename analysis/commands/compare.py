@@ -2,8 +2,9 @@
 
 import argparse
 
+from analysis.artifacts import SUBSETS
 from analysis.commands.arguments import Commands, add_command
-from analysis.compare import compare, comparison_text
+from analysis.compare import DELTA, classes_text, compare, compare_classes, comparison_text
 from analysis.load import load
 
 
@@ -13,10 +14,26 @@ def add(commands: Commands) -> None:
         commands, "compare", differences, help_="differences from the baseline, with interval and p-value"
     )
     parser.add_argument("--stage", default="cam", help="a scored stage: cam (default), crf, pseudo, seg")
+    parser.add_argument("--subset", choices=SUBSETS, default="all", help="multi: images with at least two classes")
+    parser.add_argument("--variant", help="the differences of this one, class by class")
+    parser.add_argument(
+        "--delta",
+        type=float,
+        default=100 * DELTA,
+        metavar="POINTS",
+        help="say how many seeds a difference of this size would need (default: %(default)s)",
+    )
 
 
 def differences(options: argparse.Namespace) -> int:
-    """Print every variant's difference from the baseline with its uncertainty."""
-    trials = load(options.experiment, tracking=options.tracking)
-    print(comparison_text(compare(trials, options.stage, tracking=options.tracking), options.stage))
+    """Print every variant's difference from the baseline with its uncertainty, or one's by class."""
+    if not options.delta > 0:
+        raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
+    trials, tracking, subset = load(options.experiment, tracking=options.tracking), options.tracking, options.subset
+    if options.variant is not None:
+        classes = compare_classes(trials, options.stage, options.variant, tracking=tracking, subset=subset)
+        print(classes_text(classes, options.stage, options.variant, subset=subset))
+        return 0
+    found = compare(trials, options.stage, tracking=tracking, subset=subset, delta=options.delta / 100)
+    print(comparison_text(found, options.stage, subset=subset))
     return 0

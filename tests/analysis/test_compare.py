@@ -89,9 +89,7 @@ def test_multi_label_images_are_those_with_two_classes_in_the_mask() -> None:
     assert counts.multi.names == ("two",)
 
 
-def test_a_subset_without_images_is_refused(
-    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_subset_without_images_is_refused(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", experiment, "--subset", "multi", "--tracking", tracking]) == 1
     assert "no image shows two classes" in capsys.readouterr().err
 

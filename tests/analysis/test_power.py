@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from analysis.bootstrap import satterthwaite
-from analysis.power import Need, need, power, seed_variance
+from analysis.power import need, power, seed_variance
 
 IMAGES_SD, SEED_SD, DELTA = 0.004, 0.008, 0.012
 SIMULATIONS = 20_000
@@ -14,16 +14,22 @@ SIMULATIONS = 20_000
 def share_shown(seeds: int, *, delta: float) -> float:
     """How often the test of `analysis.bootstrap` tells systems apart whose true difference is `delta`."""
     chance = np.random.default_rng(seeds)
-    differences = delta + chance.normal(0, SEED_SD, (SIMULATIONS, seeds)) + chance.normal(0, IMAGES_SD, (SIMULATIONS, 1))
+    differences = (
+        delta + chance.normal(0, SEED_SD, (SIMULATIONS, seeds)) + chance.normal(0, IMAGES_SD, (SIMULATIONS, 1))
+    )
     of_images, of_seeds = IMAGES_SD**2, differences.var(axis=1, ddof=1) / seeds
     freedom = np.array([satterthwaite(of_images, each, seeds) for each in of_seeds])
-    return float(np.mean(np.abs(differences.mean(axis=1)) > np.sqrt(of_images + of_seeds) * stats.t.ppf(0.975, freedom)))
+    return float(
+        np.mean(np.abs(differences.mean(axis=1)) > np.sqrt(of_images + of_seeds) * stats.t.ppf(0.975, freedom))
+    )
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
 def test_the_power_is_the_share_of_simulated_experiments_that_show_the_difference(seeds: int) -> None:
     promised = power(DELTA, seeds, images_sd=IMAGES_SD, seed_variance=SEED_SD**2)
-    assert promised == pytest.approx(share_shown(seeds, delta=DELTA), abs=0.012)  # four standard errors of the simulation
+    assert promised == pytest.approx(
+        share_shown(seeds, delta=DELTA), abs=0.012
+    )  # four standard errors of the simulation
 
 
 def test_the_number_of_seeds_reaches_80_percent_and_one_fewer_does_not() -> None:
@@ -44,8 +50,10 @@ def test_fewer_degrees_of_freedom_leave_a_wider_interval() -> None:
 
 def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
     found = need(0.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
-    assert found == Need(delta=0.01, seeds=None, low=None, high=None, freedom=5)
-    assert found.text == "a difference of 1.0 cannot be shown with these images, whatever the seeds"
+    assert (found.seeds, found.low, found.high) == (None, None, None)
+    assert found.text == "a difference of 1.0 cannot be shown with so few images, whatever the seeds; 1.7 can"
+    just = need(found.smallest * 1.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
+    assert just.seeds is not None
 
 
 def test_the_pooled_variance_is_the_mean_of_the_variants_variances() -> None:
