@@ -8,6 +8,7 @@
 | `current` | False where the sweep's file no longer asks for the trial |
 | `status` | MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED |
 | `failed`, `error` | what failed and why, empty otherwise |
+| `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; empty otherwise |
 | `pixel_truth` | what pixel ground truth was used for, empty otherwise |
 | `planned` | tuple of the fields that the trial has by plan |
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
@@ -117,6 +118,8 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "status": run.info.status,
         "failed": tags.get("occse.failed", ""),
         "error": tags.get("occse.error", ""),
+        "stopped": tags.get("occse.stopped", ""),
+        "stopped_why": tags.get("occse.stopped.why", ""),
         "pixel_truth": tags.get("occse.pixel_truth", ""),
         "planned": tuple(sorted(by_param | by_tag)),
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),

@@ -38,6 +38,7 @@ def record(tracking: str, database: Path) -> Record:
         fields: tuple[str, ...] = ("cam", "crf", "pseudo", "seg"),
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
     ) -> str:
         if experiment not in parents:
             made = client.create_experiment(experiment, artifact_location=(database.parent / experiment).as_uri())
@@ -56,7 +57,10 @@ def record(tracking: str, database: Path) -> Record:
         client.log_batch(
             run,
             metrics=[Metric(name, value, 1, 0) for name, value in (metrics or {}).items()],
-            params=[Param(f"{field}.seed", str(seed)) for field in fields],
+            params=[
+                *(Param(f"{field}.seed", str(seed)) for field in fields),
+                *(Param(name, value) for name, value in (params or {}).items()),
+            ],
             tags=[RunTag(f"occse.fingerprint.{field}", f"{field}{seed}") for field in fields],
         )
         if status != "RUNNING":
