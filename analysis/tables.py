@@ -78,13 +78,15 @@ def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
     Trials that the sweep's file no longer asks for are left out.
 
     Raises:
-        ValueError: the sweep asks for none of the trials, or none has a metric of that name.
+        ValueError: the sweep asks for none of the trials, or none has a metric of that name, or none is scored.
     """
     current = trials[trials["current"]]
     if current.empty:
         raise ValueError(f"the sweep no longer asks for any of its {len(trials)} trials; run it again")
     _check(metrics, current)
     columns = tuple(_column(metric, current) for metric in dict.fromkeys(metrics or _planned(current)))
+    if not columns:
+        raise ValueError(_nothing_scored(current))
     groups = sorted(
         ((str(variant), group) for variant, group in current.groupby("variant")),
         key=lambda item: (item[1]["order"].min(), item[0]),
@@ -114,6 +116,13 @@ def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
 def _planned(trials: pd.DataFrame) -> list[str]:
     fields = {field for fields in trials["planned"] for field in fields}
     return [metric for metric in METRICS if metric.partition("/")[0] in fields]
+
+
+def _nothing_scored(trials: pd.DataFrame) -> str:
+    fields = sorted({field for fields in trials["planned"] for field in fields})
+    others = sorted(name for name in trials.columns if name.partition("/")[0] in fields)
+    shown = f"; --metric shows others: {', '.join(others)}" if others else ""
+    return f"none of the stages that the sweep plans is scored ({', '.join(fields)}){shown}"
 
 
 def _check(metrics: Sequence[str], trials: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from occse.pipeline import check_files
+from occse.pipeline import SCORED, check_files
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
 from sweeps.force import compare, set_aside
 from sweeps.store import Store
@@ -68,8 +68,13 @@ def run(options: argparse.Namespace) -> int:
             again=options.again,
         )
     print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
-    if summary.unrecorded < len(found):
+    if summary.unrecorded == len(found):
+        return 1
+    if any(field in trial.nodes for trial in found for field in SCORED):
         _show_table(spec.name, options.tracking)
+    else:
+        print("\nNo stage of this sweep is scored, so there is no table.")
+    _show_server(options.tracking)
     return 0 if summary.well else 1
 
 
@@ -77,6 +82,9 @@ def _show_table(name: str, uri: str) -> None:
     print(flush=True)
     # a process of its own: the platform never imports the analysis
     subprocess.run([sys.executable, "-m", "analysis", "table", name, "--tracking", uri], check=False)
+
+
+def _show_server(uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {uri}")
     else:

@@ -169,6 +169,14 @@ def test_unknown_metric_lists_what_there_is(trials: pd.DataFrame) -> None:
         build(trials, metrics=["cam/iou/cow"])
 
 
+def test_sweep_without_a_scored_stage_says_so_and_what_it_measured(record: Record, tracking: str) -> None:
+    record("plain", "oc", fields=("data", "oc"), metrics={"oc/loss": 0.5})
+    trials = load("plain", tracking=tracking)
+    with pytest.raises(ValueError, match=r"none of the stages .* is scored \(data, oc\); --metric shows .*: oc/loss$"):
+        build(trials)
+    assert "| oc | 1 | 0.500 |" in squeeze(markdown(build(trials, metrics=["oc/loss"])))
+
+
 def test_markdown_columns_are_aligned(table: Table) -> None:
     lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(table.rows)

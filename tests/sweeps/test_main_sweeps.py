@@ -129,4 +129,7 @@ def test_a_stage_starts_from_a_weight_file_on_the_cluster(
     assert len(made) == 2
     (tmp_path / "weights" / "user.safetensors").touch()
     assert main(command) == 0, "another date is no other file"
-    assert "everything came from the store" in capfd.readouterr().out
+    printed = capfd.readouterr()
+    assert "everything came from the store" in printed.out
+    assert "No stage of this sweep is scored" in printed.out
+    assert "error" not in printed.err
