@@ -1,23 +1,33 @@
 """Files that a trial leaves in MLflow: with them an analysis needs no store, and a person sees what the stages made.
 
 counts/<field>.npz      confusion counts per image of every scored stage
+tables/<field>/         what they give at the best threshold: classes.csv (iou, precision, recall, pixels tp, fp, fn),
+                        confusion.csv (pixels; a row per truth, a column per prediction); and thresholds.csv
+labels.csv              the classes of every image that is counted, separated by semicolons
 panels/<image>.png      what the stages made of a fixed handful of images, the same for every trial on these data
 config.yaml             the resolved configuration: every active knob of every planned stage
+manifests.json          of every artifact by field: inputs, seconds, commit and diff, machine, packages, command
 diff.patch              the uncommitted change of the code, where there was one
+
+The sweep itself leaves sweep.yaml, its resolved file, and diff.patch.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
 from occse.data.dataset import load_dataset
+from occse.evaluation import Counts
 from occse.panels import choose, draw_panel
 from occse.pipeline import SCORED
 from occse.provenance import git_state
 from occse.stages.scored import COUNTS
 from sweeps.records import Record
+from sweeps.schema import Spec
 from sweeps.store import Store
+from sweeps.tables import write_csv, write_tables
 
 NUM_PANELS = 4
 DATA = "data"
@@ -32,17 +42,33 @@ def write_attachments(record: Record, folder: Path, *, store: Store, data_root: 
     """
     # networks stay where they are: on an object store this would fetch them
     folders = {field: store.folder(record.trial.nodes[field]) for field in (DATA, *SCORED) if field in record.manifests}
+    counted: dict[str, None] = {}
     for field, path in folders.items():
         if (path / COUNTS).exists():
             _place(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
+            counts = Counts.load(path / COUNTS)
+            counted |= dict.fromkeys(counts.names)
+            write_tables(counts, folder / "tables" / field)
     config = {field: node.stage.config() for field, node in record.trial.nodes.items()}
     _place(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
-    if diff := git_state()["diff"]:
-        _place(folder / "diff.patch", diff.encode())
+    manifests = {field: manifest.model_dump() for field, manifest in record.manifests.items()}
+    _place(folder / "manifests.json", json.dumps(manifests, indent=1).encode())
+    _place_diff(folder)
+    if counted:
+        dataset = load_dataset(folders[DATA], data_root=data_root or Path())
+        labels = (";".join(dataset.classes[index] for index in dataset.labels[name]) for name in counted)
+        write_csv(folder / "labels.csv", ("image", "labels"), zip(counted, labels, strict=True))
     for name in _shown(folders, data_root):
         path = folder / "panels" / f"{Path(name).name}.png"
         path.parent.mkdir(exist_ok=True)
         draw_panel(name, folders, data_root=data_root).save(path)
+
+
+def write_sweep(spec: Spec, folder: Path) -> None:
+    """Write the files of the sweep itself below `folder`."""
+    values = spec.model_dump(mode="json", exclude_defaults=True)
+    _place(folder / "sweep.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    _place_diff(folder)
 
 
 def _shown(folders: Mapping[str, Path], data_root: Path | None) -> Iterator[str]:
@@ -53,6 +79,11 @@ def _shown(folders: Mapping[str, Path], data_root: Path | None) -> Iterator[str]
         for split in splits:
             if split in dataset.splits:
                 yield from choose(dataset, split, number=NUM_PANELS)
+
+
+def _place_diff(folder: Path) -> None:
+    if diff := git_state()["diff"]:
+        _place(folder / "diff.patch", diff.encode())
 
 
 def _place(path: Path, content: bytes) -> None:

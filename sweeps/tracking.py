@@ -33,21 +33,23 @@ and once it ended:
 Params:  <field>.<knob>, the active knobs of the planned stages; text as it is, everything else as JSON.
 Metrics: <field>/<metric>, at step 0, once the stage is done; of training stages their curves, <field>/<name> at the
 epochs 1, 2, ..., while they train, and of erase_and_infer at the numbers of erasures 0, 1, ...
-Artifacts: counts/<field>.npz, panels/<image>.png, config.yaml and diff.patch, see sweeps/attachments.py.
+Artifacts: counts/<field>.npz, tables/<field>/*.csv, labels.csv, panels/<image>.png, config.yaml, manifests.json and
+diff.patch, and of the sweep sweep.yaml and diff.patch: see sweeps/attachments.py.
 """
 
 import logging
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from sweeps.attachments import write_attachments
+from sweeps.attachments import write_attachments, write_sweep
 from sweeps.database import artifacts, database
 from sweeps.records import (
     TAG_CHARACTERS,
@@ -95,6 +97,7 @@ class Tracking:
             parent = parents[0] if parents else self._create("sweep", {"mlflow.runName": self._spec.name})
             self._parent = parent.info.run_id
             self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
+            self._attach(parent, partial(write_sweep, self._spec))
             client.update_run(self._parent, status="RUNNING")
             self._runs = {run.data.tags["occse.trial"]: run for run in runs if "occse.trial" in run.data.tags}
             for trial in trials:
@@ -134,7 +137,8 @@ class Tracking:
             self._set_tags(run.info.run_id, tags, known={})
             self._client().log_batch(run.info.run_id, params=list(params(trial)))
             self._write(run, measured(record, store))
-            attached = self._attach(run, record, store)
+            write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
+            attached = self._attach(run, write)
             self._client().set_terminated(run.info.run_id, "FAILED" if record.failed else "FINISHED")
             if attached and not record.failed:
                 self._client().set_tag(run.info.run_id, "occse.complete", trial.identity)
@@ -168,22 +172,20 @@ class Tracking:
         for metric in fresh:
             self._steps(run, metric.key).add(metric.step)
 
-    def _attach(self, run: Run, record: Record, store: Store) -> bool:
-        """Upload the files of a trial; False where that is to be tried again. The numbers are not lost over a file."""
+    def _attach(self, run: Run, write: Callable[[Path], None]) -> bool:
+        """Upload the files that `write` makes; False where that is to be tried again. No number is lost over a file."""
         unreadable = refused = ""
         with tempfile.TemporaryDirectory() as folder:
             try:
-                write_attachments(record, Path(folder), store=store, data_root=self._spec.data_root)
+                write(Path(folder))
             except (OSError, ValueError) as error:
                 unreadable = str(error)[:TAG_CHARACTERS]
             try:
                 self._client().log_artifacts(run.info.run_id, folder)
             except (OSError, MlflowException) as error:
                 refused = str(error)[:TAG_CHARACTERS]
-        known = run.data.tags.get("occse.not_attached", "")
-        self._set_tags(
-            run.info.run_id, {"occse.not_attached": refused or unreadable}, known={"occse.not_attached": known}
-        )
+        known = {"occse.not_attached": run.data.tags.get("occse.not_attached", "")}
+        self._set_tags(run.info.run_id, {"occse.not_attached": refused or unreadable}, known=known)
         return not refused
 
     def _steps(self, run: Run, key: str) -> set[int]:

@@ -1,5 +1,7 @@
 """The files of a trial of real stages, in a real MLflow."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from sweeps.records import Record
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.store import Store
+from sweeps.tables import write_tables
 from sweeps.tracking import Tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -30,6 +33,8 @@ def logged(trial: Trial, store: Store, uri: str, folder: Path) -> Path:
     experiment = client.get_experiment_by_name("small")
     assert experiment
     (run,) = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'sweep'")
+    assert "sweep.yaml" in {each.path for each in client.list_artifacts(parent.info.run_id)}
     assert "occse.not_attached" not in run.data.tags
     folder.mkdir()
     return Path(client.download_artifacts(run.info.run_id, "", str(folder)))
@@ -54,5 +59,42 @@ def test_counts_panels_and_configuration_are_in_mlflow(
     for path in panels:
         with Image.open(path) as panel:
             assert panel.format == "PNG"
+    rows = table(left / "labels.csv")
+    assert {row["image"] for row in rows} == set(Counts.load(left / "counts" / "cam.npz").names) | set(
+        Counts.load(left / "counts" / "seg.npz").names
+    )
+    assert json.loads((left / "manifests.json").read_text())["cam"]["fingerprint"] == nodes["cam"].fingerprint
     config = yaml.safe_load((left / "config.yaml").read_text())
     assert config["cgnet"] == small_pipeline.cgnet.config()
+
+
+@pytest.mark.parametrize("field", ["cam", "crf", "pseudo", "seg"])
+def test_the_tables_agree_with_the_scores(
+    field: str, small_store: Path, small_node: dict[str, Node], tmp_path: Path
+) -> None:
+    store, node = Store(small_store), small_node[field]
+    manifest = store.manifest(node)
+    assert manifest
+    metrics = manifest.metrics
+    counts = Counts.load(store.path(node, "counts.npz"))
+    folder = tmp_path / field
+    write_tables(counts, folder)
+    rows = table(folder / "classes.csv")
+    assert [row["class"] for row in rows] == ["background", "beetle", "fish", "cart", "sofa", "plant"]
+    assert [float(row["iou"]) for row in rows] == pytest.approx([metrics[f"iou/{row['class']}"] for row in rows])
+    confusion = np.array([list(row.values())[1:] for row in table(folder / "confusion.csv")], np.int64)
+    assert confusion.sum() == counts.count.sum()
+    assert [int(row["fn"]) for row in rows] == (confusion.sum(1) - confusion.diagonal()).tolist()
+    assert [int(row["fp"]) for row in rows] == (confusion.sum(0) - confusion.diagonal()).tolist()
+    if field == "cam":
+        curve = table(folder / "thresholds.csv")
+        best = max(curve, key=lambda row: float(row["miou"]))
+        assert float(best["threshold"]) == pytest.approx(metrics["threshold"])
+        assert float(best["miou"]) == pytest.approx(metrics["miou"])
+    else:
+        assert not (folder / "thresholds.csv").exists()
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))

@@ -20,7 +20,6 @@ from sweeps.tracking import Tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 SPEC = Spec(name="probe", question="Does it track?", baseline={})
-PATIENCE_S = 120.0
 
 
 def trial_of(order: int) -> Trial:
