@@ -217,7 +217,7 @@ class Tracking:
         return not refused
 
     def _steps(self, run: Run, key: str) -> set[int]:
-        """The steps of a metric that MLflow has; asked where an earlier sweep, or one that got no answer, wrote some."""
+        """The steps of a metric that MLflow has; asked where some may be that this object has no account of."""
         curve = (run.info.run_id, key)
         if curve not in self._points or curve in self._doubtful:
             known = key in run.data.metrics or curve in self._doubtful

@@ -72,7 +72,7 @@ def losing(uri: str, lost: list[str]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(answer.content)
 
-        do_GET = do_POST = do_PATCH = _pass_on
+        do_GET = do_POST = do_PATCH = _pass_on  # noqa: N815 - names of the library
 
         def log_message(self, *text: object) -> None:
             """Say nothing."""
