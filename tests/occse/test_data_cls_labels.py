@@ -199,7 +199,7 @@ def test_damaged_files_are_read_or_refused_with_their_name(path: Path) -> None:
         ({"a_1": np.full(CLASSES, np.nan, np.float32)}, "labels other than 0 and 1"),
         ({"a_1": [0.0] * CLASSES}, "no array of the shape"),
         ({np.int32(7): multi_hot(())}, "a key is '7', neither"),
-        ({}, "it has no image"),
+        ({}, "its dict is empty"),
         ([1], "its object is a list, no dict"),
     ],
 )
