@@ -1,4 +1,4 @@
-"""The trials of experiments as a frame, one row per trial.
+"""The trials of an experiment as a frame, one row per trial.
 
 | column | content |
 |---|---|
@@ -10,13 +10,11 @@
 | `failed`, `error` | what failed and why, empty otherwise |
 | `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; empty otherwise |
 | `pixel_truth` | what pixel ground truth was used for, empty otherwise |
+| `imported`, `protocol` | of a run that no sweep made: its source; by stage what its numbers rest on. Else empty |
 | `planned` | tuple of the fields that the trial has by plan |
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
 | `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
 | `seed.<field>` | the seed of a stage |
-| `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
-| `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
-| `packages`, `not_attached` | versions of the packages, as JSON; why files are missing, empty otherwise |
 | `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
 | `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
 
@@ -37,31 +35,22 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.export import SUFFIX, read_export
-
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 PAGE = 1000
 
 
-def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
-    """The trials of `experiments`, one after the other, each in the order of its spec, then of the seeds.
+def load(experiment: str, *, tracking: str | None = None) -> pd.DataFrame:
+    """The trials of `experiment`, in the order of the spec, then of the seeds.
 
     Args:
-        experiments: names of sweeps, or files that `python -m analysis export` wrote.
+        experiment: name of the sweep.
         tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
 
     Raises:
-        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks a tag of the schema.
+        ValueError: there is no such database or experiment, it has no trials, or a run lacks a tag of the schema.
         ConnectionError: the tracking server does not answer, or refuses.
     """
-    frames = [
-        read_export(Path(each)) if each.endswith(SUFFIX) else _read(each, tracking_uri(tracking))
-        for each in experiments
-    ]
-    return pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
-
-
-def _read(experiment: str, uri: str) -> pd.DataFrame:
+    uri = tracking_uri(tracking)
     _check_sqlite(uri)
     try:
         runs = _trial_runs(MlflowClient(uri), experiment, uri)
@@ -117,10 +106,10 @@ def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
 def _row(run: Run, experiment: str) -> dict[str, Any]:
     tags, params = run.data.tags, run.data.params
     by_param = {name.partition(".")[0] for name in params}
+    protocol = _by_stage(run)
     by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
     return {
         "experiment": experiment,
-        "experiment_id": run.info.experiment_id,
         "run_id": run.info.run_id,
         "trial": tags.get("occse.trial", ""),
         "variant": _tag(run, "occse.variant"),
@@ -134,12 +123,9 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "stopped": tags.get("occse.stopped", ""),
         "stopped_why": tags.get("occse.stopped.why", ""),
         "pixel_truth": tags.get("occse.pixel_truth", ""),
-        "planned": tuple(sorted(by_param | by_tag)),
-        "data_id": tags.get("occse.data", ""),
-        "sha": tags.get("occse.git.sha", ""),
-        "dirty": tags.get("occse.git.dirty") == "true",
-        "packages": tags.get("occse.packages", ""),
-        "not_attached": tags.get("occse.not_attached", ""),
+        "imported": tags.get("occse.imported", ""),
+        "protocol": protocol,
+        "planned": tuple(sorted(by_param | by_tag | protocol.keys())),
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),
         "saved_s": float(tags.get("occse.seconds.saved", "nan")),
         **_by_field(run, "occse.seconds", "seconds"),
@@ -158,6 +144,17 @@ def _by_field(run: Run, tag: str, name: str) -> dict[str, Any]:
         return {f"{name}.{field}": float(value) for field, value in values.items()}
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected numbers by field") from None
+
+
+def _by_stage(run: Run) -> dict[str, dict[str, str]]:
+    """What an imported run says that its numbers rest on, by stage; nothing for a sweep's own."""
+    text = run.data.tags.get("occse.protocol", "{}")
+    try:
+        return {stage: dict(known) for stage, known in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            f"run {run.info.run_id}: tag occse.protocol is {text[:200]!r}, expected texts by stage"
+        ) from None
 
 
 def _tag(run: Run, name: str) -> str:

@@ -18,7 +18,8 @@
 
 A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores it), `fixed 0.2`,
 `alpha 6` (against the background (1 - max CAM)^6) or `argmax` (the network has a background class). What a run does not
-tell is `unknown`. The network behind CRF and pseudo labels is the one that made the CAM.
+tell is `unknown`; an imported one tells in its own words. The network behind CRF and pseudo labels is the one that made
+the CAM.
 
 In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset == 'all'").groupby("variant")["miou"].mean()`.
 """
@@ -62,7 +63,8 @@ def pixel_truth(trial: Trial, stage: str) -> tuple[str, ...]:
 def _about(trial: Trial, stage: str) -> dict[str, Any]:
     protocol = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}[stage](trial)
     fixed = {"stage": stage, "data": _knob(trial, "data.kind"), "pixel_truth": ", ".join(pixel_truth(trial, stage))}
-    return fixed | protocol
+    own: dict[str, Any] = trial["protocol"].get(stage, {})
+    return fixed | protocol | own
 
 
 def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:

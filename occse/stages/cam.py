@@ -58,7 +58,7 @@ class MakeCam(Stage):
         """Make, store and score the maps."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         network = in_precision(load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device), self.precision)
-        counts = CountsBuilder(dataset.classes, thresholds=self._thresholds())
+        counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
         scored = set(dataset.splits["train"])
         with ArrayWriter(ctx.output / CAMS) as writer:
             for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH):
@@ -72,7 +72,8 @@ class MakeCam(Stage):
                         counts.add_cam(name, cam, classes=np.array(classes), gt=dataset.mask(name))
         return scores_of(counts, dataset, ctx.output)
 
-    def _thresholds(self) -> list[float]:
+    def thresholds(self) -> list[float]:
+        """Those that are tried, in steps of 0.01."""
         first, last = round(self.threshold_min * 100), round(self.threshold_max * 100)
         return [hundredths / 100 for hundredths in range(first, last + 1)]
 

@@ -1,5 +1,6 @@
 """The tidy frame of trials as a sweep records them."""
 
+import json
 from collections.abc import Callable
 
 import pandas as pd
@@ -94,3 +95,20 @@ def test_source_start_and_bounds_decide_what_a_cam_rests_on(frame: pd.DataFrame)
 def test_what_a_run_does_not_tell_is_unknown(frame: pd.DataFrame) -> None:
     silent = frame[frame["variant"] == "silent"].iloc[0]
     assert silent[SHOWN].tolist() == ["unknown", "unknown", "argmax", "unknown", "unknown", "unknown"]
+
+
+def test_an_imported_run_tells_in_its_own_words_what_its_numbers_rest_on(record: Record, tracking: str) -> None:
+    known = {"split": "val", "threshold_rule": "unknown", "init": "file od_cam.pth", "pixel_truth": "unknown"}
+    params = knobs("oc", "cgnet", "cam")
+    tags = {"occse.imported": "old.csv", "occse.protocol": json.dumps({"cam": known})}
+    record("imported", "old", fields=(), metrics={"cam/miou": 0.5}, params=params, tags=tags)
+    found = tidy(load("imported", tracking=tracking)).set_index(["stage", "subset"]).loc[("cam", "all")]
+    assert known.items() <= found.to_dict().items()
+    assert (found["miou"], found["scales"]) == (0.5, "0.5 1 mirrored")
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"cam": 1}'])
+def test_a_broken_tag_of_an_imported_run_is_named(record: Record, tracking: str, text: str) -> None:
+    run = record(f"broken {text!r}", "old", tags={"occse.protocol": text})
+    with pytest.raises(ValueError, match=f"run {run}: tag occse.protocol is"):
+        load(f"broken {text!r}", tracking=tracking)
