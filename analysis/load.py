@@ -1,4 +1,4 @@
-"""The trials of an experiment as a frame, one row per trial.
+"""The trials of experiments as a frame, one row per trial.
 
 | column | content |
 |---|---|
@@ -15,6 +15,9 @@
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
 | `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
 | `seed.<field>` | the seed of a stage |
+| `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
+| `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
+| `packages`, `not_attached` | versions of the packages, as JSON; why files are missing, empty otherwise |
 | `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
 | `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
 
@@ -35,22 +38,31 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.export import SUFFIX, read_export
+
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 PAGE = 1000
 
 
-def load(experiment: str, *, tracking: str | None = None) -> pd.DataFrame:
-    """The trials of `experiment`, in the order of the spec, then of the seeds.
+def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
+    """The trials of `experiments`, one after the other, each in the order of its spec, then of the seeds.
 
     Args:
-        experiment: name of the sweep.
+        experiments: names of sweeps, or files that `python -m analysis export` wrote.
         tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
 
     Raises:
-        ValueError: there is no such database or experiment, it has no trials, or a run lacks a tag of the schema.
+        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks a tag of the schema.
         ConnectionError: the tracking server does not answer, or refuses.
     """
-    uri = tracking_uri(tracking)
+    frames = [
+        read_export(Path(each)) if each.endswith(SUFFIX) else _read(each, tracking_uri(tracking))
+        for each in experiments
+    ]
+    return pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
+
+
+def _read(experiment: str, uri: str) -> pd.DataFrame:
     _check_sqlite(uri)
     try:
         runs = _trial_runs(MlflowClient(uri), experiment, uri)
@@ -110,6 +122,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
     by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
     return {
         "experiment": experiment,
+        "experiment_id": run.info.experiment_id,
         "run_id": run.info.run_id,
         "trial": tags.get("occse.trial", ""),
         "variant": _tag(run, "occse.variant"),
@@ -126,6 +139,11 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "imported": tags.get("occse.imported", ""),
         "protocol": protocol,
         "planned": tuple(sorted(by_param | by_tag | protocol.keys())),
+        "data_id": tags.get("occse.data", ""),
+        "sha": tags.get("occse.git.sha", ""),
+        "dirty": tags.get("occse.git.dirty") == "true",
+        "packages": tags.get("occse.packages", ""),
+        "not_attached": tags.get("occse.not_attached", ""),
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),
         "saved_s": float(tags.get("occse.seconds.saved", "nan")),
         **_by_field(run, "occse.seconds", "seconds"),

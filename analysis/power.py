@@ -77,22 +77,30 @@ def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -
 def seed_variance(differences: Floats) -> tuple[float, float]:
     """Variance of a difference from seed to seed, pooled over comparisons, and its degrees of freedom.
 
-    The (V, S) differences of V variants from one baseline share the baseline's noise, and perhaps a classifier. So they
-    are split as in an analysis of variance by seed and variant, and Satterthwaite's formula counts what is independent.
+    Args:
+        differences: (V, S) of V variants from one baseline in S seeds, S at least 2.
+    """
+    return pooled(differences - differences.mean(axis=1, keepdims=True), freedom=differences.shape[1] - 1)
+
+
+def pooled(deviations: Floats, *, freedom: int) -> tuple[float, float]:
+    """The mean over variants of a mean square, and its degrees of freedom.
+
+    Variants may share a baseline's noise, or a classifier. So their deviations are split into what is common to all
+    and the rest, and Satterthwaite's formula counts what is independent.
 
     Args:
-        differences: of V variants in S seeds, S at least 2.
+        deviations: (V, N), whose squares summed over N have `freedom` degrees of freedom in each variant.
+        freedom: those of one variant.
     """
-    variants, seeds = differences.shape
-    own = differences - differences.mean(axis=1, keepdims=True)
-    common = own.mean(axis=0)
-    shared = variants * float((common**2).sum()) / (seeds - 1)
-    single = float(((own - common) ** 2).sum()) / max(1, (variants - 1) * (seeds - 1))
-    parts = (shared / variants, single * (variants - 1) / variants)
-    if not sum(parts):
-        return 0.0, float(seeds - 1)
-    doubt = parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / max(1, (variants - 1) * (seeds - 1))
-    return sum(parts), sum(parts) ** 2 / doubt
+    variants, others = len(deviations), (len(deviations) - 1) * freedom
+    common = deviations.mean(axis=0)
+    shared = float((common**2).sum()) / freedom
+    single = float(((deviations - common) ** 2).sum()) / freedom / variants
+    if not shared + single:
+        return 0.0, float(freedom)
+    doubt = shared**2 / freedom + (single**2 / others if others else 0.0)
+    return shared + single, (shared + single) ** 2 / doubt
 
 
 def _fewest(delta: float, images_sd: float, variance: float) -> int | None:

@@ -1,7 +1,9 @@
 """The driver's account of a sweep: every trial that ended goes to MLflow, now or as soon as the server answers."""
 
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from occse.manifest import Manifest
@@ -86,6 +88,7 @@ class Ledger:
         self._accounts: dict[str, _Account] = {}
         self._unlogged: dict[str, Record] = {}
         self._claimed: set[str] = set()
+        self._logging = threading.Lock()
         self._quiet_until = 0.0
         self._broken: dict[str, str] = {}
         self._live = Live(store=store, tracking=tracking)
@@ -105,30 +108,24 @@ class Ledger:
         return trial.identity in self._accounts
 
     def hear(self, info: Json) -> None:
-        """Show in MLflow what the scheduler tells of trials that have not ended."""
+        """Show in MLflow what the scheduler tells of trials that have not ended, and what the server missed."""
         self._live.update(info)
+        with suppress(ValueError, OSError):  # whoever ends the sweep gets the error
+            self._log_missing()
 
     def end(self, trial: Trial, *, failed: Mapping[str, str]) -> None:
         """Record a trial that ended, from the store."""
         record = self._record(trial, failed)
         self._accounts[trial.identity] = self._account(record)
         self._unlogged[trial.identity] = record
-        if time.monotonic() < self._quiet_until:
-            return
-        try:
-            self._log(record)
-        except ConnectionError as error:
-            if not self._quiet_until:
-                self._say(f"warning: {error}; the sweep goes on, and what is missing is logged at its end")
-            self._quiet_until = time.monotonic() + PAUSE_S
+        self._log_missing()
 
     def close(self) -> Summary:
         """Log what could not be logged, end the sweep's run in MLflow, and sum up."""
         accounts = self._accounts.values()
         failed = {account.name: account.failed for account in accounts if account.failed}
         try:
-            for record in list(self._unlogged.values()):
-                self._log(record)
+            self._log_all()
             self._tracking.close(failed=bool(failed) or len(accounts) < len(self._plan.trials))
         except ConnectionError as error:
             self._say(f"warning: {error}")
@@ -143,9 +140,22 @@ class Ledger:
             saved_s=sum(account.saved_s for account in accounts),
         )
 
-    def _log(self, record: Record) -> None:
-        self._tracking.log(record, store=self.store)
-        del self._unlogged[record.trial.identity]
+    def _log_missing(self) -> None:
+        """Log the trials that ended, unless the server was away a moment ago."""
+        if time.monotonic() < self._quiet_until:
+            return
+        try:
+            self._log_all()
+        except ConnectionError as error:
+            if not self._quiet_until:
+                self._say(f"warning: {error}; the sweep goes on, and what is missing is logged later")
+            self._quiet_until = time.monotonic() + PAUSE_S
+
+    def _log_all(self) -> None:
+        with self._logging:  # Tune's thread and the one that watches
+            for record in list(self._unlogged.values()):
+                self._tracking.log(record, store=self.store)
+                del self._unlogged[record.trial.identity]
 
     def _record(self, trial: Trial, failed: Mapping[str, str]) -> Record:
         """What the store has of `trial`. Each fresh artifact counts as run for the first trial that ends with it."""

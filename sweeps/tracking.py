@@ -72,6 +72,9 @@ from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.store import Store
 
+SWEEP = "sweep"
+KINDS = (SWEEP, "trial")
+
 
 class Tracking:
     """The MLflow record of one sweep. Every method may be called again, from any thread: nothing is written twice.
@@ -87,6 +90,7 @@ class Tracking:
         self._runs: dict[str, Run] = {}
         self._open: set[str] = set()
         self._points: dict[tuple[str, str], set[int]] = {}
+        self._doubtful: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
 
     def open(self, trials: Sequence[Trial]) -> None:
@@ -95,15 +99,12 @@ class Tracking:
         with self._answering():
             client = self._client()
             self._experiment = experiment_id(client, self._spec.name, uri=self.uri)
-            runs = list(search(client, [self._experiment]))
-            parents = [run for run in runs if run.data.tags.get("occse.kind") == "sweep"]
-            parent = parents[0] if parents else self._create("sweep", {"mlflow.runName": self._spec.name})
+            self._runs = self._distinct()
+            parent = self._runs.pop(SWEEP, None) or self._create(SWEEP, {"mlflow.runName": self._spec.name})
             self._parent = parent.info.run_id
             self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
             self._attach(parent, partial(write_sweep, self._spec))
             client.update_run(self._parent, status="RUNNING")
-            own = (run for run in runs if "occse.trial" in run.data.tags and "occse.imported" not in run.data.tags)
-            self._runs = {run.data.tags["occse.trial"]: run for run in own}
             for trial in trials:
                 self.begin(trial)
             for identity in self._runs.keys() - {trial.identity for trial in trials}:
@@ -113,16 +114,18 @@ class Tracking:
         """Show a trial as pending, unless its run is complete."""
         with self._answering():
             tags = about_trial(trial)
-            if (run := self._runs.get(trial.identity)) is None:
-                tags |= {"mlflow.parentRunId": self._parent} | about_plan(trial) | about_code(self._spec)
-                run = self._runs[trial.identity] = self._create("trial", tags)
-                self._client().log_batch(run.info.run_id, params=list(params(trial)))
-            else:
-                self._set_tags(run.info.run_id, tags, known=run.data.tags)
+            found = self._runs.get(trial.identity)
+            if found is None:
+                more = {"mlflow.parentRunId": self._parent} | about_plan(trial) | about_code(self._spec)
+                self._runs[trial.identity] = self._create("trial", tags | more)
+            run = self._runs[trial.identity]
             if run.data.tags.get("occse.complete") != trial.identity:
-                self._open.add(trial.identity)
-                if run.info.status != "RUNNING":
-                    self._client().update_run(run.info.run_id, status="RUNNING")
+                self._open.add(trial.identity)  # before what may fail now and be written by `log`
+            if found is None:
+                self._client().log_batch(run.info.run_id, params=list(params(trial)))
+            self._set_tags(run.info.run_id, tags, known=run.data.tags)
+            if trial.identity in self._open and run.info.status != "RUNNING":
+                self._client().update_run(run.info.run_id, status="RUNNING")
 
     def append(self, trial: Trial, metrics: Iterable[Metric]) -> None:
         """Show what a trial that has not ended measured so far."""
@@ -131,9 +134,11 @@ class Tracking:
                 self._write(self._runs[trial.identity], metrics)
 
     def log(self, record: Record, *, store: Store) -> None:
-        """Complete and close the run of a trial that `open` or `begin` made, unless it is complete."""
+        """Complete and close the run of a trial, made now where the server was away before, unless it is complete."""
         trial = record.trial
         with self._answering():
+            if trial.identity not in self._runs:
+                self.begin(trial)
             if trial.identity not in self._open:
                 return
             run = self._runs[trial.identity]
@@ -155,6 +160,25 @@ class Tracking:
                 self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
             self._client().set_terminated(self._parent, "KILLED" if self._open else "FAILED" if failed else "FINISHED")
             self._open.clear()
+            self._distinct()
+
+    def _distinct(self) -> dict[str, Run]:
+        """The runs of this sweep by identity, its own as SWEEP.
+
+        A request whose answer was lost is sent again: of several runs of one thing one is kept, the others deleted.
+        """
+        kept: dict[str, Run] = {}
+        mine = {self._parent, *(run.info.run_id for run in self._runs.values())}
+        runs = search(self._client(), [self._experiment])
+        for run in sorted(
+            runs, key=lambda each: (each.info.run_id not in mine, "occse.complete" not in each.data.tags)
+        ):
+            tags = run.data.tags
+            if tags.get("occse.kind") in KINDS and "occse.imported" not in tags:
+                identity = tags.get("occse.trial", SWEEP)
+                if kept.setdefault(identity, run) is not run:
+                    self._client().delete_run(run.info.run_id)
+        return kept
 
     def _client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=self.uri)
@@ -172,7 +196,10 @@ class Tracking:
         """Write `metrics` but for the steps of curves that are there: those that came live have another time stamp."""
         fresh = [metric for metric in metrics if not metric.step or metric.step not in self._steps(run, metric.key)]
         if fresh:
+            curves = {(run.info.run_id, metric.key) for metric in fresh}
+            self._doubtful |= curves  # until the server answers
             self._client().log_batch(run.info.run_id, metrics=fresh)
+            self._doubtful -= curves
         for metric in fresh:
             self._steps(run, metric.key).add(metric.step)
 
@@ -193,10 +220,11 @@ class Tracking:
         return not refused
 
     def _steps(self, run: Run, key: str) -> set[int]:
-        """The steps of a metric that MLflow has; asked once, for a run that an earlier sweep left open."""
+        """The steps of a metric that MLflow has; asked where some may be that this object has no account of."""
         curve = (run.info.run_id, key)
-        if curve not in self._points:
-            history = self._client().get_metric_history(*curve) if key in run.data.metrics else ()
+        if curve not in self._points or curve in self._doubtful:
+            known = key in run.data.metrics or curve in self._doubtful
+            history = self._client().get_metric_history(*curve) if known else ()
             self._points[curve] = {point.step for point in history}
         return self._points[curve]
 

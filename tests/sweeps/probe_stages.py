@@ -47,13 +47,13 @@ class Probe(Stage):
 
 
 class Link(Probe):
-    """A probe whose metric is a digest of its label and of every artifact upstream; it may wait for a file `go`."""
+    """A probe whose metric is a digest of its label and of every artifact upstream; it may wait for a file."""
 
-    waits: bool = False
+    waits: str = ""
 
     def run(self, ctx: Context) -> dict[str, float]:
         super().run(ctx)
-        while self.waits and not (ctx.scratch.parent.parent / "go").exists():
+        while self.waits and not (ctx.scratch.parent.parent / self.waits).exists():
             time.sleep(STEP_S)
         digest = hashlib.sha256(self.label.encode())
         for field in sorted(ctx.inputs):

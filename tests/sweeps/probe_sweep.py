@@ -34,6 +34,7 @@ def main(root: Path, address: str | None) -> int:
     pipeline = override(Pipeline(), profile("embedded") | small | training)
 
     def stages(number: int) -> dict[str, Stage]:
+        waits = "go" if number == NUM_TRIALS - 1 else ""
         return {
             "data": pipeline.data,
             "pretrain": pipeline.pretrain,
@@ -41,7 +42,7 @@ def main(root: Path, address: str | None) -> int:
             "cgnet": Link(label=f"cgnet {number // 2}", upstream=("data", "oc"), num_steps=20),
             "cam": Link(label=f"cam {number // 2}", upstream=("cgnet",), num_steps=5),
             "crf": Link(label=f"crf {number}", upstream=("cam",), num_steps=10),
-            "seg": Link(label=f"seg {number}", upstream=("crf", "cam"), num_steps=10, waits=number == NUM_TRIALS - 1),
+            "seg": Link(label=f"seg {number}", upstream=("crf", "cam"), num_steps=10, waits=waits),
         }
 
     one_cpu = {"*": {"num_cpus": 1, "num_gpus": 0}}
