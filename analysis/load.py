@@ -118,7 +118,6 @@ def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
 def _row(run: Run, experiment: str) -> dict[str, Any]:
     tags, params = run.data.tags, run.data.params
     by_param = {name.partition(".")[0] for name in params}
-    protocol = _by_stage(run)
     by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
     return {
         "experiment": experiment,
@@ -137,8 +136,8 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "stopped_why": tags.get("occse.stopped.why", ""),
         "pixel_truth": tags.get("occse.pixel_truth", ""),
         "imported": tags.get("occse.imported", ""),
-        "protocol": protocol,
-        "planned": tuple(sorted(by_param | by_tag | protocol.keys())),
+        "protocol": _by_stage(run),
+        "planned": tuple(sorted(by_param | by_tag)),
         "data_id": tags.get("occse.data", ""),
         "sha": tags.get("occse.git.sha", ""),
         "dirty": tags.get("occse.git.dirty") == "true",

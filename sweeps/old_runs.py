@@ -22,6 +22,7 @@ from sweeps.runs import answering, search
 
 PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init")
 UNKNOWN = "unknown"
+IMPORTED = "imported:"
 UNKNOWN_PROTOCOL = dict.fromkeys(PROTOCOL, UNKNOWN)
 
 
@@ -155,8 +156,10 @@ def _record(client: MlflowClient, place: str, run: OldRun, order: int, begun: Ru
 
 def _tags(run: OldRun, order: int) -> dict[str, str]:
     about = [f"**{run.name}**, imported from {run.source}", *run.notes]
+    # no artifact of a store, but what tells this one's scores from all others'
+    scored = {f"occse.fingerprint.{stage}": f"{IMPORTED}{run.identity}" for stage in run.protocol}
     about += [f"{name}: {value} (by its own name; not mapped to a knob)" for name, value in run.others.items()]
-    return {
+    return scored | {
         "mlflow.runName": run.name,
         "mlflow.note.content": "\n- ".join(about),
         "occse.kind": "trial",

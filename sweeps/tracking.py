@@ -33,6 +33,7 @@ and once it ended:
 Of a run that no sweep made (`python -m sweeps import`) there are of these only kind, trial, variant, order, baseline,
 seed, current, pixel_truth and complete, and besides:
     occse.imported                where it was read, with the SHA-256
+    occse.fingerprint.<field>     of the scored stages, `imported:` and the identity
     occse.protocol                by scored stage, as JSON: data, split, threshold_rule, crf, scales, init as in
                                   analysis/tidy.py, each as the source tells it, or `unknown`
     occse.imported.others, .notes settings that are no knob of ours, as JSON; what a person should know

@@ -101,7 +101,7 @@ def test_an_imported_run_tells_in_its_own_words_what_its_numbers_rest_on(record:
     known = {"split": "val", "threshold_rule": "unknown", "init": "file od_cam.pth", "pixel_truth": "unknown"}
     params = knobs("oc", "cgnet", "cam")
     tags = {"occse.imported": "old.csv", "occse.protocol": json.dumps({"cam": known})}
-    record("imported", "old", fields=(), metrics={"cam/miou": 0.5}, params=params, tags=tags)
+    record("imported", "old", fields=("cam",), metrics={"cam/miou": 0.5}, params=params, tags=tags)
     found = tidy(load("imported", tracking=tracking)).set_index(["stage", "subset"]).loc[("cam", "all")]
     assert known.items() <= found.to_dict().items()
     assert (found["miou"], found["scales"]) == (0.5, "0.5 1 mirrored")

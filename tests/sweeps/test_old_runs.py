@@ -83,6 +83,14 @@ def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs
     assert "alphas" in json.loads(tags["occse.imported.others"])
     assert tags["occse.pixel_truth"] == "cam.threshold on train, cam.epoch on train"
     assert str(folder / "log.txt") in tags["occse.imported"]
+    assert tags["occse.fingerprint.cam"] == "imported:" + tags["occse.trial"]
+
+
+def test_an_imported_run_is_not_made_again(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_import(uri, "reproduce", write_log(tmp_path / "cse", [(40.0, 0.2)]))
+    (run,) = runs_of(uri, "reproduce")
+    assert main(["reproduce", run.info.run_id, "--tracking", uri, "--store", str(tmp_path)]) == 2
+    assert "was imported from" in capsys.readouterr().err
 
 
 def test_another_model_s_settings_are_kept_by_their_own_names(uri: str, tmp_path: Path) -> None:
