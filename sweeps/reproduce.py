@@ -35,7 +35,7 @@ def rebuild(run: Run) -> dict[str, Node]:
     Params hold the active knobs; the others cannot change a result and take this code's defaults.
 
     Raises:
-        ValueError: the run was imported; a stage, a knob or a value is unknown to this code, or an input is not recorded.
+        ValueError: the run was imported, a stage, a knob or a value is unknown here, or an input is not recorded.
     """
     if source := run.data.tags.get("occse.imported"):
         raise ValueError(f"run {run.info.run_id} was imported from {source}; no code here can make it again")
