@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sweeps.commands import doctor, explain, import_, mlflow, plan, reproduce, run, status, store
 from sweeps.commands.arguments import python
+from sweeps.stopping import exit_on_sigterm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
         print(f"stopped; to go on: {options.again}", file=sys.stderr)
         return 130
     return code
@@ -38,4 +39,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from sweeps.records import Record
 from sweeps.spec import Trial
 from sweeps.store import Store
 from sweeps.tracking import Tracking
-from sweeps.words import duration
+from sweeps.words import duration, number
 from sweeps.worker import Json
 
 PAUSE_S = 60.0
@@ -27,7 +27,7 @@ class Summary:
     Attributes:
         trials: how many it has.
         failed: error by the name of the trial.
-        unrecorded: trials that are not in MLflow, because the server was away or the sweep was stopped.
+        unrecorded: trials that did not end, or are not in MLflow because the server was away.
         run: stages that were executed.
         reused: stages that were in the store before.
         wall_s: from start to end.
@@ -55,13 +55,13 @@ class Summary:
         where = "everything came from the store" if complete else f"{self.reused} from the store"
         lines = [
             f"{self.trials - len(self.failed) - self.unrecorded} of {self.trials} trials done in "
-            f"{duration(self.wall_s)}: {self.run} stages run, {where}; "
+            f"{duration(self.wall_s)}: {number(self.run, 'stage')} run, {where}; "
             f"{duration(self.spent_s)} of stage time spent, {duration(self.saved_s)} saved by sharing",
             *(f"FAILED {name}: {error}" for name, error in self.failed.items()),
         ]
         if self.unrecorded:
             lines.append(
-                f"{self.unrecorded} trials are not in MLflow: run the same command again to log what is missing"
+                f"{number(self.unrecorded, 'trial')} not done, or not in MLflow: run the same command again to go on"
             )
         return "\n".join(lines)
 
@@ -124,6 +124,7 @@ class Ledger:
         """Log what could not be logged, end the sweep's run in MLflow, and sum up."""
         accounts = self._accounts.values()
         failed = {account.name: account.failed for account in accounts if account.failed}
+        unclaimed = list(self._unclaimed())
         try:
             self._log_all()
             self._tracking.close(failed=bool(failed) or len(accounts) < len(self._plan.trials))
@@ -133,10 +134,10 @@ class Ledger:
             trials=len(self._plan.trials),
             failed=failed,
             unrecorded=len(self._plan.trials) - len(accounts) + len(self._unlogged),
-            run=len(self._claimed),
+            run=len(self._claimed) + len(unclaimed),
             reused=len(self._plan.nodes) - len(self._plan.reasons),
             wall_s=time.monotonic() - self._start,
-            spent_s=sum(account.spent_s for account in accounts),
+            spent_s=sum(account.spent_s for account in accounts) + sum(unclaimed),
             saved_s=sum(account.saved_s for account in accounts),
         )
 
@@ -156,6 +157,13 @@ class Ledger:
             for record in list(self._unlogged.values()):
                 self._tracking.log(record, store=self.store)
                 del self._unlogged[record.trial.identity]
+
+    def _unclaimed(self) -> Iterator[float]:
+        """Seconds of each stage that ran and whose trials did not come to their end."""
+        for fingerprint in self._plan.reasons.keys() - self._claimed:
+            with suppress(ValueError, OSError):
+                if (manifest := self.store.manifest(self._plan.nodes[fingerprint])) is not None:
+                    yield manifest.seconds
 
     def _record(self, trial: Trial, failed: Mapping[str, str]) -> Record:
         """What the store has of `trial`. Each fresh artifact counts as run for the first trial that ends with it."""

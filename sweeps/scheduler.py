@@ -124,6 +124,18 @@ class Scheduler:
         for flight in self._flights.values():
             flight.leases.pop(trial, None)
 
+    async def leave(self, trials: Collection[str], wait: float) -> None:
+        """End now, within `wait` seconds, what only `trials` wait for, so that another cluster may take it at once."""
+        self._drained |= set(trials)  # their processes may ask once more before they end
+        for trial in trials:
+            await self.release(trial)
+        self._cancel_unwanted()
+        left = [flight for flight in self._flights.values() if flight.cancelled is not None]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(flight.ended.wait() for flight in left)), wait)
+        ended = [flight.fingerprint for flight in left if flight.ended.is_set()]
+        await asyncio.gather(*(asyncio.to_thread(self._leases.release, fingerprint) for fingerprint in ended))
+
     async def drain(self, trials: Collection[str]) -> int:
         """Start nothing more for `trials`, and ask the stages that only they wait for to stop at their checkpoint.
 

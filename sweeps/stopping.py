@@ -1,7 +1,8 @@
-"""Ctrl-C: the first lets running stages reach their checkpoint, the second ends the sweep now."""
+"""Ctrl-C: the first lets running stages reach their checkpoint, the second ends the sweep now, as does a SIGTERM."""
 
 import _thread
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ class StopRequested:
             return False
         self.asked = time.monotonic()
         return self.files.read(self.name) is not None
+
+
+def exit_on_sigterm() -> None:
+    """Make a SIGTERM a `SystemExit`; once more after Ray has started, whose handler allows a process three seconds."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
 
 
 class Interrupt:

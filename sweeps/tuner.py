@@ -21,6 +21,7 @@ from sweeps.requests import make_requests
 from sweeps.scheduler import HEAD, NAMESPACE, connect
 from sweeps.schema import Spec
 from sweeps.spec import Trial
+from sweeps.stopping import exit_on_sigterm
 from sweeps.store import Store
 from sweeps.tracking import Tracking
 from sweeps.trial import coordinate
@@ -93,7 +94,7 @@ def run_sweep(
                 progress = Progress(spec.name, history=history, say=say, command=again, summed=show is None)
                 telling = Telling(progress, store=store, say=say, show=show)
                 _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, telling=telling)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
         say(ledger.close().describe())
         raise
     except BaseException:
@@ -257,6 +258,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
         logging_level=logging.ERROR,
         **({} if cluster.address else own),
     )
+    exit_on_sigterm()
     try:
         yield
     finally:

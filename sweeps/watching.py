@@ -16,6 +16,7 @@ from sweeps.store import Store
 from sweeps.worker import Json
 
 POLL_S = 1.0
+LEAVE_S = 5.0
 STOPPING = (
     "stopping: nothing more starts; trainings go to their next step and write a checkpoint, other stages have a minute "
     "to end. Ctrl-C again ends all of them now"
@@ -103,9 +104,9 @@ def watched(
         with suppress(RayError):
             poll()
         end("ended")
-    except (KeyboardInterrupt, SystemExit):  # the second is what Ray makes of a SIGTERM
-        with suppress(RayError):  # a cluster that goes on need not wait for the leases to expire
-            ray.get([scheduler.release.remote(trial) for trial in launched], timeout=10 * POLL_S)
+    except (KeyboardInterrupt, SystemExit):  # see sweeps.stopping
+        with suppress(RayError):  # who shares the store need not wait for the leases to expire
+            ray.get(scheduler.leave.remote(launched, LEAVE_S), timeout=LEAVE_S + POLL_S)
         end("stopped")
         raise
     except BaseException:

@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 from small import SMALL
 
 from occse.artifact import execute
 from sweeps.files import FolderFiles
 from sweeps.spec import load_spec, trials
+from sweeps.status import read_status
 from sweeps.stopping import StopRequested, stop_file
+from sweeps.store import Store
 
 PATIENCE_S = 300.0
 SWEEP = {
@@ -38,6 +42,12 @@ def test_the_disk_is_asked_at_most_once_a_second(tmp_path: Path) -> None:
     files.write(name, b"")
     assert not requested(), "asked again within a second"
     assert StopRequested(files, name)()
+
+
+def write_spec(folder: Path) -> Path:
+    """The sweep's file; where its artifacts will be."""
+    (folder / "stopped.yaml").write_text(yaml.safe_dump(SWEEP))
+    return folder / "runs" / "store"
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -76,8 +86,7 @@ def weights(store: Path) -> Path:
 def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_with_the_same_weights(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "stopped.yaml").write_text(yaml.safe_dump(SWEEP))
-    store = tmp_path / "runs" / "store"
+    store = write_spec(tmp_path)
     once = start(tmp_path)
     wait_for(lambda: training(store), once)
     os.killpg(once.pid, signal.SIGINT)
@@ -85,6 +94,8 @@ def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_w
     assert once.returncode == 130, output
     assert "stopping: nothing more starts" in output
     assert re.search(r"stopped +oc ", output)
+    assert "0 of 1 trials done" in output
+    assert "2 stages run" in output, "what was finished counts, though its trial did not end"
     assert "-m sweeps run stopped.yaml --num-cpus 1" in output.splitlines()[-1]
     assert list(store.glob(CHECKPOINT))
     assert not list(store.glob("TrainClassifier/*/manifest.json"))
@@ -105,3 +116,30 @@ def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_w
     ours, theirs = load_file(weights(store)), load_file(weights(tmp_path / "whole"))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of every run in MLflow, the sweep's and the trial's."""
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    return [run.info.status for run in client.search_runs([client.get_experiment_by_name("stopped").experiment_id])]
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
+def test_a_sweep_that_is_terminated_gives_everything_back_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    store = write_spec(tmp_path)
+    first = start(tmp_path)
+    wait_for(lambda: training(store), first)
+    first.terminate()
+    output, _ = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 130, output
+    assert "2 stages run" in output
+    assert "stopped; to go on: " in output.splitlines()[-1]
+    assert not list(store.glob("leases/*"))
+    assert statuses(tmp_path) == ["KILLED", "KILLED"]
+    assert [status.state for status in read_status(Store(store))] == ["stopped"]
+
+    second = start(tmp_path)
+    output, _ = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 0, output
+    assert "1 stage run, 2 from the store" in output
+    assert statuses(tmp_path) == ["FINISHED", "FINISHED"]
