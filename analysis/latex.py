@@ -22,6 +22,7 @@ ESCAPES = str.maketrans(
         "[": "{[}",
         "]": "{]}",
         "*": "{*}",
+        "–": "--",
     }
 )
 
@@ -34,9 +35,13 @@ def escape(text: str) -> str:
 LATEX = Style(
     escape=escape,
     bold=lambda text: rf"\textbf{{{text}}}",
+    second=lambda text: rf"\underline{{{text}}}",
+    second_is="underlined",
     plus_minus=r"$\pm$",
+    minus="$-$",
     dagger=r"$^\dagger$",
-    glyphs={"failed": r"$\times$", "pending": r"\dots{}", "empty": "--"},
+    section=r"$^\S$",
+    glyphs={"failed": r"$\times$", "pending": r"\dots{}", "stopped": r"$\oslash$", "empty": "--", "unknown": "?"},
 )
 
 
@@ -47,7 +52,7 @@ def latex(table: Table) -> str:
     notes = legend(table, LATEX)
     lines = [
         *comments,
-        rf"\begin{{tabular}}{{l{'r' * (1 + len(table.columns))}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * (1 + len(table.columns))}}}",
         r"\toprule",
         f"{' & '.join(header_texts(table, LATEX))} \\\\",
         r"\midrule",

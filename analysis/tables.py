@@ -1,31 +1,52 @@
-"""The results table: one row per variant, mean and sample standard deviation over its seeds.
+"""The results table: groups of trials against metrics or knobs, mean and sample standard deviation over seeds.
 
-`build` makes one frozen `Table`; Markdown, CSV (`render.py`) and LaTeX (`latex.py`) print it, so their numbers agree.
+`build` makes one frozen `Table`; Markdown and CSV (`render.py`), LaTeX (`latex.py`), HTML (`html.py`) and XLSX
+(`xlsx.py`) print it, so their numbers agree.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
-METRICS = ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou", "erase_and_infer/miou")
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
-Status = Literal["done", "failed", "pending", "empty"]
+Status = Literal["done", "failed", "pending", "stopped", "empty", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A run that a cell's number comes from; `fingerprint` is that of the artifact that was scored."""
+
+    run_id: str
+    experiment_id: str
+    seed: int
+    sha: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One metric. A score is shown in percent, higher is better; anything else as it was logged.
+    """A metric, of those trials that have the knobs `knobs`. A score is shown in percent, higher is better.
 
-    `pixel_truth` says what of this stage was chosen with pixel ground truth, e.g. "cam.threshold on train".
+    Attributes:
+        metric: name in MLflow, or of the paper's number.
+        label: heading.
+        score: anything else is shown as it was logged.
+        knobs: names and values that the column stands for, where knobs make the columns.
+        pixel_truth: sentences, what was chosen with pixel ground truth for these numbers.
+        mixed: sentences, what differs between the rows of this column beside what their names say.
+        paper: sentences, where the paper's numbers come from; empty for a column of ours.
     """
 
     metric: str
+    label: str
     score: bool
+    knobs: tuple[tuple[str, str], ...] = ()
     pixel_truth: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
+    paper: tuple[str, ...] = ()
 
     def text(self, value: float) -> str:
         """`value` as it is printed."""
@@ -34,26 +55,34 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A metric of a variant. `status` is the worst of its seeds, so a cell can be failed and still have a mean.
+    """A metric of a group of trials. `status` is the worst of its seeds: a cell can be failed and still have a mean.
 
-    `n` seeds of `planned` have the metric; `mean` needs one of them, `std` (ddof = 1) two. `best` marks the highest
-    mean of the column as printed, ties included.
+    Attributes:
+        n: distinct artifacts that have the metric, of `planned`; `mean` needs one, `std` (ddof = 1) two.
+        best, second: whether the mean is the highest, or the next, of its metric as printed, ties included.
+        delta: difference to the row that the table compares with.
+        chosen: values of the knobs that the best were chosen of, empty where nothing was chosen.
+        sources: the runs behind the mean.
     """
 
     status: Status
-    n: int
-    planned: int
+    n: int = 0
+    planned: int = 0
     mean: float | None = None
     std: float | None = None
     best: bool = False
+    second: bool = False
+    delta: float | None = None
+    chosen: str = ""
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A variant; `label` is its name without what all variants share."""
+    """A group of trials; `labels` are its `names` without what all rows share."""
 
-    variant: str
-    label: str
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
     baseline: bool
     seeds: int
     cells: tuple[Cell, ...]
@@ -61,139 +90,78 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Everything a rendering shows: rows, columns and what stands below them."""
+    """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below them.
 
-    experiment: str
+    `notes` are sentences on how the numbers came about; `runs` counts trials by their status in MLflow.
+    """
+
+    title: str
+    experiments: tuple[str, ...]
+    heads: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     common: tuple[str, ...]
+    notes: tuple[str, ...]
     runs: Mapping[str, int]
     left_out: int
     failures: tuple[str, ...]
 
 
-def build(trials: pd.DataFrame, *, metrics: Sequence[str] = ()) -> Table:
-    """Aggregate `trials` (from `load`) over seeds; `metrics` default to the mIoU of the scored stages that are planned.
+def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
+    """Mark the best and the second of each score, compared as printed: what reads the same is equally good.
 
-    Trials that the sweep's file no longer asks for are left out.
-
-    Raises:
-        ValueError: the sweep asks for none of the trials, or none has a metric of that name, or none is scored.
+    Columns of one metric are judged together. A second needs three numbers.
     """
-    current = trials[trials["current"]]
-    if current.empty:
-        raise ValueError(f"the sweep no longer asks for any of its {len(trials)} trials; run it again")
-    _check(metrics, current)
-    columns = tuple(_column(metric, current) for metric in dict.fromkeys(metrics or _planned(current)))
-    if not columns:
-        raise ValueError(_nothing_scored(current))
-    groups = sorted(
-        ((str(variant), group) for variant, group in current.groupby("variant")),
-        key=lambda item: (item[1]["order"].min(), item[0]),
-    )
-    labels, common = _labels([variant for variant, _ in groups])
-    by_column = [_mark_best([_cell(group, column) for _, group in groups], column) for column in columns]
-    return Table(
-        experiment=str(current["experiment"].iloc[0]),
-        columns=columns,
-        rows=tuple(
-            Row(
-                variant=variant,
-                label=label,
-                baseline=bool(group["baseline"].any()),
-                seeds=len(group),
-                cells=cells,
-            )
-            for label, (variant, group), cells in zip(labels, groups, zip(*by_column, strict=True), strict=True)
-        ),
-        common=common,
-        runs={str(status): int(count) for status, count in current["status"].value_counts().sort_index().items()},
-        left_out=len(trials) - len(current),
-        failures=_failures(current, dict(zip((variant for variant, _ in groups), labels, strict=True))),
-    )
+    best, second = set[tuple[int, str]](), set[tuple[int, str]]()
+    for metric in {column.metric for column in columns if column.score and not column.paper}:
+        places = [place for place, column in enumerate(columns) if column.metric == metric and not column.paper]
+        printed = [
+            (place, columns[place].text(cell.mean))
+            for row in rows
+            for place in places
+            if (cell := row.cells[place]).mean is not None
+        ]
+        ranked = sorted({float(text) for _, text in printed}, reverse=True)
+        best |= {each for each in printed if float(each[1]) == ranked[0]}
+        if len(printed) > 2 and len(ranked) > 1:
+            second |= {each for each in printed if float(each[1]) == ranked[1]}
+
+    def marked(place: int, cell: Cell) -> Cell:
+        key = (place, columns[place].text(cell.mean) if cell.mean is not None else "")
+        return replace(cell, best=key in best, second=key in second)
+
+    return tuple(replace(row, cells=tuple(marked(place, cell) for place, cell in enumerate(row.cells))) for row in rows)
 
 
-def _planned(trials: pd.DataFrame) -> list[str]:
-    fields = {field for fields in trials["planned"] for field in fields}
-    return [metric for metric in METRICS if metric.partition("/")[0] in fields]
+def with_deltas(rows: Sequence[Row], columns: Sequence[Column], *, to: str | None) -> tuple[Row, ...]:
+    """Write behind each mean how it differs from the row before, or from the baseline."""
+    baseline = next((row for row in rows if row.baseline), None)
+    references = {"previous": [None, *rows[:-1]], "baseline": [baseline] * len(rows)}.get(to or "", [None] * len(rows))
+
+    def cells(row: Row, reference: Row | None) -> tuple[Cell, ...]:
+        if reference is None or row is reference:
+            return row.cells
+        return tuple(
+            cell
+            if column.paper or cell.mean is None or other.mean is None
+            else replace(cell, delta=cell.mean - other.mean)
+            for cell, other, column in zip(row.cells, reference.cells, columns, strict=True)
+        )
+
+    return tuple(replace(row, cells=cells(row, reference)) for row, reference in zip(rows, references, strict=True))
 
 
-def _nothing_scored(trials: pd.DataFrame) -> str:
-    fields = sorted({field for fields in trials["planned"] for field in fields})
-    others = sorted(name for name in trials.columns if name.partition("/")[0] in fields)
-    shown = f"; --metric shows others: {', '.join(others)}" if others else ""
-    return f"none of the stages that the sweep plans is scored ({', '.join(fields)}){shown}"
+def is_score(metric: str) -> bool:
+    """Whether a metric is a fraction of which more is better."""
+    return metric.partition("/")[2].partition("/")[0] in SCORES
 
 
-def _check(metrics: Sequence[str], trials: pd.DataFrame) -> None:
-    """A name that no trial logged is a slip, unless its stage has not been scored yet."""
-    logged = sorted(name for name in trials.columns if "/" in name and not name.startswith("param."))
-    planned = sorted({field for fields in trials["planned"] for field in fields})
-    for metric in metrics:
-        field = metric.partition("/")[0]
-        if field not in planned:
-            raise ValueError(f"metric {metric!r}: no trial has a stage {field!r}; there are: {', '.join(planned)}")
-        siblings = [name for name in logged if name.startswith(f"{field}/")]
-        if siblings and metric not in siblings:
-            raise ValueError(f"no trial has a metric {metric!r}; of this stage there are: {', '.join(siblings)}")
-
-
-def _column(metric: str, trials: pd.DataFrame) -> Column:
-    field, _, name = metric.partition("/")
-    uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",")}
-    return Column(
-        metric=metric,
-        score=name.partition("/")[0] in SCORES,
-        pixel_truth=tuple(sorted(use for use in uses if use.startswith(f"{field}."))),
-    )
-
-
-def _cell(group: pd.DataFrame, column: Column) -> Cell:
-    field = column.metric.partition("/")[0]
-    planned = group[[field in fields for fields in group["planned"]]]
-    if planned.empty:
-        return Cell(status="empty", n=0, planned=0)
-    logged = planned.get(column.metric, pd.Series(float("nan"), index=planned.index)).notna()
-    missing = planned.loc[~logged, "status"]
-    status: Status = "done" if missing.empty else "failed" if (missing == "FAILED").any() else "pending"
-    if not logged.any():
-        return Cell(status=status, n=0, planned=len(planned))
-    values = planned.loc[logged, column.metric].astype(float) * (100 if column.score else 1)
-    return Cell(
-        status=status,
-        n=len(values),
-        planned=len(planned),
-        mean=float(values.mean()),
-        std=float(values.std(ddof=1)) if len(values) > 1 else None,
-    )
-
-
-def _mark_best(cells: Sequence[Cell], column: Column) -> tuple[Cell, ...]:
-    """Mark the highest mean of a score, compared as printed: what reads the same is equally good."""
-    printed = [column.text(cell.mean) if column.score and cell.mean is not None else None for cell in cells]
-    highest = max((float(text) for text in printed if text is not None), default=None)
-    return tuple(
-        replace(cell, best=text is not None and float(text) == highest)
-        for cell, text in zip(cells, printed, strict=True)
-    )
-
-
-def _labels(variants: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Drop the `knob=value` parts that all variants share; returns the labels and what was dropped."""
-    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
-    parts = [re.split(r", (?=[\w.*]+=)", variant) for variant in variants]
-    common = [part for part in parts[0] if all(part in others for others in parts)] if len(parts) > 1 else []
-    labels = [", ".join(part for part in own if part not in common) for own in parts]
-    if all(labels) and len(set(labels)) == len(labels):
-        return labels, tuple(common)
-    return list(variants), ()
-
-
-def _failures(trials: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
+def failures(trials: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    """A line per failed trial: what, which seed, why; `labels` by experiment and variant."""
     lines = []
-    for _, trial in trials[trials["status"] == "FAILED"].sort_values(["order", "variant", "seed"]).iterrows():
+    for trial in trials[trials["status"] == "FAILED"].to_dict("records"):
         reason = next(iter(trial["error"].splitlines()), "no message")
         if not reason.startswith(trial["failed"]):
             reason = f"{trial['failed']}: {reason}"
-        lines.append(f"{labels[trial['variant']]}, seed {trial['seed']}: {reason}")
+        lines.append(f"{labels[trial['experiment'], trial['variant']]}, seed {trial['seed']}: {reason}")
     return tuple(lines)

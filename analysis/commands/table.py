@@ -1,33 +1,94 @@
-"""`python -m analysis table EXPERIMENT`: mean and standard deviation over seeds, one row per variant."""
+"""`python -m analysis table EXPERIMENT ...`: mean and standard deviation over seeds, in rows and columns to choose."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from analysis.commands.arguments import Commands, add_command
-from analysis.latex import latex
-from analysis.load import load
-from analysis.render import markdown, to_csv
-from analysis.tables import METRICS, build
+import yaml
 
-FORMATS = {"markdown": markdown, "latex": latex, "csv": to_csv}
+from analysis.build import METRICS, build
+from analysis.commands.arguments import Commands, add_command
+from analysis.html import SERVER, html
+from analysis.latex import latex
+from analysis.load import load, tracking_uri
+from analysis.render import markdown, to_csv
+from analysis.table_spec import Document, SpecError, TableSpec, read_table_spec
+from analysis.tables import Table
+from analysis.xlsx import xlsx
+
+FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv, "html": html}
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = add_command(commands, "table", table, help_="mean and standard deviation over seeds, one row per variant")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="markdown")
-    parser.add_argument(
-        "--metric", nargs="+", default=(), metavar="NAME", help=f"columns; default: {' '.join(METRICS)}"
-    )
+    help_ = "mean and standard deviation over seeds, rows and columns of your choice"
+    parser = add_command(commands, "table", table, help_=help_, several=True)
+    parser.add_argument("--spec", type=Path, metavar="FILE", help="a YAML file with rows, columns, metrics, ...")
+    parser.add_argument("--rows", nargs="+", metavar="KNOB", help="default: a row per variant")
+    parser.add_argument("--columns", nargs="+", metavar="KNOB", help="default: a column per metric")
+    parser.add_argument("--metric", nargs="+", metavar="NAME", help=f"default: {' '.join(METRICS)}, where planned")
+    parser.add_argument("--where", nargs="+", metavar="KNOB=VALUE", help="only such trials; a value may be a [list]")
+    parser.add_argument("--delta", choices=("previous", "baseline"), help="write the difference behind each mean")
+    parser.add_argument("--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ...")
+    parser.add_argument("--best-by", metavar="NAME", help="... by this metric")
+    parser.add_argument("--allow-mixed", action="store_true", help="mark what cannot be compared, do not refuse it")
+    parser.add_argument("--format", choices=sorted([*FORMATS, "xlsx"]), default="markdown")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
 def table(options: argparse.Namespace) -> int:
     """Print the table, or write it to a file."""
-    built = build(load(options.experiment, tracking=options.tracking), metrics=options.metric)
-    text = FORMATS[options.format](built)
+    document = Document(options.spec) if options.spec else None
+    spec = _spec(options, document)
+    try:
+        built = build(load(*options.experiments, tracking=options.tracking), spec, allow_mixed=options.allow_mixed)
+    except SpecError as error:
+        raise ValueError(f"{document.where(error.location)}: {error}" if document else str(error)) from None
+    _write(built, options)
+    return 0
+
+
+def _write(built: Table, options: argparse.Namespace) -> None:
+    if options.format == "xlsx":
+        if options.out is None:
+            raise ValueError("--format xlsx needs a file: --out FILE")
+        options.out.write_bytes(xlsx(built))
+        return
+    uri = tracking_uri(options.tracking)
+    server = uri if uri.startswith("http") else SERVER
+    text = html(built, server=server) if options.format == "html" else FORMATS[options.format](built)
     if options.out is None:
         print(text, end="")
     else:
         options.out.write_text(text, encoding="utf-8")
-    return 0
+
+
+def _spec(options: argparse.Namespace, document: Document | None) -> TableSpec:
+    """What the file says, and over it what the command line says."""
+    given = {
+        "rows": options.rows,
+        "columns": options.columns,
+        "metrics": options.metric,
+        "delta": options.delta,
+        "where": options.where and dict(map(_pair, options.where)),
+        "best": _best(options.best_of, options.best_by),
+    }
+    said = {key: value for key, value in given.items() if value is not None}
+    if document is None:
+        return TableSpec.model_validate(said)
+    if said:
+        raise ValueError(f"--spec says what to show; --{', --'.join(said)} beside it: write it into {document.path}")
+    return read_table_spec(document)
+
+
+def _pair(text: str) -> tuple[str, object]:
+    knob, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"--where {text!r}: expected KNOB=VALUE, such as cgnet.erasing=cse or 'lambda_start=[1, 3]'")
+    return knob, yaml.safe_load(value)
+
+
+def _best(of: Sequence[str] | None, by: str | None) -> dict[str, object] | None:
+    if (of is None) != (by is None):
+        raise ValueError("--best-of and --best-by belong together: the best value of these knobs, by this metric")
+    return None if of is None else {"of": of, "by": by}

@@ -61,7 +61,7 @@ def record(tracking: str, database: Path) -> Record:
                 *(Param(f"{field}.seed", str(seed)) for field in fields),
                 *(Param(name, value) for name, value in (params or {}).items()),
             ],
-            tags=[RunTag(f"occse.fingerprint.{field}", f"{field}{seed}") for field in fields],
+            tags=[RunTag(f"occse.fingerprint.{field}", f"{field} of {variant} {seed}") for field in fields],
         )
         if status != "RUNNING":
             client.set_terminated(run, status)

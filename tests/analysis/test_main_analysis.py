@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from openpyxl import load_workbook
 
 from analysis.__main__ import main
 
@@ -66,7 +67,9 @@ def test_defaults_of_mlflow_give_way_but_not_those_of_the_user(tmp_path: Path) -
     assert python("-c", code, cwd=tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="60").stdout == "true 1 60\n"
 
 
-@pytest.mark.parametrize(("form", "start"), [("markdown", "| variant"), ("latex", "% Mean"), ("csv", "variant,metric")])
+@pytest.mark.parametrize(
+    ("form", "start"), [("markdown", "| variant"), ("latex", "% Mean"), ("csv", "variant,metric"), ("html", "<style>")]
+)
 def test_out_writes_the_format_to_a_file(
     experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, start: str
 ) -> None:
@@ -74,6 +77,14 @@ def test_out_writes_the_format_to_a_file(
     assert main(["table", experiment, "--tracking", tracking, "--format", form, "--out", str(out)]) == 0
     assert out.read_text(encoding="utf-8").startswith(start)
     assert capsys.readouterr().out == ""
+
+
+def test_excel_needs_a_file(experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["table", experiment, "--tracking", tracking, "--format", "xlsx"]
+    assert main(command) == 1
+    assert "--format xlsx needs a file: --out FILE" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "table.xlsx")]) == 0
+    assert load_workbook(tmp_path / "table.xlsx")["table"]["B2"].value == 2
 
 
 def test_csv_is_printed_in_full_precision(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,53 @@
+"""The comparability guard: a column whose rows were measured in different ways, which their names do not tell.
+
+Split, data set, threshold rule, CRF, test scales and start weights move an mIoU by more than most methods do. Where a
+row's name says so itself (`preset=irn`), the difference is what the table is about; elsewhere it misleads.
+"""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+TOLD_BY = {
+    "data": frozenset({"kind"}),
+    "split": frozenset({"split", "kind"}),
+    "threshold_rule": frozenset({"alpha", "alpha_walk", "source", "threshold_min", "threshold_max"}),
+    "crf": frozenset({"crf", "preset", "source"}),
+    "scales": frozenset({"scales", "flip"}),
+    "init": frozenset({"init", "source"}),
+}
+MEANING = {
+    "data": "data sets",
+    "split": "splits",
+    "threshold_rule": "threshold rules",
+    "crf": "CRF presets",
+    "scales": "test scales",
+    "init": "start weights",
+}
+Told = tuple[tuple[str, str], ...]
+
+
+def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs between the runs behind the numbers of `metric`, beside what the names of their rows say.
+
+    Args:
+        metric: of a scored stage; of others nothing is known.
+        frame: of `tidy`.
+        names: by run id, what row and column say of it, as in "source=cgnet, alpha=6".
+    """
+    stage = metric.partition("/")[0]
+    rows = frame[(frame["stage"] == stage) & (frame["subset"] == "all") & frame["run_id"].isin(list(names))]
+    found = []
+    for dimension, knobs in TOLD_BY.items():
+        told = rows["run_id"].map(lambda run, knobs=knobs: _told(names[run], knobs))
+        if (rows.groupby(told)[dimension].nunique() > 1).any():
+            there = ", ".join(f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items())
+            found.append(f"{metric} mixes {MEANING[dimension]} that the names do not tell: {there}")
+    return tuple(found)
+
+
+def _told(name: str, knobs: frozenset[str]) -> Told:
+    """The parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
+    parts = (part.partition("=") for part in re.split(r", (?=[\w.*]+=)", name))
+    return tuple((knob, value) for knob, sign, value in parts if sign and knob.rpartition(".")[2] in knobs)

@@ -1,0 +1,104 @@
+"""Knobs as a table selects and shows them."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from analysis.table_spec import Location, SpecError, Where
+
+Plain = Any  # a number, a text, a truth value, None, or a tuple of such
+OF_TRIAL = ("variant", "experiment", "seed")
+PARAM = "param."
+NONE = "–"
+
+
+def column_of(name: str, trials: pd.DataFrame, *, location: Location) -> str:
+    """The column of `trials` that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
+
+    Raises:
+        SpecError: no or more than one knob has that name.
+    """
+    if name in OF_TRIAL:
+        return name
+    knobs = [column.removeprefix(PARAM) for column in trials.columns if column.startswith(PARAM)]
+    found = [name] if name in knobs else [knob for knob in knobs if knob.rpartition(".")[2] == name]
+    if len(found) == 1:
+        return PARAM + found[0]
+    if found:
+        raise SpecError(location, f"{name!r} is a knob of several stages: {', '.join(found)}")
+    near = difflib.get_close_matches(name, knobs, n=4) or difflib.get_close_matches(f"cgnet.{name}", knobs, n=4)
+    hint = f"; near are: {', '.join(near)}" if near else f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
+    raise SpecError(location, f"{name!r} is no knob of these trials{hint}")
+
+
+def matching(trials: pd.DataFrame, where: Where, *, location: Location) -> "pd.Series[bool]":
+    """Which trials have the wanted values; a list allows each of its own, null means: does not have the knob."""
+    wanted = pd.Series(True, index=trials.index)
+    for name, given in where.items():
+        allowed = given if isinstance(given, list) else [given]
+        column = column_of(name, trials, location=(*location, name))
+        stored = [plain(value) for value in trials[column]]
+        fits = [any(value == plain(each) for each in allowed) for value in stored]
+        if not any(fits):
+            there = ", ".join(dict.fromkeys(map(show, stored)))
+            raise SpecError((*location, name), f"no trial has {' or '.join(map(show, allowed))}; there are: {there}")
+        wanted &= pd.Series(fits, index=trials.index)
+    return wanted
+
+
+def plain(value: object) -> Plain:
+    """A stored or given value such that equal ones compare equal: "6.0" and 6, "[1, 2]" and [1, 2]."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return tuple(plain(each) for each in value)
+    return None if value is None or value != value else value  # NaN: the trial has no such knob
+
+
+def show(value: object) -> str:
+    """A value for people."""
+    value = plain(value)
+    if isinstance(value, tuple):
+        return f"({' '.join(map(show, value))})"
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return NONE if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def ordered(values: Iterable[str]) -> list[str]:
+    """Shown values, each once: numbers by size, others as they first come; first of all what has none."""
+    found = list(dict.fromkeys(values))
+    try:
+        return sorted(found, key=lambda text: -math.inf if text == NONE else float(text))
+    except ValueError:
+        return sorted(found, key=lambda text: text != NONE)
+
+
+def short(names: Iterable[str]) -> list[str]:
+    """Columns as people read them: a knob stands without its stage where it is the only one of that name."""
+    names = [name.removeprefix(PARAM) for name in names]
+    last = [name.rpartition(".")[2] for name in names]
+    return [tail if last.count(tail) == 1 else name for name, tail in zip(names, last, strict=True)]
+
+
+def thresholds_text(told: Iterable[str]) -> str:
+    """The threshold t = (1 - t)^alpha behind each alpha in `told` (`knob=value, ...`); empty where there is none."""
+    alphas = {found for text in told for found in re.findall(r"\balpha\w*=([\d.]+)", text)}
+    parts = [f"{alpha} of {_threshold(float(alpha)):.3f}" for alpha in sorted(alphas, key=float)]
+    return f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}." if parts else ""
+
+
+def _threshold(alpha: float) -> float:
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle < (1 - middle) ** alpha else (low, middle)
+    return low
