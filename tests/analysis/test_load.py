@@ -65,7 +65,7 @@ def test_seeds_seconds_and_fingerprints_of_every_stage_are_columns(record: Recor
     record("by field", "oc", order=0, fields=("cam",), tags=tags)
     record("by field", "cse", order=1, fields=("cam",))
     trials = load("by field", tracking=tracking)
-    assert trials["fingerprint.cam"].tolist() == ["cam0", "cam0"]
+    assert trials["fingerprint.cam"].tolist() == ["cam of oc 0", "cam of cse 0"]
     assert (trials["seed.cgnet"][0], trials["seconds.cam"][0], trials["spent_s"][0]) == (3, 1.5, 9.5)
     assert trials.loc[1, ["seed.cgnet", "seconds.cam", "spent_s", "saved_s"]].isna().all()
 
