@@ -54,3 +54,8 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
         except (MlflowException, OSError) as error:
             raise ValueError(f"run {run} has no {name} in MLflow: {str(error).splitlines()[0]}") from None
         yield Path(path)
+
+
+def names_below(run: str, folder: str, *, tracking: str | None = None) -> list[str]:
+    """The artifacts of a run in `folder`, as MLflow names them."""
+    return [file.path for file in MlflowClient(tracking_uri(tracking)).list_artifacts(run, folder)]

@@ -73,6 +73,26 @@ def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
     return PerImage(names=names, classes=classes, table=table)
 
 
+def read_curve(path: Path) -> tuple[Floats, Floats]:
+    """The thresholds in the file `path`, and the mIoU of all its images at each of them.
+
+    Raises:
+        ValueError: the file is damaged, no file of counts, or has no thresholds.
+    """
+    arrays = _read(path)
+    levels, labels = arrays["thresholds"].size, len(arrays["classes"]) + 1
+    if not levels:
+        raise ValueError(f"{path} has counts at no threshold: label maps have none")
+    bins, gt, pred, count = (arrays[key].astype(np.int64) for key in ENTRIES[1:])
+    by_bin = np.zeros((levels + 1, labels, labels), np.int64)
+    np.add.at(by_bin, (np.clip(bins, 0, levels), gt, pred), count)
+    above = by_bin[::-1].cumsum(axis=0)[::-1][1:]  # at level l the entries with more than l bins are no background
+    confusion = above.copy()
+    confusion[:, :, 0] += by_bin.sum(axis=(0, 2)) - above.sum(axis=2)
+    table = np.stack([np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2), confusion.sum(axis=1)], axis=1)
+    return arrays["thresholds"].astype(np.float64), miou(table)
+
+
 def iou(table: NDArray[np.int64] | Floats) -> Floats:
     """(..., L) intersection over union from (..., 3, L) summed pixels; 0 where a class is in neither."""
     hit, true, predicted = table[..., 0, :], table[..., 1, :], table[..., 2, :]

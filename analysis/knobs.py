@@ -1,5 +1,6 @@
 """What varies between the trials of a sweep, and which of its artifacts are distinct."""
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -24,7 +25,9 @@ def distinct(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One trial for each artifact that `metric` scores: trials that share it are one measurement, not several."""
     found = scored(trials, metric)
     column = f"fingerprint.{metric.partition('/')[0]}"
-    return found.drop_duplicates(column) if column in found else found
+    if column not in found:
+        return found
+    return found[found[column].isna() | ~found[column].duplicated()]  # imported runs have no fingerprint
 
 
 def varied(trials: pd.DataFrame) -> list[str]:
@@ -39,3 +42,72 @@ def aliases(trials: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[str]]:
     for knob in knobs:
         groups.setdefault(tuple(pd.factorize(trials[PARAM + knob])[0].tolist()), []).append(knob)
     return {first: others for first, *others in groups.values()}
+
+
+def knob_values(trials: pd.DataFrame, knob: str) -> "pd.Series[str]":
+    """The value of `knob` by trial, missing where it has no effect.
+
+    Raises:
+        ValueError: no trial has it.
+    """
+    if (column := PARAM + knob) not in trials or trials[column].isna().all():
+        raise ValueError(f"no trial has the knob {knob!r}; these vary: {', '.join(varied(trials)) or 'none'}")
+    return trials[column]
+
+
+def ordered(values: "pd.Series[str]") -> list[str]:
+    """The distinct values of a knob: numbers by size, anything else by name."""
+
+    return sorted(values.dropna().unique(), key=lambda value: (0, float(value)) if _is_number(value) else (1, value))
+
+
+def averaged(trials: pd.DataFrame, *shown: str) -> list[str]:
+    """The knobs that vary between `trials` beside those `shown`, one for all that always move together."""
+    moving = aliases(trials, varied(trials))
+    return [first for first, others in moving.items() if not {first, *others} & set(shown)]
+
+
+def plain(value: str) -> str:
+    """A knob's value for people: 10 for 10.0."""
+    return f"{float(value):g}" if _is_number(value) else value
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def short_names(variants: Sequence[str]) -> dict[str, str]:
+    """The variants' names without the `knob=value` parts that say nothing beside the others: for figures.
+
+    A part goes where all variants have it, or where another part of the same name never stands without it: beside
+    `erasing=cse`, `source=cgnet` is no news. What stays of `erasing=cse` is `cse`.
+    """
+    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
+    parts = {variant: re.split(r", (?=[\w.*]+=)", variant) for variant in variants}
+    owners = {
+        part: {variant for variant in parts if part in parts[variant]} for each in parts.values() for part in each
+    }
+
+    def implied(part: str, place: int, own: Sequence[str]) -> bool:
+        others = ((owners[other], at) for at, other in enumerate(own) if at != place)
+        return any(having <= owners[part] and (at < place or having != owners[part]) for having, at in others)
+
+    names = {
+        variant: ", ".join(
+            _without_name(part)
+            for place, part in enumerate(own)
+            if len(owners[part]) < len(parts) and not implied(part, place, own)
+        )
+        for variant, own in parts.items()
+    }
+    return names if len(set(names.values())) == len(names) and all(names.values()) else {name: name for name in names}
+
+
+def _without_name(part: str) -> str:
+    """`cse` for `erasing=cse`: a word speaks for itself, a number does not."""
+    value = part.partition("=")[2]
+    return value if re.fullmatch(r"[a-zA-Z]\w*", value) and value not in ("true", "false", "null") else part

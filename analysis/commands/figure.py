@@ -1,0 +1,161 @@
+"""`python -m analysis figure KIND EXPERIMENT --out FILE`: a figure for a paper, as PDF, PNG or SVG."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.commands.arguments import Commands, add_command
+from analysis.compare import compare, compare_classes
+from analysis.correlation import correlation
+from analysis.figures.bars import class_bars, class_deltas, variant_deltas
+from analysis.figures.curves import knob_curves, threshold_curves
+from analysis.figures.grids import heat_map
+from analysis.figures.panels import panel_figure
+from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
+from analysis.figures.style import save
+from analysis.frames import best_variant, class_frame, threshold_frame
+from analysis.knobs import knob_values, plain, scored, short_names
+from analysis.load import load
+from analysis.pareto import pareto
+from analysis.picks import picked_rows
+
+Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
+Arguments = Mapping[str, Mapping[str, Any]]
+TWO_COLUMNS = 6.9
+
+
+def add(commands: Commands) -> None:
+    """Declare the command, each kind of figure with its own arguments."""
+    help_ = "a figure for a paper: " + ", ".join(KINDS)
+    kinds = commands.add_parser("figure", help=help_).add_subparsers(required=True, metavar="KIND")
+    for kind, (draw, what, arguments) in KINDS.items():
+        parser = add_command(kinds, kind, figure, help_=what)
+        parser.set_defaults(draw=draw)
+        parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a PDF, PNG or SVG file")
+        for name, options in arguments.items():
+            parser.add_argument(name, **options)
+
+
+def figure(options: argparse.Namespace) -> int:
+    """Draw a figure and write it."""
+    trials = load(options.experiment, tracking=options.tracking)
+    save(options.draw(trials, options), options.out)
+    return 0
+
+
+def _curve(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return knob_curves(_where(trials, options.where), metric=options.metric, knob=options.knob, by=options.by)
+
+
+def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return heat_map(_where(trials, options.where), metric=options.metric, rows=options.rows, columns=options.columns)
+
+
+def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The trials with these values of knobs, and the baseline."""
+    for knob, _, value in (condition.partition("=") for condition in conditions):
+        held = knob_values(trials, knob).map(plain, na_action="ignore")
+        if value not in set(held):
+            raise ValueError(
+                f"--where {knob}={value}: no trial has it; there are: {', '.join(map(str, held.unique()))}"
+            )
+        trials = trials[(held == value) | trials["baseline"]]
+    return trials
+
+
+def _classes(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return class_bars(class_frame(trials, _field(options), _chosen(trials, options)))
+
+
+def _class_deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    variant = (options.variant or [best_variant(trials, options.metric)])[0]
+    found = compare_classes(trials, _field(options), variant, tracking=options.tracking)
+    return class_deltas(found, name=_names(trials, options.metric)[variant])
+
+
+def _deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    found = compare(trials, _field(options), tracking=options.tracking)
+    return variant_deltas(found, _names(trials, options.metric), metric=options.metric)
+
+
+def _thresholds(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return threshold_curves(threshold_frame(trials, _chosen(trials, options), tracking=options.tracking))
+
+
+def _pareto(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return pareto_plot(pareto(trials, metric=options.metric), _names(trials, options.metric), rule=options.rule)
+
+
+def _correlation(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return correlation_plot(correlation(trials), first=options.stages[0], second=options.stages[1])
+
+
+def _regret(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return regret_plot(correlation(trials))
+
+
+def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    variant = (options.variant or [best_variant(trials, options.metric)])[0]
+    rows, notes = picked_rows(
+        trials, _field(options), variant, tracking=options.tracking, folders=options.panels, seed=options.seed
+    )
+    print("\n".join(notes))
+    return panel_figure(rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS)
+
+
+def _field(options: argparse.Namespace) -> str:
+    field, _, name = options.metric.partition("/")
+    if name != "miou":
+        raise ValueError(f"--metric {options.metric}: expected the mIoU of a stage, such as seg/miou")
+    return str(field)
+
+
+def _names(trials: pd.DataFrame, metric: str) -> dict[str, str]:
+    return short_names(list(scored(trials, metric)["variant"].unique()))
+
+
+def _chosen(trials: pd.DataFrame, options: argparse.Namespace) -> dict[str, str]:
+    """The variants of a figure with their short names: those asked for, or the baseline and the best other one."""
+    rows, names = scored(trials, options.metric), _names(trials, options.metric)
+    chosen = options.variant or [*rows.loc[rows["baseline"], "variant"].unique(), best_variant(trials, options.metric)]
+    baselines = set(rows.loc[rows["baseline"], "variant"])
+    return {each: names.get(each, each) + (" (baseline)" if each in baselines else "") for each in chosen}
+
+
+def _metric(default: str) -> Arguments:
+    return {"--metric": {"default": default, "help": "the score (default: %(default)s)"}}
+
+
+WHERE: Arguments = {"--where": {"nargs": "+", "default": (), "metavar": "KNOB=VALUE", "help": "only these trials"}}
+SEG, CAM = _metric("seg/miou"), _metric("cam/miou")
+VARIANT: Arguments = {"--variant": {"nargs": "+", "help": "as in the table; default: the best beside the baseline"}}
+ALONG: Arguments = {
+    "--knob": {"default": "cgnet.lambda_start", "help": "the axis (default: %(default)s)"},
+    "--by": {"nargs": "+", "default": ["cgnet.erasing"], "help": "a line for each value (default: cgnet.erasing)"},
+}
+GRID: Arguments = {
+    "--rows": {"default": "cgnet.lambda_start", "help": "knob (default: %(default)s)"},
+    "--columns": {"default": "crf_low.alpha", "help": "knob (default: %(default)s)"},
+}
+RULE: Arguments = {"--rule": {"choices": ["alone", "shared"], "default": "alone", "help": "who pays for shared stages"}}
+STAGES: Arguments = {"--stages": {"nargs": 2, "default": ["cam", "seg"], "help": "scored stages (default: cam seg)"}}
+PICKS: Arguments = {
+    "--panels": {"nargs": 2, "type": Path, "default": (), "help": "folders of `occse panels`: baseline, variant"},
+    "--seed": {"type": int, "default": 0, "help": "of the image drawn at random (default: 0)"},
+}
+KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
+    "curve": (_curve, "a score along a knob, with 95 % t-intervals over seeds", {**SEG, **ALONG, **WHERE}),
+    "heatmap": (_heatmap, "a score by two knobs", {**SEG, **GRID, **WHERE}),
+    "classes": (_classes, "IoU by class", {**SEG, **VARIANT}),
+    "class-deltas": (_class_deltas, "differences from the baseline by class", {**SEG, **VARIANT}),
+    "deltas": (_deltas, "differences of all variants from the baseline", SEG),
+    "thresholds": (_thresholds, "mIoU of the activation maps by threshold", {**CAM, **VARIANT}),
+    "pareto": (_pareto, "cost against score", {**SEG, **RULE}),
+    "correlation": (_correlation, "the score of a stage against that of an earlier one", STAGES),
+    "regret": (_regret, "what a gate after each stage would have lost", {}),
+    "panels": (_panels, "the images with the largest gain and loss, and one at random", {**SEG, **VARIANT, **PICKS}),
+}

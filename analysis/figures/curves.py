@@ -1,0 +1,125 @@
+"""Scores along a knob, and over the threshold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+from scipy import stats
+
+from analysis.bootstrap import LEVEL
+from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, label_axes, legend_below, page
+from analysis.knobs import PARAM, averaged, distinct, knob_values, ordered, plain
+from analysis.power import seed_variance
+
+DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
+
+
+def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[str] = ()) -> Figure:
+    """`metric` along `knob`, a line for each combination of the knobs `by`; over other knobs each seed is averaged.
+
+    Bands are 95 % t-intervals of the mean over seeds; the variance between seeds is pooled over all points of the
+    figure, since that of two or three seeds alone is hardly known. The dotted line is the mean of the baseline, where
+    it does not have the knob.
+
+    Raises:
+        ValueError: no trial has the metric or the knob.
+    """
+    rows = distinct(trials, metric)
+    along = rows[knob_values(rows, knob).notna()]
+    positions = _positions(ordered(along[PARAM + knob]))
+    curves = dict(_curves(along, metric, knob, by, positions))
+    spread = _pooled(list(curves.values()))
+    with page(2.7) as (figure, (axes,)):
+        for number, (label, curve) in enumerate(curves.items()):
+            _line(axes, curve, positions, spread, number=number, label=label)
+        if spread:
+            axes.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label="95 % t-interval over seeds")
+        baseline = rows[rows["baseline"] & rows[PARAM + knob].isna()]
+        if len(baseline):
+            axes.axhline(100 * baseline[metric].mean(), color=GREY, linewidth=1, linestyle=":", label="baseline")
+        _ticks(axes, positions)
+        label_axes(axes, knob, f"{metric} (%)", over=averaged(along, knob, *by))
+        axes.grid(axis="y")
+        legend_below(figure, axes)
+    return figure
+
+
+def threshold_curves(curves: pd.DataFrame) -> Figure:
+    """mIoU of the activation maps by threshold, a line for each label: the mean of its seeds.
+
+    Args:
+        curves: columns `label`, `seed`, `threshold`, `miou` and `chosen`, the threshold of the table (marked).
+
+    """
+    with page(2.6) as (figure, (axes,)):
+        for number, (label, rows) in enumerate(curves.groupby("label", sort=False)):
+            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+            mean = 100 * rows.groupby("threshold")["miou"].mean()
+            axes.plot(mean.index, mean, DASHES[number % len(DASHES)], color=color)
+            chosen = rows[np.isclose(rows["threshold"], rows["chosen"])]
+            axes.plot(
+                chosen["threshold"], 100 * chosen["miou"], marker, color=color, markeredgecolor="white", markersize=5
+            )
+            axes.plot([], [], DASHES[number % len(DASHES)], marker=marker, color=color, label=label)
+        axes.set_xlabel("threshold of the activation map (marks: chosen)")
+        axes.set_ylabel("mIoU (%)")
+        axes.grid(axis="y")
+        legend_below(figure, axes, columns=1)
+    return figure
+
+
+def _curves(
+    trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], positions: Mapping[str, float]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """By label, the scores in percent: a row for each value of the knob, a column for each seed."""
+    for values, line in trials.groupby([PARAM + each for each in by], sort=False) if by else [((), trials)]:
+        names = (f"{name.partition('.')[2]} {plain(str(value))}" for name, value in zip(by, values, strict=True))
+        table = 100 * line.pivot_table(metric, PARAM + knob, "seed")
+        yield ", ".join(names) or "mean over seeds", table.loc[sorted(table.index, key=positions.__getitem__)]
+
+
+def _line(
+    axes: Axes,
+    curve: pd.DataFrame,
+    positions: Mapping[str, float],
+    spread: tuple[float, float] | None,
+    *,
+    number: int,
+    label: str,
+) -> None:
+    """A line through the means over seeds, in the band of their t-intervals where there is a spread."""
+    places, mean = [positions[str(value)] for value in curve.index], curve.mean(axis=1)
+    color, style = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)] + MARKERS[number % len(MARKERS)]
+    axes.plot(places, mean, style, color=color, label=label)
+    if spread:
+        reach = stats.t.ppf((1 + LEVEL) / 2, spread[1]) * (spread[0] / curve.notna().sum(axis=1)) ** 0.5
+        axes.fill_between(places, mean - reach, mean + reach, color=color, alpha=0.15, linewidth=0)
+
+
+def _pooled(curves: Sequence[pd.DataFrame]) -> tuple[float, float] | None:
+    """Variance between seeds over all points, and its degrees of freedom; None where none has two seeds."""
+    points = pd.concat(curves).dropna()
+    if points.shape[1] < 2 or points.empty:
+        return None
+    return seed_variance(points.to_numpy())
+
+
+def _positions(levels: Sequence[str]) -> dict[str, float]:
+    """Where each value of a knob stands: at its number, or one after the other where some are none."""
+    try:
+        return {level: float(level) for level in levels}
+    except ValueError:
+        return {level: float(place) for place, level in enumerate(levels)}
+
+
+def _ticks(axes: Axes, positions: dict[str, float]) -> None:
+    places = list(positions.values())
+    if min(places) > 0 and max(places) / min(places) >= DECADE and _positions(list(positions)) == positions:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_tick_params(which="minor", length=0)
+    axes.set_xticks(places, [plain(value) for value in positions])

@@ -1,0 +1,38 @@
+"""Scores over two knobs."""
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.style import label_axes, page
+from analysis.knobs import PARAM, averaged, distinct, knob_values, ordered, plain
+
+
+def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
+    """`metric` by two knobs: mean over seeds, over other knobs each seed is averaged; ± sample standard deviation.
+
+    Raises:
+        ValueError: no trial has the metric, or both knobs.
+    """
+    found = distinct(trials, metric)
+    found = found[knob_values(found, rows).notna() & knob_values(found, columns).notna()]
+    by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, "seed"])[metric].mean()
+    cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])
+    down, across = ordered(found[PARAM + rows]), ordered(found[PARAM + columns])
+    mean = cells["mean"].unstack().loc[down, across]
+    middle = (mean.min().min() + mean.max().max()) / 2
+    with page(0.9 + 0.4 * len(down)) as (figure, (axes,)):
+        image = axes.imshow(mean.to_numpy(), cmap="cividis", aspect="auto")
+        for (row, column), value, spread in cells.itertuples(name=None):
+            text = f"{value:.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}")
+            color = "white" if value < middle else "black"
+            axes.text(across.index(column), down.index(row), text, ha="center", va="center", fontsize=7, color=color)
+        axes.set_xticks(range(len(across)), [plain(value) for value in across])
+        axes.set_yticks(range(len(down)), [plain(value) for value in down])
+        label_axes(axes, columns, rows, over=averaged(found, rows, columns))
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        bar = figure.colorbar(image, ax=axes, label=f"{metric} (%)")
+        bar.outline.set_linewidth(0)
+    return figure

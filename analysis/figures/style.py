@@ -1,0 +1,75 @@
+"""How all figures look: a column of a two-column paper, 7-8 pt, colours that the colour-blind can tell apart."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLUMN = 3.3  # inches
+FORMATS = ("pdf", "png", "svg")
+# Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print in grey.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS, DASHES, HATCHES = "os^DvPX", ("-", "--", "-.", ":"), ("", "////", "....", "xxxx")
+GREY, BETTER, WORSE = "#777777", COLORS[0], COLORS[1]
+PAPER: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "occse"}
+
+
+@contextmanager
+def page(
+    height: float, *, width: float = COLUMN, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A new figure of `width` x `height` inches and its panels, row by row, in the paper's type while it is drawn."""
+    with mpl.rc_context(PAPER):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
+        for axes in panels:
+            axes.spines[["top", "right"]].set_visible(False)
+        yield figure, panels
+
+
+def label_axes(axes: Axes, x: str, y: str, *, over: Sequence[str] = ()) -> None:
+    """Name the axes, and say above them what the numbers are averaged over beside seeds."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if over:
+        axes.set_title(f"averaged over {', '.join(over)}", fontsize=7)
+
+
+def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
+    """The legend of `axes`, below the panels, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as the suffix of `path` says; fonts stay text in PDF and SVG.
+
+    Raises:
+        ValueError: the suffix is none of `FORMATS`.
+    """
+    if path.suffix.removeprefix(".") not in FORMATS:
+        raise ValueError(f"--out {path}: expected a file that ends in {', '.join('.' + name for name in FORMATS)}")
+    with mpl.rc_context(FILES):
+        figure.savefig(path, dpi=300)
