@@ -151,7 +151,8 @@ def _merged(estimates: Sequence[Estimate | None]) -> Estimate | None:
 
 def _of_one_trial(plan: Plan, history: History) -> tuple[float | None, float | None]:
     """Bytes of the maps and of the networks of the first trial, the baseline where there is one."""
-    nodes = {node.fingerprint: node for node in plan.trials[0].nodes.values() if "data" in node.inputs}
+    first = plan.trials[0].nodes.values() if plan.trials else ()
+    nodes = {node.fingerprint: node for node in first if "data" in node.inputs}
     sizes = {fingerprint: history.bytes(node, plan.nodes) for fingerprint, node in nodes.items()}
 
     def total(*, maps: bool) -> float | None:

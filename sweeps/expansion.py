@@ -87,10 +87,20 @@ def holding(spec: Spec, base: Pipeline, axes: dict[str, Axis], point: dict[str, 
     """What the axes of `point` set, without those whose `when` is false; a later one sees what earlier ones set."""
     kept: Overrides = {}
     for key, values in point.items():
-        condition = axes[key].when
-        if condition is None or evaluate(condition, value_of(base, spec.base | kept)):
+        if holds(axes[key], base, spec.base | kept):
             kept |= values
     return kept
+
+
+def holds(axis: Axis, base: Pipeline, overrides: Overrides) -> bool:
+    """Whether the `when` of an axis is true for the knobs of `base` with `overrides`; one without it always holds."""
+    return axis.when is None or bool(evaluate(axis.when, value_of(base, overrides)))
+
+
+def at(spec: Spec, base: Pipeline, changes: Overrides) -> Writing | None:
+    """The variant that a search suggests by `changes`; None where it breaks a constraint."""
+    place = ("search", "space")
+    return _write(spec, base, changes, place=place, name="", shown=tuple(changes), baseline=False)
 
 
 def _at_points(spec: Spec, base: Pipeline, name: str) -> Iterator[Writing | None]:

@@ -1,7 +1,9 @@
 """Curves and scores of the stages of a running sweep, on their way to every MLflow run that waits for them."""
 
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from mlflow.entities import Metric
@@ -31,26 +33,33 @@ class Live:
         self._users: dict[str, list[tuple[str, Trial]]] = defaultdict(list)
         self._news: dict[str, list[Metric]] = defaultdict(list)
         self._due = 0.0
+        self._lock = threading.Lock()  # trials of a search join while the watching thread updates
 
     def add(self, plan: Plan) -> None:
-        """Follow the trials of `plan`; what the store has of them is known at once."""
-        self._trials |= {trial.identity: trial for trial in plan.trials}
-        for trial in plan.trials:
-            for field, node in trial.nodes.items():
-                self._users[node.fingerprint].append((field, trial))
-        for fingerprint in plan.nodes.keys() - plan.reasons.keys():
-            self._score(fingerprint)
+        """Follow the stages of `plan`, for its trials; what the store has of them is known at once."""
+        with self._lock:
+            self._trials |= {trial.identity: trial for trial in plan.trials}
+            for trial in plan.trials:
+                for field, node in trial.nodes.items():
+                    if node.fingerprint in plan.nodes and (field, trial) not in self._users[node.fingerprint]:
+                        self._users[node.fingerprint].append((field, trial))
+            for fingerprint in plan.nodes.keys() - plan.reasons.keys():
+                self._score(fingerprint)
 
     def update(self, info: Json) -> None:
         """Take the scheduler's `info`, and write when it is time."""
-        for item in info["points"]:
-            for field, trial in self._users[item["fingerprint"]]:
-                self._news[trial.identity] += curve(field, item["point"], at=item["at"])
-        for event in info["events"]:
-            if event["what"] == "done":
-                self._score(event["fingerprint"])
-        if self._news and time.monotonic() >= self._due:
-            self._flush()
+        with self._lock:
+            for item in info["points"]:
+                for field, trial in self._users[item["fingerprint"]]:
+                    self._news[trial.identity] += curve(field, item["point"], at=item["at"])
+            for event in info["events"]:
+                if event["what"] == "done":
+                    self._score(event["fingerprint"])
+            news = dict(self._news) if time.monotonic() >= self._due else {}
+            if news:
+                self._news.clear()
+        if news:
+            self._flush(news)
 
     def _score(self, fingerprint: str) -> None:
         users = self._users[fingerprint]
@@ -63,13 +72,12 @@ class Live:
                 for field, trial in users:
                     self._news[trial.identity] += scores(field, manifest, curves=curves)
 
-    def _flush(self) -> None:
+    def _flush(self, news: Mapping[str, Sequence[Metric]]) -> None:
         start = time.monotonic()
         try:
-            for identity, metrics in self._news.items():
+            for identity, metrics in news.items():
                 self._tracking.append(self._trials[identity], metrics)
         except ConnectionError:
             self._due = start + PAUSE_S
         else:
             self._due = start + (time.monotonic() - start) / SHARE
-        self._news.clear()

@@ -21,6 +21,7 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
         "",
         f"Trials: {_written(plan, spec)}",
         *_variants(plan, whole=whole),
+        *(f"Gate: {gate.describe()}; what is behind it is counted in full below." for gate in spec.gates),
         "",
         "Stages: one that several trials need is made once.",
         *table(
@@ -44,6 +45,12 @@ def _written(plan: Plan, spec: Spec) -> str:
         what = f"{variants} at {points} of the grid"
     else:
         what = f"{points} of the grid" + (" and the baseline" if spec.named() else "")
+    if spec.search:
+        more = max(0, spec.search.trials - (len({trial.variant for trial in plan.trials}) - len(spec.named())))
+        return (
+            f"{what}, and a search for {', '.join(spec.search.objectives)}: {len(plan.trials)} trials are known, "
+            f"{number(more, 'more variant')} to be suggested, of {number(len(spec.replicates()), 'seed')} each."
+        )
     written, left = spec.combinations(), len(plan.trials)
     same = f" ({written - left} differ from another only in knobs without effect there)" if written > left else ""
     return f"{what}, {number(len(spec.replicates()), 'seed')}: {written} written, {left} distinct{same}."

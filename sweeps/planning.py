@@ -1,7 +1,7 @@
 """The plan of a sweep: what its trials ask for, what the store holds, what would run and why. Writes nothing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from occse.pipeline import Node, Pipeline
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every distinct artifact that `trials` ask for.
+    """Every distinct artifact that `trials` ask for, or of some of their stages.
 
     Attributes:
         nodes: the distinct artifacts by fingerprint, upstream first.
@@ -65,6 +65,7 @@ def make_plan(
     *,
     has: Callable[[Node], bool],
     resources: Callable[[str, Stage], Resources] = lambda _, stage: stage.resources(),
+    fields: Collection[str] = ORDER.keys(),
 ) -> Plan:
     """The plan of `trials`, given whether the store `has` an artifact.
 
@@ -72,27 +73,28 @@ def make_plan(
         trials: what `sweeps.spec.trials` returned.
         has: asked once for each distinct artifact.
         resources: what the stage in a field may occupy, `Spec.resources_of`.
+        fields: the stages to plan.
     """
-    nodes = {node.fingerprint: node for trial in trials for node in trial.nodes.values()}
+    visits = [node for trial in trials for node in trial.nodes.values() if node.field in fields]
+    nodes = {node.fingerprint: node for node in visits}
     reasons: dict[str, str] = {}
     for fingerprint, node in nodes.items():
         if not has(node):
             waits = [field for field, upstream in node.inputs.items() if upstream in reasons]
             reasons[fingerprint] = f"after {', '.join(waits)}" if waits else NOT_STORED
-    rows = tuple(_rows(trials, reasons, resources=resources))
+    rows = tuple(_rows(visits, reasons, resources=resources))
     return Plan(trials=trials, nodes=nodes, reasons=reasons, rows=rows)
 
 
 def _rows(
-    trials: Sequence[Trial],
+    nodes: Sequence[Node],
     reasons: Mapping[str, str],
     *,
     resources: Callable[[str, Stage], Resources],
 ) -> Iterator[Row]:
     visited: dict[str, list[Node]] = {}
-    for trial in trials:
-        for node in trial.nodes.values():
-            visited.setdefault(node.kind, []).append(node)
+    for node in nodes:
+        visited.setdefault(node.kind, []).append(node)
     for kind, visits in sorted(visited.items(), key=lambda item: ORDER[item[1][0].field]):
         distinct = {node.fingerprint: node for node in visits}
         why = [reasons[fingerprint] for fingerprint in distinct if fingerprint in reasons]

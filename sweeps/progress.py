@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Literal
 
@@ -12,7 +12,6 @@ from occse.stage import Resources
 from sweeps.history import History
 from sweeps.machines import Machine, share
 from sweeps.planning import ORDER, Plan
-from sweeps.spec import Trial
 from sweeps.status import RunningStage, StageCounts, Status
 from sweeps.words import duration
 from sweeps.worker import Json
@@ -56,17 +55,18 @@ class Progress:
         self._lock = threading.Lock()
 
     def add(self, plan: Plan, *, granted: Mapping[str, Resources], machines: Sequence[Machine]) -> None:
-        """Take in the trials of `plan`, which was made before any of them ran.
+        """Take in the stages of `plan`, which was made before any of them ran.
 
         Args:
-            plan: all trials of a grid, or those that a search suggested next.
+            plan: all trials of a grid, or those that a search suggested next, or what follows a gate.
             granted: what each stage may occupy, by fingerprint.
             machines: those of the cluster.
         """
         with self._lock:
             for trial in plan.trials:
-                self._trials[trial.name] = {node.fingerprint for node in trial.nodes.values()}
-                for fingerprint in self._trials[trial.name]:
+                planned = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
+                self._trials.setdefault(trial.name, set()).update(planned)
+                for fingerprint in planned:
                     self._users[fingerprint].append(trial.name)
             for row in plan.rows:
                 self._fields[row.kind].update(row.fields)
@@ -91,10 +91,17 @@ class Progress:
                 for needs in info["unmet"]:
                     self._line("waiting", f"no machine of the cluster has {needs}; stages that ask for it wait for one")
 
-    def settle(self, trial: Trial) -> None:
-        """A trial ended well: its stages are done, whether or not the scheduler lived to tell."""
+    def settle(self, nodes: Iterable[Node]) -> None:
+        """These stages are done, whether or not the scheduler lived to tell."""
         with self._lock:
-            self._done |= {node.fingerprint for node in trial.nodes.values()}
+            self._done |= {node.fingerprint for node in nodes}
+
+    def gpu_s(self) -> float:
+        """Seconds that GPUs were held by the stages that ran, and by those that run."""
+        with self._lock:
+            held = {stage["fingerprint"]: stage["seconds"] for stage in self._running}
+            running = (self._granted[each].num_gpus * held[each] for each in held if each in self._granted)
+            return self._spent()["gpu_spent_s"] + sum(running, start=0.0)
 
     def status(self) -> Status:
         """Where the sweep stands now."""

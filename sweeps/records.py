@@ -19,16 +19,18 @@ from sweeps.spec import Trial
 from sweeps.store import Store
 
 TAG_CHARACTERS = 4000
+Stopped = tuple[str, str]  # the stage after which a gate stopped a trial, and why
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a trial when it ends: its finished stages by field, and its failed ones."""
+    """What is known of a trial when it ends: its finished stages by field, its failed ones, what gate stopped it."""
 
     trial: Trial
     manifests: Mapping[str, Manifest]
     reused: frozenset[str] = frozenset()
     failed: Mapping[str, str] = field(default_factory=dict)
+    stopped: Stopped | None = None
 
 
 def about_sweep(spec: Spec) -> dict[str, str]:
@@ -77,7 +79,12 @@ def about_plan(trial: Trial) -> dict[str, str]:
     return tags | {"occse.seeds": json.dumps(seeds)}
 
 
-def about_record(record: Record) -> dict[str, str]:
+def about_completion(record: Record) -> str:
+    """What the tag says once the record of a trial is complete."""
+    return record.trial.identity + (": stopped after {}: {}".format(*record.stopped) if record.stopped else "")
+
+
+def about_record(record: Record, spec: Spec) -> dict[str, str]:
     """Tags of how a trial went."""
     spent = {name: manifest.seconds for name, manifest in record.manifests.items() if name not in record.reused}
     saved = {name: manifest.seconds for name, manifest in record.manifests.items() if name in record.reused}
@@ -92,10 +99,20 @@ def about_record(record: Record) -> dict[str, str]:
         "occse.seconds": json.dumps({name: round(seconds, 3) for name, seconds in (spent | saved).items()}),
         "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),
         "occse.packages": json.dumps(packages),
-        "occse.pixel_truth": ", ".join(chosen),
+        "occse.pixel_truth": ", ".join([*chosen, *_selections(spec)]),
         "occse.failed": ", ".join(record.failed),
         "occse.error": "; ".join(f"{name}: {error}" for name, error in record.failed.items())[:TAG_CHARACTERS],
+        "occse.stopped": record.stopped[0] if record.stopped else "",
+        "occse.stopped.why": record.stopped[1] if record.stopped else "",
     }
+
+
+def _selections(spec: Spec) -> list[str]:
+    """Where scores, which need pixel ground truth, decided which variants there are, and which came to their end."""
+    objectives = [each for each in spec.search.objectives if "/" in each] if spec.search else []
+    splits = {each: "val" if each.startswith("seg/") else "train" for each in objectives}
+    gates = [f"gate after {gate.after} on train" for gate in spec.gates]
+    return gates + [f"search for {objective} on {split}" for objective, split in splits.items()]
 
 
 def describe(trial: Trial) -> str:

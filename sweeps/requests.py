@@ -2,46 +2,52 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 
 from occse.stage import Resources
+from sweeps.agenda import Step
 from sweeps.planning import Plan
 from sweeps.policy import cpus_beside_gpus, longest_paths
-from sweeps.spec import Trial
 from sweeps.worker import Json
 
 
-def make_requests(
-    trials: Sequence[Trial], plan: Plan, *, granted: Mapping[str, Resources], durations: Mapping[str, float]
-) -> list[dict[str, Json]]:
-    """One request per stage of each trial, by pipeline field, upstream first.
+class Requests:
+    """Makes the requests of steps, from the plans that they belong to.
 
     Args:
-        trials: who asks.
-        plan: the plan of the whole sweep, whose chains of stages make a stage urgent.
-        granted: what each stage gets, by fingerprint.
         durations: expected seconds by stage class; an unknown one counts as a usual one.
     """
-    usual = median(durations.values()) if durations else 1.0
-    inputs = {fingerprint: plan.nodes[fingerprint].inputs.values() for fingerprint in plan.reasons}
-    needs = {fingerprint: needs_of(granted[fingerprint]) for fingerprint in inputs}
-    kept = cpus_beside_gpus(inputs, needs)
-    command = shlex.join(("python", *sys.orig_argv[1:]))
-    paths = longest_paths(inputs, {each: durations.get(plan.nodes[each].kind, usual) for each in inputs})
-    return [
-        {
+
+    def __init__(self, *, durations: Mapping[str, float]) -> None:
+        self._durations = durations
+        self._usual = median(durations.values()) if durations else 1.0
+        self._command = shlex.join(("python", *sys.orig_argv[1:]))
+        self._granted: dict[str, Resources] = {}
+        self._paths: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
+
+    def add(self, plan: Plan, *, granted: Mapping[str, Resources]) -> None:
+        """Take in what a plan's stages get, by fingerprint, and how urgent its chains of stages make them."""
+        self._granted |= granted
+        inputs = {fingerprint: plan.nodes[fingerprint].inputs.values() for fingerprint in plan.reasons}
+        seconds = {each: self._durations.get(plan.nodes[each].kind, self._usual) for each in inputs}
+        self._paths |= longest_paths(inputs, seconds)
+        self._kept |= cpus_beside_gpus(inputs, {each: needs_of(granted[each]) for each in inputs})
+
+    def of(self, step: Step) -> dict[str, Json]:
+        """One request per stage of the step, by pipeline field, upstream first."""
+        return {
             field: {
                 "node": node.dump(),
-                **granted[node.fingerprint].model_dump(),
-                "command": command,
-                "priority": paths.get(node.fingerprint, 0.0),
-                "cpus_per_gpu": kept.get(node.fingerprint, 0.0),
+                **self._granted[node.fingerprint].model_dump(),
+                "command": self._command,
+                "priority": self._paths.get(node.fingerprint, 0.0),
+                "cpus_per_gpu": self._kept.get(node.fingerprint, 0.0),
             }
-            for field, node in trial.nodes.items()
+            for field, node in step.trial.nodes.items()
+            if field in step.fields
         }
-        for trial in trials
-    ]
 
 
 def needs_of(resources: Resources) -> dict[str, float]:

@@ -9,9 +9,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 
 from occse.pipeline import TARGETS, Pipeline, override, profile
 from occse.stage import Resources, Stage
-from sweeps.axes import AnyAxis, Design, count_points
+from sweeps.axes import AnyAxis, Axis, Design, count_points
 from sweeps.expressions import is_derived
+from sweeps.gates import Gate
 from sweeps.knobs import matching
+from sweeps.limits import Limits
+from sweeps.search import Search
 
 BASELINE = "baseline"
 SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error
@@ -75,6 +78,9 @@ class Spec(BaseModel):
     )
     baseline: Overrides | None = Field(default=None, description="What the others are compared with.")
     variants: dict[VariantName, Overrides] = Field(default={}, description="Overrides by the name of the variant.")
+    search: Search | None = Field(default=None, description="Suggests variants, instead of a grid.")
+    gates: list[Gate] = Field(default=[], description="Who goes on to the expensive stages, in pipeline order.")
+    limits: Limits = Field(default=Limits(), description="When to stop launching.")
     seeds: AnySeeds = Field(default=(0,), description="A count, a list, or either by stage: {cgnet: 3, deeplab: 2}.")
     seed_stages: Fields | None = Field(default=None, description="The stages that `seeds` reach; by default all.")
     targets: Fields = Field(default=TARGETS, description="The last stages to reach.")
@@ -108,6 +114,10 @@ class Spec(BaseModel):
         points, named = self.num_points() if self.grid else 0, len(self.named())
         variants = named * max(points, 1) if self.variants else named + points
         return variants * math.prod(map(len, self.seeds.values() if isinstance(self.seeds, dict) else [self.seeds]))
+
+    def axes(self) -> dict[str, Axis]:
+        """What varies by itself: the axes of the grid, or of the search."""
+        return self.search.space if self.search else self.grid
 
     def seeded_knobs(self) -> tuple[str, ...]:
         """The knobs that `seeds` set."""

@@ -116,7 +116,7 @@ def _check_writings(spec: Spec) -> None:
         except ValueError as error:
             shown = label(writing.changes, list(writing.changes))
             raise SpecError(writing.place, f"{shown}: {error}") from None
-    if not written:
+    if not written and not spec.search:
         raise SpecError(("constraints",), "constraints: no trial satisfies all of them; expected at least one")
 
 
@@ -132,7 +132,7 @@ def _check_names(spec: Spec, same: Mapping[str, str]) -> None:
 def expansion(spec: Spec) -> Callable[[Writing], list[Trial]]:
     """A function from a variant, as it is written down, to its trials: one for each seed."""
     pipeline_with = _pipelines(spec, data_root=spec.data_root, weights=spec.weights)
-    axes = [knob for key in spec.grid for knob in knobs_of(key)]
+    axes = [knob for key in spec.axes() for knob in knobs_of(key)]
     varied = [*axes, *spelled_out(itertools.chain(*spec.named().values()), without=axes)]
 
     def made(writing: Writing, seed: int, seeds: Overrides) -> Trial:

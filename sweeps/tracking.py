@@ -26,10 +26,14 @@ and once it ended:
     occse.seconds.spent, .saved   stage seconds of what was run for this trial, and of what it reused
     occse.seconds                 of every stage by field, as JSON: how long its artifact took, whoever made it
     occse.devices, occse.packages models of the devices; versions of the packages, as JSON
-    occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing
+    occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing. Separated by
+                                  commas: `cam.threshold on train`, `gate after cam on train`, `search for pseudo/miou
+                                  on train`
     occse.failed, occse.error     the fields of the stages that failed, and why; empty for none
+    occse.stopped, .stopped.why   the field of the stage after which a gate stopped it, and why; empty for none
     occse.not_attached            why files are missing below, if they are
-    occse.complete                the identity, once everything here is written; such a run is left alone
+    occse.complete                the identity (and why it was stopped), once everything here is written; such a run is
+                                  left alone
 Of a run that no sweep made (`python -m sweeps import`) there are of these only kind, trial, variant, order, baseline,
 seed, current, pixel_truth and complete, and besides:
     occse.imported                where it was read, with the SHA-256
@@ -61,6 +65,7 @@ from sweeps.records import (
     TAG_CHARACTERS,
     Record,
     about_code,
+    about_completion,
     about_plan,
     about_record,
     about_sweep,
@@ -89,6 +94,7 @@ class Tracking:
         self._parent = ""
         self._experiment = ""
         self._runs: dict[str, Run] = {}
+        self._begun: set[str] = set()
         self._open: set[str] = set()
         self._points: dict[tuple[str, str], set[int]] = {}
         self._doubtful: set[tuple[str, str]] = set()
@@ -113,6 +119,8 @@ class Tracking:
 
     def begin(self, trial: Trial) -> None:
         """Show a trial as pending, unless its run is complete."""
+        if trial.identity in self._begun:
+            return
         with self._answering():
             tags = about_trial(trial)
             found = self._runs.get(trial.identity)
@@ -127,6 +135,7 @@ class Tracking:
             self._set_tags(run.info.run_id, tags, known=run.data.tags)
             if trial.identity in self._open and run.info.status != "RUNNING":
                 self._client().update_run(run.info.run_id, status="RUNNING")
+            self._begun.add(trial.identity)
 
     def append(self, trial: Trial, metrics: Iterable[Metric]) -> None:
         """Show what a trial that has not ended measured so far."""
@@ -135,7 +144,10 @@ class Tracking:
                 self._write(self._runs[trial.identity], metrics)
 
     def log(self, record: Record, *, store: Store) -> None:
-        """Complete and close the run of a trial, made now where the server was away before, unless it is complete."""
+        """Complete and close the run of a trial, made now where the server was away before, unless it is complete.
+
+        One that a gate stopped is written again when it comes to its end after all, or is stopped for another reason.
+        """
         trial = record.trial
         with self._answering():
             if trial.identity not in self._runs:
@@ -143,7 +155,12 @@ class Tracking:
             if trial.identity not in self._open:
                 return
             run = self._runs[trial.identity]
-            tags = about_plan(trial) | about_code(self._spec) | about_record(record)
+            complete = about_completion(record)
+            if run.data.tags.get("occse.complete") == complete:
+                self._client().set_terminated(run.info.run_id, "FINISHED")
+                self._open.remove(trial.identity)
+                return
+            tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
             self._set_tags(run.info.run_id, tags, known={})
             self._client().log_batch(run.info.run_id, params=list(params(trial)))
             self._write(run, measured(record, store))
@@ -151,7 +168,7 @@ class Tracking:
             attached = self._attach(run, write)
             self._client().set_terminated(run.info.run_id, "FAILED" if record.failed else "FINISHED")
             if attached and not record.failed:
-                self._client().set_tag(run.info.run_id, "occse.complete", trial.identity)
+                self._client().set_tag(run.info.run_id, "occse.complete", complete)
             self._open.remove(trial.identity)
 
     def close(self, *, failed: bool) -> None:

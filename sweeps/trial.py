@@ -3,8 +3,9 @@
 It holds no GPU and next to no CPU, gets plain data only, and does not import torch.
 """
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -16,14 +17,14 @@ WAIT_S = 5.0
 LOSSES = 3
 
 
-def coordinate(config: Mapping[str, Any], *, scheduler: Any, requests: Sequence[Mapping[str, Json]]) -> None:  # noqa: ANN401
-    """Tune's trainable: see the stages of trial number `config["trial"]` through.
+def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: ANN401
+    """Tune's trainable: see the stages that `config["requests"]` asks for through, a JSON object by field.
 
     A stage's failure is no failure of the coordinator, which Tune would only repeat: it ends what hangs on that stage,
     the rest of the trial goes on, and the driver reads the failures in the last report.
     """
     trial = tune.get_context().get_trial_id()
-    plan = requests[config["trial"]]
+    plan: dict[str, Json] = json.loads(config["requests"])
     done: set[str] = set()
     failed: dict[str, str] = {}
     asked: dict[Any, str] = {}

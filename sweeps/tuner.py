@@ -1,31 +1,32 @@
 """One sweep from start to end: what the store has is recorded, the rest goes through Ray Tune and the scheduler."""
 
 import logging
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import ray
-from ray import tune
 
 from occse.provenance import git_state
 from occse.stage import Resources
+from sweeps.agenda import Agenda, Step
+from sweeps.coordinators import Feed, run_steps
 from sweeps.history import History
 from sweeps.ledger import Ledger, Summary
 from sweeps.machines import Machine, count, fit, share
-from sweeps.planning import Plan, make_plan, total
+from sweeps.planning import Plan, total
 from sweeps.progress import Progress, Say
-from sweeps.requests import make_requests
+from sweeps.requests import Requests
 from sweeps.scheduler import HEAD, NAMESPACE, connect
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.stopping import exit_on_sigterm
 from sweeps.store import Store
+from sweeps.suggestions import Suggestions
 from sweeps.tracking import Tracking
-from sweeps.trial import coordinate
 from sweeps.watching import Show, Telling, watched
+from sweeps.words import number
 from sweeps.worker import Json
 
 ATTEMPTS = 3
@@ -58,6 +59,7 @@ def run_sweep(
     say: Say,
     show: Show | None = None,
     again: str = "",
+    suggestions: Suggestions | None = None,
 ) -> Summary:
     """Run what is not in the store, and record every trial.
 
@@ -66,81 +68,120 @@ def run_sweep(
 
     Args:
         spec: what is asked.
-        trials: what `sweeps.spec.trials` made of it.
+        trials: what `sweeps.spec.trials` made of it, and what a search suggested in former runs.
         store: where the artifacts are.
         tracking: where MLflow's records are.
         cluster: where to run.
         say: takes a line for people.
         show: takes the status of the sweep, every second; lines are shorter then.
         again: the command that continues the sweep, for people who ask for its status.
+        suggestions: where a search gets more trials from.
 
     Raises:
         OSError: the store cannot be written, or the tracking server or the cluster does not answer; nothing was run.
+        ValueError: the search's study is of another space.
         KeyboardInterrupt: the sweep was stopped.
     """
     store.check_writable()
     tracking.open(trials)
-    plan = make_plan(trials, has=store.__contains__, resources=spec.resources_of)
-    ledger = Ledger(plan, store=store, tracking=tracking, say=say)
-    say(f"{spec.name}: {len(trials)} trials, {total(plan)}")
+    ledger = Ledger(store=store, tracking=tracking, say=say)
+    agenda = Agenda(spec, store=store, ledger=ledger, suggestions=suggestions)
     try:
-        for trial in trials:
-            if ledger.broken(trial) or not any(node.fingerprint in plan.reasons for node in trial.nodes.values()):
-                ledger.end(trial, failed={})
-        waiting = [trial for trial in trials if not ledger.ended(trial)]
-        if waiting:
+        agenda.add(trials)
+        for line in _opening(spec, trials, agenda, suggestions):
+            say(line)
+        if not agenda.finished:
             with joined(cluster):
                 history = History(store.manifests())
                 progress = Progress(spec.name, history=history, say=say, command=again, summed=show is None)
                 telling = Telling(progress, store=store, say=say, show=show)
-                _run_on_cluster(spec, waiting, plan=plan, ledger=ledger, cluster=cluster, telling=telling)
+                _run_on_cluster(spec, agenda, store=store, hear=ledger.hear, cluster=cluster, telling=telling)
     except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
         say(ledger.close().describe())
         raise
     except BaseException:
         ledger.close()
         raise
-    return ledger.close()
+    return ledger.close(limit=agenda.limit)
+
+
+def _opening(spec: Spec, trials: Sequence[Trial], agenda: Agenda, suggestions: Suggestions | None) -> Iterator[str]:
+    first = f", {total(agenda.plans[0])}" if agenda.plans else ""
+    to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""
+    yield f"{spec.name}: {number(len(trials), 'trial')}{to_come}{first}"
+    yield from (f"gate: {gate.describe()}" for gate in spec.gates)
 
 
 def _run_on_cluster(
-    spec: Spec, trials: Sequence[Trial], *, plan: Plan, ledger: Ledger, cluster: Cluster, telling: Telling
+    spec: Spec,
+    agenda: Agenda,
+    *,
+    store: Store,
+    hear: Callable[[Json], None],
+    cluster: Cluster,
+    telling: Telling,
 ) -> None:
     say, progress = telling.say, telling.progress
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = _asked(spec, plan)
-    granted = asked if cluster.autoscaling else {each: fit(asked[each], machines) for each in asked}
-    shares = {fingerprint: share(granted[fingerprint], machines) for fingerprint in plan.reasons}
-    slots = max(1, round(len(shares) / sum(shares.values()))) if any(shares.values()) else len(shares)
-    say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
-    for line in () if cluster.autoscaling else _clamped(asked.values(), machines):
-        say(line)
-    scheduler = connect(_settings(spec, ledger.store, cluster))
+    scheduler = connect(_settings(spec, store, cluster))
     ray.get(scheduler.begin.remote())
-    progress.add(plan, granted=granted, machines=machines)
-    requests = make_requests(trials, plan, granted=granted, durations=ledger.store.durations())
+    requests = Requests(durations=store.durations())
+    start = time.monotonic()
 
-    def end(number: int, failed: Mapping[str, str]) -> None:
-        ledger.end(trials[number], failed=failed)
+    def announce() -> None:
+        while agenda.plans:
+            plan = agenda.plans.popleft()
+            granted = _granted(spec, plan, machines, cluster)
+            requests.add(plan, granted=granted)
+            progress.add(plan, granted=granted, machines=machines)
+
+    def launch() -> Step | None:
+        step = agenda.next(gpu_s=progress.gpu_s(), wall_s=time.monotonic() - start)
+        announce()
+        return step
+
+    def end(step: Step, failed: Mapping[str, str]) -> None:
+        agenda.end(step, failed=failed)
+        announce()
         if not failed:
-            progress.settle(trials[number])
+            progress.settle(step.trial.nodes[field] for field in step.fields)
 
-    def left() -> list[int]:
-        return [number for number, trial in enumerate(trials) if not ledger.ended(trial)]
-
+    slots = _slots(agenda.plans, spec, machines, cluster)
+    say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
+    for line in () if cluster.autoscaling else _clamped(agenda.plans, spec, machines):
+        say(line)
+    announce()
+    feed = Feed(launch=launch, finished=lambda: agenda.finished, requests=requests.of)
     at_once = cluster.max_concurrent or _bound(slots, cluster)
-    launched: list[str] = []
-    with watched(scheduler, telling, launched=launched, hear=ledger.hear):
+    with watched(scheduler, telling, launched=feed.steps, hear=hear):
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                callback = _Ended(scheduler, end=end, launched=launched, say=say)
-                _tune(left(), requests, scheduler, callback=callback, at_once=at_once)
+                run_steps(feed, scheduler, end=end, at_once=at_once, say=say)
                 break
             except Exception as error:  # Tune gives up on what it does not expect, such as a node out of memory
                 reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
                 if attempt == ATTEMPTS:
                     raise ConnectionError(f"{reason}; the same command goes on from here") from error
-                say(f"warning: {reason}; going on with the {len(left())} trials that are left")
+                say(f"warning: {reason}; going on with the {number(agenda.left, 'trial')} that are left")
+                agenda.again()
+
+
+def _slots(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine], cluster: Cluster) -> int:
+    """How many stages run at a time, on average."""
+    shares = [
+        share(granted[fingerprint], machines)
+        for plan in plans
+        for granted in [_granted(spec, plan, machines, cluster)]
+        for fingerprint in plan.reasons
+    ]
+    if not any(shares):
+        return max(1, len(shares))
+    return max(1, round(len(shares) / sum(shares)))
+
+
+def _granted(spec: Spec, plan: Plan, machines: Sequence[Machine], cluster: Cluster) -> dict[str, Resources]:
+    asked = {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in plan.nodes.items()}
+    return asked if cluster.autoscaling else {each: fit(asked[each], machines) for each in asked}
 
 
 def _bound(slots: int, cluster: Cluster) -> int:
@@ -151,16 +192,12 @@ def _bound(slots: int, cluster: Cluster) -> int:
     return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
 
 
-def _asked(spec: Spec, plan: Plan) -> dict[str, Resources]:
-    nodes = plan.nodes.items()
-    return {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in nodes}
-
-
-def _clamped(asked: Collection[Resources], machines: Sequence[Machine]) -> Iterator[str]:
+def _clamped(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine]) -> Iterator[str]:
     """What no machine of the cluster can give as it was asked for."""
+    asked = [spec.resources_of(node.field, node.stage) for plan in plans for node in plan.nodes.values()]
     if any(resources.num_gpus for resources in asked) and not count(machines, "GPU"):
         yield "no GPU here: stages that ask for one run on CPUs (with --autoscaling they wait for one)"
-    most = max(resources.num_cpus for resources in asked)
+    most = max((resources.num_cpus for resources in asked), default=0.0)
     if most > (largest := max(machine.get("CPU", 0.0) for machine in machines)):
         yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
 
@@ -175,72 +212,6 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:
         "git": git_state(),
         "autoscaling": cluster.autoscaling,
     }
-
-
-def _tune(
-    numbers: Sequence[int],
-    requests: Sequence[Mapping[str, Json]],
-    scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
-    *,
-    callback: tune.Callback,
-    at_once: int,
-) -> None:
-    trainable = tune.with_parameters(coordinate, scheduler=scheduler, requests=requests)
-    # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
-    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
-    # not in the store: what a killed driver leaves of it nobody needs, and coordinators keep no checkpoints there
-    with tempfile.TemporaryDirectory(prefix="occse-tune-") as results:
-        tune.Tuner(
-            trainable,
-            param_space={"trial": tune.grid_search(list(numbers))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=results,
-                verbose=0,
-                callbacks=[callback],
-                failure_config=tune.FailureConfig(max_failures=3),
-            ),
-        ).fit()
-
-
-class _Ended(tune.Callback):  # type: ignore[misc]  # Ray has no types
-    """Records a trial that ended and gives back its leases. An exception here would end the whole Tune run."""
-
-    def __init__(
-        self,
-        scheduler: Any,  # noqa: ANN401
-        *,
-        end: Callable[[int, Mapping[str, str]], None],
-        launched: list[str],
-        say: Say,
-    ) -> None:
-        self._scheduler = scheduler
-        self._end = end
-        self._launched = launched
-        self._say = say
-
-    def __getstate__(self) -> dict[str, object]:
-        return {}  # Tune pickles its callbacks for a restore that is not ours: the store is what a sweep goes on from
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """The coordinator is about to ask for stages under this id."""
-        self._launched.append(trial.trial_id)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """The coordinator saw its trial through; its last report tells what failed."""
-        self._finish(trial, trial.last_result.get("failed", {}))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """The coordinator itself died, again and again."""
-        self._finish(trial, {"trial": "its coordinating process died too often"})
-
-    def _finish(self, trial: Any, failed: Mapping[str, str]) -> None:  # noqa: ANN401
-        try:
-            self._scheduler.release.remote(trial.trial_id)
-            self._end(trial.config["trial"], failed)
-        except Exception as error:
-            self._say(f"warning: {trial}: {type(error).__name__}: {error}")
 
 
 @contextmanager

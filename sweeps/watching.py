@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -50,7 +50,7 @@ def watched(
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     telling: Telling,
     *,
-    launched: Sequence[str],
+    launched: Collection[str],
     hear: Callable[[Json], None],
 ) -> Iterator[None]:
     """Tell what happens from a thread of its own, which also sees to Ctrl-C: Tune holds the main one.
@@ -81,7 +81,7 @@ def watched(
                 told = True
                 telling.say(STOPPING)
             with suppress(RayError):
-                left = ray.get(scheduler.drain.remote(launched), timeout=10 * POLL_S) if interrupt.pressed else 1
+                left = ray.get(scheduler.drain.remote(list(launched)), timeout=10 * POLL_S) if interrupt.pressed else 1
                 poll()
                 if not left:
                     interrupt.press_again()
@@ -106,7 +106,7 @@ def watched(
         end("ended")
     except (KeyboardInterrupt, SystemExit):  # see sweeps.stopping
         with suppress(RayError):  # who shares the store need not wait for the leases to expire
-            ray.get(scheduler.leave.remote(launched, LEAVE_S), timeout=LEAVE_S + POLL_S)
+            ray.get(scheduler.leave.remote(list(launched), LEAVE_S), timeout=LEAVE_S + POLL_S)
         end("stopped")
         raise
     except BaseException:

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0 when all is well, 1 when a trial failed or could not be recorded.
     """
+    from sweeps.suggestions import Suggestions
     from sweeps.tracking import Tracking  # seconds of imports that a faulty file need not wait for
     from sweeps.tuner import Cluster, run_sweep
     from sweeps.view import Screen
@@ -45,8 +46,10 @@ def run(options: argparse.Namespace) -> int:
     if options.autoscaling and options.address is None:
         raise ValueError("--autoscaling: a cluster on this machine cannot grow; give the --address of one that can")
     spec, found = read_sweep(options)
-    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     store = Store(options.store)
+    suggestions = Suggestions(spec, store=store, first=len(found)) if spec.search else None
+    found += suggestions.known() if suggestions else []
+    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     check_files((node for node in nodes.values() if node not in store), spec.weights)
     forced = set_aside(store, found, options.force) if options.force else []
     cluster = Cluster(
@@ -66,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
             say=screen.say,
             show=screen.show if screen.live else None,
             again=options.again,
+            suggestions=suggestions,
         )
     print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
     if summary.unrecorded == len(found):

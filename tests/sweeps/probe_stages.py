@@ -64,6 +64,15 @@ class Link(Probe):
         return {"miou": int(digest.hexdigest()[:8], 16) / 16**8}
 
 
+class Scored(Probe):
+    """A probe that scores what it is told to."""
+
+    score: float = 0.5
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        return super().run(ctx) | {"miou": self.score}
+
+
 class Hungry(Probe):
     """A training that finds room on the GPU only where its batch comes in parts."""
 
@@ -86,7 +95,7 @@ class Bulky(Probe):
         return metrics
 
 
-STAGES |= {stage.__name__: stage for stage in (Probe, Link, Hungry, Bulky)}
+STAGES |= {stage.__name__: stage for stage in (Probe, Link, Scored, Hungry, Bulky)}
 if not torch.cuda.is_available():  # the GPUs of the tests' nodes are only counted; a manifest asks for their name
     torch.cuda.get_device_name = lambda device=None: "none"
 

@@ -33,7 +33,7 @@ BAD = {
         3,
         "grids: unknown key; did you mean 'grid'? allowed are name, question",
     ),
-    "no trials": ("seeds: 2\n", 1, "grid: the sweep has no trials; give `grid`, `variants` or `baseline`"),
+    "no trials": ("seeds: 2\n", 1, "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`"),
     "axis without values": (
         "grid:\n  oc.lr: [1]\n  cgnet.lr: []\n",
         5,
@@ -149,6 +149,47 @@ BAD = {
         "baseline: {}\nseeds: {oc: 2}\nseed_stages: [oc]\n",
         5,
         "seed_stages: `seeds` says by itself which stages it reaches",
+    ),
+    "gate without a rule": ("baseline: {}\ngates:\n- after: cam\n", 5, "gates.0: give one of `top_k`, `asha`"),
+    "gate after": ("baseline: {}\ngates:\n- {after: oc, asha: 2}\n", 5, "gates.0.after: Input should be 'cam', 'crf'"),
+    "gate behind the targets": (
+        "baseline: {}\ntargets: [crf]\ngates:\n- {after: pseudo, asha: 2}\n",
+        6,
+        "gates.0.after: 'pseudo' is no stage that `targets` need",
+    ),
+    "two gates at one place": (
+        "baseline: {}\ngates:\n- {after: cam, asha: 2}\n- {after: cam, top_k: 2}\n",
+        6,
+        "gates.1.after: there is a gate after 'cam' already",
+    ),
+    "gate by": ("baseline: {}\ngates:\n- {after: cam, asha: 2, by: backbone}\n", 5, "'backbone' is no knob"),
+    "margin to nothing": ("variants: {a: {}}\ngates:\n- {after: cam, margin: 0}\n", 5, "give `baseline`"),
+    "limit": ("baseline: {}\nlimits: {gpu_hours: 0}\n", 4, "limits.gpu_hours: Input should be greater than 0, got 0"),
+    "limit key": ("baseline: {}\nlimits: {gpuhours: 1}\n", 4, "gpuhours: unknown key; did you mean 'gpu_hours'?"),
+    "search beside a grid": (
+        "grid: {crf.alpha: [1]}\nsearch: {trials: 3, objectives: {pseudo/miou: max}, space: {oc.lr: [1]}}\n",
+        3,
+        "grid: a search has its own `space`",
+    ),
+    "search without a space": (
+        "search:\n  trials: 3\n  objectives: {pseudo/miou: max}\n",
+        3,
+        "search.space: this key is missing; search has trials, space, objectives",
+    ),
+    "objective": (
+        "search:\n  trials: 3\n  objectives:\n    pseudo/mio: max\n  space: {oc.lr: [1]}\n",
+        6,
+        "search.objectives: no trial has 'pseudo/mio'; did you mean 'pseudo/miou'?",
+    ),
+    "space value": (
+        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n  space:\n    crf.alpha: {from: 0, to: 4}\n",
+        7,
+        "crf.alpha: Input should be greater than 0, got 0",
+    ),
+    "values of a grid in a space": (
+        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n  space:\n    crf.alpha: {from: 1, to: 4, num: 3}\n",
+        7,
+        "crf.alpha: `num` picks the values of a grid",
     ),
     "two axes for one knob": (
         "grid:\n  oc.lr: [1]\n  '*.lr': [1]\n",

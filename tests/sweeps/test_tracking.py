@@ -210,7 +210,9 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     lines: list[str] = []
     with server(database) as uri:
         tracking = opened(uri, *trials)
-        ledger = Ledger(plan, store=store, tracking=tracking, say=lines.append)
+        ledger = Ledger(store=store, tracking=tracking, say=lines.append)
+        ledger.expect(trials)
+        ledger.add(plan)
         ledger.end(trials[0], failed={})
     for trial in trials[1:]:
         ledger.end(trial, failed={})
@@ -222,9 +224,9 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     left = sorted(run.info.status for run in runs_of(database, "trial"))
     assert left == ["FINISHED", "RUNNING", "RUNNING"], "the server cannot be told that the sweep ended"
 
-    again = Ledger(
-        make_plan(trials, has=store.__contains__), store=store, tracking=opened(database, *trials), say=print
-    )
+    again = Ledger(store=store, tracking=opened(database, *trials), say=print)
+    again.expect(trials)
+    again.add(make_plan(trials, has=store.__contains__))
     for trial in trials:
         again.end(trial, failed={})
     assert again.close().well

@@ -1,0 +1,142 @@
+"""Gates between stages: which variants go on to the expensive stages, judged by what the cheap ones already scored."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Gate(BaseModel):
+    """Which variants go on to what stands behind the scored stage `after` in the pipeline.
+
+    A variant is judged once, by the mean of `<after>/miou` over its seeds, so that a lucky seed is not picked. The
+    baseline always goes on, and takes nobody's place. `top_k` and `margin` give the same answer in whatever order
+    variants arrive; `asha` lets those go on that are good among the ones so far, so that no machine waits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    after: Literal["cam", "crf", "pseudo"] = Field(description="The scored stage whose miou is judged.")
+    top_k: int | None = Field(default=None, ge=1, description="The best so many go on.")
+    asha: float | None = Field(default=None, gt=1, description="The best 1/asha of those that arrived so far go on.")
+    margin: float | None = Field(default=None, description="Whoever is at most this far below the baseline goes on.")
+    by: str | None = Field(default=None, description="A knob: variants are ranked among those with the same value.")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "Gate":
+        if sum(rule is not None for rule in (self.top_k, self.asha, self.margin)) != 1:
+            raise ValueError("give one of `top_k`, `asha` and `margin`")
+        return self
+
+    def describe(self) -> str:
+        """The rule, for people."""
+        if self.margin is not None:
+            return f"after {self.after}, who is at most {100 * self.margin:g} points below the baseline goes on"
+        best = f"the best {self.top_k}" if self.top_k is not None else f"the best 1/{self.asha:g} so far"
+        return f"after {self.after}, {best}{f' of each {self.by}' if self.by else ''} and the baseline go on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a variant goes on, and why not."""
+
+    variant: str
+    goes_on: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    group: str
+    baseline: bool
+
+
+class Gatekeeper:
+    """Who came to a gate, who is still to come, and who goes on. Every variant gets one verdict."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self._known: dict[str, _Known] = {}
+        self._scores: dict[str, float] = {}
+        self._decided: set[str] = set()
+        self._coming: Counter[str] = Counter()
+
+    def expect(self, variant: str, *, knobs: Mapping[str, Mapping[str, object]], baseline: bool) -> None:
+        """A variant, with these active knobs by stage, may come."""
+        self._known[variant] = known = _Known(group=_group(self.gate, knobs), baseline=baseline)
+        self._coming[known.group] += not baseline
+
+    def arrive(self, variant: str, score: float) -> None:
+        """A variant is there with all its seeds."""
+        self._scores[variant] = score
+        self._coming[self._known[variant].group] -= not self._known[variant].baseline
+
+    def lose(self, variant: str) -> None:
+        """A variant will not come, if it did not yet."""
+        if variant in self._known and variant not in self._scores:
+            known = self._known.pop(variant)
+            self._coming[known.group] -= not known.baseline
+
+    def verdicts(self, *, more: int) -> Iterator[Verdict]:
+        """The verdicts that have become certain.
+
+        Args:
+            more: how many variants may come that are not known yet, of whatever group.
+        """
+        groups: dict[str, list[str]] = {}
+        for variant in self._scores:
+            if not self._known[variant].baseline:
+                groups.setdefault(self._known[variant].group, []).append(variant)
+            elif variant not in self._decided:
+                yield self._decide(variant, goes_on=True)
+        for group, members in groups.items():
+            undecided = [variant for variant in members if variant not in self._decided]
+            if undecided and self.gate.margin is not None:
+                yield from self._against_baseline(undecided, margin=self.gate.margin)
+            elif undecided:
+                yield from self._ranked(undecided, members, group=group, coming=self._coming[group] + more)
+
+    def _against_baseline(self, undecided: Sequence[str], *, margin: float) -> Iterator[Verdict]:
+        scores = [self._scores[name] for name, known in self._known.items() if known.baseline and name in self._scores]
+        if not scores and any(known.baseline for known in self._known.values()):
+            return  # it is on its way
+        for variant in undecided:
+            score = self._scores[variant]
+            goes_on = not scores or score >= scores[0] - margin  # where the baseline failed nothing speaks against it
+            why = "" if goes_on else f"{score:.4f} is more than {margin:g} below the baseline's {scores[0]:.4f}"
+            yield self._decide(variant, goes_on=goes_on, why=why)
+
+    def _ranked(
+        self, undecided: Sequence[str], members: Sequence[str], *, group: str, coming: int
+    ) -> Iterator[Verdict]:
+        ranking = sorted(members, key=lambda name: (-self._scores[name], name))  # ties must have an order
+        ranks, places = {name: rank for rank, name in enumerate(ranking)}, self._places(len(members), coming)
+        for variant in undecided:
+            rank = ranks[variant]
+            if rank < places and (self.gate.asha is not None or rank + coming < places):
+                yield self._decide(variant, goes_on=True)
+            elif rank >= places and not coming:  # who waits costs nothing, and the reason names the final ranking
+                score, last = self._scores[variant], self._scores[ranking[places - 1]]
+                among = f"{len(members)}{f' where {group}' if group else ''}"
+                why = f"{score:.4f} is not among the best {places} of {among}, which end at {last:.4f}"
+                yield self._decide(variant, goes_on=False, why=why)
+
+    def _places(self, arrived: int, coming: int) -> int:
+        if self.gate.top_k is not None:
+            return self.gate.top_k
+        assert self.gate.asha is not None
+        return max(int(arrived / self.gate.asha), 0 if coming else 1)
+
+    def _decide(self, variant: str, *, goes_on: bool, why: str = "") -> Verdict:
+        self._decided.add(variant)
+        return Verdict(variant=variant, goes_on=goes_on, why=why)
+
+
+def _group(gate: Gate, knobs: Mapping[str, Mapping[str, object]]) -> str:
+    """The group that a variant is ranked in: one without the knob has its own."""
+    if gate.by is None:
+        return ""
+    field, _, name = gate.by.partition(".")
+    return f"{gate.by} is {knobs.get(field, {}).get(name, 'without effect')}"
