@@ -7,8 +7,9 @@ import pandas as pd
 
 SUFFIX = ".parquet"
 REQUIRED = (
-    "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status", "failed", "error",
-    "stopped", "pixel_truth", "planned",
+    "experiment", "experiment_id", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status",
+    "failed", "error", "stopped", "stopped_why", "pixel_truth", "imported", "protocol", "planned", "data_id", "sha",
+    "dirty", "packages", "not_attached",
 )  # fmt: skip
 STRUCTURED = ["planned", "protocol"]  # tuples and mappings, which stand in the file as JSON
 
@@ -38,7 +39,7 @@ def read_export(path: Path) -> pd.DataFrame:
     try:
         trials = pd.read_parquet(path)
         if missing := [name for name in REQUIRED if name not in trials]:
-            raise ValueError(f"it lacks the column {missing[0]!r}")
+            raise ValueError(f"it lacks the column {missing[0]!r}; export it again if an earlier version made it")
         for name in trials.columns.intersection(STRUCTURED):
             trials[name] = trials[name].map(json.loads)
         trials["planned"] = trials["planned"].map(tuple)
