@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.cells import make_cell
 from analysis.groups import Group, column_groups, row_groups, row_heads, variant_labels
 from analysis.guard import mixed
+from analysis.paper import with_paper
 from analysis.supervision import pixel_truth
 from analysis.table_spec import Location, SpecError, TableSpec
 from analysis.tables import Column, Row, Table, failures, is_score, mark, with_deltas
@@ -50,7 +51,7 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
     ]
     guarded = _guarded(made, rows, columns, current, allow_mixed=allow_mixed)
     labels, _ = variant_labels(current)
-    return Table(
+    table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=row_heads(current, spec),
@@ -62,6 +63,7 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
         left_out=int((~trials["current"]).sum()),
         failures=failures(current, labels),
     )
+    return with_paper(table, rows, current) if spec.paper else table
 
 
 def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:

@@ -23,7 +23,10 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         return Cell(status="empty")
     choice = ""
     if spec.best is not None:
-        planned, choice = chosen(planned, spec.best)
+        candidates = planned
+        planned, choice = chosen(candidates, spec.best)
+        if planned.empty:
+            return Cell(status=_status(candidates), planned=len(distinct(candidates, field)))
     refuse_averages(planned, field, name=", ".join(filter(None, (row.told, group.told))))
     logged = planned.get(column.metric, pd.Series(float("nan"), index=planned.index)).notna()
     # a trial that failed later has the artifact too, so those that measured come first

@@ -74,11 +74,12 @@ def column_groups(trials: pd.DataFrame, spec: TableSpec) -> list[Group]:
 def chosen(trials: pd.DataFrame, best: Best) -> tuple[pd.DataFrame, str]:
     """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`, and the values.
 
-    All trials and no values where none has the metric yet.
+    No trials where none has the metric yet; all of them where none has its stage by plan, so that nothing is chosen.
     """
     columns = [column_of(name, trials, location=("best", "of", place)) for place, name in enumerate(best.of)]
     if best.by not in trials or not trials[best.by].notna().any():
-        return trials, ""
+        planned = any(best.by.partition("/")[0] in fields for fields in trials["planned"])
+        return (trials.iloc[:0] if planned else trials), ""
     groups = _by_values(trials, columns)
     means = [distinct(group.trials, best.by.partition("/")[0])[best.by].mean() for group in groups]
     place = max(range(len(groups)), key=lambda place: means[place] if means[place] == means[place] else -1.0)

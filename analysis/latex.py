@@ -1,5 +1,7 @@
 """A `Table` as LaTeX: a booktabs tabular to `\\input` into a table environment, with its legend below."""
 
+import unicodedata
+
 from analysis.render import Style, header_texts, legend, row_texts, summary
 from analysis.tables import Table
 
@@ -22,14 +24,30 @@ ESCAPES = str.maketrans(
         "[": "{[}",
         "]": "{]}",
         "*": "{*}",
-        "–": "--",
     }
 )
 
 
+SYMBOLS = {
+    **{symbol: f"${command}$" for symbol, command in {
+        "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "λ": r"\lambda", "μ": r"\mu", "σ": r"\sigma",
+        "τ": r"\tau", "±": r"\pm", "×": r"\times", "·": r"\cdot", "≥": r"\ge", "≤": r"\le", "→": r"\to",
+    }.items()},
+    "–": "--",
+    "…": r"\dots{}",
+}  # fmt: skip
+
+
 def escape(text: str) -> str:
-    """`text` such that LaTeX prints it; line breaks become spaces."""
-    return " ".join(text.split()).translate(ESCAPES)
+    """`text` such that any LaTeX prints it; line breaks become spaces, letters that it may not have their code."""
+    return "".join(map(_letter, " ".join(text.split()).translate(ESCAPES)))
+
+
+def _letter(letter: str) -> str:
+    accented = ord(letter) < 0x100 and unicodedata.decomposition(letter)[:2] == "00"
+    if letter.isascii() or accented:
+        return letter
+    return SYMBOLS.get(letter, f"{{[}}U+{ord(letter):04X}{{]}}")
 
 
 LATEX = Style(

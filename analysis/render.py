@@ -103,6 +103,7 @@ def legend(table: Table, style: Style) -> list[str]:
             f"{use}: {', '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} more than image labels alone can give."
         )
         lines.append(f"{style.dagger} {style.escape(note)}")
+    lines += [f"Paper, {style.escape(line)}." for column in table.columns for line in column.paper]
     mixed = dict.fromkeys(line for column in table.columns for line in column.mixed)
     lines += [f"{style.section} {style.escape(line)}: these numbers cannot be compared." for line in mixed]
     return lines

@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--delta", choices=("previous", "baseline"), help="write the difference behind each mean")
     parser.add_argument("--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ...")
     parser.add_argument("--best-by", metavar="NAME", help="... by this metric")
+    parser.add_argument("--paper", action="store_true", default=None, help="the paper's numbers where they hold")
     parser.add_argument("--allow-mixed", action="store_true", help="mark what cannot be compared, do not refuse it")
     parser.add_argument("--format", choices=sorted([*FORMATS, "xlsx"]), default="markdown")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
@@ -71,6 +72,7 @@ def _spec(options: argparse.Namespace, document: Document | None) -> TableSpec:
         "metrics": options.metric,
         "delta": options.delta,
         "where": options.where and dict(map(_pair, options.where)),
+        "paper": options.paper,
         "best": _best(options.best_of, options.best_by),
     }
     said = {key: value for key, value in given.items() if value is not None}

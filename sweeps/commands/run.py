@@ -85,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
 def _show_table(name: str, uri: str) -> None:
     print(flush=True)
     # a process of its own: the platform never imports the analysis
-    subprocess.run([sys.executable, "-m", "analysis", "table", name, "--tracking", uri], check=False)
+    command = [sys.executable, "-m", "analysis", "table", name, "--tracking", uri, "--allow-mixed"]
+    subprocess.run(command, check=False)
 
 
 def _show_server(uri: str) -> None:

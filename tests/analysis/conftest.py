@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
 
 Record = Callable[..., str]
 
@@ -51,6 +51,7 @@ def record(tracking: str, database: Path) -> Record:
             "occse.order": str(order),
             "occse.seed": str(seed),
             "occse.trial": f"{variant}/{seed}",
+            **{f"occse.fingerprint.{field}": f"{field} of {variant} {seed}" for field in fields},
             **(tags or {}),
         }
         run = client.create_run(made, tags=run_tags).info.run_id
@@ -61,7 +62,6 @@ def record(tracking: str, database: Path) -> Record:
                 *(Param(f"{field}.seed", str(seed)) for field in fields),
                 *(Param(name, value) for name, value in (params or {}).items()),
             ],
-            tags=[RunTag(f"occse.fingerprint.{field}", f"{field} of {variant} {seed}") for field in fields],
         )
         if status != "RUNNING":
             client.set_terminated(run, status)
