@@ -17,7 +17,7 @@
 | `seed.<field>` | the seed of a stage |
 | `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
 | `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
-| `packages`, `not_attached` | versions of the packages, as JSON; why files are missing, empty otherwise |
+| `packages`, `devices`, `not_attached` | versions, as JSON; models of the devices; why files are missing, else empty |
 | `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
 | `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
 
@@ -74,6 +74,19 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
     return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
         ["order", "variant", "seed", "run_id"], ignore_index=True
     )
+
+
+def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:
+    """The tags of the sweep's own run: question, command, commit. Empty where there is none, or nobody answers."""
+    uri = tracking_uri(tracking)
+    try:
+        _check_sqlite(uri)
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        runs = client.search_runs([found.experiment_id], "tags.`occse.kind` = 'sweep'") if found else []
+    except (ValueError, MlflowException, SQLAlchemyError, RequestException):
+        runs = []
+    return dict(runs[0].data.tags) if runs else {}
 
 
 def tracking_uri(given: str | None) -> str:
@@ -142,6 +155,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "sha": tags.get("occse.git.sha", ""),
         "dirty": tags.get("occse.git.dirty") == "true",
         "packages": tags.get("occse.packages", ""),
+        "devices": tags.get("occse.devices", ""),
         "not_attached": tags.get("occse.not_attached", ""),
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),
         "saved_s": float(tags.get("occse.seconds.saved", "nan")),

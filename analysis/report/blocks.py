@@ -1,0 +1,125 @@
+"""What a report is made of, whatever it is printed as: sections of texts, grids, pictures and listings."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from matplotlib.figure import Figure
+
+NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
+RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of a grid.
+
+    Attributes:
+        text: as it is printed.
+        sort: what it is sorted by; None for its text.
+        link: id of the place in the report that tells where it comes from, empty for none.
+        best, second: how it is marked.
+    """
+
+    text: str
+    sort: float | None = None
+    link: str = ""
+    best: bool = False
+    second: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Paragraphs, below a heading of their own if there is a title."""
+
+    paragraphs: Sequence[str]
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table that can be sorted by its columns, with a name for its files, a caption, and notes below.
+
+    `ids` are anchors of the rows, empty where nothing points at them. `latex` and `csv` are its files where these say
+    more than the grid does.
+    """
+
+    name: str
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    latex: str = ""
+    csv: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """By column, whether it is flush right: it has numbers and nothing else but signs."""
+        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.heads)
+        return tuple(
+            any(cell.sort is not None for cell in column)
+            and all(cell.sort is not None or len(cell.text) < 10 for cell in column)
+            for column in columns
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure, or an image that is there already as PNG, with what it shows for those who cannot see it."""
+
+    name: str
+    caption: str
+    alt: str
+    content: Figure | bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Lines as they are, such as a command."""
+
+    text: str
+
+
+Block: TypeAlias = Text | Grid | Picture | Listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the report with a heading, `key` being its anchor."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+
+def cell(text: object, *, link: str = "") -> Cell:
+    """A cell that is sorted by the number its text starts with, if it does."""
+    words = str(text)
+    found = NUMBER.match(words.strip("*_ "))
+    number = float(found[0].replace(",", "").replace("−", "-")) if found else None
+    return Cell(text=words, sort=number, link=link)
+
+
+def from_markdown(text: str, *, name: str, captions: Sequence[str]) -> list[Grid]:
+    """The tables of a text that a command of `analysis` prints, each with what stands below it as its notes."""
+    grids: list[Grid] = []
+    for part in re.split(r"\n\s*\n(?=\|)", text.strip()):
+        lines = [line for line in part.splitlines() if line.strip()]
+        head, *rows = [_split(line) for line in lines if line.startswith("|") and not RULE.fullmatch(line)]
+        grids.append(
+            Grid(
+                name=f"{name}_{len(grids) + 1}" if grids else name,
+                caption=captions[len(grids)],
+                heads=[title or "remark" for title in head],
+                rows=[[cell(each) for each in row] for row in rows],
+                notes=[line for line in lines if not line.startswith("|")],
+            )
+        )
+    return grids
+
+
+def _split(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
+    return [part.strip().replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", line.strip())[1:-1]]

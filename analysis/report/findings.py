@@ -1,0 +1,84 @@
+"""What the report says in words and again in its tables: computed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.artifacts import counts_of
+from analysis.bootstrap import Interval, interval
+from analysis.compare import Comparison, compare
+from analysis.tidy import STAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The variant with the highest mean of a stage's mIoU, a fraction.
+
+    Attributes:
+        std: None for one seed.
+        interval: None where the runs have no counts.
+        rivals: how many variants have that score.
+    """
+
+    variant: str
+    mean: float
+    std: float | None
+    seeds: int
+    interval: Interval | None
+    rivals: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one scored stage of one sweep says; `why_not` where there are no comparisons."""
+
+    stage: str
+    best: Best
+    comparisons: Sequence[Comparison]
+    why_not: str
+
+    @property
+    def of_best(self) -> Comparison | None:
+        """The best variant against the baseline."""
+        return next((each for each in self.comparisons if each.variant == self.best.variant), None)
+
+
+def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
+    """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are left out."""
+    current = trials[trials["current"]]
+    return [
+        _finding(current, stage, tracking)
+        for stage in STAGES
+        if f"{stage}/miou" in current and current[f"{stage}/miou"].notna().any()
+    ]
+
+
+def _finding(trials: pd.DataFrame, stage: str, tracking: str | None) -> Finding:
+    comparisons: list[Comparison] = []
+    why_not = ""
+    try:
+        comparisons = compare(trials, stage, tracking=tracking)
+    except ValueError as error:
+        why_not = str(error)
+    return Finding(stage=stage, best=_best(trials, stage, tracking), comparisons=comparisons, why_not=why_not)
+
+
+def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
+    metric = f"{stage}/miou"
+    scored = trials[trials[metric].notna()]
+    means = scored.groupby("variant", sort=False)[metric].mean()
+    group = scored[scored["variant"] == means.idxmax()]
+    try:
+        counts = counts_of(group, stage, tracking=tracking)
+        found = interval({seed: counts[run] for seed, run in zip(group["seed"], group["run_id"], strict=True)})
+    except ValueError:
+        found = None
+    return Best(
+        variant=str(means.idxmax()),
+        mean=float(means.max()),
+        std=float(group[metric].std(ddof=1)) if len(group) > 1 else None,
+        seeds=len(group),
+        interval=found,
+        rivals=len(means),
+    )

@@ -1,0 +1,74 @@
+"""The results table, and what of it is more than noise."""
+
+from collections.abc import Mapping, Sequence
+
+from analysis.build import build
+from analysis.compare import comparison_text
+from analysis.latex import latex
+from analysis.render import Style, cell_text, header_texts, legend, name_texts, summary, to_csv
+from analysis.report.blocks import Block, Cell, Grid, Section, Text, cell, from_markdown
+from analysis.report.findings import Finding
+from analysis.report.material import Material
+from analysis.report.runs import anchors
+from analysis.tables import Cell as TableCell
+from analysis.tables import Column, Row, Table
+
+PLAIN = Style(
+    escape=lambda text: " ".join(text.split()),
+    bold=str,
+    second=str,
+    second_is="underlined",
+    plus_minus="±",
+    minus="−",
+    dagger="†",
+    section="§",
+    glyphs={"failed": "✗", "pending": "…", "stopped": "⊘", "empty": "–", "unknown": "?"},
+)
+
+
+def results(material: Material) -> Section:
+    """Mean and deviation of every variant; each number leads to its runs."""
+    table = build(material.trials, allow_mixed=True)
+    places = anchors(material.current)
+    failures = [f"{PLAIN.glyphs['failed']} {failure}" for failure in table.failures]
+    grid = Grid(
+        name="results",
+        caption="Results",
+        heads=header_texts(table, PLAIN),
+        rows=[_row(row, table, places) for row in table.rows],
+        notes=[*legend(table, PLAIN), *summary(table, PLAIN), *failures],
+        latex=latex(table),
+        csv=to_csv(table),
+    )
+    return Section(key="results", title="Results", blocks=[grid])
+
+
+def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
+    """Every variant against the baseline of its sweep, stage by stage."""
+    blocks: list[Block] = []
+    for sweep, of_sweep in found.items():
+        for finding in of_sweep:
+            place = f"{sweep}: {finding.stage}/miou" if len(found) > 1 else f"{finding.stage}/miou"
+            if finding.comparisons:
+                text = comparison_text(list(finding.comparisons), finding.stage)
+                name = "_".join(["comparison", *([sweep] if len(found) > 1 else []), finding.stage])
+                blocks += from_markdown(text, name=name, captions=[f"{place}: differences from the baseline"])
+            else:
+                blocks.append(Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."]))
+    return Section(key="comparisons", title="Comparisons", blocks=blocks)
+
+
+def _row(row: Row, table: Table, places: Mapping[str, str]) -> list[Cell]:
+    """A row whose numbers link to the runs of its variant."""
+    of_row = next((places[run.run_id] for each in row.cells for run in each.sources), places.get(row.names[-1], ""))
+    names = [cell(text) for text in name_texts(row, PLAIN)]
+    return [
+        *names,
+        cell(row.seeds),
+        *(_number(each, column, row, of_row) for each, column in zip(row.cells, table.columns, strict=True)),
+    ]
+
+
+def _number(found: TableCell, column: Column, row: Row, place: str) -> Cell:
+    text = cell_text(found, column, row, PLAIN)
+    return Cell(text=text, sort=found.mean, link=f"#{place}" if place else "", best=found.best, second=found.second)

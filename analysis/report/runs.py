@@ -1,0 +1,158 @@
+"""Where the numbers come from: the runs, what they rest on, what they cost, and with which code they were made."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import tracking_uri
+from analysis.report.blocks import Block, Cell, Grid, Listing, Section, Text, cell
+from analysis.report.material import Material, packages
+from analysis.report.words import hours, listed, percent
+from analysis.tidy import STAGES, tidy
+
+ABOUT = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")
+
+
+def ledger(material: Material) -> Section:
+    """What the numbers of each stage were measured on, and what the pixel ground truth had a hand in."""
+    frame = tidy(material.current)
+    frame = frame[frame["subset"] == "all"]
+    groups = frame.fillna({"pixel_truth": ""}).groupby(["stage", *ABOUT], sort=False, dropna=False)
+    order = sorted(groups, key=lambda item: STAGES.index(str(item[0][0])))
+    rows = [[*(cell(value or "nothing") for value in key), cell(group["run_id"].nunique())] for key, group in order]
+    uses = sorted({use for text in frame["pixel_truth"] for use in text.split(", ") if use})
+    chosen = (
+        f"Chosen with pixel ground truth: {listed(uses)}." if uses else "Nothing was chosen with pixel ground truth."
+    )
+    heads = ["stage", *(name.replace("_", " ") for name in ABOUT[:-1]), "pixel truth chose", "runs"]
+    grid = Grid(name="supervision", caption="What each stage's score rests on", heads=heads, rows=rows)
+    text = Text(paragraphs=[f"Training sees image labels alone. Pixel ground truth scores the results; {chosen}"])
+    return Section(key="supervision", title="Supervision", blocks=[text, grid])
+
+
+def cost(material: Material) -> Section | None:
+    """Seconds by stage: of the distinct artifacts, and of what the trials rest on; None where no run tells."""
+    trials = material.current
+    spent, saved = trials["spent_s"].sum(), trials["saved_s"].sum()
+    if not spent + saved:
+        return None
+    rows = list(_stages(trials))
+    devices = sorted({device for device in trials["devices"].dropna() if device})
+    share = percent(saved / (spent + saved))
+    text = (
+        f"{hours(spent)} of stages were run for these trials. {hours(saved)} more, {share} % of what they rest on, "
+        f"were not, because trials share stages or the store had them. Devices: {listed(devices) or 'not recorded'}."
+    )
+    blocks: list[Block] = [Text(paragraphs=[text])]
+    if rows:
+        heads = ["stage", "distinct artifacts", "uses", "made once", "without sharing", "saved"]
+        blocks.append(Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows))
+    return Section(key="cost", title="Cost", blocks=blocks)
+
+
+def _stages(trials: pd.DataFrame) -> Iterator[list[Cell]]:
+    for column in trials.columns:
+        field = str(column).removeprefix("seconds.")
+        if field == column or f"fingerprint.{field}" not in trials:
+            continue
+        known = trials[trials[column].notna()]
+        once = known.drop_duplicates(f"fingerprint.{field}")[column].sum()
+        without = known[column].sum()
+        times = [Cell(text=hours(value), sort=value) for value in (once, without, without - once)]
+        yield [cell(field), cell(known[f"fingerprint.{field}"].nunique()), cell(len(known)), *times]
+
+
+def environment(material: Material) -> Section:
+    """Commits, packages and devices."""
+    trials = material.trials
+    commits = Counter(zip(trials["sha"], trials["dirty"], strict=True))
+    rows = [
+        [cell(sha or "not recorded"), cell("yes" if dirty else "no"), cell(count)]
+        for (sha, dirty), count in commits.items()
+    ]
+    blocks: list[Block] = [
+        Grid(
+            name="commits", caption="Commits of the code", heads=["commit", "uncommitted changes", "trials"], rows=rows
+        )
+    ]
+    if versions := packages(trials):
+        cells = [[cell(package), cell(", ".join(found))] for package, found in versions.items()]
+        blocks.append(Grid(name="packages", caption="Packages", heads=["package", "version"], rows=cells))
+    return Section(key="environment", title="Environment", blocks=blocks)
+
+
+def again(material: Material) -> Section:
+    """The commands that make the runs, and this report, again."""
+    lines = []
+    for sweep in material.sweeps:
+        if sweep.sha:
+            lines.append(f"git checkout {sweep.sha}")
+        if sweep.command:
+            lines.append(sweep.command)
+    reproduce = "What is in the store is not made again. One run: python -m sweeps reproduce RUN, by the ids above."
+    files = (
+        "Beside this page: report.pdf and report.tex; tables/*.tex to \\input, and tables/*.csv; report.xlsx with a "
+        "sheet per table; figures/ as PDF and PNG."
+    )
+    return Section(
+        key="again",
+        title="How to make it again",
+        blocks=[Listing(text="\n".join([*lines, material.again])), Text(paragraphs=[reproduce, files])],
+    )
+
+
+def anchors(trials: pd.DataFrame) -> dict[str, str]:
+    """The id of the place in the section of runs where those of a variant start, by run, and by variant."""
+    pairs = list(dict.fromkeys(zip(trials["experiment"], trials["variant"], strict=True)))
+    places = {pair: f"runs-{number}" for number, pair in enumerate(pairs, start=1)}
+    by_run = {run["run_id"]: places[run["experiment"], run["variant"]] for run in trials.to_dict("records")}
+    return {variant: place for (_, variant), place in places.items()} | by_run
+
+
+def provenance(material: Material) -> Section:
+    """Every run, variant by variant: the places that the cells of the results link to."""
+    trials = material.current
+    metrics = [f"{stage}/miou" for stage in STAGES if f"{stage}/miou" in trials]
+    places = anchors(trials)
+    runs = sorted(trials.to_dict("records"), key=lambda run: int(places[run["run_id"]].removeprefix("runs-")))
+    starts = [places[run["run_id"]] for run in runs]
+    ids = [place if place not in starts[:number] else "" for number, place in enumerate(starts)]
+    rows = [[*_about(run, material), *(_value(run, metric) for metric in metrics)] for run in runs]
+    heads = [
+        "experiment",
+        "variant",
+        "seed",
+        "status",
+        "run",
+        "commit",
+        "from",
+        *(f"{metric} (%)" for metric in metrics),
+    ]
+    grid = Grid(name="runs", caption="All runs, by variant", heads=heads, rows=rows, ids=ids)
+    text = Text(
+        paragraphs=["A cell of the results leads to the runs that it is the mean of. Run ids are those of MLflow."]
+    )
+    return Section(key="provenance", title="Provenance", blocks=[text, grid])
+
+
+def _about(run: Mapping[Any, Any], material: Material) -> list[Cell]:
+    status = f"stopped after {run['stopped']}" if run["stopped"] else str(run["status"]).lower()
+    if run["failed"]:
+        status = f"failed: {run['failed']}"
+    page = f"{tracking_uri(material.tracking)}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+    return [
+        cell(run["experiment"]),
+        cell(run["variant"]),
+        cell(run["seed"]),
+        Cell(text=status),
+        Cell(text=str(run["run_id"]), link=page if page.startswith(("http://", "https://")) else ""),
+        Cell(text=str(run["sha"])[:7] + " with changes" * bool(run["dirty"])),
+        Cell(text=str(run.get("imported") or "a sweep")),
+    ]
+
+
+def _value(run: Mapping[Any, Any], metric: str) -> Cell:
+    value = run.get(metric)
+    return cell(f"{100 * value:.2f}" if isinstance(value, float) and value == value else "")

@@ -1,0 +1,79 @@
+"""What the other commands of `analysis` find, sweep by sweep: a section each, with the reason where it says nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.correlation import correlation, correlation_text
+from analysis.pareto import pareto, pareto_text
+from analysis.report.blocks import Block, Section, Text, from_markdown
+from analysis.report.material import Material
+from analysis.tidy import STAGES
+from analysis.variance import variance, variance_text
+
+Study = Callable[[pd.DataFrame, str, str | None], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A study: the captions of its tables, and the text it makes of trials, their last scored stage and `tracking`."""
+
+    key: str
+    title: str
+    captions: Sequence[str]
+    text: Study
+
+
+STUDIES = (
+    Kind(
+        key="correlation",
+        title="Stage correlation",
+        captions=(
+            "Rank correlation of the stages' scores",
+            "Points lost when a gate keeps the best of an earlier stage",
+        ),
+        text=lambda trials, stage, tracking: correlation_text(correlation(trials)),
+    ),
+    Kind(
+        key="variance",
+        title="Variance by seed",
+        captions=("Standard deviation by the seed of each stage, in points",),
+        text=lambda trials, stage, tracking: variance_text(variance(trials, stage, tracking=tracking)),
+    ),
+    Kind(
+        key="pareto",
+        title="Cost against score",
+        captions=("Cost of each variant, the cheapest first",),
+        text=lambda trials, stage, tracking: pareto_text(pareto(trials, metric=f"{stage}/miou")),
+    ),
+)
+
+
+def studies(material: Material) -> Iterator[Section]:
+    """A section for each study, with a table for each sweep."""
+    for kind in STUDIES:
+        blocks: list[Block] = []
+        for sweep in material.sweeps:
+            trials = material.current[material.current["experiment"] == sweep.name]
+            prefix = f"{sweep.name}: " if len(material.sweeps) > 1 else ""
+            name = f"{kind.key}_{sweep.name}" if prefix else kind.key
+            try:
+                text = kind.text(trials, _last(trials), material.tracking)
+            except ValueError as error:
+                blocks.append(Text(paragraphs=[f"{prefix}nothing to say here: {error}."]))
+            else:
+                blocks += from_markdown(text, name=name, captions=[prefix + caption for caption in kind.captions])
+        yield Section(key=kind.key, title=kind.title, blocks=blocks)
+
+
+def _last(trials: pd.DataFrame) -> str:
+    """The last stage that has a score.
+
+    Raises:
+        ValueError: none has.
+    """
+    found = [stage for stage in STAGES if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()]
+    if not found:
+        raise ValueError("no stage has a score yet")
+    return found[-1]

@@ -1,0 +1,116 @@
+"""A report as a LaTeX document, of which pdflatex makes the PDF."""
+
+import shutil
+import subprocess
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from analysis.latex import escape
+from analysis.report.blocks import Block, Grid, Picture, Section, Text
+
+ROWS = 40  # on a page
+LONG = 44  # characters
+SIGNS = {
+    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "✗": r"$\times$", "…": r"\dots{}", "–": "--", "—": "---",
+    "†": r"$^\dagger$", "§": r"\S{}", "⊘": r"$\oslash$", "λ": r"$\lambda$", "α": r"$\alpha$", "Δ": r"$\Delta$",
+    "≤": r"$\le$", "≥": r"$\ge$", "→": r"$\to$", "·": r"$\cdot$", "“": "``", "”": "''", "’": "'",
+}  # fmt: skip
+PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage[utf8]{inputenc}
+\usepackage[T1]{fontenc}
+\usepackage[a4paper,margin=2cm]{geometry}
+\usepackage{array,booktabs,graphicx,caption,float}
+\captionsetup{font=small,labelformat=empty,justification=raggedright,singlelinecheck=false}
+\setlength{\parindent}{0pt}\setlength{\parskip}{4pt}\sloppy
+\newsavebox{\wide}
+% what is wider than the page is made smaller
+\newcommand{\fitting}[1]{\sbox{\wide}{#1}\ifdim\wd\wide>\linewidth\resizebox{\linewidth}{!}{\usebox{\wide}}\else\usebox{\wide}\fi}
+"""
+
+
+def printable(text: str) -> str:
+    """`text` for pdflatex: signs that its fonts have by other means, and the code point of what they do not have."""
+    return "".join(SIGNS[letter] if letter in SIGNS else _known(letter) for letter in escape(text))
+
+
+def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
+    """A grid, or some of its rows, as a booktabs tabular."""
+    columns = "".join(_column(grid, place) for place in range(len(grid.heads)))
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        f"{' & '.join(map(printable, grid.heads))} \\\\",
+        r"\midrule",
+    ]
+    for row in grid.rows[rows]:
+        texts = [rf"\textbf{{{printable(cell.text)}}}" if cell.best else printable(cell.text) for cell in row]
+        lines.append(f"{' & '.join(texts)} \\\\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def document(title: str, sections: Sequence[Section], *, made: str) -> str:
+    """The document, whose figures are in `figures/`."""
+    lines = [
+        PREAMBLE,
+        r"\begin{document}",
+        rf"{{\LARGE\bfseries Report: {printable(title)}\par}}",
+        rf"{{\small {printable(made)}\par}}",
+    ]
+    for section in sections:
+        lines.append(rf"\section*{{{printable(section.title)}}}")
+        for block in section.blocks:
+            lines += _block(block)
+    return "\n".join([*lines, r"\end{document}"]) + "\n"
+
+
+def compile_pdf(source: Path) -> str:
+    """Make the PDF beside `source`; returns why there is none, empty where there is one."""
+    if shutil.which("pdflatex") is None:
+        return f"there is no pdflatex here; where there is one, run it on {source.name}"
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
+    done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, errors="replace", check=False)
+    for suffix in (".aux", ".log"):
+        source.with_suffix(suffix).unlink(missing_ok=True)
+    if done.returncode == 0:
+        return ""
+    faults = [line for line in done.stdout.splitlines() if line.startswith("!")]
+    return f"pdflatex cannot compile {source.name}: {next(iter(faults), 'no reason given')}"
+
+
+def _column(grid: Grid, place: int) -> str:
+    """Numbers are flush right, long texts are broken into lines."""
+    if grid.numeric[place]:
+        return "r"
+    return r">{\raggedright\arraybackslash}p{6.5cm}" if any(len(row[place].text) > LONG for row in grid.rows) else "l"
+
+
+def _known(letter: str) -> str:
+    if ord(letter) < 256:
+        return letter
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return plain or f"[U+{ord(letter):04X}]"
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Text):
+        if block.title:
+            yield rf"\subsection*{{{printable(block.title)}}}"
+        yield from (f"{printable(paragraph)}\n" for paragraph in block.paragraphs)
+    elif isinstance(block, Grid):
+        yield from _table(block)
+    elif isinstance(block, Picture):
+        suffix = "png" if isinstance(block.content, bytes) else "pdf"
+        yield r"\begin{figure}[H]\centering"
+        yield r"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]"
+        yield rf"{{figures/{block.name}.{suffix}}}"
+        yield rf"\caption{{{printable(block.caption)}}}\end{{figure}}"
+    else:
+        yield from (rf"{{\footnotesize\ttfamily {printable(line)}\par}}" for line in block.text.splitlines())
+
+
+def _table(grid: Grid) -> Iterator[str]:
+    yield rf"{{\small\bfseries {printable(grid.caption)}\par}}\nopagebreak"
+    for first in range(0, len(grid.rows), ROWS):
+        yield rf"\fitting{{\footnotesize {tabular(grid, rows=slice(first, first + ROWS))}}}\par"
+    yield from (rf"{{\footnotesize {printable(note)}\par}}" for note in grid.notes)

@@ -1,0 +1,86 @@
+"""All files of a report: one HTML page that needs no other, and beside it tables, figures and a PDF for a paper."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from openpyxl import Workbook
+from openpyxl.styles import Font
+
+from analysis.report.blocks import Block, Grid, Picture, Section
+from analysis.report.page import page, png
+from analysis.report.tex import compile_pdf, document, tabular
+
+
+def write_report(title: str, sections: Sequence[Section], folder: Path, *, made: datetime) -> Iterator[str]:
+    """Write all files into `folder`, and yield a line about each kind.
+
+    Raises:
+        ValueError: `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the report")
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    blocks = [block for section in sections for block in section.blocks]
+    stamp = f"Made {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
+    (folder / "index.html").write_text(page(title, sections, made=stamp), encoding="utf-8")
+    yield f"{folder / 'index.html'}: the report, in one file"
+    for block in blocks:
+        _write(block, folder)
+    (folder / "report.xlsx").write_bytes(workbook([block for block in blocks if isinstance(block, Grid)]))
+    yield f"{folder / 'tables'}, {folder / 'figures'}, {folder / 'report.xlsx'}: tables and figures one by one"
+    source = folder / "report.tex"
+    source.write_text(document(title, sections, made=stamp), encoding="utf-8")
+    fault = compile_pdf(source)
+    yield f"{folder / 'report.pdf'}: no PDF, since {fault}" if fault else f"{folder / 'report.pdf'}: the same on paper"
+
+
+def to_csv(grid: Grid) -> str:
+    """A grid as it is printed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([grid.heads, *([cell.text for cell in row] for row in grid.rows)])
+    return text.getvalue()
+
+
+def workbook(grids: Sequence[Grid]) -> bytes:
+    """An Excel file with a sheet per grid: numbers as numbers where a cell is one, text as text."""
+    book = Workbook()
+    book.remove(book.active)
+    for grid in grids:
+        sheet = book.create_sheet(grid.name[:31])  # Excel's limit
+        sheet.append(list(grid.heads))
+        for row in grid.rows:
+            sheet.append([_value(cell.text) for cell in row])
+        for head in sheet[1]:
+            head.font = Font(bold=True)
+        sheet.freeze_panes = "B2"
+        for note in grid.notes:
+            sheet.append([note])
+        for cell in chain.from_iterable(sheet.iter_rows()):
+            if isinstance(cell.value, str):  # Excel would run what begins with `=` as a formula
+                cell.data_type = "s"
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+def _value(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _write(block: Block, folder: Path) -> None:
+    if isinstance(block, Grid):
+        (folder / "tables" / f"{block.name}.tex").write_text(block.latex or tabular(block), encoding="utf-8")
+        (folder / "tables" / f"{block.name}.csv").write_text(block.csv or to_csv(block), encoding="utf-8")
+    elif isinstance(block, Picture):
+        (folder / "figures" / f"{block.name}.png").write_bytes(png(block.content))
+        if not isinstance(block.content, bytes):
+            block.content.savefig(folder / "figures" / f"{block.name}.pdf")

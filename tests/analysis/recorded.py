@@ -1,0 +1,62 @@
+"""A sweep in MLflow with all that a report shows: counts, panels, costs, a question; and what else a test asks for."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+from conftest import Record
+from mlflow import MlflowClient
+from PIL import Image
+from test_compare import found_by, write_counts
+
+STAGES = ("cam", "crf", "pseudo", "seg")
+QUESTION = "Does erasing help?\n\nExpected: better maps & <b>better</b> segmentations."
+
+
+def record_sweep(
+    record: Record,
+    tracking: str,
+    folder: Path,
+    experiment: str,
+    *,
+    variants: Mapping[str, float],
+    seeds: int = 2,
+    stages: tuple[str, ...] = STAGES,
+    baseline: str = "source=oc",
+) -> dict[tuple[str, int], str]:
+    """Record finished trials whose scores rise with the skill of a variant; returns run ids by variant and seed."""
+    client, runs = MlflowClient(tracking), dict[tuple[str, int], str]()
+    for order, (variant, skill) in enumerate(variants.items()):
+        for seed in range(seeds):
+            tags = {
+                "occse.baseline": str(variant == baseline).lower(),
+                "occse.seconds.spent": "120.0",
+                "occse.seconds.saved": "60.0",
+                "occse.seconds": "{" + ", ".join(f'"{stage}": 45.0' for stage in stages) + "}",
+                "occse.git.sha": "0123456789abcdef",
+                "occse.packages": '{"torch": "2.14"}',
+                "occse.devices": "CPU of some kind",
+                "occse.pixel_truth": "cam.threshold on train",
+            }
+            metrics = {f"{stage}/miou": 0.5 + skill + 0.01 * seed for stage in stages} | {"cam/threshold": 0.2}
+            run = record(experiment, variant, order=order, seed=seed, tags=tags, metrics=metrics, fields=stages)
+            for stage in stages:
+                file = folder / run / f"{stage}.npz"
+                thresholds = (0.1, 0.2) if stage == "cam" else ()
+                write_counts(file, found_by(skill, 10 * order + seed), thresholds=thresholds)
+                client.log_artifact(run, str(file), "counts")
+            panel = folder / run / "train_1.png"
+            panel.write_bytes(_picture(40 * order))
+            client.log_artifact(run, str(panel), "panels")
+            runs[variant, seed] = run
+    parent = client.get_run(runs[next(iter(variants)), 0]).data.tags["mlflow.parentRunId"]
+    client.set_tag(parent, "mlflow.note.content", QUESTION)
+    client.set_tag(parent, "occse.command", "python -m sweeps run sweeps/specs/some.yaml")
+    client.set_tag(parent, "occse.git.sha", "0123456789abcdef")
+    return runs
+
+
+def _picture(grey: int) -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", (30, 10), (grey, grey, grey)).save(buffer, "PNG")
+    return buffer.getvalue()

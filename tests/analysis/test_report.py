@@ -1,0 +1,224 @@
+"""The report of sweeps as MLflow has them: finished, running, failed, with little in them."""
+
+import csv
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import openpyxl
+import pytest
+from conftest import Record
+from recorded import record_sweep
+
+from analysis.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+NASTY = 'source=cgnet, name=<script>alert(1)</script> & 50% of_{all} $x$ "é" λ 中 =1+1'
+LOADING = {"src", "srcset", "data", "poster", "action", "background"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What of a page the tests look at."""
+
+    ids: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    links: dict[str, list[str]] = field(default_factory=dict)
+    text: str = ""
+    table: str = ""
+    in_cell: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.loaded += [value for name, value in found.items() if name in LOADING or (tag == "link" and name == "href")]
+        if tag == "table":
+            self.table = found["data-name"]
+            self.tables[self.table] = []
+        elif tag == "tr":
+            self.tables[self.table].append([])
+        elif tag in ("td", "th"):
+            self.tables[self.table][-1].append("")
+            self.in_cell = True
+        elif tag == "a":
+            self.targets.append(found["href"])
+            if self.table:
+                self.links.setdefault(self.table, []).append(found["href"])
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.table = ""
+        elif tag in ("td", "th"):
+            self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.in_cell:
+            self.tables[self.table][-1][-1] += data
+
+
+def read_page(folder: Path) -> Page:
+    page = Page()
+    page.feed((folder / "index.html").read_text(encoding="utf-8"))
+    return page
+
+
+def make(folder: Path, tracking: str, *experiments: str) -> Page:
+    assert main(["report", *experiments, str(folder), "--tracking", tracking]) == 0
+    page = read_page(folder)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {target.removeprefix("#") for target in page.targets if target.startswith("#")} <= set(page.ids)
+    assert all(value.startswith("data:image/png;base64,") for value in page.loaded)
+    return page
+
+
+@pytest.fixture(scope="module")
+def report(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a baseline, a variant that is better and has a nasty name, and one that is not better."""
+    folder = tmp_path_factory.mktemp("report")
+    variants = {"source=oc": 0.0, NASTY: 0.08, "source=cgnet, name=same": 0.0}
+    record_sweep(record, tracking, folder / "files", "whole", variants=variants, seeds=3)
+    make(folder / "out", tracking, "whole")
+    return folder / "out"
+
+
+def test_the_page_is_alone_in_the_world(report: Path) -> None:
+    content = (report / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r"(?:src|href)=\"(?!#|data:)[^\"]*\"", content) == []
+    assert "url(" not in content
+    assert "@import" not in content
+    assert "fetch(" not in content
+    assert "default-src 'none'" in content
+
+
+def test_names_from_mlflow_are_text_everywhere(report: Path) -> None:
+    page = read_page(report)
+    assert page.tags.count("script") == 1
+    assert page.tags.count("b") == 0
+    assert any(NASTY in row[0] for row in page.tables["results"])
+    sheet = openpyxl.load_workbook(report / "report.xlsx")["results"]
+    assert {cell.data_type for row in sheet.iter_rows() for cell in row if isinstance(cell.value, str)} == {"s"}
+
+
+def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None:
+    text = read_page(report).text
+    assert "Question: Does erasing help?" in text
+    assert "Expected: better maps & <b>better</b> segmentations." in text
+    assert "3 variants of 3 seeds, 9 trials: 9 finished." in text
+    assert "59.0 ± 1.0 % (3 seeds)" in text
+    assert "1 better, 0 worse and 1 within noise" in text
+    assert "git checkout 0123456789abcdef" in text
+
+
+def test_numbers_agree_in_html_csv_latex_and_xlsx(report: Path) -> None:
+    heads, *rows = read_page(report).tables["results"]
+    metrics = [head.rstrip("†") for head in heads[2:]]
+    shown = {
+        (row[0].removesuffix(" (baseline)"), metric): text
+        for row in rows
+        for metric, text in zip(metrics, row[2:], strict=True)
+    }
+    with (report / "tables" / "results.csv").open(encoding="utf-8") as file:
+        written = {(line["variant"], line["metric"]): line for line in csv.DictReader(file)}
+    assert shown.keys() == written.keys()
+    for key, text in shown.items():
+        assert text == f"{float(written[key]['mean']):.1f} ± {float(written[key]['std']):.1f}"
+    latex = (report / "tables" / "results.tex").read_text(encoding="utf-8")
+    for text in shown.values():
+        assert text.replace("±", r"$\pm$") in latex
+    sheet = openpyxl.load_workbook(report / "report.xlsx")["results"]
+    assert [[cell.value for cell in line][2:] for line in sheet.iter_rows(min_row=2, max_row=4)] == [
+        row[2:] for row in rows
+    ]
+
+
+def test_every_number_leads_to_the_runs_it_comes_from(report: Path) -> None:
+    page = read_page(report)
+    assert len(page.links["results"]) == 3 * 4
+    content = (report / "index.html").read_text(encoding="utf-8")
+    heads, *runs = page.tables["runs"]
+    starts = re.findall(r'<tr id="(runs-\d)"', content)
+    assert starts == list(dict.fromkeys(link.removeprefix("#") for link in page.links["results"]))
+    assert [row[heads.index("seed")] for row in runs] == ["0", "1", "2"] * 3
+
+
+def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None:
+    page = read_page(report)
+    assert {"comparison_seg", "supervision", "cost", "packages", "commits", "runs"} <= page.tables.keys()
+    for name, rows in page.tables.items():
+        if name != "results":
+            with (report / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+                assert list(csv.reader(file)) == rows
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -> None:
+    assert (report / "report.pdf").read_bytes().startswith(b"%PDF")
+    names = sorted(path.as_posix() for path in (report / "tables").glob("*.tex"))
+    packages = r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
+    inputs = "\n\n".join(rf"\input{{{name}}}" for name in names if not name.endswith("results.tex"))
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}", encoding="utf-8"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_without_pdflatex_the_command_says_so(
+    report: Path, tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    make(tmp_path / "out", tracking, "whole")
+    assert "no PDF, since there is no pdflatex here" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "report.pdf").exists()
+
+
+def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
+    record: Record, tracking: str, tmp_path: Path
+) -> None:
+    record_sweep(record, tracking, tmp_path / "files", "running", variants={"source=oc": 0.0, "ours": 0.05})
+    record("running", "later", order=2, status="RUNNING")
+    record("running", "broken", order=3, status="FAILED", tags={"occse.failed": "oc", "occse.error": "oc: no <memory>"})
+    record("running", "gated", order=4, metrics={"cam/miou": 0.3}, tags={"occse.stopped": "cam"})
+    page = make(tmp_path / "out", tracking, "running")
+    assert "4 finished, 1 stopped by a gate, 1 failed and 1 not done yet." in page.text
+    assert "no <memory>" in page.text
+    cells = {row[0]: row[2:] for row in page.tables["results"]}
+    assert (cells["later"][0], cells["broken"][0], cells["gated"][1]) == ("…", "✗", "⊘")
+    assert {"running", "failed: oc", "stopped after cam"} <= {row[3] for row in page.tables["runs"]}
+
+
+def test_one_seed_has_no_deviation_and_the_report_says_why(record: Record, tracking: str, tmp_path: Path) -> None:
+    record_sweep(record, tracking, tmp_path / "files", "one", variants={"source=oc": 0.0, "ours": 0.05}, seeds=1)
+    page = make(tmp_path / "out", tracking, "one")
+    assert "Every variant has one seed: there is no ±" in page.text
+    assert [row[2] for row in page.tables["results"][1:]] == ["50.0", "55.0"]
+    assert "nothing to say here: no variant has two seeds of seg" in page.text
+
+
+def test_without_a_baseline_without_seg_and_of_several_sweeps(record: Record, tracking: str, tmp_path: Path) -> None:
+    record_sweep(record, tracking, tmp_path / "a", "maps", variants={"a": 0.0, "b": 0.05}, stages=("cam", "crf"))
+    record_sweep(record, tracking, tmp_path / "b", "more", variants={"source=oc": 0.0, "c": 0.05})
+    page = make(tmp_path / "out", tracking, "maps", "more")
+    assert "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others" in page.text
+    assert "comparison_more_seg" in page.tables
+    assert not [name for name in page.tables if name.startswith("comparison_maps")]
+    assert {row[0] for row in page.tables["runs"][1:]} == {"maps", "more"}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(
+    report: Path, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "whole", str(report / "index.html"), "--tracking", tracking]) == 1
+    assert "is a file; expected a folder" in capsys.readouterr().err
