@@ -11,7 +11,7 @@ from analysis.guard import mixed
 from analysis.paper import with_paper
 from analysis.supervision import pixel_truth
 from analysis.table_spec import Location, SpecError, TableSpec
-from analysis.tables import Column, Row, Table, failures, is_score, mark, with_deltas
+from analysis.tables import Column, Row, Table, failures, in_parts, is_score, mark, with_deltas
 from analysis.tidy import tidy
 from analysis.values import matching, thresholds_text
 
@@ -58,7 +58,10 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
         columns=tuple(guarded),
         rows=mark(with_deltas(made, guarded, to=spec.delta), guarded),
         common=common,
-        notes=_notes(spec, made, [group.told for group in (*rows, *(group for _, group in columns))]),
+        notes=(
+            *_notes(spec, made, [group.told for group in (*rows, *(group for _, group in columns))]),
+            *in_parts(current),
+        ),
         runs={str(status): int(count) for status, count in current["status"].value_counts().sort_index().items()},
         left_out=int((~trials["current"]).sum()),
         failures=failures(current, labels),

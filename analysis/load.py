@@ -15,6 +15,7 @@
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
 | `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
 | `seed.<field>` | the seed of a stage |
+| `accumulated.<field>` | parts of a batch, where a GPU was too small for a whole one; else missing |
 | `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
 | `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
 | `packages`, `devices`, `not_attached` | versions, as JSON; models of the devices; why files are missing, else empty |
@@ -161,6 +162,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "saved_s": float(tags.get("occse.seconds.saved", "nan")),
         **_by_field(run, "occse.seconds", "seconds"),
         **_by_field(run, "occse.seeds", "seed"),
+        **_by_field(run, "occse.accumulated", "accumulated"),
         **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
         **dict(sorted(run.data.metrics.items())),

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+PARTS = "accumulated."
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
 Status = Literal["done", "failed", "pending", "stopped", "empty", "unknown"]
@@ -149,6 +150,17 @@ def with_deltas(rows: Sequence[Row], columns: Sequence[Column], *, to: str | Non
         )
 
     return tuple(replace(row, cells=cells(row, reference)) for row, reference in zip(rows, references, strict=True))
+
+
+def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence per stage of which trainings had a GPU too small for a whole batch."""
+    found = {name.partition(".")[2]: trials[name].dropna() for name in trials.columns if name.startswith(PARTS)}
+    return tuple(
+        f"{field}: in {len(parts)} of {len(trials)} trials each batch went in {max(parts):.0f} parts, a GPU being too "
+        "small: the same but for the order of sums, what dropout drew and what a trained batch norm saw."
+        for field, parts in found.items()
+        if len(parts)
+    )
 
 
 def is_score(metric: str) -> bool:

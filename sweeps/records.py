@@ -91,12 +91,16 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     packages: dict[str, str] = {}
     for manifest in record.manifests.values():
         packages |= manifest.packages
+    machines = {name: manifest.machine for name, manifest in record.manifests.items()}
+    parts = {name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine}
     chosen = [f"{name}.threshold on train" for name, each in record.manifests.items() if "threshold" in each.metrics]
     how = {f"occse.how.{name}": "reused" if name in record.reused else "run" for name in record.manifests}
     return how | {
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
         "occse.seconds.saved": f"{sum(saved.values()):.3f}",
         "occse.seconds": json.dumps({name: round(seconds, 3) for name, seconds in (spent | saved).items()}),
+        "occse.threads": json.dumps({name: machine["threads"] for name, machine in machines.items()}),
+        "occse.accumulated": json.dumps(parts),
         "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),
         "occse.packages": json.dumps(packages),
         "occse.pixel_truth": ", ".join([*chosen, *_selections(spec)]),

@@ -91,16 +91,18 @@ def surroundings(run: Run) -> Iterator[str]:
 def run_again(run: Run, nodes: Mapping[str, Node], store: Store, *, say: Say, **machine: Any) -> dict[str, float]:  # noqa: ANN401
     """Run the trial's stages in this process, one after the other, and return their metrics as MLflow names them.
 
-    A sum of floating-point numbers depends on the number of threads: each stage gets as many as are recorded, else one.
+    A sum of floating-point numbers depends on the number of threads: each stage gets as many as are recorded, else one,
+    and its batches in as many parts.
     """
     import torch
 
     threads: dict[str, int] = json.loads(run.data.tags.get("occse.threads", "{}"))
+    parts: dict[str, int] = json.loads(run.data.tags.get("occse.accumulated", "{}"))
     metrics: dict[str, float] = {}
     for number, (field, node) in enumerate(nodes.items(), start=1):
         torch.set_num_threads(threads.get(field) or 1)
         found = store.manifest(node)
-        manifest = store.execute(node, **machine)
+        manifest = store.execute(node, accumulate=parts.get(field, 1), **machine)
         how = "made already" if found else duration(manifest.seconds)
         say(f"[{number}/{len(nodes)}] {field:<9} {node.fingerprint}  {how}")
         metrics |= {f"{field}/{name}": value for name, value in manifest.metrics.items()}

@@ -25,6 +25,9 @@ and once it ended:
     occse.how.<field>             run, or reused: it was in the store before, or was made for another trial
     occse.seconds.spent, .saved   stage seconds of what was run for this trial, and of what it reused
     occse.seconds                 of every stage by field, as JSON: how long its artifact took, whoever made it
+    occse.threads                 of every stage by field, as JSON: CPU threads, which decide the order of sums
+    occse.accumulated             parts of a batch by field, as JSON, of trainings for whose batch a GPU was too small:
+                                  the same up to the order of sums, what dropout drew and a trained batch norm's sight
     occse.devices, occse.packages models of the devices; versions of the packages, as JSON
     occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing. Separated by
                                   commas: `cam.threshold on train`, `gate after cam on train`, `search for pseudo/miou

@@ -195,6 +195,14 @@ def test_sweep_without_a_scored_stage_says_so_and_what_it_measured(record: Recor
     assert "| oc | 1 | 0.500 |" in squeeze(markdown(build(trials, columns(["oc/loss"]))))
 
 
+def test_trainings_whose_batches_came_in_parts_are_told(record: Record, tracking: str) -> None:
+    for seed, parts in enumerate(('{"cgnet": 2}', "{}")):
+        record("parts", "cse", seed=seed, metrics={"cam/miou": 0.5}, tags={"occse.accumulated": parts})
+    notes = build(load("parts", tracking=tracking)).notes
+    assert [note for note in notes if note.startswith("cgnet: in 1 of 2 trials")]
+    assert "went in 2 parts" in notes[-1]
+
+
 def test_markdown_columns_are_aligned(table: Table) -> None:
     lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(table.rows)

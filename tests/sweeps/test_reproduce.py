@@ -1,9 +1,11 @@
 """A recorded trial is made again from its record alone, and its metrics come out bit for bit."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -11,7 +13,8 @@ from small import SMALL
 
 from occse.pipeline import Node, Pipeline, override, plan
 from sweeps.__main__ import main
-from sweeps.reproduce import compare, differences, rebuild
+from sweeps.reproduce import compare, differences, rebuild, run_again
+from sweeps.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
 
@@ -120,6 +123,21 @@ def test_a_trial_is_made_again_and_comes_out_bit_for_bit(
     out = capsys.readouterr().out
     assert out.count("made already") == len(nodes)
     assert re.search(r"cam/miou +0\.123 .* DIFFERS", out)
+
+
+def test_each_stage_gets_the_recorded_threads_and_parts_of_a_batch(trial: Run, tmp_path: Path) -> None:
+    nodes = rebuild(trial)
+    assert json.loads(trial.data.tags["occse.threads"]) == dict.fromkeys(nodes, 1)
+    assert trial.data.tags["occse.accumulated"] == "{}"
+    trial.data.tags.update({"occse.threads": '{"data": 1, "pretrain": 2}', "occse.accumulated": '{"pretrain": 2}'})
+    store, first = Store(tmp_path), {field: nodes[field] for field in ("data", "pretrain")}
+    try:
+        run_again(trial, first, store, say=print)
+    finally:
+        torch.set_num_threads(1)
+    data, pretrain = (store.manifest(node) for node in first.values())
+    assert (data.machine["threads"], data.machine.get("accumulate")) == (1, None)
+    assert (pretrain.machine["threads"], pretrain.machine["accumulate"]) == (2, 2)
 
 
 def test_a_run_that_is_not_there_is_told(uri: str, capsys: pytest.CaptureFixture[str]) -> None:

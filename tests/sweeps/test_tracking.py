@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from probe_stages import CURVE, Probe, make_trial
+from probe_stages import CURVE, Hungry, Probe, make_trial
 from served import free_port, server
 
 from sweeps.ledger import Ledger
@@ -91,6 +91,15 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     assert run.data.metrics == {"data/miou": 0.5, "cam/miou": 0.5, "data/loss": 1.0, "cam/loss": 1.0}
     curve = MlflowClient(uri).get_metric_history(run.info.run_id, "cam/loss")
     assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.0)]
+
+
+def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: Path) -> None:
+    store, trial = Store(tmp_path), make_trial(11, data=Probe(label="data"), oc=Hungry(label="hungry"))
+    manifests = {"data": store.execute(trial.nodes["data"]), "oc": store.execute(trial.nodes["oc"], accumulate=2)}
+    opened(uri, trial).log(Record(trial=trial, manifests=manifests), store=store)
+    tags = run_of(uri, trial).data.tags
+    assert tags["occse.accumulated"] == '{"oc": 2}'
+    assert json.loads(tags["occse.threads"]) == {"data": 1, "oc": 1}
 
 
 def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_path: Path) -> None:
