@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.anova import Margin, Row, Term, crossed, error_freedom, margins, type_two
 from analysis.importance import importances
-from analysis.knobs import PARAM, aliases, distinct, ordered, plain, scored, varied
+from analysis.knobs import PARAM, aliases, measurements, ordered, plain, scored, varied
 
 # Stages on the way to the segmentation, each of which rests on the one before; the reported CRF branches off the CAM.
 TRUNK = ("data", "pretrain", "oc", "cgnet", "cam", "affinity", "pseudo", "deeplab", "seg")
@@ -74,7 +74,7 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
     Raises:
         ValueError: no trial has the metric, or no knob varies that could reach it.
     """
-    every, rows = scored(trials, metric), distinct(trials, metric)
+    every, rows = scored(trials, metric), measurements(trials, metric)
     powerless = [knob for knob in varied(every) if not _constant(every[PARAM + knob], _chain(every, metric)[-2])]
     knobs = [knob for knob in varied(every) if knob not in powerless]
     together = aliases(rows, knobs)
