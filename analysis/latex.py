@@ -65,8 +65,7 @@ LATEX = Style(
 
 def latex(table: Table) -> str:
     """The tabular; what a caption would say stands in comments above it, what a reader needs below it."""
-    caption = filter(None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}."))
-    comments = [f"% {line}" for line in caption]
+    comments = [f"% {line}" for line in (*summary(table, LATEX), r"Needs \usepackage{booktabs}.")]
     rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
     notes = legend(table, LATEX)
     lines = [

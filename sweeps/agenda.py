@@ -150,7 +150,7 @@ class Agenda:
         level = self._variants[trials[0].variant].level
         reached, passed = self._up_to(level), self._up_to(level - 1) if level else set()
         resources = self._spec.resources_of
-        plan = make_plan(trials, has=self._store.__contains__, resources=resources, fields=reached - passed)
+        plan = make_plan(trials, stored=self._store.present, resources=resources, fields=reached - passed)
         self.plans.append(plan)
         self._ledger.add(plan)
         for trial in trials:

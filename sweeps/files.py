@@ -103,12 +103,14 @@ class ObjectFiles:
         with self._answering():
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         self._root = root.rstrip("/")
+        # s3fs would ask for each file's size before it reads it, to read in parts
+        self._whole = {"max_concurrency": 1} if "s3" in self._fs.protocol else {}
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is none."""
         with self._answering():
             try:
-                data: bytes = self._fs.cat_file(self._at(name))
+                data: bytes = self._fs.cat_file(self._at(name), **self._whole)
             except FileNotFoundError:
                 return None
         return data
@@ -117,7 +119,7 @@ class ObjectFiles:
         """Those of the files that are there, fetched several at a time."""
         paths = {self._at(name): name for name in names}
         with self._answering():
-            found = self._fs.cat(list(paths), on_error="omit") if paths else {}
+            found = self._fs.cat(list(paths), on_error="omit", **self._whole) if paths else {}
         yield from ((paths[path], data) for path, data in found.items())
 
     def write(self, name: str, data: bytes) -> None:

@@ -124,12 +124,9 @@ class Ledger:
         """Take in the stages of `plan`, which was made before any of them ran."""
         self._live.add(plan)
         self._missing |= {each: plan.nodes[each] for each in plan.reasons if each not in self._stored}
-        for fingerprint in plan.nodes.keys() - plan.reasons.keys() - self._stored - self._missing.keys():
-            self._stored.add(fingerprint)
-            try:
-                self.store.manifest(plan.nodes[fingerprint])
-            except ValueError as error:
-                self._broken[fingerprint] = str(error)
+        found = plan.nodes.keys() - plan.reasons.keys() - self._stored - self._missing.keys()
+        self._stored |= found
+        self._broken |= self.store.faults(plan.nodes[fingerprint] for fingerprint in found)
 
     def broken(self, fingerprints: Collection[str]) -> bool:
         """Whether one of these artifacts is in the store, but is not what it should be."""

@@ -13,11 +13,12 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from occse.integrity import CORRUPT, FILES, damage, intact, sealed_files
 from occse.manifest import MANIFEST, artifact_at, read_manifest
+from sweeps.cache import in_use, limit, touch, trim
 from sweeps.files import ObjectFiles
 
 SCRATCH = "scratch"
@@ -36,14 +37,24 @@ class Mirror:
     def __init__(self, files: ObjectFiles, root: Path) -> None:
         self._files = files
         self._root = root
+        self._most = limit()
 
     def fetch(self, fingerprint: str, kinds: list[str]) -> Path | None:
         """The artifact's folder on this machine, undamaged; None where the store has none, or only a damaged one."""
         with self._locked(fingerprint):
-            for kind in kinds:
-                if intact(self._root, kind, fingerprint) or self._download(kind, fingerprint):
-                    return artifact_at(self._root, kind, fingerprint)
-        return None
+            here = next((kind for kind in kinds if intact(self._root, kind, fingerprint)), None)
+            kind = here or next((kind for kind in kinds if self._download(kind, fingerprint)), None)
+            if kind is None:
+                return None
+            folder = artifact_at(self._root, kind, fingerprint)
+            touch(folder)
+        if here is None:
+            trim(self._root, most=self._most)
+        return folder
+
+    def in_use(self, fingerprints: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        """Keep these artifacts on this machine, however full it gets."""
+        return in_use(self._root, fingerprints)
 
     def publish(self, kind: str, fingerprint: str) -> None:
         """Put an artifact that was made on this machine on the store, unless another attempt was first."""
@@ -58,6 +69,7 @@ class Mirror:
             if first.get("files") != seal:  # what this machine goes on with is what all others have
                 self._files.remove(target)
                 shutil.rmtree(folder)
+        trim(self._root, most=self._most)
 
     def set_aside(self, kind: str, fingerprint: str, *, fault: str) -> None:
         """Move a damaged artifact on the store to `corrupt`."""

@@ -63,23 +63,24 @@ class Plan:
 def make_plan(
     trials: Sequence[Trial],
     *,
-    has: Callable[[Node], bool],
+    stored: Callable[[Collection[Node]], Collection[str]],
     resources: Callable[[str, Stage], Resources] = lambda _, stage: stage.resources(),
     fields: Collection[str] = ORDER.keys(),
 ) -> Plan:
-    """The plan of `trials`, given whether the store `has` an artifact.
+    """The plan of `trials`, given what the store has.
 
     Args:
         trials: what `sweeps.spec.trials` returned.
-        has: asked once for each distinct artifact.
+        stored: asked once for all distinct artifacts, returns the fingerprints of those that are there.
         resources: what the stage in a field may occupy, `Spec.resources_of`.
         fields: the stages to plan.
     """
     visits = [node for trial in trials for node in trial.nodes.values() if node.field in fields]
     nodes = {node.fingerprint: node for node in visits}
     reasons: dict[str, str] = {}
+    here = stored(nodes.values())
     for fingerprint, node in nodes.items():
-        if not has(node):
+        if fingerprint not in here:
             waits = [field for field, upstream in node.inputs.items() if upstream in reasons]
             reasons[fingerprint] = f"after {', '.join(waits)}" if waits else NOT_STORED
     rows = tuple(_rows(visits, reasons, resources=resources))

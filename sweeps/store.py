@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -52,6 +52,20 @@ class Store:
 
     def __contains__(self, node: "Node") -> bool:
         return self.peek(node.kind, node.fingerprint) is not None
+
+    def present(self, nodes: Iterable["Node"]) -> set[str]:
+        """The fingerprints of those of `nodes` that are in the store, with one listing per stage class."""
+        return {node.fingerprint for node, data in self._read_all(nodes) if read_manifest(data) is not None}
+
+    def faults(self, nodes: Iterable["Node"]) -> dict[str, str]:
+        """By fingerprint what `manifest` raises, of those of `nodes` for which it does."""
+        found: dict[str, str] = {}
+        for node, data in self._read_all(nodes):
+            try:
+                check_manifest(data, node, where=f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}")
+            except ValueError as error:
+                found[node.fingerprint] = str(error)
+        return found
 
     def peek(self, kind: str, fingerprint: str) -> dict[str, Any] | None:
         """The manifest of an artifact as it stands there, or None where there is none that is whole."""
@@ -117,14 +131,16 @@ class Store:
             return execute(node, root=self.root, **machine)
         if (found := self.manifest(node)) is not None:
             return found
-        for field, fingerprint in node.inputs.items():
-            if self._mirror.fetch(fingerprint, self.kinds()) is None:
-                raise MissingInput(field, f"the artifact {fingerprint} of {field!r} is not in the store {self.url}")
-        with self._mirror.scratch(node.fingerprint):
-            made = execute(node, root=self.root, **machine)
-        if self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None and node not in self:
-            self._mirror.set_aside(node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON")
-        self._mirror.publish(node.kind, node.fingerprint)
+        with self._mirror.in_use([*node.inputs.values(), node.fingerprint]):
+            kinds = self.kinds() if node.inputs else []
+            for field, fingerprint in node.inputs.items():
+                if self._mirror.fetch(fingerprint, kinds) is None:
+                    raise MissingInput(field, f"the artifact {fingerprint} of {field!r} is not in the store {self.url}")
+            with self._mirror.scratch(node.fingerprint):
+                made = execute(node, root=self.root, **machine)
+            if self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None and node not in self:
+                self._mirror.set_aside(node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON")
+            self._mirror.publish(node.kind, node.fingerprint)
         return self.manifest(node) or made
 
     def durations(self) -> Mapping[str, float]:
@@ -147,6 +163,16 @@ class Store:
             self.files.write(probe, bytes(PROBE_BYTES))
             self.files.remove(probe)
             self.root.mkdir(parents=True, exist_ok=True)
+
+    def _read_all(self, nodes: Iterable["Node"]) -> Iterator[tuple["Node", bytes]]:
+        """The manifests of those of `nodes` that have one, several at a time."""
+        wanted: dict[str, dict[str, Node]] = defaultdict(dict)
+        for node in nodes:
+            wanted[node.kind][node.fingerprint] = node
+        for kind, known in wanted.items():
+            here = known.keys() & set(self.files.children(kind))
+            names = {f"{kind}/{fingerprint}/{MANIFEST}": known[fingerprint] for fingerprint in here}
+            yield from ((names[name], data) for name, data in self.files.read_all([*names]))
 
     def _read(self, node: "Node", name: str) -> bytes | None:
         """One file of an artifact, verified, without fetching the others; None where the artifact has none."""

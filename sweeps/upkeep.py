@@ -8,7 +8,7 @@ from occse.integrity import CORRUPT
 from occse.manifest import MANIFEST, Manifest
 from sweeps.files import Entry
 from sweeps.leases import LEASES, read_lease
-from sweeps.mirror import SCRATCH
+from sweeps.mirror import SCRATCH, sealed_at
 from sweeps.store import Store
 
 DAY_S = 86400.0
@@ -47,8 +47,10 @@ def survey(store: Store) -> list[Item]:
     """Everything that lies in a store."""
     items: dict[str, Item] = {}
     finished: set[str] = set()
-    for entry in store.files.find():
-        item = _item(entry)
+    entries = list(store.files.find())
+    strays = _strays(store, entries)
+    for entry in entries:
+        item = strays.get("/".join(entry.name.split("/")[:3])) or _item(entry)
         known = items.get(item.name, item)
         size, modified = (known.bytes if item.name in items else 0), max(known.modified, entry.modified)
         items[item.name] = replace(item, bytes=size + entry.bytes, modified=modified)
@@ -96,6 +98,24 @@ def remove(store: Store, items: Sequence[Item]) -> None:
         if item.what == "artifact":
             store.files.remove(f"{item.name}/{MANIFEST}")
         store.files.remove(item.name)
+
+
+def _strays(store: Store, entries: Iterable[Entry]) -> dict[str, Item]:
+    """On an object store, by name: files of an attempt that died on the way, beside those of one that was finished."""
+    if "://" not in store.url:
+        return {}
+    seals: dict[tuple[str, str], set[str]] = {}
+    for entry in entries:
+        if _item(entry).what == "artifact" and entry.name.count("/") > 2:
+            kind, fingerprint, seal, _ = entry.name.split("/", 3)
+            seals.setdefault((kind, fingerprint), set()).add(seal)
+    found = {}
+    for (kind, fingerprint), several in seals.items():
+        if len(several) > 1 and (manifest := store.peek(kind, fingerprint)) is not None:
+            own = sealed_at(kind, fingerprint, str(manifest.get("files")))
+            for name in {f"{kind}/{fingerprint}/{seal}" for seal in several} - {own}:
+                found[name] = Item(what="leftover", name=name, kind=kind, fingerprint=fingerprint)
+    return found
 
 
 def _item(entry: Entry) -> Item:

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     suggestions = Suggestions(spec, store=store, first=len(found)) if spec.search else None
     found += suggestions.known() if suggestions else []
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
-    check_files((node for node in nodes.values() if node not in store), spec.weights)
+    here = store.present(nodes.values())
+    check_files((node for node in nodes.values() if node.fingerprint not in here), spec.weights)
     forced = set_aside(store, found, options.force) if options.force else []
     cluster = Cluster(
         address=options.address,

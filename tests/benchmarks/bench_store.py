@@ -2,7 +2,8 @@
 
 A hit is what a sweep asks of every stage that it does not run: read the manifest, compare it with what is planned. The
 alternative on a folder is to look whether the file exists, which would take an artifact of another configuration. The
-object store is moto's S3 server on this machine: its times say how many requests there are, not what a real one takes.
+object store is moto's S3 server on this machine: its times say how many requests there are, not what a real one takes,
+and it answers one request at a time, so that reading several at once gains nothing here.
 
 Run: python tests/benchmarks/bench_store.py
 """
@@ -13,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +28,7 @@ from occse.stage import Context, Stage, fingerprint
 from sweeps.store import Store
 
 MODEL_BYTES = 400 << 20
+NUM_MADE, NUM_MISSING = 100, 1000
 
 
 class Model(Stage):
@@ -80,6 +83,17 @@ def on_an_object_store(url: str) -> None:
     store.execute(node)
     print(f"S3 (moto): hit {milliseconds(lambda: store.manifest(node), repeats=50):.1f} ms")
     print(f"S3 (moto): input that was fetched before {milliseconds(lambda: store.folder(node), repeats=50):.2f} ms")
+    made = [node_of(Model(size=number)) for number in range(NUM_MADE)]
+    missing = [node_of(Model(size=-number)) for number in range(1, NUM_MISSING + 1)]
+    for each in made:
+        store.execute(each)
+    for what, nodes in (("all there", made), ("none there", missing)):
+        together = milliseconds(partial(store.present, nodes), repeats=3)
+        singly = milliseconds(lambda nodes=nodes: [each in store for each in nodes], repeats=3)
+        print(
+            f"S3 (moto): presence of {len(nodes)} artifacts, {what}: {together:.0f} ms by one listing, "
+            f"{singly / together:.1f} times as long one by one"
+        )
 
 
 def main() -> None:

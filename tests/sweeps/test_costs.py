@@ -112,7 +112,11 @@ def test_maps_grow_with_images_and_networks_do_not() -> None:
 
 
 def costs_of(spec: Spec, history: History, *, machine: Machine, stored: tuple[str, ...] = ("Shapes",)) -> Costs:
-    plan = make_plan(trials(spec), has=lambda node: node.kind in stored, resources=spec.resources_of)
+    plan = make_plan(
+        trials(spec),
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in stored],
+        resources=spec.resources_of,
+    )
     return make_costs(plan, history, machines=[machine], resources=spec.resources_of)
 
 
@@ -165,7 +169,11 @@ def test_what_never_ran_is_unknown_and_named(history: History) -> None:
     costs = costs_of(spec, history, machine={"CPU": 1})
     assert costs.unknown == ["TrainClassifier", "TrainCGNet", "MakeCam"]
     assert costs.wall_s.usual == 3 * 40
-    plan = make_plan(trials(spec), has=lambda node: node.kind == "Shapes", resources=spec.resources_of)
+    plan = make_plan(
+        trials(spec),
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.kind == "Shapes"],
+        resources=spec.resources_of,
+    )
     text = describe(plan, spec, costs)
     assert (
         "Time on 1 CPU and 0 GPUs, in the order of the scheduler: more than 2 min; "

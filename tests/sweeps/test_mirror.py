@@ -57,6 +57,24 @@ def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(machi
     assert not list(two.files.find("scratch"))
 
 
+def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, cut, died, *missing = (make_trial(0, data=Probe(label=f"probe {n}")).nodes["data"] for n in range(30))
+    store = machine("one")
+    for node in (made, cut):
+        store.execute(node)
+    store.files.write(f"Probe/{cut.fingerprint}/manifest.json", b"{")
+    store.files.write(f"Probe/{died.fingerprint}/0123456789abcdef/files.json", b"{}")  # an upload that died
+    caplog.set_level(logging.INFO, logger="werkzeug")
+    caplog.clear()
+    assert store.present([made, cut, died, *missing]) == {made.fingerprint}
+    requests = [line for line in caplog.text.splitlines() if "HTTP/1" in line]
+    assert sum("list-type" in line for line in requests) == 1
+    assert len(requests) <= 1 + 3, "a manifest is read only where something is"
+    assert store.faults([made, cut, died]) == {}
+
+
 def test_one_file_is_read_without_the_others(machine: Machine) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)

@@ -18,7 +18,11 @@ def make(**keys: object) -> Spec:
 
 def report_of(spec: Spec, *, whole: bool = False, stored: tuple[str, ...] = ("Shapes", "TrainClassifier")) -> str:
     found = trials(spec)
-    plan = make_plan(found, has=lambda node: node.kind in stored, resources=spec.resources_of)
+    plan = make_plan(
+        found,
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in stored],
+        resources=spec.resources_of,
+    )
     history = History(measured(node, seconds=90, size=5_000_000) for node in found[0].nodes.values())
     costs = make_costs(plan, history, machines=[{"CPU": 8, "GPU": 0}], resources=spec.resources_of)
     return describe(plan, spec, costs, whole=whole)
@@ -43,7 +47,10 @@ def test_report_tells_question_trials_stages_costs_and_totals() -> None:
     assert "TrainCGNet 4 unknown unknown - unknown unknown -" in lines
     assert "TrainSegmentation 6 90 s 9 min - 5 MB 30 MB 1 run on a processor with other CPUs" in lines
     assert "GPU hours: none" in lines
-    plan = make_plan(trials(spec), has=lambda node: node.kind in ("Shapes", "TrainClassifier"))
+    plan = make_plan(
+        trials(spec),
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in ("Shapes", "TrainClassifier")],
+    )
     assert report.splitlines()[-1] == total(plan)
 
 

@@ -32,7 +32,7 @@ def progress_of(
     *trials: Trial, stored: int = 0, history: Sequence[Manifest] = (), num_gpus: float = 0
 ) -> tuple[Progress, list[str]]:
     kept = [node.fingerprint for node in trials[0].nodes.values()][:stored]
-    plan = make_plan(trials, has=lambda node: node.fingerprint in kept)
+    plan = make_plan(trials, stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in kept])
     lines: list[str] = []
     progress = Progress("s", history=History(history), say=lines.append, command="again")
     granted = dict.fromkeys(plan.nodes, Resources(num_cpus=1, num_gpus=num_gpus))

@@ -20,7 +20,7 @@ def test_what_others_wait_for_longest_is_most_urgent_and_keeps_cpus_for_the_gpus
         for order in range(2)
     ]
     store = Store(tmp_path)
-    plan = make_plan(trials, has=store.__contains__)
+    plan = make_plan(trials, stored=store.present)
     granted = {each: Resources(num_cpus=1) for each in plan.nodes}
     granted[trials[0].nodes["oc"].fingerprint] = Resources(num_cpus=3, num_gpus=0.5)
     requests = Requests(durations={"Probe": 7.0})
@@ -32,7 +32,7 @@ def test_what_others_wait_for_longest_is_most_urgent_and_keeps_cpus_for_the_gpus
     assert second["data"]["node"] == trials[0].nodes["data"].dump()
 
     store.execute(trials[0].nodes["data"], git={})
-    plan = make_plan(trials, has=store.__contains__)
+    plan = make_plan(trials, stored=store.present)
     usual = Requests(durations={})
     usual.add(plan, granted=granted)
     unknown = usual.of(Step(trial=trials[0], fields=("data", "oc")))

@@ -12,7 +12,7 @@ from occse.pipeline import Node
 from sweeps.__main__ import main
 from sweeps.leases import Lease, Leases
 from sweeps.store import Store
-from sweeps.upkeep import DAY_S, survey, unneeded
+from sweeps.upkeep import DAY_S, remove, survey, unneeded
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
 LATER = time.time() + 30 * DAY_S
@@ -165,3 +165,18 @@ def test_an_empty_hidden_folder_is_a_leftover(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
     assert gone(Store(tmp_path), referenced=set()) == {"Probe/.aa.1234"}
+
+
+def test_an_upload_that_died_beside_a_finished_artifact_goes_after_a_day(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCCSE_CACHE", str(tmp_path))
+    store, node = Store(f"{s3}/{tmp_path.name}"), make_trial(0, data=Probe(label="data")).nodes["data"]
+    store.execute(node)
+    store.files.write(f"{at(node)}/0123456789abcdef/curves.json", b"half")
+    referenced = {node.fingerprint}
+    assert gone(store, referenced=referenced, now=time.time()) == set()
+    assert gone(store, referenced=referenced) == {f"{at(node)}/0123456789abcdef"}
+    remove(store, [item for item in survey(store) if item.what == "leftover"])
+    assert store.folder(node)
+    assert len(list(store.files.find(at(node)))) == len({"manifest", "files", "curves"})
