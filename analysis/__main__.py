@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.commands import compare, correlation, erasures, export, figure, pareto, report, table, variance
+from analysis.commands import compare, correlation, effects, export, figure, pareto, report, table, variance
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description="Results of sweeps, read from MLflow.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (report, table, compare, variance, correlation, pareto, figure, erasures, export):
+    for command in (report, table, compare, variance, effects, correlation, pareto, figure, export):
         command.add(commands)
     return parser
 

@@ -59,3 +59,16 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
 def names_below(run: str, folder: str, *, tracking: str | None = None) -> list[str]:
     """The artifacts of a run in `folder`, as MLflow names them."""
     return [file.path for file in MlflowClient(tracking_uri(tracking)).list_artifacts(run, folder)]
+
+
+def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
+    """The stages of which a run has counts per image.
+
+    Raises:
+        ConnectionError: MLflow does not have the run, or does not answer.
+    """
+    try:
+        files = MlflowClient(tracking_uri(tracking)).list_artifacts(run, "counts")
+    except (MlflowException, OSError) as error:
+        raise ConnectionError(f"cannot list the files of run {run}: {str(error).splitlines()[0]}") from None
+    return frozenset(Path(file.path).stem for file in files)

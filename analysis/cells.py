@@ -56,11 +56,11 @@ def _status(missing: pd.DataFrame) -> Status:
 
 
 def _source(run: Mapping[Any, Any], field: str) -> Source:
-    fingerprint = run.get(f"fingerprint.{field}")
+    fingerprint, code = run.get(f"fingerprint.{field}"), run.get(f"code.{field}")
     return Source(
         run_id=run["run_id"],
         experiment_id=run["experiment_id"],
         seed=run["seed"],
-        sha=run["sha"],
+        sha=code if isinstance(code, str) else run["sha"],
         fingerprint=fingerprint if isinstance(fingerprint, str) else "",
     )

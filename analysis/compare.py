@@ -8,10 +8,14 @@ import pandas as pd
 
 from analysis.artifacts import counts_of
 from analysis.bootstrap import LEVEL, RESAMPLES, Interval, class_differences, difference, holm
-from analysis.counts import Floats, PerImage, miou
+from analysis.counts import PerImage, miou
+from analysis.groups import distinct
+from analysis.knobs import sharing
 from analysis.power import Need, need, seed_variance
 
 DELTA = 0.01
+Counts = Mapping[int, PerImage]  # by seed
+Pair = tuple[Counts, Counts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +25,14 @@ class Comparison:
     Attributes:
         p_holm: adjusted over all comparisons that are shown together.
         need: the seeds that a difference of `need.delta` would need; None where one seed tells nothing of the spread.
+        same: other variants with the same artifacts of that stage, which are no comparisons of their own.
     """
 
     variant: str
     difference: Interval
     p_holm: float
     need: Need | None
+    same: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -47,6 +53,8 @@ def compare(
 ) -> list[Comparison]:
     """Every variant of `trials` (from `load`) against the baseline, by the mIoU of the scored stage `field`.
 
+    Variants whose artifacts are those of the baseline, or of a variant before, are not compared again.
+
     Args:
         trials: from `load`.
         field: a scored stage.
@@ -58,10 +66,12 @@ def compare(
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
-    reference, systems = _systems(trials, field, tracking=tracking, subset=subset)
-    found = [difference(system, reference, resamples=resamples) for system in systems.values()]
+    current = _current(trials, field)
+    alike = sharing(current, field)
+    pairs = _pairs(current[current["variant"].isin(alike)], field, tracking=tracking, subset=subset)
+    found = [difference(*pair, resamples=resamples) for pair in pairs.values()]
     adjusted = holm([interval.p or 0.0 for interval in found])
-    spread = _spread(reference, systems)
+    spread = _spread(list(pairs.values()))
     return [
         Comparison(
             variant=variant,
@@ -70,8 +80,9 @@ def compare(
             need=need(delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1])
             if spread
             else None,
+            same=tuple(alike[variant]),
         )
-        for variant, interval, p in zip(systems, found, adjusted, strict=True)
+        for variant, interval, p in zip(pairs, found, adjusted, strict=True)
     ]
 
 
@@ -89,13 +100,14 @@ def compare_classes(
     Raises:
         ValueError: there is no such variant or baseline, or a run has no counts of that stage.
     """
-    chosen = trials[trials["baseline"] | (trials["variant"] == variant)]
+    chosen = _current(trials, field)
+    chosen = chosen[chosen["baseline"] | (chosen["variant"] == variant)]
     if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
         raise ValueError(
             f"no variant {variant!r} beside the baseline; there are: {'; '.join(trials['variant'].unique())}"
         )
-    reference, systems = _systems(chosen, field, tracking=tracking, subset=subset)
-    return class_differences(systems[variant], reference, resamples=resamples)
+    pairs = _pairs(chosen, field, tracking=tracking, subset=subset)
+    return class_differences(*pairs[variant], resamples=resamples)
 
 
 def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = "all") -> str:
@@ -103,8 +115,9 @@ def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = 
     lines = ["| variant | difference | 95 % interval | p (Holm) | seeds | |", "| :-- | --: | :-: | --: | --: | :-- |"]
     for each in comparisons:
         found = each.difference
+        name = each.variant + (f" (and {len(each.same)} with the same artifacts)" if each.same else "")
         lines.append(
-            f"| {each.variant} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
+            f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
             f"| {each.p_holm:.3f} | {found.seeds} | {_verdict(each)} |"
         )
     lines += ["", _method([each.difference for each in comparisons], field, subset)]
@@ -143,39 +156,49 @@ def _verdict(comparison: Comparison) -> str:
     return "; ".join(["within noise", *([comparison.need.text] if comparison.need else [])])
 
 
-def _systems(
-    trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str
-) -> tuple[Mapping[int, PerImage], dict[str, Mapping[int, PerImage]]]:
-    """Counts by seed of the baseline, and of every other variant."""
-    current = trials[trials["current"] & (trials["status"] == "FINISHED")]
-    if (metric := f"{field}/miou") in current:  # a gate may have stopped some before
-        current = current[current[metric].notna()]
-    baseline, others = current[current["baseline"]], current[~current["baseline"]]
+def _pairs(trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str) -> dict[str, Pair]:
+    """Counts by seed of every variant and of the baseline; seeds that share an artifact count once."""
+    baseline, others = trials[trials["baseline"]], trials[~trials["baseline"]]
     if baseline.empty or others.empty:
         raise ValueError(
-            f"the sweep has {len(baseline)} finished trials of a baseline and {len(others)} others; it needs both"
+            f"the sweep has {len(baseline)} finished trials of a baseline and {len(others)} others with artifacts of "
+            "their own; it needs both"
         )
-    counts = counts_of(current, field, tracking=tracking, subset=subset)
-    reference = {seed: counts[run] for seed, run in zip(baseline["seed"], baseline["run_id"], strict=True)}
-    if len(reference) == 1:  # an ordinary classifier that no seed can change is compared with every seed
-        reference = dict.fromkeys(set(current["seed"]), next(iter(reference.values())))
+    counts = counts_of(trials, field, tracking=tracking, subset=subset)
+
+    def by_seed(rows: pd.DataFrame) -> dict[int, PerImage]:
+        once = distinct(rows, field)
+        return {seed: counts[run] for seed, run in zip(once["seed"], once["run_id"], strict=True)}
+
+    reference = by_seed(baseline)
     groups = others.groupby("variant", sort=False)
-    return reference, {
-        str(variant): {seed: counts[run] for seed, run in zip(group["seed"], group["run_id"], strict=True)}
-        for variant, group in groups
-    }
+    return {str(variant): _aligned(by_seed(group), reference) for variant, group in groups}
 
 
-def _spread(
-    reference: Mapping[int, PerImage], systems: Mapping[str, Mapping[int, PerImage]]
-) -> tuple[float, float] | None:
-    """Variance between seeds of the differences and its degrees of freedom, from the seeds that all variants have."""
-    seeds = sorted(set(reference).intersection(*systems.values()))
+def _aligned(system: Counts, reference: Counts) -> Pair:
+    """An ordinary classifier that no seed can change is compared with every seed of the other."""
+    seeds = max(system, reference, key=len)
+    first, second = (
+        dict.fromkeys(seeds, next(iter(each.values()))) if len(each) == 1 else each for each in (system, reference)
+    )
+    return first, second
+
+
+def _current(trials: pd.DataFrame, field: str) -> pd.DataFrame:
+    """The finished trials that have the score, the baseline's first; a gate may have stopped some before."""
+    current = trials[trials["current"] & (trials["status"] == "FINISHED")]
+    if (metric := f"{field}/miou") in current:
+        current = current[current[metric].notna()]
+    return current.sort_values("baseline", ascending=False, kind="stable")
+
+
+def _spread(pairs: Sequence[Pair]) -> tuple[float, float] | None:
+    """Variance between seeds of the differences and its degrees of freedom, from the seeds that all pairs have."""
+    seeds = sorted(set.intersection(*(system.keys() & reference.keys() for system, reference in pairs)))
     if len(seeds) < 2:
         return None
-    scores = [[_score(system[seed]) for seed in seeds] for system in (reference, *systems.values())]
-    table: Floats = np.array(scores)
-    return seed_variance(table[1:] - table[0])
+    table = [[_score(system[seed]) - _score(reference[seed]) for seed in seeds] for system, reference in pairs]
+    return seed_variance(np.array(table))
 
 
 def _score(counts: PerImage) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 
 TOLD_BY = {
     "data": frozenset({"kind"}),
+    "data_id": frozenset[str](),  # and any knob of the data
     "split": frozenset({"split", "kind"}),
     "threshold_rule": frozenset({"alpha", "alpha_walk", "source", "threshold_min", "threshold_max"}),
     "crf": frozenset({"crf", "preset", "source"}),
@@ -19,6 +20,7 @@ TOLD_BY = {
 }
 MEANING = {
     "data": "data sets",
+    "data_id": "files of a data set",
     "split": "splits",
     "threshold_rule": "threshold rules",
     "crf": "CRF presets",
@@ -39,7 +41,9 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
     stage = metric.partition("/")[0]
     rows = frame[(frame["stage"] == stage) & (frame["subset"] == "all") & frame["run_id"].isin(list(names))]
     found = []
-    for dimension, knobs in TOLD_BY.items():
+    of_data = {name.rpartition(".")[2] for name in frame.columns if name.startswith("param.data.")}
+    for dimension, fixed in TOLD_BY.items():
+        knobs = fixed | of_data if dimension == "data_id" else fixed
         told = rows["run_id"].map(lambda run, knobs=knobs: _told(names[run], knobs))
         if (rows.groupby(told)[dimension].nunique() > 1).any():
             there = ", ".join(f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items())

@@ -28,6 +28,7 @@ STYLE = """<style>
 .occse-table td a:hover, .occse-table td a:focus { text-decoration: underline; }
 .occse-table .runs { font-size: 75%; opacity: 0.75; }
 .occse-table .runs a { text-decoration: underline; }
+.occse-table caption { text-align: left; font-weight: bold; padding-bottom: 0.5em; }
 .occse-table figcaption { font-size: 85%; max-width: 60em; }
 .occse-table figcaption p { margin: 0.25em 0; }
 </style>"""
@@ -51,6 +52,7 @@ def html(table: Table, *, server: str = SERVER, style: bool = True) -> str:
             *([STYLE] if style else []),
             '<figure class="occse-table">',
             "<table>",
+            *([f"<caption>{HTML.escape(table.title)}</caption>"] if table.title else []),
             f"<thead><tr>{''.join(heads)}</tr></thead>",
             "<tbody>",
             *(_row(row, table, server) for row in table.rows),

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.groups import distinct
+
 PARAM = "param."
 
 
@@ -21,13 +23,18 @@ def scored(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     return there
 
 
-def distinct(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One trial for each artifact that `metric` scores: trials that share it are one measurement, not several."""
-    found = scored(trials, metric)
-    column = f"fingerprint.{metric.partition('/')[0]}"
-    if column not in found:
-        return found
-    return found[found[column].isna() | ~found[column].duplicated()]  # imported runs have no fingerprint
+def measurements(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The `scored` trials, one for each artifact that the metric scores."""
+    return distinct(scored(trials, metric), metric.partition("/")[0])
+
+
+def sharing(trials: pd.DataFrame, field: str) -> dict[str, list[str]]:
+    """Variants whose artifacts of the stage `field` are the same, by the first of them: they are one result."""
+    column, groups = f"fingerprint.{field}", dict[frozenset[str], list[str]]()
+    for variant, group in trials.groupby("variant", sort=False):
+        known = column in group and group[column].notna().all()
+        groups.setdefault(frozenset(group[column if known else "run_id"]), []).append(str(variant))
+    return {first: others for first, *others in groups.values()}
 
 
 def varied(trials: pd.DataFrame) -> list[str]:

@@ -65,7 +65,8 @@ LATEX = Style(
 
 def latex(table: Table) -> str:
     """The tabular; what a caption would say stands in comments above it, what a reader needs below it."""
-    comments = [f"% {line}" for line in (*summary(table, LATEX), r"Needs \usepackage{booktabs}.")]
+    caption = filter(None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}."))
+    comments = [f"% {line}" for line in caption]
     rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
     notes = legend(table, LATEX)
     lines = [

@@ -16,6 +16,7 @@
 | `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
 | `seed.<field>` | the seed of a stage |
 | `accumulated.<field>` | parts of a batch, where a GPU was too small for a whole one; else missing |
+| `code.<field>` | commit of the code that made the artifact of a stage, `+` behind it for uncommitted changes |
 | `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
 | `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
 | `packages`, `devices`, `not_attached` | versions, as JSON; models of the devices; why files are missing, else empty |
@@ -163,20 +164,22 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         **_by_field(run, "occse.seconds", "seconds"),
         **_by_field(run, "occse.seeds", "seed"),
         **_by_field(run, "occse.accumulated", "accumulated"),
+        **_by_field(run, "occse.code", "code", kind=str),
         **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
         **dict(sorted(run.data.metrics.items())),
     }
 
 
-def _by_field(run: Run, tag: str, name: str) -> dict[str, Any]:
-    """Columns of a tag that holds a number for each field, as JSON; none where the run has no such tag."""
+def _by_field(run: Run, tag: str, name: str, *, kind: type[float] | type[str] = float) -> dict[str, Any]:
+    """Columns of a tag that holds a value for each field, as JSON; none where the run has no such tag."""
     text = run.data.tags.get(tag, "{}")
     try:
         values = json.loads(text)
-        return {f"{name}.{field}": float(value) for field, value in values.items()}
+        return {f"{name}.{field}": kind(value) for field, value in values.items()}
     except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected numbers by field") from None
+        what = "numbers" if kind is float else "texts"
+        raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected {what} by field") from None
 
 
 def _by_stage(run: Run) -> dict[str, dict[str, str]]:

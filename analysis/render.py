@@ -115,10 +115,7 @@ def summary(table: Table, style: Style) -> list[str]:
     best = "The best mean of a metric is bold" + f", the second {style.second_is}" * seconds + ", ties as printed."
     marked = any(cell.best for row in table.rows for cell in row.cells)
     runs = ", ".join(f"{count} {status.lower()}" for status, count in table.runs.items())
-    lines = [style.escape(table.title)] if table.title else []
-    lines.append(
-        f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent.{f' {best}' * marked}"
-    )
+    lines = [f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent.{f' {best}' * marked}"]
     if metrics := {column.metric for column in table.columns if column.knobs and column.metric not in column.label}:
         lines.append(f"The numbers are {style.escape(', '.join(sorted(metrics)))}.")
     lines += [style.escape(note) for note in table.notes]
@@ -139,7 +136,9 @@ def markdown(table: Table) -> str:
     rule = [f":{'-' * (w - 1)}" if place < names else f"{'-' * (w - 1)}:" for place, w in enumerate(widths)]
     failures = [f"{MARKDOWN.glyphs['failed']} {MARKDOWN.escape(failure)}" for failure in table.failures]
     notes = [*legend(table, MARKDOWN), *summary(table, MARKDOWN), *failures]
-    return "\n".join([*(_line(texts, widths, names=names) for texts in (header, rule, *rows)), "", *notes]) + "\n"
+    title = [MARKDOWN.escape(table.title), ""] if table.title else []
+    lines = (_line(texts, widths, names=names) for texts in (header, rule, *rows))
+    return "\n".join([*title, *lines, "", *notes]) + "\n"
 
 
 def _line(texts: Sequence[str], widths: Sequence[int], *, names: int) -> str:

@@ -2,7 +2,7 @@
 
 | column | content |
 |---|---|
-| `experiment` ... `stopped` | of the trial, as in `analysis.load` |
+| `experiment` ... `data_id` | of the trial, as in `analysis.load`; the last is missing where it is not known |
 | `stage` | `cam`, `crf`, `pseudo` or `seg`, where the trial has it by plan |
 | `subset` | `all` scored images, or `multi`: those with several classes |
 | `data` | kind of the data set: `shapes` (the embedded one), `voc`, `coco`, `folder` |
@@ -34,6 +34,7 @@ STAGES = ("cam", "crf", "pseudo", "seg")
 SUBSETS = {"all": "miou", "multi": "miou_multi"}
 OF_TRIAL = (
     "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status", "stopped",
+    "data_id",
 )  # fmt: skip
 PROTOCOL = ("data", "split", "threshold_rule", "threshold", "crf", "scales", "init")
 UNKNOWN = "unknown"
@@ -51,6 +52,7 @@ def tidy(trials: pd.DataFrame) -> pd.DataFrame:
     ]
     columns = [*OF_TRIAL, "stage", "subset", *PROTOCOL, "pixel_truth", "miou", "precision", "recall"]
     frame = pd.DataFrame(rows, columns=columns)
+    frame["data_id"] = frame["data_id"].mask(frame["data_id"] == "")
     return frame.merge(trials[["run_id", *knobs]], on="run_id", how="left", validate="many_to_one")
 
 

@@ -19,7 +19,7 @@ from scipy import stats
 from analysis.artifacts import counts_of
 from analysis.bootstrap import LEVEL, interval
 from analysis.counts import Floats
-from analysis.knobs import distinct
+from analysis.knobs import measurements
 from analysis.power import pooled
 
 # The trained stages that each scored stage rests on.
@@ -126,7 +126,7 @@ def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, i
     """
     if field not in TRAINED:
         raise ValueError(f"{field!r} is no scored stage; expected one of {', '.join(TRAINED)}")
-    rows = distinct(trials, f"{field}/miou")
+    rows = measurements(trials, f"{field}/miou")
     designs: dict[Design, list[pd.DataFrame]] = {}
     for _, group in rows.groupby("variant", sort=False):
         designs.setdefault(_design(group, field), []).append(group)

@@ -36,7 +36,7 @@ def xlsx(table: Table) -> bytes:
         longest = max(len(str(cell.value or "")) for cell in cells if not isinstance(cell.value, float))
         sheet.column_dimensions[get_column_letter(place)].width = min(max(longest, WIDTHS[0]), WIDTHS[1])
     notes = book.create_sheet("notes")
-    for note in (*legend(table, MARKDOWN), *summary(table, MARKDOWN), *table.failures):
+    for note in (table.title, *legend(table, MARKDOWN), *summary(table, MARKDOWN), *table.failures):
         _append(notes, [note])
     content = io.BytesIO()
     book.save(content)

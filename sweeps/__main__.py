@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from sweeps.commands import doctor, explain, import_, mlflow, plan, reproduce, run, status, store
+from sweeps.commands import doctor, explain, import_, mlflow, plan, reproduce, run, schema, status, store
 from sweeps.commands.arguments import python
 from sweeps.stopping import exit_on_sigterm
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (plan, explain, run, status, reproduce, import_, mlflow, store, doctor):
+    for command in (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema):
         command.add(commands)
     return parser
 

@@ -48,8 +48,9 @@ def _written(plan: Plan, spec: Spec) -> str:
     if spec.search:
         more = max(0, spec.search.trials - (len({trial.variant for trial in plan.trials}) - len(spec.named())))
         return (
-            f"{what}, and a search for {', '.join(spec.search.objectives)}: {len(plan.trials)} trials are known, "
-            f"{number(more, 'more variant')} to be suggested, of {number(len(spec.replicates()), 'seed')} each."
+            f"{'the baseline and ' if spec.named() else ''}a search for {', '.join(spec.search.objectives)}: "
+            f"{number(len(plan.trials), 'trial')} known, {number(more, 'more variant')} to be suggested, of "
+            f"{number(len(spec.replicates()), 'seed')} each."
         )
     written, left = spec.combinations(), len(plan.trials)
     same = f" ({written - left} differ from another only in knobs without effect there)" if written > left else ""

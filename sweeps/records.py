@@ -93,7 +93,7 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
         packages |= manifest.packages
     machines = {name: manifest.machine for name, manifest in record.manifests.items()}
     parts = {name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine}
-    chosen = [f"{name}.threshold on train" for name, each in record.manifests.items() if "threshold" in each.metrics]
+    code = {name: each.git["sha"][:12] + "+" * bool(each.git["diff"]) for name, each in record.manifests.items()}
     how = {f"occse.how.{name}": "reused" if name in record.reused else "run" for name in record.manifests}
     return how | {
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
@@ -103,12 +103,20 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
         "occse.accumulated": json.dumps(parts),
         "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),
         "occse.packages": json.dumps(packages),
-        "occse.pixel_truth": ", ".join([*chosen, *_selections(spec)]),
+        "occse.code": json.dumps(code),
+        "occse.pixel_truth": ", ".join([*_thresholds(record), *_selections(spec)]),
         "occse.failed": ", ".join(record.failed),
         "occse.error": "; ".join(f"{name}: {error}" for name, error in record.failed.items())[:TAG_CHARACTERS],
         "occse.stopped": record.stopped[0] if record.stopped else "",
         "occse.stopped.why": record.stopped[1] if record.stopped else "",
     }
+
+
+def _thresholds(record: Record) -> list[str]:
+    """The stages that picked a threshold from a range, which they do by scoring each; one alone is no choice."""
+    scored = ((name, each.config) for name, each in record.manifests.items() if "threshold" in each.metrics)
+    bounds = ((name, config.get("threshold_min"), config.get("threshold_max")) for name, config in scored)
+    return [f"{name}.threshold on train" for name, low, high in bounds if low is None or low < high]
 
 
 def _selections(spec: Spec) -> list[str]:

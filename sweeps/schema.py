@@ -36,7 +36,9 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Seed = Annotated[int, Field(strict=True, ge=0)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_count_up)]
+Count = Annotated[int, Field(ge=1)]
+CountUp = BeforeValidator(_count_up, json_schema_input_type=Count | list[Seed])
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct), CountUp]
 Fields = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 AnySeeds = Annotated[
     Annotated[Seeds, Tag(SAME)] | Annotated[dict[str, Seeds], Tag(BY_STAGE), Field(min_length=1)],
@@ -144,3 +146,16 @@ class Spec(BaseModel):
         """The variants that have a name, the baseline first."""
         baseline = {} if self.baseline is None else {BASELINE: self.baseline}
         return baseline | self.variants
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a sweep's file, for editors: they complete keys and knobs, and underline what is refused."""
+    schema = Spec.model_json_schema()
+    knobs: dict[str, dict[str, Any]] = {knob: {} for knob in matching("*")}
+    sections = schema["properties"]
+    sections["base"]["properties"] = knobs
+    sections["grid"]["properties"] = dict.fromkeys(knobs, sections["grid"]["additionalProperties"])
+    (variant,) = sections["variants"]["patternProperties"].values()
+    for overrides in (sections["baseline"]["anyOf"][0], variant):
+        overrides["properties"] = knobs
+    return schema | {"$schema": "https://json-schema.org/draft/2020-12/schema"}

@@ -111,3 +111,8 @@ class Suggestions:
         manifest = self._store.manifest(node)
         hours = manifest.seconds / 3600 if manifest is not None else 0.0
         return hours * (self._spec.resources_of(field, node.stage).num_gpus if gpus else 1.0)
+
+
+def suggested(spec: Spec, *, store: Store, first: int) -> list[Trial]:
+    """The trials that a search suggested in former runs; none without a search. Writes nothing."""
+    return Suggestions(spec, store=store, first=first, create=False).known() if spec.search else []

@@ -29,6 +29,7 @@ and once it ended:
     occse.accumulated             parts of a batch by field, as JSON, of trainings for whose batch a GPU was too small:
                                   the same up to the order of sums, what dropout drew and a trained batch norm's sight
     occse.devices, occse.packages models of the devices; versions of the packages, as JSON
+    occse.code                    by field, as JSON: commit of the code that made it, `+`: with uncommitted changes
     occse.pixel_truth             what pixel ground truth was used for, beside scoring; empty for nothing. Separated by
                                   commas: `cam.threshold on train`, `gate after cam on train`, `search for pseudo/miou
                                   on train`

@@ -174,8 +174,8 @@ def _slots(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine], clust
         for granted in [_granted(spec, plan, machines, cluster)]
         for fingerprint in plan.reasons
     ]
-    if not any(shares):
-        return max(1, len(shares))
+    if not any(shares):  # it is not known yet what will run
+        return max(1, int(count(machines, "GPU") or count(machines, "CPU")))
     return max(1, round(len(shares) / sum(shares)))
 
 

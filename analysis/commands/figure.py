@@ -13,10 +13,11 @@ from analysis.compare import compare, compare_classes
 from analysis.correlation import correlation
 from analysis.figures.bars import class_bars, class_deltas, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
+from analysis.figures.erasures import erasure_figure
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.figures.style import save
+from analysis.figures.style import TWO_COLUMNS, save
 from analysis.frames import best_variant, class_frame, threshold_frame
 from analysis.knobs import knob_values, plain, scored, short_names
 from analysis.load import load
@@ -25,7 +26,6 @@ from analysis.picks import picked_rows
 
 Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]
-TWO_COLUMNS = 6.9
 
 
 def add(commands: Commands) -> None:
@@ -107,6 +107,10 @@ def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     return panel_figure(rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS)
 
 
+def _erasures(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    return erasure_figure(trials, tracking=options.tracking)
+
+
 def _field(options: argparse.Namespace) -> str:
     field, _, name = options.metric.partition("/")
     if name != "miou":
@@ -157,5 +161,6 @@ KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
     "pareto": (_pareto, "cost against score", {**SEG, **RULE}),
     "correlation": (_correlation, "the score of a stage against that of an earlier one", STAGES),
     "regret": (_regret, "what a gate after each stage would have lost", {}),
+    "erasures": (_erasures, "the recursive experiment: erasing again and again", {}),
     "panels": (_panels, "the images with the largest gain and loss, and one at random", {**SEG, **VARIANT, **PICKS}),
 }

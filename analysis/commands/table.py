@@ -4,9 +4,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
+from analysis.artifacts import counted_stages
 from analysis.build import METRICS, build
+from analysis.checks import check, provenance
 from analysis.commands.arguments import Commands, add_command
 from analysis.html import SERVER, html
 from analysis.latex import latex
@@ -33,20 +36,38 @@ def add(commands: Commands) -> None:
     parser.add_argument("--best-by", metavar="NAME", help="... by this metric")
     parser.add_argument("--paper", action="store_true", default=None, help="the paper's numbers where they hold")
     parser.add_argument("--allow-mixed", action="store_true", help="mark what cannot be compared, do not refuse it")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="say which cells are stale or cannot be made again")
+    instead.add_argument("--provenance", action="store_true", help="the runs, commits and artifacts of every cell")
     parser.add_argument("--format", choices=sorted([*FORMATS, "xlsx"]), default="markdown")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
 def table(options: argparse.Namespace) -> int:
-    """Print the table, or write it to a file."""
+    """Print the table, or write it to a file; or check it, with the exit code 1 where something is wrong."""
     document = Document(options.spec) if options.spec else None
     spec = _spec(options, document)
+    trials = load(*options.experiments, tracking=options.tracking)
     try:
-        built = build(load(*options.experiments, tracking=options.tracking), spec, allow_mixed=options.allow_mixed)
+        built = build(trials, spec, allow_mixed=options.allow_mixed)
     except SpecError as error:
         raise ValueError(f"{document.where(error.location)}: {error}" if document else str(error)) from None
-    _write(built, options)
+    if options.check:
+        return _check(built, trials, options.tracking)
+    if options.provenance:
+        print(provenance(built))
+    else:
+        _write(built, options)
     return 0
+
+
+def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
+    sources = {source.run_id for row in built.rows for cell in row.cells for source in cell.sources}
+    lines = check(built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources})
+    if built.left_out:
+        print(f"{built.left_out} trials are left out: the sweep's file no longer asks for them")
+    print("\n".join(lines) or "Every number can be made again: one commit, one set of packages, all counts there.")
+    return 1 if lines else 0
 
 
 def _write(built: Table, options: argparse.Namespace) -> None:

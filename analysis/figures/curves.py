@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.bootstrap import LEVEL
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, label_axes, legend_below, page
-from analysis.knobs import PARAM, averaged, distinct, knob_values, ordered, plain
+from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
 from analysis.power import seed_variance
 
 DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
@@ -27,7 +27,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     Raises:
         ValueError: no trial has the metric or the knob.
     """
-    rows = distinct(trials, metric)
+    rows = measurements(trials, metric)
     along = rows[knob_values(rows, knob).notna()]
     positions = _positions(ordered(along[PARAM + knob]))
     curves = dict(_curves(along, metric, knob, by, positions))

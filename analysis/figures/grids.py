@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.style import label_axes, page
-from analysis.knobs import PARAM, averaged, distinct, knob_values, ordered, plain
+from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
@@ -15,7 +15,7 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
     Raises:
         ValueError: no trial has the metric, or both knobs.
     """
-    found = distinct(trials, metric)
+    found = measurements(trials, metric)
     found = found[knob_values(found, rows).notna() & knob_values(found, columns).notna()]
     by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, "seed"])[metric].mean()
     cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])

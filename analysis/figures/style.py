@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLUMN = 3.3  # inches
+COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 FORMATS = ("pdf", "png", "svg")
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -5,6 +5,7 @@ import argparse
 from sweeps.commands.arguments import Commands, add_spec, add_store, read_sweep
 from sweeps.explaining import Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
 from sweeps.store import Store
+from sweeps.suggestions import suggested
 
 
 def add(commands: Commands) -> None:
@@ -19,8 +20,10 @@ def add(commands: Commands) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Print why the stages of a sweep are in the store or not."""
-    _, found = read_sweep(options)
-    explainer = Explainer(found, Store(options.store).manifests())
+    spec, found = read_sweep(options)
+    store = Store(options.store)
+    found += suggested(spec, store=store, first=len(found))
+    explainer = Explainer(found, store.manifests())
     if options.trial is None:
         print(explain_sweep(found, explainer))
     elif options.stage is None:

@@ -12,7 +12,7 @@ from sweeps.machines import Machine
 from sweeps.plan_text import describe, describe_time
 from sweeps.planning import make_plan
 from sweeps.store import Store
-from sweeps.suggestions import Suggestions
+from sweeps.suggestions import suggested
 
 CPUS_PER_GPU = 8
 
@@ -34,8 +34,7 @@ def plan(options: argparse.Namespace) -> int:
     """Print what a sweep would run and why, and what it costs."""
     spec, found = read_sweep(options)
     store = Store(options.store)
-    if spec.search:
-        found += Suggestions(spec, store=store, first=len(found), create=False).known()
+    found += suggested(spec, store=store, first=len(found))
     made = make_plan(found, stored=store.present, resources=spec.resources_of)
     history = History(store.manifests())
     machines = [_machine(options.gpus, options.cpus)]

@@ -56,6 +56,20 @@ def test_the_command_prints_points_and_what_the_interval_speaks_of(
     assert f"{IMAGES} images. The interval speaks of chance in images and seeds" in out
 
 
+def test_variants_with_the_same_artifacts_are_compared_once_and_seeds_that_share_one_count_once(
+    experiment: str, tracking: str
+) -> None:
+    trials = load(experiment, tracking=tracking)
+    fields = trials["variant"].map({"plain": "a", "better": "b", "same": "b"}) + trials["seed"].astype(str)
+    (only,) = compare(trials.assign(**{"fingerprint.cam": fields}), "cam", tracking=tracking, resamples=200)
+    assert (only.variant, only.same, only.difference.seeds) == ("better", ("same",), 3)
+    shared = trials.assign(**{"fingerprint.cam": fields.str[0]})
+    (only,) = compare(shared, "cam", tracking=tracking, resamples=200)
+    assert (only.difference.seeds, only.need) == (1, None), "one artifact each, whatever the seeds"
+    like_baseline = trials.assign(**{"fingerprint.cam": fields.where(trials["variant"] == "better", "a")})
+    assert [each.variant for each in compare(like_baseline, "cam", tracking=tracking, resamples=200)] == ["better"]
+
+
 def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: str) -> None:
     trials = load(experiment, tracking=tracking)
     found = compare_classes(trials, "cam", "better", tracking=tracking, resamples=500)

@@ -217,6 +217,16 @@ def test_numbers_that_cannot_be_compared_are_refused_or_marked(
     assert main([*command, "--rows", "seg.crf"]) == 0, "where the rows say it, it is what the table is about"
 
 
+def test_other_files_of_one_kind_of_data_are_not_compared(record: Record, tracking: str) -> None:
+    for experiment, digest in (("old files", "aaaa"), ("new files", "bbbb"), ("unknown files", "")):
+        record(experiment, "oc", metrics={"cam/miou": 0.5}, fields=("cam",), tags={"occse.data": digest})
+    with pytest.raises(ValueError, match=r"mixes files of a data set .*: aaaa \(1 runs\), bbbb \(1 runs\)\n"):
+        build(load("old files", "new files", "unknown files", tracking=tracking))
+    assert len(build(load("new files", "unknown files", tracking=tracking)).rows) == 2, (
+        "what is not known is no difference"
+    )
+
+
 def test_the_papers_numbers_stand_where_they_hold(record: Record, tracking: str) -> None:
     for order, (source, weight) in enumerate((("oc", "0.3"), ("cgnet", "0.3"), ("cgnet", "1.0"))):
         knobs = PAPER | {"cam.source": source, "cgnet.lambda_start": weight, "cgnet.erasing": "cse"}

@@ -12,13 +12,14 @@ from served import free_port, server
 from sweeps.ledger import Ledger
 from sweeps.live import Live
 from sweeps.planning import make_plan
-from sweeps.records import Record, curve
+from sweeps.records import Record, about_record, curve
 from sweeps.schema import Spec
 from sweeps.spec import Trial
 from sweeps.store import Store
 from sweeps.tracking import Tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+BOUNDS = ("threshold_min", "threshold_max")
 SPEC = Spec(name="probe", question="Does it track?", baseline={})
 
 
@@ -85,6 +86,8 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     assert json.loads(run.data.tags["occse.seconds"]) == {
         name: round(manifest.seconds, 3) for name, manifest in record.manifests.items()
     }
+    made = {name: each.git["sha"][:12] + "+" * bool(each.git["diff"]) for name, each in record.manifests.items()}
+    assert json.loads(run.data.tags["occse.code"]) == made
     assert run.data.params["cam.label"] == "cam 1"
     assert run.data.params["cam.upstream"] == '["data"]'
     assert run.data.params["cam.fails"] == "false"
@@ -100,6 +103,20 @@ def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: P
     tags = run_of(uri, trial).data.tags
     assert tags["occse.accumulated"] == '{"oc": 2}'
     assert json.loads(tags["occse.threads"]) == {"data": 1, "oc": 1}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "used"),
+    [({"threshold_min": 0.1, "threshold_max": 0.4}, "cam.threshold on train"), (dict.fromkeys(BOUNDS, 0.2), "")],
+)
+def test_only_a_threshold_that_was_picked_from_a_range_used_pixel_truth(
+    bounds: dict[str, float], used: str, tmp_path: Path
+) -> None:
+    record = record_of(Store(tmp_path), trial_of(1))
+    cam = record.manifests["cam"]
+    scored = cam.model_copy(update={"config": cam.config | bounds, "metrics": {"threshold": 0.2}})
+    record = replace(record, manifests={"cam": scored})
+    assert about_record(record, SPEC)["occse.pixel_truth"] == used
 
 
 def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""`python -m analysis effects EXPERIMENT`: main effects, interactions and importance of the knobs."""
+
+import argparse
+
+from analysis.commands.arguments import Commands, add_command
+from analysis.load import load
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(commands, "effects", of_knobs, help_="main effects, interactions and importance of the knobs")
+    parser.add_argument("--metric", default="pseudo/miou", help="the score (default: %(default)s)")
+
+
+def of_knobs(options: argparse.Namespace) -> int:
+    """Print what the knobs do to a score."""
+    # statsmodels and Optuna take seconds to import, which no other command should wait for
+    from analysis.effects import effects
+    from analysis.effects_text import effects_text
+
+    trials = load(options.experiment, tracking=options.tracking)
+    print(effects_text(effects(trials, metric=options.metric)))
+    return 0

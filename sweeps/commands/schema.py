@@ -1,0 +1,19 @@
+"""`python -m sweeps schema`: the JSON schema of a sweep's file, for editors."""
+
+import argparse
+import json
+
+from sweeps.commands.arguments import Commands
+from sweeps.schema import json_schema
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("schema", help="the JSON schema of a sweep's file, for editors")
+    parser.set_defaults(command=schema)
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print the schema."""
+    print(json.dumps(json_schema(), indent=2))
+    return 0
