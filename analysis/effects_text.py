@@ -30,12 +30,17 @@ def _group_lines(group: Group, metric: str) -> Iterator[str]:
     size = f"{group.variants} variants, {group.artifacts} artifacts"
     yield f"**{where}**: {metric} {100 * group.mean:.1f}, mean of {size}."
     yield ""
-    if group.rows:
+    if group.rows or group.importance:
         yield from ("| effect | df | F | p | partial eta² | fANOVA |", "| :-- | --: | --: | --: | --: | --: |")
         yield from (_row_text(row, group) for row in group.rows)
+        only = {
+            knob: share for knob, share in group.importance.items() if (knob,) not in {row.term for row in group.rows}
+        }
+        yield from (f"| {knob} | – | – | – | – | {share:.2f} |" for knob, share in only.items())
+    if group.margins:
         yield from ("", "| knob | value | mean | 95 % interval |", "| :-- | :-- | --: | :-: |")
         yield from (_margin_text(margin) for margin in group.margins)
-    else:
+    if not group.rows and not group.importance:
         yield "No knob varies here."
     yield from ("", *group.notes, *([""] if group.notes else []))
 

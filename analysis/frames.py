@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from analysis.artifacts import run_file
+from analysis.artifacts import counts_of, run_file
 from analysis.counts import read_curve
 from analysis.knobs import scored
 
@@ -37,6 +38,27 @@ def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> p
     frame = rows.melt(["variant", "seed"], [name for name in rows.columns if name.startswith(prefix)], "class", "iou")
     frame["class"] = frame["class"].str.removeprefix(prefix)
     return frame.assign(label=frame["variant"].map(names)).dropna(subset="iou")
+
+
+def error_frame(
+    trials: pd.DataFrame, field: str, names: Mapping[str, str], *, tracking: str | None = None
+) -> pd.DataFrame:
+    """What the union of truth and prediction consists of, by class: `label`, `class`, `hit`, `missed`, `false`.
+
+    Shares of the union, so that `hit` is the IoU and they add up to 1; means over seeds, from the counts.
+
+    Raises:
+        ValueError: a variant has no score of the stage, or a run no counts.
+    """
+    rows = _of(trials, names, field)
+    counts = counts_of(rows, field, tracking=tracking)
+    frames = []
+    for run, variant in zip(rows["run_id"], rows["variant"], strict=True):
+        hit, true, predicted = counts[run].table.sum(axis=0)
+        union = np.maximum(1, true + predicted - hit)
+        shares = {"hit": hit / union, "missed": (true - hit) / union, "false": (predicted - hit) / union}
+        frames.append(pd.DataFrame({"label": names[variant], "class": ("background", *counts[run].classes), **shares}))
+    return pd.concat(frames).groupby(["label", "class"], sort=False, as_index=False).mean()
 
 
 def threshold_frame(

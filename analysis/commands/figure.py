@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from analysis.commands.arguments import Commands, add_command
 from analysis.compare import compare, compare_classes
 from analysis.correlation import correlation
-from analysis.figures.bars import class_bars, class_deltas, variant_deltas
+from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.erasures import erasure_figure
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS, save
-from analysis.frames import best_variant, class_frame, threshold_frame
-from analysis.knobs import knob_values, plain, scored, short_names
+from analysis.frames import best_variant, class_frame, error_frame, threshold_frame
+from analysis.knobs import knob_values, plain, scored, short_names, varied
 from analysis.load import load
 from analysis.pareto import pareto
 from analysis.picks import picked_rows
@@ -48,7 +48,8 @@ def figure(options: argparse.Namespace) -> int:
 
 
 def _curve(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return knob_curves(_where(trials, options.where), metric=options.metric, knob=options.knob, by=options.by)
+    by = options.by or [knob for knob in ("cgnet.erasing",) if knob in varied(trials)]
+    return knob_curves(_where(trials, options.where), metric=options.metric, knob=options.knob, by=by)
 
 
 def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
@@ -69,6 +70,11 @@ def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 def _classes(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     return class_bars(class_frame(trials, _field(options), _chosen(trials, options)))
+
+
+def _class_errors(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
+    chosen = _chosen(trials, options)
+    return class_errors(error_frame(trials, _field(options), chosen, tracking=options.tracking))
 
 
 def _class_deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
@@ -103,7 +109,8 @@ def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     rows, notes = picked_rows(
         trials, _field(options), variant, tracking=options.tracking, folders=options.panels, seed=options.seed
     )
-    print("\n".join(notes))
+    for note in notes:
+        print(note)
     return panel_figure(rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS)
 
 
@@ -139,7 +146,7 @@ SEG, CAM = _metric("seg/miou"), _metric("cam/miou")
 VARIANT: Arguments = {"--variant": {"nargs": "+", "help": "as in the table; default: the best beside the baseline"}}
 ALONG: Arguments = {
     "--knob": {"default": "cgnet.lambda_start", "help": "the axis (default: %(default)s)"},
-    "--by": {"nargs": "+", "default": ["cgnet.erasing"], "help": "a line for each value (default: cgnet.erasing)"},
+    "--by": {"nargs": "+", "help": "a line for each value (default: cgnet.erasing, where it varies)"},
 }
 GRID: Arguments = {
     "--rows": {"default": "cgnet.lambda_start", "help": "knob (default: %(default)s)"},
@@ -155,6 +162,7 @@ KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
     "curve": (_curve, "a score along a knob, with 95 % t-intervals over seeds", {**SEG, **ALONG, **WHERE}),
     "heatmap": (_heatmap, "a score by two knobs", {**SEG, **GRID, **WHERE}),
     "classes": (_classes, "IoU by class", {**SEG, **VARIANT}),
+    "class-errors": (_class_errors, "missed and false pixels by class", {**SEG, **VARIANT}),
     "class-deltas": (_class_deltas, "differences from the baseline by class", {**SEG, **VARIANT}),
     "deltas": (_deltas, "differences of all variants from the baseline", SEG),
     "thresholds": (_thresholds, "mIoU of the activation maps by threshold", {**CAM, **VARIANT}),

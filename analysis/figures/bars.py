@@ -13,6 +13,7 @@ from analysis.figures.style import BETTER, COLORS, GREY, HATCHES, WORSE, legend_
 
 LINE = 0.17  # inches for a line of text
 WRAP = 32
+PARTS = {"hit": (COLORS[0], "right (IoU)"), "missed": (COLORS[4], "missed"), "false": (COLORS[1], "false")}
 
 
 def class_bars(ious: pd.DataFrame) -> Figure:
@@ -43,6 +44,31 @@ def class_bars(ious: pd.DataFrame) -> Figure:
             )
         _named(axes, classes, "IoU (%) ± standard deviation over seeds")
         legend_below(figure, axes, columns=1)
+    return figure
+
+
+def class_errors(shares: pd.DataFrame) -> Figure:
+    """Where the IoU of each class is lost: pixels that were missed, and pixels that are false; a bar for each label.
+
+    Args:
+        shares: columns `label`, `class`, `hit`, `missed` and `false`, fractions of the union. Classes stand in the
+            order of the first label, labels from above.
+    """
+    labels = list(dict.fromkeys(shares["label"]))
+    table = 100 * shares.set_index(["label", "class"])[list(PARTS)]
+    classes = list(table.loc[labels[0]].sort_values("hit").index)
+    thick = 0.8 / len(labels)
+    with page(0.9 + LINE * len(classes) * max(1, 0.6 * len(labels))) as (figure, (axes,)):
+        for number, label in enumerate(labels):
+            places, start = [place + 0.4 - thick * (number + 0.5) for place in range(len(classes))], 0.0
+            for part, (color, name) in PARTS.items():
+                width, shown = table.loc[label].loc[classes][part], name if not number else None
+                axes.barh(places, width, 0.9 * thick, left=start, color=color, linewidth=0, label=shown)
+                start = start + width
+        _named(axes, classes, "share of truth and prediction together (%)")
+        axes.set_xlim(0, 100)
+        axes.set_title("\n".join(wrap(f"from above: {'; '.join(labels)}", 54)), fontsize=7)
+        legend_below(figure, axes, columns=3)
     return figure
 
 

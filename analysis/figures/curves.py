@@ -29,6 +29,8 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     """
     rows = measurements(trials, metric)
     along = rows[knob_values(rows, knob).notna()]
+    for each in by:
+        knob_values(along, each)
     positions = _positions(ordered(along[PARAM + knob]))
     curves = dict(_curves(along, metric, knob, by, positions))
     spread = _pooled(list(curves.values()))

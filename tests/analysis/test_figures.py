@@ -18,11 +18,11 @@ from PIL import Image
 from analysis.__main__ import main
 from analysis.bootstrap import Interval
 from analysis.correlation import correlation
-from analysis.figures.bars import class_bars, class_deltas
+from analysis.figures.bars import class_bars, class_deltas, class_errors
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.grids import heat_map
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.frames import class_frame, threshold_frame
+from analysis.frames import class_frame, error_frame, threshold_frame
 from analysis.knobs import short_names
 from analysis.load import load
 from analysis.pareto import pareto
@@ -68,6 +68,7 @@ def figures(trials: pd.DataFrame, tracking: str) -> dict[str, Figure]:
         "curve": knob_curves(trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]),
         "heat map": heat_map(trials, metric="seg/miou", rows="cgnet.lambda_start", columns="cgnet.erasing"),
         "classes": class_bars(class_frame(trials, "seg", names)),
+        "class errors": class_errors(error_frame(trials, "cam", names, tracking=tracking)),
         "class deltas": class_deltas(
             {"fish": found, "potted plant": found}, name="a variant of a rather long name " * 2
         ),
@@ -122,6 +123,15 @@ def test_the_chosen_threshold_is_marked_on_the_curve_of_its_seed(trials: pd.Data
     assert sorted(marks.get_ydata()) == pytest.approx(
         sorted(100 * frame.loc[np.isclose(frame["threshold"], 0.2), "miou"])
     )
+
+
+def test_missed_and_false_pixels_and_the_iou_fill_the_union(trials: pd.DataFrame, tracking: str) -> None:
+    shares = error_frame(trials, "cam", {"source=oc": "oc"}, tracking=tracking).set_index("class")
+    assert shares.loc["fish", ["hit", "missed", "false"]].sum() == pytest.approx(1)
+    assert shares.loc["fish", "false"] == 0, "all pixels are fish"
+    assert shares.loc["background", "false"] == 1
+    bars = class_errors(shares.reset_index()).axes[0].patches
+    assert {round(bar.get_x() + bar.get_width()) for bar in bars[-2:]} == {100}
 
 
 def test_differences_that_hold_0_are_grey() -> None:
