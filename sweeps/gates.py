@@ -65,7 +65,7 @@ class Gatekeeper:
 
     def expect(self, variant: str, *, knobs: Mapping[str, Mapping[str, object]], baseline: bool) -> None:
         """A variant, with these active knobs by stage, may come."""
-        self._known[variant] = known = _Known(group=_group(self.gate, knobs), baseline=baseline)
+        self._known[variant] = known = _Known(group=group(self.gate, knobs), baseline=baseline)
         self._coming[known.group] += not baseline
 
     def arrive(self, variant: str, score: float) -> None:
@@ -91,12 +91,12 @@ class Gatekeeper:
                 groups.setdefault(self._known[variant].group, []).append(variant)
             elif variant not in self._decided:
                 yield self._decide(variant, goes_on=True)
-        for group, members in groups.items():
+        for name, members in groups.items():
             undecided = [variant for variant in members if variant not in self._decided]
             if undecided and self.gate.margin is not None:
                 yield from self._against_baseline(undecided, margin=self.gate.margin)
             elif undecided:
-                yield from self._ranked(undecided, members, group=group, coming=self._coming[group] + more)
+                yield from self._ranked(undecided, members, where=name, coming=self._coming[name] + more)
 
     def _against_baseline(self, undecided: Sequence[str], *, margin: float) -> Iterator[Verdict]:
         scores = [self._scores[name] for name, known in self._known.items() if known.baseline and name in self._scores]
@@ -109,7 +109,7 @@ class Gatekeeper:
             yield self._decide(variant, goes_on=goes_on, why=why)
 
     def _ranked(
-        self, undecided: Sequence[str], members: Sequence[str], *, group: str, coming: int
+        self, undecided: Sequence[str], members: Sequence[str], *, where: str, coming: int
     ) -> Iterator[Verdict]:
         ranking = sorted(members, key=lambda name: (-self._scores[name], name))  # ties must have an order
         ranks, places = {name: rank for rank, name in enumerate(ranking)}, self._places(len(members), coming)
@@ -119,22 +119,31 @@ class Gatekeeper:
                 yield self._decide(variant, goes_on=True)
             elif rank >= places and not coming:  # who waits costs nothing, and the reason names the final ranking
                 score, last = self._scores[variant], self._scores[ranking[places - 1]]
-                among = f"{len(members)}{f' where {group}' if group else ''}"
+                among = f"{len(members)}{f' where {where}' if where else ''}"
                 why = f"{score:.4f} is not among the best {places} of {among}, which end at {last:.4f}"
                 yield self._decide(variant, goes_on=False, why=why)
 
     def _places(self, arrived: int, coming: int) -> int:
-        if self.gate.top_k is not None:
-            return self.gate.top_k
-        assert self.gate.asha is not None
-        return max(int(arrived / self.gate.asha), 0 if coming else 1)
+        return self.gate.top_k or max(_share(self.gate, arrived), 0 if coming else 1)
 
     def _decide(self, variant: str, *, goes_on: bool, why: str = "") -> Verdict:
         self._decided.add(variant)
         return Verdict(variant=variant, goes_on=goes_on, why=why)
 
 
-def _group(gate: Gate, knobs: Mapping[str, Mapping[str, object]]) -> str:
+def passing(gate: Gate, number: int) -> int:
+    """How many of `number` variants of a group go on, at most: all, where a margin decides."""
+    if gate.margin is not None:
+        return number
+    return min(number, gate.top_k or _share(gate, number) or 1)
+
+
+def _share(gate: Gate, number: int) -> int:
+    assert gate.asha is not None
+    return int(number / gate.asha)
+
+
+def group(gate: Gate, knobs: Mapping[str, Mapping[str, object]]) -> str:
     """The group that a variant is ranked in: one without the knob has its own."""
     if gate.by is None:
         return ""

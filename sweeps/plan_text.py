@@ -11,6 +11,8 @@ from sweeps.words import amount, duration, number, table
 
 MOST_VARIANTS = 20
 MOST_REASONS = 2
+BEHIND_GATES = " Those behind gates are counted for all variants here."
+AT_MOST = " Behind gates, for as many variants as may go on at most, the first of the file."
 
 
 def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> str:
@@ -21,15 +23,15 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
         "",
         f"Trials: {_written(plan, spec)}",
         *_variants(plan, whole=whole),
-        *(f"Gate: {gate.describe()}; what is behind it is counted in full below." for gate in spec.gates),
+        *(f"Gate: {gate.describe()}." for gate in spec.gates),
         "",
-        "Stages: one that several trials need is made once.",
+        "Stages: one that several trials need is made once." + BEHIND_GATES * bool(spec.gates),
         *table(
             ("  stage", "made by", "visits", "distinct", "in store", "to run", "needs", "why it runs"),
             [_stage_line(row, whole=whole) for row in plan.rows],
         ),
         "",
-        *_costs(costs),
+        *_costs(costs, gates=bool(spec.gates)),
         total(plan),
     ]
     return "\n".join(parts)
@@ -100,11 +102,11 @@ def _stage_line(row: Row, *, whole: bool) -> tuple[str, ...]:
     return (f"  {', '.join(row.fields)}", row.kind, *counts, needs, "; ".join(why) or "-")
 
 
-def _costs(costs: Costs) -> Iterator[str]:
+def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     """What the stages that run cost, on which cluster, and what that rests on."""
     if not costs.rows:
         return
-    yield "Cost: medians of past runs in this store, the least and the most in brackets."
+    yield "Cost: medians of past runs in this store, the least and the most in brackets." + AT_MOST * gates
     head = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
     yield from table(head, [_cost_line(row) for row in costs.rows])
     yield ""

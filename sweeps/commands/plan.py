@@ -7,6 +7,7 @@ import torch
 
 from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
 from sweeps.costs import make_costs
+from sweeps.expected import expected
 from sweeps.history import History
 from sweeps.machines import Machine
 from sweeps.plan_text import describe, describe_time
@@ -36,12 +37,17 @@ def plan(options: argparse.Namespace) -> int:
     store = Store(options.store)
     found += suggested(spec, store=store, first=len(found))
     made = make_plan(found, stored=store.present, resources=spec.resources_of)
+    through = make_plan(
+        expected(found, spec.gates),
+        stored=lambda nodes: {node.fingerprint for node in nodes} - made.reasons.keys(),
+        resources=spec.resources_of,
+    )
     history = History(store.manifests())
     machines = [_machine(options.gpus, options.cpus)]
-    costs = make_costs(made, history, machines=machines, resources=spec.resources_of)
+    costs = make_costs(through, history, machines=machines, resources=spec.resources_of)
     print(describe(made, spec, costs, whole=options.all))
     for gpus in options.simulate or ():
-        costs = make_costs(made, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of)
+        costs = make_costs(through, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of)
         print(describe_time(costs))
     return 0
 
