@@ -65,7 +65,7 @@ def knob_values(trials: pd.DataFrame, knob: str) -> "pd.Series[str]":
 def ordered(values: "pd.Series[str]") -> list[str]:
     """The distinct values of a knob: numbers by size, anything else by name."""
 
-    return sorted(values.dropna().unique(), key=lambda value: (0, float(value)) if _is_number(value) else (1, value))
+    return sorted(values.dropna().unique(), key=lambda value: (0, float(value)) if is_number(value) else (1, value))
 
 
 def averaged(trials: pd.DataFrame, *shown: str) -> list[str]:
@@ -76,10 +76,11 @@ def averaged(trials: pd.DataFrame, *shown: str) -> list[str]:
 
 def plain(value: str) -> str:
     """A knob's value for people: 10 for 10.0."""
-    return f"{float(value):g}" if _is_number(value) else value
+    return f"{float(value):g}" if is_number(value) else value
 
 
-def _is_number(value: str) -> bool:
+def is_number(value: str) -> bool:
+    """Whether a knob's value is one."""
     try:
         float(value)
     except ValueError:

@@ -30,6 +30,7 @@ PAPER: dict[Any, Any] = {
     "grid.linewidth": 0.4,
     "grid.color": "#dddddd",
     "axes.axisbelow": True,
+    "text.parse_math": False,  # names of variants and knobs are text, whatever dollars they hold
     "legend.frameon": False,
 }
 FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "occse"}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from matplotlib.figure import Figure
@@ -67,12 +67,12 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, or an image that is there already as PNG, with what it shows for those who cannot see it."""
+    """A figure, with what it shows for those who cannot see it."""
 
     name: str
     caption: str
     alt: str
-    content: Figure | bytes = field(repr=False)
+    figure: Figure = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +103,34 @@ def cell(text: object, *, link: str = "") -> Cell:
 
 
 def from_markdown(text: str, *, name: str, captions: Sequence[str]) -> list[Grid]:
-    """The tables of a text that a command of `analysis` prints, each with what stands below it as its notes."""
+    """The tables of a text that a command of `analysis` prints, each with what stands below it as its notes.
+
+    Where there are more tables than captions, these start again. A line in front that begins with something bold says
+    which part of the sweep the tables below it are of.
+    """
     grids: list[Grid] = []
-    for part in re.split(r"\n\s*\n(?=\|)", text.strip()):
-        lines = [line for line in part.splitlines() if line.strip()]
-        head, *rows = [_split(line) for line in lines if line.startswith("|") and not RULE.fullmatch(line)]
-        grids.append(
-            Grid(
-                name=f"{name}_{len(grids) + 1}" if grids else name,
-                caption=captions[len(grids)],
-                heads=[title or "remark" for title in head],
-                rows=[[cell(each) for each in row] for row in rows],
-                notes=[line for line in lines if not line.startswith("|")],
-            )
-        )
+    part = ""
+    for lines in (paragraph.splitlines() for paragraph in re.split(r"\n\s*\n", text.replace("`", "").strip())):
+        if lines[0].startswith("**"):
+            part = f" ({lines[0].replace('**', '').rstrip('.')})"
+            continue
+        rows = [_split(line) for line in lines if line.startswith("|") and not RULE.fullmatch(line)]
+        notes = [line for line in lines if not line.startswith("|")]
+        if rows:
+            number = f"_{len(grids) + 1}" if grids else ""
+            grids.append(_grid(rows, name=name + number, caption=captions[len(grids) % len(captions)] + part))
+        grids[-1:] = [replace(grid, notes=[*grid.notes, *notes]) for grid in grids[-1:]]
     return grids
+
+
+def _grid(rows: Sequence[Sequence[str]], *, name: str, caption: str) -> Grid:
+    heads, *others = rows
+    return Grid(
+        name=name,
+        caption=caption,
+        heads=[head or "remark" for head in heads],
+        rows=[[cell(text) for text in row] for row in others],
+    )
 
 
 def _split(line: str) -> list[str]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.report.blocks import Section
+from analysis.report.figures import figures
 from analysis.report.findings import findings
 from analysis.report.material import Material, gather
 from analysis.report.results import comparisons, results
@@ -26,6 +27,8 @@ def make_report(experiments: Sequence[str], folder: Path, *, tracking: str | Non
     Raises:
         ValueError, ConnectionError: the trials cannot be read, or `folder` is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the report")
     material = gather(experiments, tracking=tracking, again=again)
     yield from write_report(material.title, sections(material), folder, made=datetime.now(UTC))
 
@@ -41,6 +44,7 @@ def sections(material: Material) -> list[Section]:
         results(material),
         comparisons(material, found),
         *studies(material),
+        figures(material, found),
         ledger(material),
         cost(material),
         provenance(material),

@@ -5,13 +5,13 @@ import io
 from collections.abc import Sequence
 from importlib.resources import files
 
+import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from analysis.report.blocks import Grid, Picture, Section, Text
 
-RESOLUTION = 200
+REMS_PER_INCH = 10
 
 
 def page(title: str, sections: Sequence[Section], *, made: str) -> str:
@@ -21,7 +21,7 @@ def page(title: str, sections: Sequence[Section], *, made: str) -> str:
     )
     kinds = {"text_block": Text, "grid_block": Grid, "picture_block": Picture}
     environment.tests.update({name: lambda block, kind=kind: isinstance(block, kind) for name, kind in kinds.items()})
-    environment.filters["data_uri"] = data_uri
+    environment.filters |= {"data_uri": data_uri, "width": width}
     own = files("analysis.report")
     style, script = (Markup((own / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
@@ -29,15 +29,14 @@ def page(title: str, sections: Sequence[Section], *, made: str) -> str:
     )
 
 
-def png(content: Figure | bytes) -> bytes:
-    """A picture as PNG."""
-    if isinstance(content, bytes):
-        return content
-    buffer = io.BytesIO()
-    content.savefig(buffer, format="png", dpi=RESOLUTION)
-    return buffer.getvalue()
-
-
 def data_uri(picture: Picture) -> str:
-    """A picture inside the address that shows it."""
-    return "data:image/png;base64," + base64.b64encode(png(picture.content)).decode()
+    """A picture inside the address that shows it, as vectors, which stay sharp however large they are shown."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "occse"}):
+        picture.figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def width(picture: Picture) -> str:
+    """How wide a picture is shown where there is room, in CSS: a column of a paper as half a page."""
+    return f"{REMS_PER_INCH * picture.figure.get_figwidth():.0f}rem"

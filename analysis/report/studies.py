@@ -25,7 +25,21 @@ class Kind:
     text: Study
 
 
+def _effects(trials: pd.DataFrame, stage: str, _tracking: str | None) -> str:
+    # statsmodels and Optuna take seconds to import, which no other command should wait for
+    from analysis.effects import effects
+    from analysis.effects_text import effects_text
+
+    return effects_text(effects(trials, metric=f"{stage}/miou"))
+
+
 STUDIES = (
+    Kind(
+        key="effects",
+        title="Effects of the knobs",
+        captions=("Effects and interactions", "Means by knob, in percent"),
+        text=_effects,
+    ),
     Kind(
         key="correlation",
         title="Stage correlation",

@@ -11,6 +11,7 @@ from analysis.report.blocks import Block, Grid, Picture, Section, Text
 
 ROWS = 40  # on a page
 LONG = 44  # characters
+LINE = 6.7  # inches
 SIGNS = {
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "✗": r"$\times$", "…": r"\dots{}", "–": "--", "—": "---",
     "†": r"$^\dagger$", "§": r"\S{}", "⊘": r"$\oslash$", "λ": r"$\lambda$", "α": r"$\alpha$", "Δ": r"$\Delta$",
@@ -100,10 +101,10 @@ def _block(block: Block) -> Iterator[str]:
     elif isinstance(block, Grid):
         yield from _table(block)
     elif isinstance(block, Picture):
-        suffix = "png" if isinstance(block.content, bytes) else "pdf"
+        width = min(1, block.figure.get_figwidth() / LINE)
         yield r"\begin{figure}[H]\centering"
-        yield r"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]"
-        yield rf"{{figures/{block.name}.{suffix}}}"
+        yield rf"\includegraphics[width={width:.2f}\linewidth,height=.8\textheight,keepaspectratio]"
+        yield rf"{{figures/{block.name}.pdf}}"
         yield rf"\caption{{{printable(block.caption)}}}\end{{figure}}"
     else:
         yield from (rf"{{\footnotesize\ttfamily {printable(line)}\par}}" for line in block.text.splitlines())

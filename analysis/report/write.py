@@ -10,19 +10,14 @@ from pathlib import Path
 from openpyxl import Workbook
 from openpyxl.styles import Font
 
+from analysis.figures.style import save
 from analysis.report.blocks import Block, Grid, Picture, Section
-from analysis.report.page import page, png
+from analysis.report.page import page
 from analysis.report.tex import compile_pdf, document, tabular
 
 
 def write_report(title: str, sections: Sequence[Section], folder: Path, *, made: datetime) -> Iterator[str]:
-    """Write all files into `folder`, and yield a line about each kind.
-
-    Raises:
-        ValueError: `folder` is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder for the report")
+    """Write all files into `folder`, and yield a line about each kind."""
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     blocks = [block for section in sections for block in section.blocks]
@@ -81,6 +76,5 @@ def _write(block: Block, folder: Path) -> None:
         (folder / "tables" / f"{block.name}.tex").write_text(block.latex or tabular(block), encoding="utf-8")
         (folder / "tables" / f"{block.name}.csv").write_text(block.csv or to_csv(block), encoding="utf-8")
     elif isinstance(block, Picture):
-        (folder / "figures" / f"{block.name}.png").write_bytes(png(block.content))
-        if not isinstance(block.content, bytes):
-            block.content.savefig(folder / "figures" / f"{block.name}.pdf")
+        for suffix in ("pdf", "png"):
+            save(block.figure, folder / "figures" / f"{block.name}.{suffix}")

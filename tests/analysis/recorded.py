@@ -38,16 +38,18 @@ def record_sweep(
                 "occse.devices": "CPU of some kind",
                 "occse.pixel_truth": "cam.threshold on train",
             }
-            metrics = {f"{stage}/miou": 0.5 + skill + 0.01 * seed for stage in stages} | {"cam/threshold": 0.2}
+            scores = {f"{stage}/miou": 0.5 + skill + 0.01 * seed for stage in stages}
+            metrics = scores | {f"{stages[-1]}/iou/fish": 0.4 + skill, "cam/threshold": 0.2}
             run = record(experiment, variant, order=order, seed=seed, tags=tags, metrics=metrics, fields=stages)
             for stage in stages:
-                file = folder / run / f"{stage}.npz"
+                file = folder / run / "counts" / f"{stage}.npz"
                 thresholds = (0.1, 0.2) if stage == "cam" else ()
                 write_counts(file, found_by(skill, 10 * order + seed), thresholds=thresholds)
-                client.log_artifact(run, str(file), "counts")
-            panel = folder / run / "train_1.png"
-            panel.write_bytes(_picture(40 * order))
-            client.log_artifact(run, str(panel), "panels")
+            for number in range(3):
+                panel = folder / run / "panels" / f"image {number}.png"
+                panel.parent.mkdir(exist_ok=True)
+                panel.write_bytes(_picture(40 * order))
+            client.log_artifacts(run, str(folder / run))
             runs[variant, seed] = run
     parent = client.get_run(runs[next(iter(variants)), 0]).data.tags["mlflow.parentRunId"]
     client.set_tag(parent, "mlflow.note.content", QUESTION)
