@@ -89,6 +89,12 @@ def error_freedom(frame: pd.DataFrame, terms: Sequence[Term], *, block: str | No
     return len(frame) - int(np.linalg.matrix_rank(_design(frame, [*always, *terms], _levels(frame, terms, block))))
 
 
+def separable(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
+    """Whether the data can tell the effects of all factors apart."""
+    wanted = 1 + sum(frame[name].nunique() - 1 for name in factors)
+    return len(frame) - error_freedom(frame, [(name,) for name in factors]) == wanted
+
+
 def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str) -> list[Margin]:
     """The marginal means of `factor` under a model of `terms`; without intervals where no error is left."""
     levels, fit = _levels(frame, terms, None), _fit(frame, score, terms)

@@ -118,7 +118,7 @@ def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = 
         name = each.variant + (f" (and {len(each.same)} with the same artifacts)" if each.same else "")
         lines.append(
             f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
-            f"| {each.p_holm:.3f} | {found.seeds} | {_verdict(each)} |"
+            f"| {p_text(each.p_holm)} | {found.seeds} | {_verdict(each)} |"
         )
     lines += ["", _method([each.difference for each in comparisons], field, subset)]
     if any(each.need for each in comparisons):
@@ -136,9 +136,14 @@ def classes_text(classes: Mapping[str, Interval], field: str, variant: str, *, s
     for name, found in sorted(classes.items(), key=lambda item: -item[1].value):
         lines.append(
             f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
-            f"| {adjusted[name]:.3f} |"
+            f"| {p_text(adjusted[name])} |"
         )
     return "\n".join([*lines, "", f"{variant}, IoU by class. {_method(list(classes.values()), field, subset)}"])
+
+
+def p_text(value: float) -> str:
+    """A p-value, of which small ones are not zero."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _method(found: Sequence[Interval], field: str, subset: str) -> str:

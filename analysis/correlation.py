@@ -127,7 +127,8 @@ def correlation_text(found: Correlation) -> str:
     lines += ["", f"{len(found.points)} variants.", METHOD]
     if found.left_out:
         lines.append(
-            f"Left out: {found.left_out} variants without a score of {found.stages[-1]}; what they had is not known."
+            f"Left out: {found.left_out} variants without a score of {found.stages[-1]}. Where a gate stopped them, "
+            "the rest are alike in what it looked at: correlations are weaker than of all; regrets are at least these."
         )
     return "\n".join([*lines, "", *_regret_lines(found)])
 

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from analysis.anova import Margin, Row, Term, crossed, error_freedom, margins, type_two
+from analysis.anova import Margin, Row, Term, crossed, error_freedom, margins, separable, type_two
 from analysis.importance import importances
 from analysis.knobs import PARAM, aliases, measurements, ordered, plain, scored, varied
 
@@ -101,6 +101,11 @@ def _group(rows: pd.DataFrame, metric: str, knobs: Sequence[str], telling: Seque
     if fine := [knob for knob in factors if rows[PARAM + knob].nunique() > MOST_LEVELS]:
         notes.append(f"{', '.join(fine)}: more than {MOST_LEVELS} values, so in the importance only.")
     named = [knob for knob in factors if knob not in fine]
+    values = rows[[PARAM + knob for knob in named]].set_axis(named, axis=1)
+    while len(named) > 1 and not separable(values, named):
+        lost = max(named, key=lambda knob: values[knob].nunique())
+        named.remove(lost)
+        notes.append(f"{lost}: its values cannot be told apart from the other knobs', so in the importance only.")
     found = list(_analyses(rows, metric, named, notes))
     return Group(
         where={knob: plain(str(rows[PARAM + knob].iloc[0])) for knob in telling},

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from analysis.anova import Margin, Row
+from analysis.compare import p_text
 from analysis.effects import Effects, Group
 from analysis.knobs import plain
 
@@ -47,8 +48,7 @@ def _group_lines(group: Group, metric: str) -> Iterator[str]:
 
 def _row_text(row: Row, group: Group) -> str:
     share = group.importance.get(row.term[0]) if len(row.term) == 1 else None
-    test = "– | –" if row.f is None or row.p is None else f"{row.f:.1f} | {max(row.p, 0.001):.3f}"
-    test = test.replace("| 0.001", "| < 0.001") if row.p is not None and row.p < 0.001 else test
+    test = "– | –" if row.f is None or row.p is None else f"{row.f:.1f} | {p_text(row.p)}"
     importance = "" if share is None else f"{share:.2f}"
     return f"| {' × '.join(row.term)} | {row.freedom}, {row.error_freedom} | {test} | {row.eta:.2f} | {importance} |"
 

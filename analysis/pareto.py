@@ -124,7 +124,7 @@ def pareto_text(found: Pareto) -> str:
             "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared artifact twice."
         )
     else:
-        lines.append(f"All distinct artifacts together: {found.sweep_s / scale:.1f} {unit}.")
+        lines.append(f"All distinct artifacts of these variants together: {found.sweep_s / scale:.1f} {unit}.")
     return "\n".join(lines)
 
 

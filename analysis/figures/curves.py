@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from analysis.bootstrap import LEVEL
@@ -15,6 +15,7 @@ from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, 
 from analysis.power import seed_variance
 
 DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
+MOST_TICKS = 7
 
 
 def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[str] = ()) -> Figure:
@@ -117,11 +118,15 @@ def _positions(levels: Sequence[str]) -> dict[str, float]:
         return {level: float(place) for place, level in enumerate(levels)}
 
 
-def _ticks(axes: Axes, positions: dict[str, float]) -> None:
+def _ticks(axes: Axes, positions: Mapping[str, float]) -> None:
+    """A logarithmic axis where the numbers span a decade, and a tick at every value, of a search at round ones."""
     places = list(positions.values())
-    if min(places) > 0 and max(places) / min(places) >= DECADE and _positions(list(positions)) == positions:
+    numbers = _positions(list(positions)) == positions and min(places) > 0
+    if numbers and max(places) / min(places) >= DECADE:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+    if len(places) <= MOST_TICKS or not numbers:
         axes.xaxis.set_tick_params(which="minor", length=0)
-    axes.set_xticks(places, [plain(value) for value in positions])
+        axes.set_xticks(places, [plain(value) for value in positions])

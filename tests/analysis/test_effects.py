@@ -126,6 +126,17 @@ def test_what_was_not_run_is_said_and_interactions_go() -> None:
     assert any("too few runs" in note for note in single.groups[0].notes)
 
 
+def test_a_searched_knob_that_has_another_value_in_each_variant_is_left_to_the_importance() -> None:
+    trials = sweep(0, of_lambda=0.1)
+    each = pd.Series([str(0.1 + number) for number in range(len(trials) // 3)] * 3, index=trials.index)
+    searched = trials.assign(**{"param.cgnet.lambda_start": each.where(trials["param.cam.source"] == "cgnet")})
+    searched["fingerprint.cgnet"] = searched["fingerprint.cam"] = trials["run_id"]
+    group = effects(searched, metric="pseudo/miou").groups[0]
+    assert [row.term for row in group.rows] == [("crf_low.alpha",)]
+    assert group.notes[0].startswith("cgnet.lambda_start: its values cannot be told apart")
+    assert set(group.importance) == {"cgnet.lambda_start", "crf_low.alpha"}
+
+
 def test_the_importance_is_the_same_each_time() -> None:
     first, second = (effects(sweep(1, of_lambda=0.1), metric="pseudo/miou").groups[0].importance for _ in range(2))
     assert first == second
