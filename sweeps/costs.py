@@ -8,7 +8,7 @@ from statistics import median
 from occse.pipeline import Node
 from occse.stage import Resources, Stage
 from sweeps.history import GROWS, Estimate, History, Range
-from sweeps.machines import Machine, fit
+from sweeps.machines import Machine, fit, shared_batch
 from sweeps.planning import Plan
 from sweeps.simulation import Task, makespan
 
@@ -71,7 +71,10 @@ def make_costs(
         resources: what the stage in a field may occupy, `Spec.resources_of`.
     """
     nodes = [plan.nodes[fingerprint] for fingerprint in plan.reasons]
-    granted = {node.fingerprint: fit(resources(node.field, node.stage), machines) for node in nodes}
+    granted = {
+        node.fingerprint: fit(resources(node.field, node.stage), machines, batch_size=shared_batch(node.stage))
+        for node in nodes
+    }
     seconds = {each.fingerprint: history.seconds(each, plan.nodes, granted=granted[each.fingerprint]) for each in nodes}
     by_kind: dict[str, list[Node]] = {row.kind: [] for row in plan.rows if row.to_run}
     for node in nodes:

@@ -114,8 +114,9 @@ def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     yield f"GPU hours: {gpu_hours}"
     yield describe_time(costs)
     sizes = [row.bytes for row in costs.rows]
-    known = sum(size for size in sizes if size is not None)
-    yield f"Disk: {'more than' if None in sizes else 'about'} {amount(known)}; {_one_trial(costs)}"
+    known = [size for size in sizes if size is not None]
+    room = f"{'more than' if None in sizes else 'about'} {amount(sum(known))}"
+    yield f"Disk: {room if known else 'unknown until each kind of stage has run once'}; {_one_trial(costs)}"
     yield ""
 
 

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Mapping
 from statistics import median
 
+from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.agenda import Step
+from sweeps.history import History
 from sweeps.planning import Plan
 from sweeps.policy import cpus_beside_gpus, longest_paths
 from sweeps.worker import Json
@@ -16,12 +18,12 @@ class Requests:
     """Makes the requests of steps, from the plans that they belong to.
 
     Args:
-        durations: expected seconds by stage class; an unknown one counts as a usual one.
+        history: tells how long a stage takes; of which it does not know counts as a usual one.
     """
 
-    def __init__(self, *, durations: Mapping[str, float]) -> None:
-        self._durations = durations
-        self._usual = median(durations.values()) if durations else 1.0
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._nodes: dict[str, Node] = {}
         self._command = shlex.join(("python", *sys.orig_argv[1:]))
         self._granted: dict[str, Resources] = {}
         self._paths: dict[str, float] = {}
@@ -30,9 +32,12 @@ class Requests:
     def add(self, plan: Plan, *, granted: Mapping[str, Resources]) -> None:
         """Take in what a plan's stages get, by fingerprint, and how urgent its chains of stages make them."""
         self._granted |= granted
+        self._nodes |= plan.nodes  # the inputs of what comes after a gate were planned before
         inputs = {fingerprint: plan.nodes[fingerprint].inputs.values() for fingerprint in plan.reasons}
-        seconds = {each: self._durations.get(plan.nodes[each].kind, self._usual) for each in inputs}
-        self._paths |= longest_paths(inputs, seconds)
+        found = {each: self._history.seconds(self._nodes[each], self._nodes, granted=granted[each]) for each in inputs}
+        known = {each: estimate.usual for each, estimate in found.items() if estimate is not None}
+        usual = median(known.values()) if known else 1.0
+        self._paths |= longest_paths(inputs, {each: known.get(each, usual) for each in inputs})
         self._kept |= cpus_beside_gpus(inputs, {each: needs_of(granted[each]) for each in inputs})
 
     def of(self, step: Step) -> dict[str, Json]:

@@ -14,6 +14,7 @@ from sweeps.expressions import is_derived
 from sweeps.gates import Gate
 from sweeps.knobs import matching
 from sweeps.limits import Limits
+from sweeps.machines import shared_batch
 from sweeps.search import Search
 
 BASELINE = "baseline"
@@ -99,7 +100,7 @@ class Spec(BaseModel):
         asked = stage.resources().model_dump()
         for key in ("*", field):
             asked |= self.resources.get(key, Request()).model_dump(exclude_none=True)
-        batch_size = getattr(stage, "batch_size", 0) if stage.shares_batches else 0
+        batch_size = shared_batch(stage)
         if asked["num_gpus"] > 1 and batch_size % asked["num_gpus"]:
             raise ValueError(
                 f"resources: {field} would share a batch of {batch_size} images among {asked['num_gpus']:g} GPUs; "

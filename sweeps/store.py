@@ -5,10 +5,9 @@ import json
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from occse.integrity import CORRUPT, FILES, FILES_FORMAT, intact, node_cache, set_aside
@@ -142,13 +141,6 @@ class Store:
                 self._mirror.set_aside(node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON")
             self._mirror.publish(node.kind, node.fingerprint)
         return self.manifest(node) or made
-
-    def durations(self) -> Mapping[str, float]:
-        """Median seconds of the artifacts of each stage class; classes that were never run are absent."""
-        seconds: dict[str, list[float]] = defaultdict(list)
-        for manifest in self.manifests():
-            seconds[manifest.stage].append(manifest.seconds)
-        return {kind: median(values) for kind, values in seconds.items()}
 
     def check_writable(self) -> None:
         """Make the store's folder (and its parent) and write a megabyte into it, before anything expensive starts.

@@ -14,7 +14,7 @@ from sweeps.agenda import Agenda, Step
 from sweeps.coordinators import Feed, run_steps
 from sweeps.history import History
 from sweeps.ledger import Ledger, Summary
-from sweeps.machines import Machine, count, fit, share
+from sweeps.machines import Machine, count, fit, share, shared_batch
 from sweeps.planning import Plan, total
 from sweeps.progress import Progress, Say
 from sweeps.requests import Requests
@@ -95,7 +95,9 @@ def run_sweep(
                 history = History(store.manifests())
                 progress = Progress(spec.name, history=history, say=say, command=again, summed=show is None)
                 telling = Telling(progress, store=store, say=say, show=show)
-                _run_on_cluster(spec, agenda, store=store, hear=ledger.hear, cluster=cluster, telling=telling)
+                _run_on_cluster(
+                    spec, agenda, store=store, history=history, hear=ledger.hear, cluster=cluster, telling=telling
+                )
     except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
         say(ledger.close().describe())
         raise
@@ -117,6 +119,7 @@ def _run_on_cluster(
     agenda: Agenda,
     *,
     store: Store,
+    history: History,
     hear: Callable[[Json], None],
     cluster: Cluster,
     telling: Telling,
@@ -125,7 +128,7 @@ def _run_on_cluster(
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     scheduler = connect(_settings(spec, store, cluster))
     ray.get(scheduler.begin.remote())
-    requests = Requests(durations=store.durations())
+    requests = Requests(history)
     start = time.monotonic()
 
     def announce() -> None:
@@ -181,7 +184,9 @@ def _slots(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine], clust
 
 def _granted(spec: Spec, plan: Plan, machines: Sequence[Machine], cluster: Cluster) -> dict[str, Resources]:
     asked = {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in plan.nodes.items()}
-    return asked if cluster.autoscaling else {each: fit(asked[each], machines) for each in asked}
+    if cluster.autoscaling:
+        return asked
+    return {each: fit(asked[each], machines, batch_size=shared_batch(plan.nodes[each].stage)) for each in asked}
 
 
 def _bound(slots: int, cluster: Cluster) -> int:
@@ -194,12 +199,20 @@ def _bound(slots: int, cluster: Cluster) -> int:
 
 def _clamped(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine]) -> Iterator[str]:
     """What no machine of the cluster can give as it was asked for."""
-    asked = [spec.resources_of(node.field, node.stage) for plan in plans for node in plan.nodes.values()]
+    nodes = [node for plan in plans for node in plan.nodes.values()]
+    asked = [spec.resources_of(node.field, node.stage) for node in nodes]
     if any(resources.num_gpus for resources in asked) and not count(machines, "GPU"):
         yield "no GPU here: stages that ask for one run on CPUs (with --autoscaling they wait for one)"
     most = max((resources.num_cpus for resources in asked), default=0.0)
     if most > (largest := max(machine.get("CPU", 0.0) for machine in machines)):
         yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
+    yield from dict.fromkeys(
+        f"{node.field} asks for {resources.num_gpus:g} GPUs and gets {got:g}: as many of the largest machine's as "
+        f"a batch of {batch_size} divides among"
+        for node, resources in zip(nodes, asked, strict=True)
+        if (batch_size := shared_batch(node.stage))
+        and 0 < (got := fit(resources, machines, batch_size=batch_size).num_gpus) < resources.num_gpus
+    )
 
 
 def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:

@@ -1,5 +1,7 @@
 """The plan as a person reads it."""
 
+import re
+
 from measured import measured
 
 from sweeps.costs import make_costs
@@ -60,6 +62,15 @@ def test_many_variants_are_folded_unless_all_are_wanted() -> None:
     assert "alpha_walk=30 " not in report_of(spec)
     assert "alpha_walk=30 " in report_of(spec, whole=True)
     assert "--all" not in report_of(spec, whole=True)
+
+
+def test_disk_of_which_nothing_was_ever_measured_is_unknown() -> None:
+    spec = make(baseline={})
+    plan = make_plan(trials(spec), stored=lambda _: ())
+    costs = make_costs(plan, History([]), machines=[{"CPU": 8}], resources=spec.resources_of)
+    assert "Disk: unknown until each kind of stage has run once;" in describe(plan, spec, costs)
+    partly = report_of(make(grid={"cgnet.backbone": ["tiny", "resnet38"]}))
+    assert re.search(r"Disk: more than [1-9]\d* MB;", partly)
 
 
 def test_nothing_to_run_costs_nothing() -> None:

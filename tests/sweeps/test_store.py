@@ -31,7 +31,7 @@ def test_an_artifact_of_another_configuration_is_an_error(tmp_path: Path) -> Non
         store.manifest(node)
 
 
-def test_manifests_and_their_median_durations_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
+def test_manifests_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     made = store.execute(node)
@@ -49,7 +49,6 @@ def test_manifests_and_their_median_durations_leave_out_what_cannot_be_read(tmp_
         (folder / "manifest.json").write_text(text)
     order = {(manifest.stage, manifest.seconds): manifest for manifest in store.manifests()}
     assert order == {(manifest.stage, manifest.seconds): manifest for manifest in expected}
-    assert store.durations() == {"Probe": made.seconds, "Fast": 2.0, "Slow": 100.0}
 
 
 def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
