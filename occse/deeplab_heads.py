@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from occse.backbones import Backbone
 
@@ -76,6 +75,8 @@ class EncoderDecoder(nn.Module):
     """
 
     def __init__(self, low_channels: int, channels: int, num_labels: int, *, rates: list[int]) -> None:
+        from torchvision.models.segmentation.deeplabv3 import ASPP  # a second that other heads need not wait for
+
         super().__init__()
         self.aspp = ASPP(channels, rates, DEEPLABV3_WIDTH)
         self.low = _convolution(low_channels, DECODER_LOW_WIDTH, 1)

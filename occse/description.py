@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from torchvision.models import get_model
 
 from occse.backbones import BackboneName, build_backbone
 from occse.fitting import BACKBONE, HEAD, HEADS, Fit, Shape, fit, shapes
@@ -111,6 +110,8 @@ def _head(found: Mapping[str, Shape]) -> str:
 
 def _backbones() -> Iterator[tuple[str, dict[str, Shape]]]:
     """The shapes that every backbone of ours wants, and those of torchvision that are none of ours."""
+    from torchvision.models import get_model  # a second that other commands need not wait for
+
     ours = get_args(BackboneName)
     with torch.device("meta"):
         networks = {name: build_backbone(name) for name in ours}

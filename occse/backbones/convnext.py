@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import convnext_tiny
 
 from occse.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
@@ -22,6 +21,8 @@ class DilatedConvNeXt(Pyramid):
     low_channels = 96
 
     def __init__(self, *, stride: int) -> None:
+        from torchvision.models import convnext_tiny  # a second that other networks need not wait for
+
         super().__init__()
         check_stride(stride)
         self.stride = stride

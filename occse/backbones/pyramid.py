@@ -6,7 +6,6 @@ what the network of stride 32 computes.
 
 import torch
 from torch import Tensor
-from torchvision.models import get_weight
 
 from occse.backbones.backbone import Backbone
 
@@ -58,6 +57,8 @@ def torchvision_weights(name: str) -> dict[str, Tensor]:
     Raises:
         ValueError: they are damaged, or neither in the cache nor within reach.
     """
+    from torchvision.models import get_weight  # a second that other networks need not wait for
+
     weights = get_weight(name)
     try:
         # weights_only: torchvision would unpickle whatever lies in the cache

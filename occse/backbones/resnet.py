@@ -1,7 +1,6 @@
 """Torchvision's ResNets with dilation instead of their last strides."""
 
 from torch import Tensor, nn
-from torchvision.models import resnet50, resnet101
 
 from occse.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
@@ -19,6 +18,8 @@ class DilatedResNet(Pyramid):
     low_channels = 256
 
     def __init__(self, depth: int, *, stride: int) -> None:
+        from torchvision.models import resnet50, resnet101  # a second that other networks need not wait for
+
         super().__init__()
         check_stride(stride)
         self.depth, self.stride = depth, stride

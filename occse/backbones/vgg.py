@@ -1,7 +1,6 @@
 """Torchvision's VGG-16 without its last pooling, dilated instead of the pooling before that."""
 
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
 from occse.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
@@ -22,6 +21,8 @@ class DilatedVgg(Pyramid):
     low_channels = 256
 
     def __init__(self, *, stride: int) -> None:
+        from torchvision.models.vgg import cfgs, make_layers  # a second that other networks need not wait for
+
         super().__init__()
         check_stride(stride)
         self.stride = stride

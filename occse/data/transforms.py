@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from occse.images import to_tensor
 
@@ -29,11 +28,17 @@ def color_jitter(
     picture = Image.fromarray(image)
     for change in torch.randperm(4, generator=generator).tolist():
         if change < 3 and jitter > 0:
-            adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)[change]
-            picture = adjust(picture, uniform(1 - jitter, 1 + jitter, generator))
+            enhancer = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[change]
+            picture = enhancer(picture).enhance(uniform(1 - jitter, 1 + jitter, generator))
         elif change == 3 and hue > 0:  # by far the slowest: there and back between colour spaces
-            picture = tv.adjust_hue(picture, uniform(-hue, hue, generator))
+            picture = _turn_hue(picture, uniform(-hue, hue, generator))
     return np.array(picture)
+
+
+def _turn_hue(picture: Image.Image, turns: float) -> Image.Image:
+    hue, saturation, value = picture.convert("HSV").split()
+    turned = np.array(hue) + np.int32(turns * 255).astype(np.uint8)  # a byte runs over, as a hue does
+    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
 def random_crop(
