@@ -13,7 +13,8 @@ The sweep itself leaves sweep.yaml, its resolved file, and diff.patch.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -23,6 +24,7 @@ from occse.evaluation import Counts
 from occse.panels import choose, draw_panel
 from occse.pipeline import SCORED
 from occse.provenance import git_state
+from occse.stages.crf import LABELS
 from occse.stages.scored import COUNTS
 from sweeps.records import Record
 from sweeps.schema import Spec
@@ -31,6 +33,7 @@ from sweeps.tables import write_csv, write_tables
 
 NUM_PANELS = 4
 DATA = "data"
+IN_ONE_FILE = ("cam",)  # the maps of all images: it comes whole or not at all
 SHOWN = {"train": {"cam", "crf", "pseudo"}, "val": {"seg"}}
 
 
@@ -40,8 +43,21 @@ def write_attachments(record: Record, folder: Path, *, store: Store, data_root: 
     Raises:
         OSError, ValueError: an artifact cannot be read.
     """
-    # networks stay where they are: on an object store this would fetch them
-    folders = {field: store.folder(record.trial.nodes[field]) for field in (DATA, *SCORED) if field in record.manifests}
+    with tempfile.TemporaryDirectory() as aside:
+        folders = _folders(record, store, Path(aside), data_root=data_root)
+        _write(record, folder, folders, data_root=data_root)
+
+
+def _folders(record: Record, store: Store, aside: Path, *, data_root: Path | None) -> dict[str, Path]:
+    """What the data and the scored stages made. On an object store networks stay there, and of maps all but a few."""
+    nodes = {field: node for field, node in record.trial.nodes.items() if field in record.manifests}
+    folders = {field: store.folder(nodes[field]) for field in (DATA, *IN_ONE_FILE) if field in nodes}
+    maps = [f"{LABELS}/{name}.png" for name in _shown(folders, nodes, data_root)]
+    scored = [field for field in SCORED if field in nodes and field not in IN_ONE_FILE]
+    return folders | {field: store.parts(nodes[field], [COUNTS, *maps], aside / field) for field in scored}
+
+
+def _write(record: Record, folder: Path, folders: Mapping[str, Path], *, data_root: Path | None) -> None:
     counted: dict[str, None] = {}
     for field, path in folders.items():
         if (path / COUNTS).exists():
@@ -58,7 +74,7 @@ def write_attachments(record: Record, folder: Path, *, store: Store, data_root: 
         dataset = load_dataset(folders[DATA], data_root=data_root or Path())
         labels = (";".join(dataset.classes[index] for index in dataset.labels[name]) for name in counted)
         write_csv(folder / "labels.csv", ("image", "labels"), zip(counted, labels, strict=True))
-    for name in _shown(folders, data_root):
+    for name in _shown(folders, folders, data_root):
         path = folder / "panels" / f"{Path(name).name}.png"
         path.parent.mkdir(exist_ok=True)
         draw_panel(name, folders, data_root=data_root).save(path)
@@ -71,9 +87,9 @@ def write_sweep(spec: Spec, folder: Path) -> None:
     _place_diff(folder)
 
 
-def _shown(folders: Mapping[str, Path], data_root: Path | None) -> Iterator[str]:
-    """The images of each split of which a stage of this trial made something."""
-    splits = [split for split, fields in SHOWN.items() if fields & folders.keys()]
+def _shown(folders: Mapping[str, Path], made: Collection[str], data_root: Path | None) -> Iterator[str]:
+    """The images of each split of which a stage of this trial, of those that `made` something, has a map."""
+    splits = [split for split, fields in SHOWN.items() if fields.intersection(made)]
     if DATA in folders and splits:
         dataset = load_dataset(folders[DATA], data_root=data_root)
         for split in splits:

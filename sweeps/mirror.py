@@ -39,6 +39,10 @@ class Mirror:
         self._root = root
         self._most = limit()
 
+    def has(self, kind: str, fingerprint: str) -> bool:
+        """Whether an artifact is on this machine."""
+        return (artifact_at(self._root, kind, fingerprint) / MANIFEST).exists()
+
     def fetch(self, fingerprint: str, kinds: list[str]) -> Path | None:
         """The artifact's folder on this machine, undamaged; None where the store has none, or only a damaged one."""
         with self._locked(fingerprint):

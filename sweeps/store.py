@@ -112,13 +112,29 @@ class Store:
         """The file `name` of the artifact of `node` on this machine; raises as `folder`."""
         return self.folder(node) / name
 
+    def parts(self, node: "Node", names: Iterable[str], aside: Path) -> Path:
+        """A folder with at least those of the files `names` that the artifact of `node` has, verified.
+
+        Where only an object store has them, they are fetched into `aside`, without the others.
+
+        Raises:
+            ValueError: as `folder`.
+        """
+        if self._mirror is None or self._mirror.has(node.kind, node.fingerprint):
+            return self.folder(node)
+        for name, data in self._read(node, names).items():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return aside
+
     def curves(self, node: "Node") -> list[dict[str, float]]:
         """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty for other stages.
 
         Raises:
             ValueError: the file was damaged; the artifact is set aside.
         """
-        data = self._read(node, CURVES)
+        data = self._read(node, [CURVES]).get(CURVES)
         points: list[dict[str, float]] = [] if data is None else json.loads(data)
         return points
 
@@ -166,17 +182,17 @@ class Store:
             names = {f"{kind}/{fingerprint}/{MANIFEST}": known[fingerprint] for fingerprint in here}
             yield from ((names[name], data) for name, data in self.files.read_all([*names]))
 
-    def _read(self, node: "Node", name: str) -> bytes | None:
-        """One file of an artifact, verified, without fetching the others; None where the artifact has none."""
+    def _read(self, node: "Node", names: Iterable[str]) -> dict[str, bytes]:
+        """Those of the files that an artifact has, verified, without fetching the others."""
         manifest = self.manifest(node)
         if manifest is None:
-            return None
+            return {}
         folder = f"{node.kind}/{node.fingerprint}"
         if self._mirror is not None:
             folder = sealed_at(node.kind, node.fingerprint, manifest.files)
         listing = self._read_sealed(node, f"{folder}/{FILES}", manifest.files)
-        expected = FILES_FORMAT.validate_json(listing).get(name)
-        return None if expected is None else self._read_sealed(node, f"{folder}/{name}", expected[1])
+        digests = {name: sha256 for name, (_, sha256) in FILES_FORMAT.validate_json(listing).items()}
+        return {name: self._read_sealed(node, f"{folder}/{name}", digests[name]) for name in names if name in digests}
 
     def _read_sealed(self, node: "Node", name: str, sha256: str) -> bytes:
         data = self.files.read(name)

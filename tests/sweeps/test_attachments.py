@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from occse.evaluation import Counts
 from occse.manifest import artifact_folder
 from occse.pipeline import Node, Pipeline
+from sweeps.attachments import write_attachments
 from sweeps.records import Record
 from sweeps.schema import Spec
 from sweeps.spec import Trial
@@ -98,3 +100,26 @@ def test_the_tables_agree_with_the_scores(
 def table(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def test_from_an_object_store_they_are_the_same_and_only_what_is_shown_is_fetched(
+    s3: str, small_store: Path, small_pipeline: Pipeline, small_node: dict[str, Node], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCCSE_CACHE", str(tmp_path / "one"))
+        one = Store(f"{s3}/{tmp_path.name}")
+        shutil.copytree(small_store, one.root)
+        for node in small_node.values():
+            one.execute(node)  # it is made already, and put there
+        patch.setenv("OCCSE_CACHE", str(tmp_path / "two"))
+        two = Store(one.url)
+    trial = Trial(variant="one", order=0, baseline=True, seed=0, knobs={}, pipeline=small_pipeline, nodes=small_node)
+    left: list[dict[str, bytes]] = []
+    for number, store in enumerate((Store(small_store), two)):
+        manifests = {field: found for field, node in small_node.items() if (found := store.manifest(node)) is not None}
+        write_attachments(Record(trial=trial, manifests=manifests), tmp_path / str(number), store=store, data_root=None)
+        files = (path for path in (tmp_path / str(number)).rglob("*") if path.is_file())
+        left.append({path.relative_to(tmp_path / str(number)).as_posix(): path.read_bytes() for path in files})
+    assert left[0] == left[1]
+    assert len([name for name in left[1] if name.startswith("panels/")]) == 8
+    assert {path.name for path in two.root.iterdir()} == {"Shapes", "MakeCam", "locks"}
