@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.artifacts import counts_of
+from analysis.artifacts import counted_stages, counts_of
 from analysis.bootstrap import LEVEL, RESAMPLES, Interval, class_differences, difference, holm
 from analysis.counts import PerImage, miou
 from analysis.groups import distinct
@@ -66,7 +66,7 @@ def compare(
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
-    current = _current(trials, field)
+    current = _current(trials, field, tracking)
     alike = sharing(current, field)
     pairs = _pairs(current[current["variant"].isin(alike)], field, tracking=tracking, subset=subset)
     found = [difference(*pair, resamples=resamples) for pair in pairs.values()]
@@ -100,7 +100,7 @@ def compare_classes(
     Raises:
         ValueError: there is no such variant or baseline, or a run has no counts of that stage.
     """
-    chosen = _current(trials, field)
+    chosen = _current(trials, field, tracking)
     chosen = chosen[chosen["baseline"] | (chosen["variant"] == variant)]
     if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
         raise ValueError(
@@ -189,11 +189,17 @@ def _aligned(system: Counts, reference: Counts) -> Pair:
     return first, second
 
 
-def _current(trials: pd.DataFrame, field: str) -> pd.DataFrame:
-    """The finished trials that have the score, the baseline's first; a gate may have stopped some before."""
+def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataFrame:
+    """The finished trials that have the score, the baseline's first; a gate may have stopped some before.
+
+    Imported runs without counts per image cannot be compared, only tabled: they are left out.
+    """
     current = trials[trials["current"] & (trials["status"] == "FINISHED")]
     if (metric := f"{field}/miou") in current:
         current = current[current[metric].notna()]
+    runs = current[["run_id", "imported"]].itertuples(index=False, name=None)
+    counted = [not imported or field in counted_stages(run, tracking=tracking) for run, imported in runs]
+    current = current[counted]
     return current.sort_values("baseline", ascending=False, kind="stable")
 
 

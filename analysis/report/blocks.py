@@ -8,6 +8,7 @@ from typing import TypeAlias
 from matplotlib.figure import Figure
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
+WORD = re.compile(r"(?!to\b)[^\W\d_]+")
 RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 
 
@@ -95,9 +96,9 @@ class Section:
 
 
 def cell(text: object, *, link: str = "") -> Cell:
-    """A cell that is sorted by the number its text starts with, if it does."""
+    """A cell that is sorted by the number its text starts with, where it has no words but `to` beside it."""
     words = str(text)
-    found = NUMBER.match(words.strip("*_ "))
+    found = None if WORD.search(words) else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
     return Cell(text=words, sort=number, link=link)
 

@@ -97,8 +97,9 @@ def _along_knobs(trials: pd.DataFrame, metric: str) -> Iterator[Drawing]:
     together = aliases(rows, varied(rows))
     moving = list(together)
     numbers = [knob for knob in moving if rows[PARAM + knob].dropna().map(is_number).all()][:MOST_KNOBS]
-    by = [knob for knob in moving if knob not in numbers and rows.loc[~rows["baseline"], PARAM + knob].nunique() > 1]
     for knob in numbers:
+        along = rows[rows[PARAM + knob].notna()]
+        by = [other for other in moving if other not in numbers and along[PARAM + other].nunique() > 1][-1:]
         draw = partial(_along, rows, metric, knob, by, together[knob])
         yield Drawing(name=f"{metric} along {knob}", draw=draw)
     for one, other in combinations(numbers, 2):

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.artifacts import counts_of
 from analysis.bootstrap import Interval, interval
 from analysis.compare import Comparison, compare
+from analysis.groups import distinct
 from analysis.tidy import STAGES
 
 
@@ -18,7 +19,7 @@ class Best:
     Attributes:
         std: None for one seed.
         interval: None where the runs have no counts.
-        rivals: how many variants have that score.
+        rivals: how many variants have that score, each artifact counted once.
     """
 
     variant: str
@@ -68,6 +69,7 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
     metric = f"{stage}/miou"
     scored = trials[trials[metric].notna()]
     means = scored.groupby("variant", sort=False)[metric].mean()
+    rivals = distinct(scored, stage)["variant"].nunique()  # variants that share their artifacts are one
     group = scored[scored["variant"] == means.idxmax()]
     try:
         counts = counts_of(group, stage, tracking=tracking)
@@ -80,5 +82,5 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
         std=float(group[metric].std(ddof=1)) if len(group) > 1 else None,
         seeds=len(group),
         interval=found,
-        rivals=len(means),
+        rivals=rivals,
     )

@@ -28,7 +28,7 @@ def ledger(material: Material) -> Section:
     )
     heads = ["stage", *(name.replace("_", " ") for name in ABOUT[:-1]), "pixel truth chose", "runs"]
     grid = Grid(name="supervision", caption="What each stage's score rests on", heads=heads, rows=rows)
-    text = Text(paragraphs=[f"Training sees image labels alone. Pixel ground truth scores the results; {chosen}"])
+    text = Text(paragraphs=[f"Training sees image labels alone; pixel ground truth scores the results. {chosen}"])
     return Section(key="supervision", title="Supervision", blocks=[text, grid])
 
 
@@ -114,43 +114,37 @@ def anchors(trials: pd.DataFrame) -> dict[str, str]:
 def provenance(material: Material) -> Section:
     """Every run, variant by variant: the places that the cells of the results link to."""
     trials = material.current
-    metrics = [f"{stage}/miou" for stage in STAGES if f"{stage}/miou" in trials]
     places = anchors(trials)
     runs = sorted(trials.to_dict("records"), key=lambda run: int(places[run["run_id"]].removeprefix("runs-")))
     starts = [places[run["run_id"]] for run in runs]
-    ids = [place if place not in starts[:number] else "" for number, place in enumerate(starts)]
-    rows = [[*_about(run, material), *(_value(run, metric) for metric in metrics)] for run in runs]
-    heads = [
-        "experiment",
-        "variant",
-        "seed",
-        "status",
-        "run",
-        "commit",
-        "from",
-        *(f"{metric} (%)" for metric in metrics),
-    ]
-    grid = Grid(name="runs", caption="All runs, by variant", heads=heads, rows=rows, ids=ids)
-    text = Text(
-        paragraphs=["A cell of the results leads to the runs that it is the mean of. Run ids are those of MLflow."]
+    ids = [place if place not in starts[:row] else "" for row, place in enumerate(starts)]
+    lines = [_about(run, material) for run in runs]
+    told = [head for head in lines[0] if any(line[head].text for line in lines)] if lines else []
+    grid = Grid(
+        name="runs",
+        caption="All runs, by variant",
+        heads=told,
+        rows=[[line[head] for head in told] for line in lines],
+        ids=ids,
     )
-    return Section(key="provenance", title="Provenance", blocks=[text, grid])
+    text = "A cell of the results leads to the runs that it is the mean of. Run ids are those of MLflow."
+    return Section(key="provenance", title="Provenance", blocks=[Text(paragraphs=[text]), grid])
 
 
-def _about(run: Mapping[Any, Any], material: Material) -> list[Cell]:
+def _about(run: Mapping[Any, Any], material: Material) -> dict[str, Cell]:
+    """The cells of a run by heading; a column without any text is left out."""
     status = f"stopped after {run['stopped']}" if run["stopped"] else str(run["status"]).lower()
-    if run["failed"]:
-        status = f"failed: {run['failed']}"
     page = f"{tracking_uri(material.tracking)}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
-    return [
-        cell(run["experiment"]),
-        cell(run["variant"]),
-        cell(run["seed"]),
-        Cell(text=status),
-        Cell(text=str(run["run_id"]), link=page if page.startswith(("http://", "https://")) else ""),
-        Cell(text=str(run["sha"])[:7] + " with changes" * bool(run["dirty"])),
-        Cell(text=str(run.get("imported") or "a sweep")),
-    ]
+    return {
+        "variant": Cell(text=str(run["variant"])),
+        "experiment": Cell(text=str(run["experiment"]) if len(material.sweeps) > 1 else ""),
+        "seed": cell(run["seed"]),
+        **{f"{stage}/miou": _value(run, f"{stage}/miou") for stage in STAGES},
+        "status": Cell(text=f"failed: {run['failed']}" if run["failed"] else status),
+        "run": Cell(text=str(run["run_id"]), link=page if page.startswith(("http://", "https://")) else ""),
+        "commit": Cell(text=str(run["sha"])[:7] + " with changes" * bool(run["dirty"])),
+        "imported from": Cell(text=str(run.get("imported") or "")),
+    }
 
 
 def _value(run: Mapping[Any, Any], metric: str) -> Cell:

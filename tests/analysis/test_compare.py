@@ -30,7 +30,14 @@ def experiment(record: Record, tracking: str, tmp_path_factory: pytest.TempPathF
     for order, (variant, skill) in enumerate({"plain": 0.0, "better": 0.08, "same": 0.0}.items()):
         for seed in range(3):
             baseline = {"occse.baseline": str(variant == "plain").lower()}
-            run = record("compared", variant, order=order, seed=seed, tags=baseline, metrics={"cam/threshold": 0.2})
+            run = record(
+                "compared",
+                variant,
+                order=order,
+                seed=seed,
+                tags=baseline,
+                metrics={"cam/threshold": 0.2, "cam/miou": 0.5},
+            )
             file = folder / str(order) / str(seed) / "cam.npz"
             write_counts(file, found_by(skill, 10 * order + seed), thresholds=(0.1, 0.2))
             client.log_artifact(run, str(file), "counts")
@@ -68,6 +75,16 @@ def test_variants_with_the_same_artifacts_are_compared_once_and_seeds_that_share
     assert (only.difference.seeds, only.need) == (1, None), "one artifact each, whatever the seeds"
     like_baseline = trials.assign(**{"fingerprint.cam": fields.where(trials["variant"] == "better", "a")})
     assert [each.variant for each in compare(like_baseline, "cam", tracking=tracking, resamples=200)] == ["better"]
+
+
+def test_imported_runs_without_counts_are_left_out(experiment: str, tracking: str, record: Record) -> None:
+    before = compare(load(experiment, tracking=tracking), "cam", tracking=tracking, resamples=50)
+    tags, metrics = {"occse.imported": "old.csv"}, {"cam/miou": 0.5}
+    run = record(experiment, "old", order=9, fields=("cam",), tags=tags, metrics=metrics)
+    trials = load(experiment, tracking=tracking)
+    assert (trials["variant"] == "old").any()
+    assert compare(trials, "cam", tracking=tracking, resamples=50) == before
+    MlflowClient(tracking).delete_run(run)
 
 
 def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: str) -> None:
