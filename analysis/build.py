@@ -34,27 +34,28 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
     """
     spec = spec or TableSpec()
     current = _selected(trials, spec)
+    runs = current.to_dict("records")
     metrics = spec.metrics or _planned(current)
-    rows, common = row_groups(current, spec)
+    rows, common = row_groups(runs, spec)
     columns = [
-        (_column(metric, group, current, spec), group) for metric in metrics for group in column_groups(current, spec)
+        (_column(metric, group, current, spec), group) for metric in metrics for group in column_groups(runs, spec)
     ]
     made = [
         Row(
             names=row.names,
             labels=row.labels,
             baseline=row.baseline,
-            seeds=row.trials["seed"].nunique(),
+            seeds=len({run["seed"] for run in row.runs}),
             cells=tuple(make_cell(row, group, column, spec) for column, group in columns),
         )
         for row in rows
     ]
     guarded = _guarded(made, rows, columns, current, allow_mixed=allow_mixed)
-    labels, _ = variant_labels(current)
+    labels, _ = variant_labels(runs)
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
-        heads=row_heads(current, spec),
+        heads=row_heads(runs, spec),
         columns=tuple(guarded),
         rows=mark(with_deltas(made, guarded, to=spec.delta), guarded),
         common=common,
@@ -73,7 +74,8 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     current = trials[trials["current"]]
     if current.empty:
         raise ValueError(f"the sweep no longer asks for any of its {len(trials)} trials; run it again")
-    current = current[matching(current, spec.where, location=("where",))]
+    wanted = [run["run_id"] for run in matching(current.to_dict("records"), spec.where, location=("where",))]
+    current = current[current["run_id"].isin(wanted)]
     if current.empty:
         raise SpecError(("where",), "no trial has all of these values at once")
     _check(spec, current)

@@ -1,13 +1,13 @@
 """One cell of a table: the mean of a metric over seeds, and which runs it comes from."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
+import numpy as np
 
-from analysis.groups import Group, chosen, distinct, refuse_averages
+from analysis.groups import Group, artifact, chosen, has, refuse_averages
 from analysis.table_spec import TableSpec
 from analysis.tables import Cell, Column, Source, Status
+from analysis.values import Run
 
 
 def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell:
@@ -17,45 +17,44 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         SpecError: they differ in more than their seeds.
     """
     field = column.metric.partition("/")[0]
-    trials = row.trials.loc[row.trials.index.intersection(group.trials.index)]
-    planned = trials[[field in fields for fields in trials["planned"]]]
-    if planned.empty:
+    shared = {run["run_id"] for run in group.runs}
+    planned: Sequence[Run] = [run for run in row.runs if run["run_id"] in shared and field in run["planned"]]
+    if not planned:
         return Cell(status="empty")
     choice = ""
     if spec.best is not None:
         candidates = planned
         planned, choice = chosen(candidates, spec.best)
-        if planned.empty:
-            return Cell(status=_status(candidates), planned=len(distinct(candidates, field)))
+        if not planned:
+            return Cell(status=_status(candidates), planned=len({artifact(run, field) for run in candidates}))
     refuse_averages(planned, field, name=", ".join(filter(None, (row.told, group.told))))
-    logged = planned.get(column.metric, pd.Series(float("nan"), index=planned.index)).notna()
     # a trial that failed later has the artifact too, so those that measured come first
-    own = distinct(pd.concat([planned[logged], planned[~logged]]), field)
-    measured, missing = own[logged.loc[own.index]], own[~logged.loc[own.index]]
-    if measured.empty:
-        return Cell(status=_status(missing), planned=len(own), chosen=choice)
-    values = measured[column.metric].astype(float) * (100 if column.score else 1)
+    ranked = sorted(planned, key=lambda run: not has(run, column.metric))
+    own = {artifact(run, field): run for run in reversed(ranked)}
+    measured = [run for run in ranked if own[artifact(run, field)] is run and has(run, column.metric)]
+    missing = [run for run in own.values() if not has(run, column.metric)]
+    values = np.array([run[column.metric] for run in measured], np.float64) * (100 if column.score else 1)
     return Cell(
         status=_status(missing),
         n=len(measured),
         planned=len(own),
-        mean=float(values.mean()),
+        mean=float(values.mean()) if measured else None,
         std=float(values.std(ddof=1)) if len(measured) > 1 else None,
         chosen=choice,
-        sources=tuple(_source(run, field) for run in measured.to_dict("records")),
+        sources=tuple(_source(run, field) for run in measured),
     )
 
 
-def _status(missing: pd.DataFrame) -> Status:
+def _status(missing: Sequence[Run]) -> Status:
     """The worst of the trials that do not have the metric."""
-    if missing.empty:
+    if not missing:
         return "done"
-    if (missing["status"] == "FAILED").any():
+    if any(run["status"] == "FAILED" for run in missing):
         return "failed"
-    return "stopped" if (missing["stopped"] != "").all() else "pending"
+    return "stopped" if all(run["stopped"] for run in missing) else "pending"
 
 
-def _source(run: Mapping[Any, Any], field: str) -> Source:
+def _source(run: Run, field: str) -> Source:
     fingerprint, code = run.get(f"fingerprint.{field}"), run.get(f"code.{field}")
     return Source(
         run_id=run["run_id"],

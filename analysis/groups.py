@@ -1,14 +1,15 @@
 """Which trials make a row, a column and a cell of a table."""
 
-import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from analysis.table_spec import Best, SpecError, TableSpec
-from analysis.values import PARAM, column_of, matching, ordered, short, show
+from analysis.values import PARAM, Run, column_of, matching, ordered, short, show
+
+Variant = tuple[str, str]  # experiment and name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,144 +20,164 @@ class Group:
         names: one for each heading.
         labels: the same without what all rows share.
         told: what the names say, as `knob=value, ...`.
-        trials: of the frame of `load`.
+        runs: the trials, as rows of the frame of `load`.
         baseline: whether the others are compared with it.
     """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
     told: str
-    trials: pd.DataFrame
+    runs: Sequence[Run]
     baseline: bool = False
 
 
-def row_heads(trials: pd.DataFrame, spec: TableSpec) -> tuple[str, ...]:
+def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
     """What the names of a row are."""
     if spec.steps:
         return ("step",)
-    several = trials["experiment"].nunique() > 1 and "experiment" not in (*spec.rows, *spec.columns)
-    columns = [column_of(name, trials, location=("rows", place)) for place, name in enumerate(spec.rows)]
-    return (*(("experiment",) if several and not spec.rows else ()), *(short(columns) or ("variant",)))
+    if spec.rows:
+        return tuple(short(_columns(spec.rows, runs, key="rows")))
+    return ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
 
 
-def row_groups(trials: pd.DataFrame, spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
+def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
     """The rows, in the order of the spec, and the parts of names that all variants share.
 
     Raises:
         SpecError: the spec names a knob, or asks for a value, that no trial has.
     """
+    common: tuple[str, ...] = ()
     if spec.steps:
-        return [_step(trials, spec, place) for place in range(len(spec.steps))], ()
-    if spec.rows:
-        columns = [column_of(name, trials, location=("rows", place)) for place, name in enumerate(spec.rows)]
-        return [_with_baseline(group, trials, spec) for group in _by_values(trials, columns)], ()
-    labels, common = variant_labels(trials)
-    groups = []
-    for (experiment, variant), own in trials.groupby(["experiment", "variant"], sort=False):
-        group = Group(
-            names=(str(experiment), str(variant)),
-            labels=(str(experiment), labels[str(experiment), str(variant)]),
-            told=str(variant),
-            trials=own,
-        )
-        groups.append(_with_baseline(group, trials, spec))
-    if len(row_heads(trials, spec)) == 1:
-        groups = [_without_experiment(group) for group in groups]
-    return groups, common
+        groups = [_step(runs, spec, place) for place in range(len(spec.steps))]
+    elif spec.rows:
+        groups = _by_values(runs, _columns(spec.rows, runs, key="rows"))
+    else:
+        groups, common = _by_variant(runs)
+    return [replace(group, baseline=_is_baseline(group, runs, spec)) for group in groups], common
 
 
-def column_groups(trials: pd.DataFrame, spec: TableSpec) -> list[Group]:
+def column_groups(runs: Sequence[Run], spec: TableSpec) -> list[Group]:
     """The values of the knobs that make columns; all trials where none do."""
-    columns = [column_of(name, trials, location=("columns", place)) for place, name in enumerate(spec.columns)]
-    return _by_values(trials, columns) if columns else [Group(names=(), labels=(), told="", trials=trials)]
+    if spec.columns:
+        return _by_values(runs, _columns(spec.columns, runs, key="columns"))
+    return [Group(names=(), labels=(), told="", runs=runs)]
 
 
-def chosen(trials: pd.DataFrame, best: Best) -> tuple[pd.DataFrame, str]:
+def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
     """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`, and the values.
 
     No trials where none has the metric yet; all of them where none has its stage by plan, so that nothing is chosen.
     """
-    columns = [column_of(name, trials, location=("best", "of", place)) for place, name in enumerate(best.of)]
-    if best.by not in trials or not trials[best.by].notna().any():
-        planned = any(best.by.partition("/")[0] in fields for fields in trials["planned"])
-        return (trials.iloc[:0] if planned else trials), ""
-    groups = _by_values(trials, columns)
-    means = [distinct(group.trials, best.by.partition("/")[0])[best.by].mean() for group in groups]
-    place = max(range(len(groups)), key=lambda place: means[place] if means[place] == means[place] else -1.0)
-    return groups[place].trials, "/".join(groups[place].names)
+    columns = [column_of(name, runs, location=("best", "of", place)) for place, name in enumerate(best.of)]
+    field = best.by.partition("/")[0]
+    if not any(field in run["planned"] for run in runs):
+        return runs, ""
+    found: list[tuple[float, Group]] = []
+    for group in _by_values(runs, columns):
+        values = {artifact(run, field): run[best.by] for run in group.runs if has(run, best.by)}
+        if values:
+            found.append((sum(values.values()) / len(values), group))
+    if not found:
+        return [], ""
+    _, group = max(found, key=lambda pair: pair[0])
+    return group.runs, "/".join(group.names)
+
+
+def has(run: Run, metric: str) -> bool:
+    """Whether a metric was logged for a trial."""
+    value = run.get(metric)
+    return value is not None and value == value  # NaN is not there
+
+
+def artifact(run: Run, field: str) -> str:
+    """What the stage `field` of a trial made; trials that share it are one measurement, not several."""
+    fingerprint = run.get(f"fingerprint.{field}")
+    return fingerprint if isinstance(fingerprint, str) and fingerprint else str(run["run_id"])
 
 
 def distinct(trials: pd.DataFrame, field: str) -> pd.DataFrame:
-    """One trial for each artifact of the stage `field`: trials that share it are one measurement, not several."""
-    column = f"fingerprint.{field}"
-    artifacts = trials[column].fillna(trials["run_id"]) if column in trials else trials["run_id"]
+    """One row of the frame of `load` for each artifact of the stage `field`."""
+    artifacts = pd.Series([artifact(run, field) for run in trials.to_dict("records")], index=trials.index)
     return trials[~artifacts.duplicated()]
 
 
-def refuse_averages(trials: pd.DataFrame, field: str, *, name: str) -> None:
+def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
+    """Labels by experiment and variant, without the parts `knob=value` that all share, and those parts."""
+    keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
+    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
+    parts = [re.split(r", (?=[\w.*]+=)", variant) for _, variant in keys]
+    shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set[str]()
+    common = tuple(part for part in parts[0] if part in shared)
+    labels = [", ".join(part for part in own if part not in shared) for own in parts]
+    if all(labels) and len({(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}) == len(
+        keys
+    ):
+        return dict(zip(keys, labels, strict=True)), common
+    return {key: key[1] for key in keys}, ()
+
+
+def _columns(names: Sequence[str], runs: Sequence[Run], *, key: str) -> list[str]:
+    return [column_of(name, runs, location=(key, place)) for place, name in enumerate(names)]
+
+
+def _by_variant(runs: Sequence[Run]) -> tuple[list[Group], tuple[str, ...]]:
+    labels, common = variant_labels(runs)
+    own: dict[Variant, list[Run]] = {key: [] for key in labels}
+    for run in runs:
+        own[run["experiment"], run["variant"]].append(run)
+    first = 0 if len({experiment for experiment, _ in labels}) > 1 else 1
+    return [
+        Group(names=key[first:], labels=(key[0], label)[first:], told=key[1], runs=own[key])
+        for key, label in labels.items()
+    ], common
+
+
+def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
+    """The combinations of values that occur."""
+    own: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
+    places: list[Mapping[str, int]] = [
+        {value: place for place, value in enumerate(ordered(values))} for values in zip(*own, strict=True)
+    ]
+    heads = short(columns)
+    return [
+        Group(names=names, labels=names, told=", ".join(map("=".join, zip(heads, names, strict=True))), runs=own[names])
+        for names in sorted(own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)])
+    ]
+
+
+def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
+    step = spec.steps[place]
+    own = matching(runs, step.where, location=("steps", place, "where"))
+    told = ", ".join(f"{name}={show(value)}" for name, value in step.where.items())
+    return Group(names=(step.name,), labels=(step.name,), told=told, runs=own)
+
+
+def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:
+    if spec.baseline is None:
+        return any(run["baseline"] for run in group.runs)
+    fits = {run["run_id"] for run in matching(runs, spec.baseline, location=("baseline",))}
+    return all(run["run_id"] in fits for run in group.runs)
+
+
+def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     """A mean is one over seeds: two artifacts of one seed would be two different things.
 
     Raises:
         SpecError: some knob has several values in these trials.
     """
-    own = distinct(trials, field)
-    again = own[own.duplicated(["seed"], keep=False)]
-    if again.empty:
+    by_seed: dict[int, dict[str, Run]] = {}
+    for run in runs:
+        by_seed.setdefault(run["seed"], {}).setdefault(artifact(run, field), run)
+    again = [run for own in by_seed.values() if len(own) > 1 for run in own.values()]
+    if not again:
         return
-    knobs = [column for column in own.columns if column.startswith(PARAM) and not column.endswith(".seed")]
-    differ = {knob: list(dict.fromkeys(again[knob].map(show))) for knob in knobs}
-    shown = "; ".join(
-        f"{knob.removeprefix(PARAM)} ({', '.join(values)})" for knob, values in differ.items() if len(values) > 1
-    )
+    knobs = [column for column in again[0] if column.startswith(PARAM) and not column.endswith(".seed")]
+    values = {knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again)) for knob in knobs}
+    differ = "; ".join(f"{knob} ({', '.join(there)})" for knob, there in values.items() if len(there) > 1)
     raise SpecError(
         ("rows",),
-        f"{name or 'the table'} would average over what is not the seed alone: {shown or 'data, code or experiment'}; "
+        f"{name or 'the table'} would average over what is not the seed alone: {differ or 'data, code or experiment'}; "
         "add it to `rows` or `columns`, fix it in `where`, or pick one with `best`",
     )
-
-
-def variant_labels(trials: pd.DataFrame) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
-    """Labels by experiment and variant, without the parts `knob=value` that all share, and those parts."""
-    keys = [(str(a), str(b)) for a, b in trials[["experiment", "variant"]].drop_duplicates().itertuples(index=False)]
-    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
-    parts = [re.split(r", (?=[\w.*]+=)", variant) for _, variant in keys]
-    common = [part for part in parts[0] if all(part in others for others in parts)] if len(parts) > 1 else []
-    labels = [", ".join(part for part in own if part not in common) for own in parts]
-    distinct_ = len({(key[0], label) for key, label in zip(keys, labels, strict=True)}) == len(keys)
-    if not all(labels) or not distinct_:
-        labels, common = [variant for _, variant in keys], []
-    return dict(zip(keys, labels, strict=True)), tuple(common)
-
-
-def _by_values(trials: pd.DataFrame, columns: Sequence[str]) -> list[Group]:
-    """The combinations of values that occur."""
-    heads, shown = short(columns), pd.DataFrame({column: list(map(show, trials[column])) for column in columns})
-    keys = list(shown.itertuples(index=False, name=None))
-    groups = []
-    for names in itertools.product(*(ordered(shown[column]) for column in columns)):
-        own = trials[[key == names for key in keys]]
-        if not own.empty:
-            told = ", ".join(f"{head}={name}" for head, name in zip(heads, names, strict=True))
-            groups.append(Group(names=names, labels=names, told=told, trials=own))
-    return groups
-
-
-def _step(trials: pd.DataFrame, spec: TableSpec, place: int) -> Group:
-    step = spec.steps[place]
-    own = trials[matching(trials, step.where, location=("steps", place, "where"))]
-    told = ", ".join(f"{name}={show(value)}" for name, value in step.where.items())
-    group = Group(names=(step.name,), labels=(step.name,), told=told, trials=own)
-    return _with_baseline(group, trials, spec)
-
-
-def _with_baseline(group: Group, trials: pd.DataFrame, spec: TableSpec) -> Group:
-    if spec.baseline is None:
-        is_baseline = bool(group.trials["baseline"].any())
-    else:
-        fits = matching(trials, spec.baseline, location=("baseline",))
-        is_baseline = bool(fits.loc[group.trials.index].all())
-    return Group(**(vars(group) | {"baseline": is_baseline}))
-
-
-def _without_experiment(group: Group) -> Group:
-    return Group(**(vars(group) | {"names": group.names[1:], "labels": group.labels[1:]}))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -18,7 +17,7 @@ from analysis.groups import Group
 from analysis.table_spec import Value
 from analysis.tables import Cell, Column, Table, is_score
 from analysis.tidy import tidy
-from analysis.values import PARAM, plain
+from analysis.values import PARAM, Run, plain
 
 NONE_HOLDS = (
     "None of the paper's numbers holds for these trials: "
@@ -40,7 +39,7 @@ class Number(BaseModel):
     what: str
     source: str
 
-    def holds_for(self, run: Mapping[Any, Any]) -> bool:
+    def holds_for(self, run: Run) -> bool:
         """Whether a row of the tidy frame was measured on the same."""
         same = run["stage"] == self.metric.partition("/")[0] and (run["data"], run["split"]) == (self.data, self.split)
         return same and all(plain(run.get(PARAM + knob)) == plain(value) for knob, value in self.where.items())
@@ -58,7 +57,9 @@ def numbers() -> tuple[Number, ...]:
 
 def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> Table:
     """`table`, whose rows are `groups` of `trials`, with the paper's number beside each metric where it has one."""
-    runs = tidy(trials).query("subset == 'all'").to_dict("records")
+    runs: dict[tuple[str, str], Run] = {
+        (run["run_id"], run["stage"]): run for run in tidy(trials).query("subset == 'all'").to_dict("records")
+    }
     columns, cells = list[Column](), [list[Cell]() for _ in table.rows]
     last = {column.metric: place for place, column in enumerate(table.columns)}
     for place, column in enumerate(table.columns):
@@ -77,12 +78,11 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
     )
 
 
-def _of_row(metric: str, runs: Sequence[Mapping[Any, Any]], group: Group) -> Number | None:
-    own = set(group.trials["run_id"])
-    of_metric = [number for number in numbers() if number.metric == metric and number.value is not None]
-    return next(
-        (number for number in of_metric for run in runs if run["run_id"] in own and number.holds_for(run)), None
-    )
+def _of_row(metric: str, runs: Mapping[tuple[str, str], Run], group: Group) -> Number | None:
+    stage = metric.partition("/")[0]
+    own = [runs[key] for run in group.runs if (key := (run["run_id"], stage)) in runs]
+    known = (number for number in numbers() if number.metric == metric and number.value is not None)
+    return next((number for number in known if any(number.holds_for(run) for run in own)), None)
 
 
 def _cell(number: Number | None) -> Cell:

@@ -4,28 +4,27 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from analysis.table_spec import Location, SpecError, Where
 
+Run = Mapping[Any, Any]  # a row of the frame of `analysis.load`
 Plain = Any  # a number, a text, a truth value, None, or a tuple of such
 OF_TRIAL = ("variant", "experiment", "seed")
 PARAM = "param."
 NONE = "–"
 
 
-def column_of(name: str, trials: pd.DataFrame, *, location: Location) -> str:
-    """The column of `trials` that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
+def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
+    """The column that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
 
     Raises:
         SpecError: no or more than one knob has that name.
     """
     if name in OF_TRIAL:
         return name
-    knobs = [column.removeprefix(PARAM) for column in trials.columns if column.startswith(PARAM)]
+    knobs = [column.removeprefix(PARAM) for column in runs[0] if column.startswith(PARAM)]
     found = [name] if name in knobs else [knob for knob in knobs if knob.rpartition(".")[2] == name]
     if len(found) == 1:
         return PARAM + found[0]
@@ -36,19 +35,21 @@ def column_of(name: str, trials: pd.DataFrame, *, location: Location) -> str:
     raise SpecError(location, f"{name!r} is no knob of these trials{hint}")
 
 
-def matching(trials: pd.DataFrame, where: Where, *, location: Location) -> "pd.Series[bool]":
-    """Which trials have the wanted values; a list allows each of its own, null means: does not have the knob."""
-    wanted = pd.Series(True, index=trials.index)
+def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[Run]:
+    """The trials that have the wanted values; a list allows each of its own, null means: does not have the knob.
+
+    Raises:
+        SpecError: there is no such knob, or no trial has such a value.
+    """
+    found = list(runs)
     for name, given in where.items():
-        allowed = given if isinstance(given, list) else [given]
-        column = column_of(name, trials, location=(*location, name))
-        stored = [plain(value) for value in trials[column]]
-        fits = [any(value == plain(each) for each in allowed) for value in stored]
-        if not any(fits):
-            there = ", ".join(dict.fromkeys(map(show, stored)))
+        allowed = [plain(each) for each in (given if isinstance(given, list) else [given])]
+        column = column_of(name, runs, location=(*location, name))
+        if not any(plain(run[column]) in allowed for run in runs):
+            there = ", ".join(dict.fromkeys(show(run[column]) for run in runs))
             raise SpecError((*location, name), f"no trial has {' or '.join(map(show, allowed))}; there are: {there}")
-        wanted &= pd.Series(fits, index=trials.index)
-    return wanted
+        found = [run for run in found if plain(run[column]) in allowed]
+    return found
 
 
 def plain(value: object) -> Plain:
