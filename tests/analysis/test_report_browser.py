@@ -95,7 +95,7 @@ def test_tables_are_sorted_by_click_and_by_keyboard(window: Browser) -> None:
 
 def test_a_number_leads_to_its_runs(window: Browser) -> None:
     window.run("document.querySelector('[data-name=results] td a').click()")
-    target = window.run("const row = document.querySelector('tr:target'); return [row.cells[1].textContent, row.id]")
+    target = window.run("const row = document.querySelector('tr:target'); return [row.cells[0].textContent, row.id]")
     assert target == ["source=oc", "runs-1"]
     top = window.run("return document.querySelector('tr:target').getBoundingClientRect().top")
     assert 0 <= top < 900
