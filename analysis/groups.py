@@ -36,7 +36,7 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
     if spec.steps:
         return ("step",)
     if spec.rows:
-        return tuple(short(_columns(spec.rows, runs, key="rows")))
+        return tuple(short(_columns(spec.rows, runs, key="rows"), runs))
     return ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
 
 
@@ -140,7 +140,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
     places: list[Mapping[str, int]] = [
         {value: place for place, value in enumerate(ordered(values))} for values in zip(*own, strict=True)
     ]
-    heads = short(columns)
+    heads = short(columns, runs)
     return [
         Group(names=names, labels=names, told=", ".join(map("=".join, zip(heads, names, strict=True))), runs=own[names])
         for names in sorted(own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)])

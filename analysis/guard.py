@@ -44,8 +44,12 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
     of_data = {name.rpartition(".")[2] for name in frame.columns if name.startswith("param.data.")}
     for dimension, fixed in TOLD_BY.items():
         knobs = fixed | of_data if dimension == "data_id" else fixed
-        told = rows["run_id"].map(lambda run, knobs=knobs: _told(names[run], knobs))
-        if (rows.groupby(told)[dimension].nunique() > 1).any():
+        told = [_told(names[run], knobs) for run in rows["run_id"]]
+        if dimension == "init" and "param.cam.source" in rows:  # the classifier's own maps: no other start, another way
+            told = [
+                (*known, ("source", str(source))) for known, source in zip(told, rows["param.cam.source"], strict=True)
+            ]
+        if (rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object)).nunique() > 1).any():
             there = ", ".join(f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items())
             found.append(f"{metric} mixes {MEANING[dimension]} that the names do not tell: {there}")
     return tuple(found)

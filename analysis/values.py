@@ -83,11 +83,11 @@ def ordered(values: Iterable[str]) -> list[str]:
         return sorted(found, key=lambda text: text != NONE)
 
 
-def short(names: Iterable[str]) -> list[str]:
-    """Columns as people read them: a knob stands without its stage where it is the only one of that name."""
-    names = [name.removeprefix(PARAM) for name in names]
-    last = [name.rpartition(".")[2] for name in names]
-    return [tail if last.count(tail) == 1 else name for name, tail in zip(names, last, strict=True)]
+def short(columns: Iterable[str], runs: Sequence[Run]) -> list[str]:
+    """Columns as people read them: a knob stands without its stage where no other stage has a knob of that name."""
+    last = [column.rpartition(".")[2] for column in runs[0] if column.startswith(PARAM)]
+    tails = ((column.removeprefix(PARAM), column.rpartition(".")[2]) for column in columns)
+    return [tail if last.count(tail) < 2 else name for name, tail in tails]
 
 
 def thresholds_text(told: Iterable[str]) -> str:

@@ -1,10 +1,12 @@
 """Tables of chosen rows and columns, the guard and the ledger, from trials as a sweep records them."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from openpyxl import load_workbook
 
 from analysis.__main__ import main
 from analysis.build import build
@@ -12,6 +14,7 @@ from analysis.load import load
 from analysis.render import markdown, to_csv
 from analysis.table_spec import Best, Document, SpecError, Step, TableSpec, read_table_spec
 from analysis.tables import Table
+from analysis.xlsx import xlsx
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -126,6 +129,16 @@ def test_a_ladder_has_a_difference_per_step(trials: pd.DataFrame) -> None:
         pytest.approx(900 / 64),
     ]
     assert "| + lambda              |   2 | **42.2 ± 2.2** (+14.1) |" in markdown(table)
+    sheet = load_workbook(io.BytesIO(xlsx(table)))["table"]
+    assert [cell.value for cell in sheet[1]] == [
+        "step",
+        "n",
+        "cam/miou",
+        "cam/miou std",
+        "cam/miou n",
+        "cam/miou difference",
+    ]
+    assert [sheet["F2"].value, sheet["F3"].value] == [None, pytest.approx(100 / 32)]
     against = build(trials, TableSpec(steps=steps, metrics=("cam/miou",), delta="baseline"))
     assert against.rows[2].cells[0].delta == pytest.approx(100 / 32 + 900 / 64)
 
@@ -215,6 +228,17 @@ def test_numbers_that_cannot_be_compared_are_refused_or_marked(
     assert "seg/miou§" in marked
     assert "§ seg/miou mixes CRF presets" in marked
     assert main([*command, "--rows", "seg.crf"]) == 0, "where the rows say it, it is what the table is about"
+
+
+def test_the_classifiers_own_maps_may_start_elsewhere_but_no_two_erasers(record: Record, tracking: str) -> None:
+    for order, (variant, source, init) in enumerate((("own", "oc", "a.pth"), ("ours", "cgnet", "b.pth"))):
+        knobs = {"cam.source": source, "oc.init": "a.pth", "cgnet.init": init}
+        record("starts", variant, order=order, fields=("cam",), params=knobs, metrics={"cam/miou": 0.5})
+    assert build(load("starts", tracking=tracking)).columns[0].mixed == ()
+    other = {"cam.source": "cgnet", "cgnet.init": "c.pth"}
+    record("starts", "theirs", order=2, fields=("cam",), params=other, metrics={"cam/miou": 0.5})
+    with pytest.raises(ValueError, match=r"mixes start weights .*: file a.pth \(1 runs\), file b.pth .*, file c.pth"):
+        build(load("starts", tracking=tracking))
 
 
 def test_other_files_of_one_kind_of_data_are_not_compared(record: Record, tracking: str) -> None:

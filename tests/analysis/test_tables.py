@@ -284,4 +284,4 @@ def test_what_users_wrote_cannot_act_in_html_or_excel(record: Record, tracking: 
     table = build(load("hostile", tracking=tracking))
     assert "<script>" not in html(table)
     cell = load_workbook(io.BytesIO(xlsx(table)))["table"]["A3"]
-    assert (cell.value, cell.data_type) == ("=cmd\\|'/c calc'!A1", "s")
+    assert (cell.value, cell.data_type) == ("=cmd|'/c calc'!A1", "s")
