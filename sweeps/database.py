@@ -2,8 +2,10 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
+if TYPE_CHECKING:  # importing it takes a second that `plan` does without
+    from mlflow import MlflowClient
 
 ARTIFACTS = "mlartifacts"
 SCHEME = "sqlite:///"
@@ -27,7 +29,7 @@ def prepare(uri: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def experiment_id(client: MlflowClient, name: str, *, uri: str) -> str:
+def experiment_id(client: "MlflowClient", name: str, *, uri: str) -> str:
     """The id of an experiment, which is made where there is none.
 
     Raises:

@@ -193,10 +193,11 @@ class Ledger:
 
     def _unclaimed(self) -> Iterator[float]:
         """Seconds of each stage that ran and whose trials did not come to their end."""
-        for fingerprint in self._missing.keys() - self._claimed:
-            with suppress(ValueError, OSError):
-                if (manifest := self.store.manifest(self._missing[fingerprint])) is not None:
-                    yield manifest.seconds
+        left = [node for fingerprint, node in self._missing.items() if fingerprint not in self._claimed]
+        with suppress(ValueError, OSError):  # a count is not worth an error here
+            here = self.store.present(left)
+            found = (self.store.manifest(node) for node in left if node.fingerprint in here)
+            yield from (manifest.seconds for manifest in found if manifest is not None)
 
     def _record(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> Record:
         """What the store has of `trial`. Each fresh artifact counts as run for the first trial that ends with it.

@@ -53,7 +53,7 @@ class Chaos:
             due = self.finished and time.monotonic() > at  # before the first is finished, nothing could be lost
             if left and due and self._kill(left[0], driver):
                 self.killed.append(left.pop(0))
-                at = time.monotonic() + self.draw.uniform(1.0, 6.0)
+                at = time.monotonic() + self.draw.uniform(0.5, 4.0)
             if not left:
                 (self.root / "store" / "go").touch()  # the last stage waits for it, so that no kill comes too late
         self._look()

@@ -30,7 +30,7 @@ def main(root: Path, address: str | None) -> int:
     from sweeps.tuner import Cluster, run_sweep
 
     small = {"data.num_train": 16, "data.num_scored": 8, "data.num_val": 4, "data.num_object_centric": 32}
-    training = {"pretrain.epochs": 60, "pretrain.batch_size": 8}
+    training = {"pretrain.epochs": 40, "pretrain.batch_size": 8}
     pipeline = override(Pipeline(), profile("embedded") | small | training)
 
     def stages(number: int) -> dict[str, Stage]:
@@ -38,11 +38,11 @@ def main(root: Path, address: str | None) -> int:
         return {
             "data": pipeline.data,
             "pretrain": pipeline.pretrain,
-            "oc": Link(label="oc", upstream=("pretrain",), num_steps=20),
-            "cgnet": Link(label=f"cgnet {number // 2}", upstream=("data", "oc"), num_steps=20),
+            "oc": Link(label="oc", upstream=("pretrain",), num_steps=12),
+            "cgnet": Link(label=f"cgnet {number // 2}", upstream=("data", "oc"), num_steps=12),
             "cam": Link(label=f"cam {number // 2}", upstream=("cgnet",), num_steps=5),
-            "crf": Link(label=f"crf {number}", upstream=("cam",), num_steps=10),
-            "seg": Link(label=f"seg {number}", upstream=("crf", "cam"), num_steps=10, waits=waits),
+            "crf": Link(label=f"crf {number}", upstream=("cam",), num_steps=8),
+            "seg": Link(label=f"seg {number}", upstream=("crf", "cam"), num_steps=8, waits=waits),
         }
 
     one_cpu = {"*": {"num_cpus": 1, "num_gpus": 0}}

@@ -1,5 +1,7 @@
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,10 @@ def test_a_stage_starts_from_a_weight_file_on_the_cluster(
     assert "everything came from the store" in printed.out
     assert "No stage of this sweep is scored" in printed.out
     assert "error" not in printed.err
+
+
+def test_what_is_asked_before_anything_runs_waits_for_no_library_that_only_runs_need() -> None:
+    heavy = "{'ray', 'mlflow', 'optuna', 'pandas', 'torchvision'}"
+    code = f"import sys, sweeps.__main__; print(*{heavy}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip()
