@@ -1,10 +1,12 @@
 """Uncertainty of an mIoU and of a difference of two: the paired bootstrap over images, with the seeds nested in it.
 
 mIoU is a ratio of sums, not a mean of images, so each resample sums the counts of the drawn images and computes the
-ratios anew; all seeds and both systems share the drawn images. That gives the variance that comes from the images. The
-variance of a mean of S seeds is added as it was measured, and the interval is that of Student's t with Satterthwaite's
-degrees of freedom: drawing two or three seeds with replacement would pretend to know their spread. How often it holds
-the truth is counted in tests/analysis/test_bootstrap.py. With one seed it speaks of the images alone, and says so.
+ratios anew; all seeds and both systems share the drawn images. That gives the variance that comes from the images.
+The variance of a mean over seeds is added as it was measured, and the interval is that of Student's t with
+Satterthwaite's degrees of freedom: drawing two or three seeds with replacement would pretend to know their spread.
+Where seeds differ by stage, runs that share one are no independent replicates (`analysis.seeds`). How often the
+interval holds the truth is counted in tests/analysis/test_bootstrap.py. With one seed it speaks of the images alone,
+and says so.
 """
 
 import math
@@ -15,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.counts import Floats, Ints, PerImage, iou, miou
+from analysis.seeds import Design
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -51,27 +54,43 @@ class Interval:
 
 
 def interval(
-    system: Mapping[int, PerImage], *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    system: Mapping[int, PerImage],
+    *,
+    design: Design | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Interval:
-    """The mean mIoU of a system over its seeds, whose counts are `system`.
+    """The mean mIoU of a system over its seeds, whose counts are `system`; of seeds by stage, `design` tells which.
 
     Raises:
         ValueError: the seeds were scored on different images.
     """
     tables = _stack(list(system.values()))
     measured = miou(tables.sum(axis=1))
-    return _summarize(measured, _resampled(tables, resamples, seed), images=tables.shape[1], level=level, p=False)
+    return _summarize(
+        measured, _resampled(tables, resamples, seed), images=tables.shape[1], level=level, p=False, design=design
+    )
 
 
 def difference(
     system: Mapping[int, PerImage],
     other: Mapping[int, PerImage],
     *,
+    design: Design | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """How much better `system` is than `other` in mean mIoU, paired by image, and by the seeds that both have.
+
+    Args:
+        system: counts by number of the replicate.
+        other: the same, on the same images.
+        design: the seeds by stage of the replicates that both have, in order; by default each is one of its own.
+        resamples: how often images are drawn.
+        level: of the interval.
+        seed: of the draws.
 
     Raises:
         ValueError: they share no seed, or were scored on different images.
@@ -80,7 +99,12 @@ def difference(
     measured, drawn = miou(tables.sum(axis=1)), _resampled(tables, resamples, seed)
     half, images = len(tables) // 2, tables.shape[1]
     return _summarize(
-        measured[:half] - measured[half:], drawn[:, :half] - drawn[:, half:], images=images, level=level, p=True
+        measured[:half] - measured[half:],
+        drawn[:, :half] - drawn[:, half:],
+        images=images,
+        level=level,
+        p=True,
+        design=design,
     )
 
 
@@ -88,6 +112,7 @@ def class_differences(
     system: Mapping[int, PerImage],
     other: Mapping[int, PerImage],
     *,
+    design: Design | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
@@ -102,7 +127,7 @@ def class_differences(
     half, images = len(tables) // 2, tables.shape[1]
     measured, drawn = measured[:half] - measured[half:], drawn[:, :half] - drawn[:, half:]
     return {
-        name: _summarize(measured[:, label], drawn[:, :, label], images=images, level=level, p=True)
+        name: _summarize(measured[:, label], drawn[:, :, label], images=images, level=level, p=True, design=design)
         for label, name in enumerate(("background", *next(iter(system.values())).classes))
     }
 
@@ -152,11 +177,13 @@ def _resampled(tables: Ints, resamples: int, seed: int, *, score: Callable[[Floa
     return np.concatenate(drawn)
 
 
-def _summarize(measured: Floats, drawn: Floats, *, images: int, level: float, p: bool) -> Interval:
+def _summarize(
+    measured: Floats, drawn: Floats, *, images: int, level: float, p: bool, design: Design | None
+) -> Interval:
     value, seeds = float(measured.mean()), len(measured)
     of_images = float(drawn.mean(axis=1).var(ddof=1))
-    of_seeds = float(measured.var(ddof=1)) / seeds if seeds > 1 else 0.0
-    error, freedom = math.sqrt(of_images + of_seeds), satterthwaite(of_images, of_seeds, seeds)
+    of_seeds, freedom = _of_seeds(measured, design)
+    error, freedom = math.sqrt(of_images + of_seeds), satterthwaite(of_images, of_seeds, freedom)
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     return Interval(
         value=value,
@@ -166,15 +193,24 @@ def _summarize(measured: Floats, drawn: Floats, *, images: int, level: float, p:
         seeds=seeds,
         images=images,
         images_sd=math.sqrt(of_images),
-        seed_sd=math.sqrt(of_seeds * seeds) if seeds > 1 else None,
+        seed_sd=float(measured.std(ddof=1)) if seeds > 1 else None,
     )
 
 
-def satterthwaite(of_images: float, of_seeds: float, seeds: int) -> float:
-    """Satterthwaite's degrees of freedom of the sum of the two variances; the images' are as good as infinite."""
+def _of_seeds(measured: Floats, design: Design | None) -> tuple[float, float]:
+    """Variance of the mean over seeds, and its degrees of freedom."""
+    if len(measured) == 1:
+        return 0.0, math.inf
+    if design is not None and len(design.sources) > 1:
+        return design.of_mean(measured)
+    return float(measured.var(ddof=1)) / len(measured), len(measured) - 1
+
+
+def satterthwaite(of_images: float, of_seeds: float, freedom: float) -> float:
+    """Degrees of freedom of the sum of the two variances, from those of the seeds'; the images' are without end."""
     if of_seeds == 0:
         return math.inf
-    return (of_images + of_seeds) ** 2 / (of_seeds**2 / (seeds - 1))
+    return (of_images + of_seeds) ** 2 / (of_seeds**2 / freedom)
 
 
 def _p_value(value: float, error: float, freedom: float) -> float:

@@ -8,14 +8,22 @@ import pandas as pd
 
 from analysis.artifacts import counted_stages, counts_of
 from analysis.bootstrap import LEVEL, RESAMPLES, Interval, class_differences, difference, holm
-from analysis.counts import PerImage, miou
+from analysis.counts import Floats, PerImage, miou
 from analysis.groups import distinct
 from analysis.knobs import sharing
-from analysis.power import Need, need, seed_variance
+from analysis.power import Need, need
+from analysis.seeds import TRAINED, Design, design, of_new_run
 
 DELTA = 0.01
-Counts = Mapping[int, PerImage]  # by seed
-Pair = tuple[Counts, Counts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Counts of a variant and of the baseline by number of the replicate, and the seeds of the replicates."""
+
+    system: Mapping[int, PerImage]
+    reference: Mapping[int, PerImage]
+    design: Design
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,9 @@ def compare(
     current = _current(trials, field, tracking)
     alike = sharing(current, field)
     pairs = _pairs(current[current["variant"].isin(alike)], field, tracking=tracking, subset=subset)
-    found = [difference(*pair, resamples=resamples) for pair in pairs.values()]
+    found = [
+        difference(pair.system, pair.reference, design=pair.design, resamples=resamples) for pair in pairs.values()
+    ]
     adjusted = holm([interval.p or 0.0 for interval in found])
     spread = _spread(list(pairs.values()))
     return [
@@ -106,8 +116,8 @@ def compare_classes(
         raise ValueError(
             f"no variant {variant!r} beside the baseline; there are: {'; '.join(trials['variant'].unique())}"
         )
-    pairs = _pairs(chosen, field, tracking=tracking, subset=subset)
-    return class_differences(*pairs[variant], resamples=resamples)
+    pair = _pairs(chosen, field, tracking=tracking, subset=subset)[variant]
+    return class_differences(pair.system, pair.reference, design=pair.design, resamples=resamples)
 
 
 def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = "all") -> str:
@@ -170,23 +180,31 @@ def _pairs(trials: pd.DataFrame, field: str, *, tracking: str | None, subset: st
             "their own; it needs both"
         )
     counts = counts_of(trials, field, tracking=tracking, subset=subset)
-
-    def by_seed(rows: pd.DataFrame) -> dict[int, PerImage]:
-        once = distinct(rows, field)
-        return {seed: counts[run] for seed, run in zip(once["seed"], once["run_id"], strict=True)}
-
-    reference = by_seed(baseline)
-    groups = others.groupby("variant", sort=False)
-    return {str(variant): _aligned(by_seed(group), reference) for variant, group in groups}
+    reference = distinct(baseline, field)
+    return {
+        str(variant): _pair(distinct(group, field), reference, field, counts)
+        for variant, group in others.groupby("variant", sort=False)
+    }
 
 
-def _aligned(system: Counts, reference: Counts) -> Pair:
-    """An ordinary classifier that no seed can change is compared with every seed of the other."""
-    seeds = max(system, reference, key=len)
-    first, second = (
-        dict.fromkeys(seeds, next(iter(each.values()))) if len(each) == 1 else each for each in (system, reference)
+def _pair(system: pd.DataFrame, reference: pd.DataFrame, field: str, counts: Mapping[str, PerImage]) -> Pair:
+    """Runs with equal seeds of all stages that both have: a baseline without CGNet stands beside every CGNet."""
+    seeds = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
+    both = [name for name in seeds if all(name in rows and rows[name].notna().all() for rows in (system, reference))]
+    if min(len(system), len(reference)) == 1:  # one artifact, which no seed of the other can change
+        pairs = system.merge(reference, how="cross", suffixes=("", ".other"))
+    else:
+        pairs = system.merge(reference, on=both or ["seed"], suffixes=("", ".other"))
+    if pairs.empty:
+        raise ValueError(f"{system['variant'].iloc[0]}: no run has the seeds of one of the baseline")
+    for name in seeds:
+        if name + ".other" in pairs:
+            pairs[name] = pairs[name].fillna(pairs[name + ".other"])
+    return Pair(
+        system={number: counts[run] for number, run in enumerate(pairs["run_id"])},
+        reference={number: counts[run] for number, run in enumerate(pairs["run_id.other"])},
+        design=design(pairs, field),
     )
-    return first, second
 
 
 def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataFrame:
@@ -204,12 +222,16 @@ def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataF
 
 
 def _spread(pairs: Sequence[Pair]) -> tuple[float, float] | None:
-    """Variance between seeds of the differences and its degrees of freedom, from the seeds that all pairs have."""
-    seeds = sorted(set.intersection(*(system.keys() & reference.keys() for system, reference in pairs)))
-    if len(seeds) < 2:
+    """Variance of the difference of new runs and its degrees of freedom, from the pairs with most seeds alike."""
+    tables: dict[tuple[object, ...], list[Floats]] = {}
+    for pair in pairs:
+        if pair.design.complete:
+            scores = [_score(pair.system[each]) - _score(pair.reference[each]) for each in pair.system]
+            key = (pair.design.sources, pair.design.levels)
+            tables.setdefault(key, []).append(pair.design.table(scores))
+    if not tables:
         return None
-    table = [[_score(system[seed]) - _score(reference[seed]) for seed in seeds] for system, reference in pairs]
-    return seed_variance(np.array(table))
+    return of_new_run(np.stack(max(tables.values(), key=lambda found: len(found) * int(np.size(found[0])))))
 
 
 def _score(counts: PerImage) -> float:

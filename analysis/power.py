@@ -14,7 +14,6 @@ import numpy as np
 from scipy import stats
 
 from analysis.bootstrap import LEVEL, satterthwaite
-from analysis.counts import Floats
 
 POWER = 0.8
 MOST = 10_000
@@ -68,39 +67,10 @@ def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float
 def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -> float:
     """The chance that `seeds` seeds, at least 2, show a true difference of `delta` at the 5 % level."""
     seen = seed_variance * stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, seeds - 1) / (seeds - 1) / seeds
-    freedom = np.array([satterthwaite(images_sd**2, each, seeds) for each in seen])
+    freedom = np.array([satterthwaite(images_sd**2, each, seeds - 1) for each in seen])
     reach = np.sqrt(images_sd**2 + seen) * stats.t.ppf((1 + LEVEL) / 2, freedom)
     error = math.sqrt(images_sd**2 + seed_variance / seeds) or 1.0
     return float(np.mean(stats.norm.sf((reach - delta) / error) + stats.norm.cdf((-reach - delta) / error)))
-
-
-def seed_variance(differences: Floats) -> tuple[float, float]:
-    """Variance of a difference from seed to seed, pooled over comparisons, and its degrees of freedom.
-
-    Args:
-        differences: (V, S) of V variants from one baseline in S seeds, S at least 2.
-    """
-    return pooled(differences - differences.mean(axis=1, keepdims=True), freedom=differences.shape[1] - 1)
-
-
-def pooled(deviations: Floats, *, freedom: int) -> tuple[float, float]:
-    """The mean over variants of a mean square, and its degrees of freedom.
-
-    Variants may share a baseline's noise, or a classifier. So their deviations are split into what is common to all
-    and the rest, and Satterthwaite's formula counts what is independent.
-
-    Args:
-        deviations: (V, N), whose squares summed over N have `freedom` degrees of freedom in each variant.
-        freedom: those of one variant.
-    """
-    variants, others = len(deviations), (len(deviations) - 1) * freedom
-    common = deviations.mean(axis=0)
-    shared = float((common**2).sum()) / freedom
-    single = float(((deviations - common) ** 2).sum()) / freedom / variants
-    if not shared + single:
-        return 0.0, float(freedom)
-    doubt = shared**2 / freedom + (single**2 / others if others else 0.0)
-    return shared + single, (shared + single) ** 2 / doubt
 
 
 def _fewest(delta: float, images_sd: float, variance: float) -> int | None:

@@ -1,11 +1,7 @@
-"""How much of a score's spread comes from the seed of which stage.
+"""How much of a score's spread comes from the seed of which stage: the variance components of `analysis.seeds`.
 
-A sweep with `seeds: {cgnet: 3, deeplab: 2}` runs every combination. Within each variant that is a crossed design of
-random effects, y = mean + cgnet + deeplab + interaction, whose variances the method of moments finds: the expected mean
-square of a stage is that of the interaction plus n times the stage's variance, n being the runs that share its seed.
-Mean squares are averaged over variants, which are taken to be alike in this; Satterthwaite's formula counts their
-degrees of freedom where variants share a classifier. Intervals of the differences of mean squares are those of the
-modified large-sample method (Burdick and Graybill, Confidence Intervals on Variance Components, 1992).
+Intervals of differences of mean squares are those of the modified large-sample method (Burdick and Graybill, Confidence
+Intervals on Variance Components, 1992).
 """
 
 import math
@@ -20,38 +16,13 @@ from analysis.artifacts import counts_of
 from analysis.bootstrap import LEVEL, interval
 from analysis.counts import Floats
 from analysis.knobs import measurements
-from analysis.power import pooled
-
-# The trained stages that each scored stage rests on.
-TRAINED = {
-    "erase_and_infer": ("pretrain", "oc"),
-    "cam": ("pretrain", "oc", "cgnet"),
-    "crf": ("pretrain", "oc", "cgnet"),
-    "pseudo": ("pretrain", "oc", "cgnet", "affinity"),
-    "seg": ("pretrain", "oc", "cgnet", "affinity", "deeplab"),
-}
-
+from analysis.seeds import TRAINED, Design, Square, design, squares
 
 RESAMPLES = 2000
 METHOD = (
     "Method: crossed random effects of seeds within variants, by the method of moments; mean squares are averaged over "
     "variants, and the intervals are those of the modified large-sample method."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """The seeds of a variant's runs: `levels` of them for each of `sources`; `complete` with every combination once."""
-
-    sources: tuple[tuple[str, ...], ...]
-    levels: tuple[int, ...]
-    constant: tuple[str, ...]
-    complete: bool
-
-    @property
-    def runs(self) -> int:
-        """Runs that a complete design takes."""
-        return math.prod(self.levels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +98,24 @@ def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, i
     if field not in TRAINED:
         raise ValueError(f"{field!r} is no scored stage; expected one of {', '.join(TRAINED)}")
     rows = measurements(trials, f"{field}/miou")
-    designs: dict[Design, list[pd.DataFrame]] = {}
+    found: dict[tuple[object, ...], list[tuple[Design, pd.DataFrame]]] = {}
     for _, group in rows.groupby("variant", sort=False):
-        designs.setdefault(_design(group, field), []).append(group)
-    usable = {design: groups for design, groups in designs.items() if design.complete}
-    if not usable:
+        if (made := design(group, field)).complete:
+            found.setdefault((made.sources, made.levels, made.constant), []).append((made, group))
+    if not found:
         raise ValueError(f"no variant has two seeds of {field}, each combined with every one of another stage")
-    design, groups = max(usable.items(), key=lambda item: len(item[1]) * item[0].runs)
+    chosen = max(found.values(), key=lambda each: len(each) * len(each[0][1]))
+    made, groups = chosen[0][0], [group for _, group in chosen]
     of_images = _of_images([group.iloc[:1] for group in groups], field, tracking) if images else (None, None)
     return Variance(
         metric=f"{field}/miou",
-        components=components(np.stack([_table(group, design, field) for group in groups]), design.sources),
-        constant=design.constant,
+        components=components(
+            np.stack([each.table(group[f"{field}/miou"].to_numpy()) for each, group in chosen]), made.sources
+        ),
+        constant=made.constant,
         variants=len(groups),
         left_out=rows["variant"].nunique() - len(groups),
-        runs=design.runs,
+        runs=len(groups[0]),
         images=of_images[0],
         images_sd=of_images[1],
     )
@@ -183,77 +157,37 @@ def components(table: Floats, names: Sequence[tuple[str, ...]]) -> tuple[Compone
         table: (V, L1, ..., Lk) scores of V variants by the seed of each of k sources.
         names: the stages of each source.
     """
-    axes = range(1, table.ndim)
-    rest = table - table.mean(axis=tuple(axes), keepdims=True)
-    effects = [rest.mean(axis=tuple(other for other in axes if other != axis), keepdims=True) for axis in axes]
-    if len(effects) == 1:
-        return (_alone(names[0], *pooled(rest, freedom=rest.shape[1] - 1)),)
-    for effect in effects:
-        rest = rest - effect
-    freedom = table[0].size - 1 - sum(levels - 1 for levels in table.shape[1:])
-    noise = pooled(rest.reshape(len(table), -1), freedom=freedom)
-    found = []
-    for stages, levels, effect in zip(names, table.shape[1:], effects, strict=True):
-        sharing = table[0].size // levels
-        mean, free = pooled(effect.reshape(len(table), -1), freedom=levels - 1)
-        found.append(_above(stages, sharing * mean, free, noise, sharing))
-    return (*found, _alone((), *noise))
+    *sources, last = squares(table)
+    if not sources:
+        return (_alone(names[0], last),)
+    return (*(_above(stages, each, last) for stages, each in zip(names, sources, strict=True)), _alone((), last))
 
 
-def _alone(stages: tuple[str, ...], mean_square: float, freedom: float) -> Component:
-    low, high = (mean_square * freedom / stats.chi2.ppf(tail, freedom) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return Component(stages=stages, variance=mean_square, low=low, high=high)
+def _alone(stages: tuple[str, ...], square: Square) -> Component:
+    tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    low, high = (square.value * square.freedom / stats.chi2.ppf(tail, square.freedom) for tail in tails)
+    return Component(stages=stages, variance=square.value, low=low, high=high)
 
 
-def _above(
-    stages: tuple[str, ...], mean_square: float, freedom: float, noise: tuple[float, float], sharing: int
-) -> Component:
-    """The variance (mean_square - noise) / sharing, with its interval."""
-    tail = (1 - LEVEL) / 2
-    below, below_freedom = noise
+def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
+    """The variance by which a mean square is above the noise, with its interval."""
+    tail, freedom, below_freedom = (1 - LEVEL) / 2, square.freedom, noise.freedom
     upper_f, lower_f = (stats.f.isf(side, freedom, below_freedom) for side in (tail, 1 - tail))
     g1, h1 = 1 - freedom / stats.chi2.isf(tail, freedom), freedom / stats.chi2.isf(1 - tail, freedom) - 1
     g2 = 1 - below_freedom / stats.chi2.isf(tail, below_freedom)
     h2 = below_freedom / stats.chi2.isf(1 - tail, below_freedom) - 1
     g12 = ((upper_f - 1) ** 2 - g1**2 * upper_f**2 - h2**2) / upper_f
     h12 = ((1 - lower_f) ** 2 - h1**2 * lower_f**2 - g2**2) / lower_f
-    first, second, both = mean_square**2, below**2, mean_square * below
+    first, second, both = square.value**2, noise.value**2, square.value * noise.value
     down = math.sqrt(max(0.0, g1**2 * first + h2**2 * second + g12 * both))
     up = math.sqrt(max(0.0, h1**2 * first + g2**2 * second + h12 * both))
-    value = mean_square - below
+    value = square.value - noise.value
     return Component(
         stages=stages,
-        variance=value / sharing,
-        low=max(0.0, (value - down) / sharing),
-        high=max(0.0, (value + up) / sharing),
+        variance=value / square.sharing,
+        low=max(0.0, (value - down) / square.sharing),
+        high=max(0.0, (value + up) / square.sharing),
     )
-
-
-def _design(group: pd.DataFrame, field: str) -> Design:
-    """Which stages had which number of seeds in the runs of a variant."""
-    by_codes: dict[tuple[int, ...], list[str]] = {}
-    for stage in TRAINED[field]:
-        if (column := f"seed.{stage}") in group and group[column].notna().all():
-            by_codes.setdefault(tuple(_codes(group, stage)), []).append(stage)
-    varying = {tuple(stages): max(codes) + 1 for codes, stages in by_codes.items() if max(codes)}
-    return Design(
-        sources=tuple(varying),
-        levels=tuple(varying.values()),
-        constant=tuple(stage for codes, stages in by_codes.items() if not max(codes) for stage in stages),
-        complete=len(group) == math.prod(varying.values()) == len(set(zip(*by_codes, strict=True))) > 1,
-    )
-
-
-def _codes(group: pd.DataFrame, stage: str) -> list[int]:
-    codes: list[int] = pd.factorize(group[f"seed.{stage}"], sort=True)[0].tolist()
-    return codes
-
-
-def _table(group: pd.DataFrame, design: Design, field: str) -> Floats:
-    """The scores of a variant by the seed of each source."""
-    table = np.empty(design.levels)
-    table[tuple(_codes(group, stages[0]) for stages in design.sources)] = group[f"{field}/miou"]
-    return table
 
 
 def _of_images(groups: list[pd.DataFrame], field: str, tracking: str | None) -> tuple[int, float]:

@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.bootstrap import LEVEL
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, label_axes, legend_below, page
 from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
-from analysis.power import seed_variance
+from analysis.seeds import of_new_run, replicate
 
 DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
 MOST_TICKS = 7
@@ -80,7 +80,7 @@ def _curves(
     """By label, the scores in percent: a row for each value of the knob, a column for each seed."""
     for values, line in trials.groupby([PARAM + each for each in by], sort=False) if by else [((), trials)]:
         names = (f"{name.partition('.')[2]} {plain(str(value))}" for name, value in zip(by, values, strict=True))
-        table = 100 * line.pivot_table(metric, PARAM + knob, "seed")
+        table = 100 * line.pivot_table(metric, PARAM + knob, replicate(trials, metric.partition("/")[0]))
         yield ", ".join(names) or "mean over seeds", table.loc[sorted(table.index, key=positions.__getitem__)]
 
 
@@ -107,7 +107,7 @@ def _pooled(curves: Sequence[pd.DataFrame]) -> tuple[float, float] | None:
     points = pd.concat(curves).dropna()
     if points.shape[1] < 2 or points.empty:
         return None
-    return seed_variance(points.to_numpy())
+    return of_new_run(points.to_numpy())
 
 
 def _positions(levels: Sequence[str]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import label_axes, page
 from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
+from analysis.seeds import replicate
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
@@ -17,7 +18,8 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
     """
     found = measurements(trials, metric)
     found = found[knob_values(found, rows).notna() & knob_values(found, columns).notna()]
-    by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, "seed"])[metric].mean()
+    seed = replicate(found, metric.partition("/")[0])
+    by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, seed])[metric].mean()
     cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])
     down, across = ordered(found[PARAM + rows]), ordered(found[PARAM + columns])
     mean = cells["mean"].unstack().loc[down, across]

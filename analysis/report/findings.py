@@ -9,6 +9,7 @@ from analysis.artifacts import counts_of
 from analysis.bootstrap import Interval, interval
 from analysis.compare import Comparison, compare
 from analysis.groups import distinct
+from analysis.seeds import design
 from analysis.tidy import STAGES
 
 
@@ -73,7 +74,8 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
     group = scored[scored["variant"] == means.idxmax()]
     try:
         counts = counts_of(group, stage, tracking=tracking)
-        found = interval({seed: counts[run] for seed, run in zip(group["seed"], group["run_id"], strict=True)})
+        once = distinct(group, stage)
+        found = interval(dict(enumerate(counts[run] for run in once["run_id"])), design=design(once, stage))
     except ValueError:
         found = None
     return Best(

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.bootstrap import Interval, difference, holm, interval
 from analysis.counts import PerImage, miou
+from analysis.seeds import design
 
 PIXELS, LABELS = 4000, 4
 SIMULATIONS, RESAMPLES, IMAGES = 500, 300, 150
@@ -95,6 +97,19 @@ def test_the_value_is_the_difference_of_scores_from_summed_counts() -> None:
     first, second = (counts(scored(np.random.default_rng(5), 7, skill)) for skill in (0.1, 0.0))
     found = difference({0: first}, {0: second}, resamples=RESAMPLES)
     assert found.value == pytest.approx(miou(first.table.sum(0)) - miou(second.table.sum(0)), abs=1e-12)
+
+
+def test_runs_that_share_a_seed_of_one_stage_make_a_wider_interval_than_independent_ones() -> None:
+    seeds = pd.DataFrame({"seed.cgnet": np.repeat(range(4), 3), "seed.deeplab": list(range(3)) * 4})
+    chance = np.random.default_rng(7)
+    shifts = np.repeat(chance.normal(0, 0.05, 4), 3) + chance.normal(0, 0.002, 12)
+    first = {run: counts(scored(np.random.default_rng(5), 30, skill)) for run, skill in enumerate(0.1 + shifts)}
+    second = dict.fromkeys(first, counts(scored(np.random.default_rng(5), 30, 0.0)))
+    apart, sharing = (
+        difference(first, second, design=known, resamples=RESAMPLES) for known in (None, design(seeds, "seg"))
+    )
+    assert sharing.value == apart.value
+    assert sharing.high - sharing.low > 1.5 * (apart.high - apart.low)
 
 
 def test_images_in_another_order_are_paired_by_name() -> None:

@@ -87,6 +87,18 @@ def test_imported_runs_without_counts_are_left_out(experiment: str, tracking: st
     MlflowClient(tracking).delete_run(run)
 
 
+def test_a_baseline_without_cgnet_stands_beside_every_seed_of_cgnet(experiment: str, tracking: str) -> None:
+    trials = load(experiment, tracking=tracking)
+    plain = trials["variant"] == "plain"
+    by_stage = trials.assign(**{"seed.deeplab": trials["seed"] % 2, "seed.cgnet": (trials["seed"] // 2).where(~plain)})
+    crossed = by_stage[~(plain & (by_stage["seed"] == 2))]
+    better, _ = compare(crossed, "cam", tracking=tracking, resamples=200)
+    assert better.difference.seeds == 2, "for the maps, the segmentation's seed is none"
+    crossed = crossed.rename(columns={"seed.deeplab": "seed.oc"})
+    better, _ = compare(crossed, "cam", tracking=tracking, resamples=200)
+    assert better.difference.seeds == 3, "two seeds of the first CGNet and one of the second"
+
+
 def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: str) -> None:
     trials = load(experiment, tracking=tracking)
     found = compare_classes(trials, "cam", "better", tracking=tracking, resamples=500)

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from analysis.bootstrap import satterthwaite
-from analysis.power import need, power, seed_variance
+from analysis.power import need, power
+from analysis.seeds import of_new_run
 
 IMAGES_SD, SEED_SD, DELTA = 0.004, 0.008, 0.012
 SIMULATIONS = 20_000
@@ -18,7 +19,7 @@ def share_shown(seeds: int, *, delta: float) -> float:
         delta + chance.normal(0, SEED_SD, (SIMULATIONS, seeds)) + chance.normal(0, IMAGES_SD, (SIMULATIONS, 1))
     )
     of_images, of_seeds = IMAGES_SD**2, differences.var(axis=1, ddof=1) / seeds
-    freedom = np.array([satterthwaite(of_images, each, seeds) for each in of_seeds])
+    freedom = np.array([satterthwaite(of_images, each, seeds - 1) for each in of_seeds])
     return float(
         np.mean(np.abs(differences.mean(axis=1)) > np.sqrt(of_images + of_seeds) * stats.t.ppf(0.975, freedom))
     )
@@ -58,14 +59,14 @@ def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
 
 def test_the_pooled_variance_is_the_mean_of_the_variants_variances() -> None:
     differences = np.random.default_rng(0).normal(size=(4, 3))
-    variance, freedom = seed_variance(differences)
+    variance, freedom = of_new_run(differences)
     assert variance == pytest.approx(differences.var(axis=1, ddof=1).mean())
     assert 2 <= freedom <= 8
 
 
 def test_variants_that_move_together_count_as_one() -> None:
     together = np.tile(np.random.default_rng(1).normal(size=(1, 4)), (6, 1))
-    assert seed_variance(together)[1] == pytest.approx(3)
+    assert of_new_run(together)[1] == pytest.approx(3)
 
 
 def test_the_degrees_of_freedom_describe_the_estimates_scatter() -> None:
@@ -74,7 +75,7 @@ def test_the_degrees_of_freedom_describe_the_estimates_scatter() -> None:
     found = []
     for _ in range(4000):
         scores = chance.normal(size=(6, 4))
-        found.append(seed_variance(scores[1:] - scores[0]))
+        found.append(of_new_run(scores[1:] - scores[0]))
     variances, freedoms = np.array(found).T
     assert variances.mean() == pytest.approx(2, rel=0.03)
     assert 2 * (variances.mean() / variances.std()) ** 2 == pytest.approx(np.median(freedoms), rel=0.2)
