@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.supervision import NOT_KNOWN
 from analysis.tables import Cell, Column, Row, Status, Table
 
 MEANING: Mapping[Status, str] = {

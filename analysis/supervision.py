@@ -8,8 +8,9 @@ the table itself picks as the best.
 import pandas as pd
 
 from analysis.table_spec import Best
-from analysis.tidy import STAGES
+from analysis.tidy import STAGES, UNKNOWN
 
+NOT_KNOWN = "What pixel ground truth chose for imported runs is not known"
 GATE, SEARCH = "gate after ", "search for "
 
 
@@ -17,7 +18,10 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     """What was chosen with pixel ground truth for the numbers of `metric` in `trials`, a sentence each."""
     uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",") if use.strip()}
     uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
-    sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, metric.partition("/")[0])]
+    field = metric.partition("/")[0]
+    sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, field)]
+    if any(protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]):
+        sentences.append(NOT_KNOWN)
     if best is not None:
         split = "val" if best.by.startswith("seg/") else "train"
         same = ", the very numbers that are shown" if best.by == metric else ""

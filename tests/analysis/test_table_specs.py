@@ -251,6 +251,31 @@ def test_other_files_of_one_kind_of_data_are_not_compared(record: Record, tracki
     )
 
 
+def test_a_search_used_pixel_truth_for_every_number_and_a_gate_for_those_behind_it(
+    record: Record, tracking: str
+) -> None:
+    tags = {"occse.pixel_truth": "cam.threshold on train, gate after crf on train, search for seg/miou on val"}
+    record("searched", "oc", metrics={f"{stage}/miou": 0.5 for stage in ("cam", "crf", "pseudo", "seg")}, tags=tags)
+    search = "A search for the best seg/miou chose with the pixel ground truth of val which variants there are"
+    gate = "A gate after crf chose with the pixel ground truth of train which variants went on"
+    threshold = "cam.threshold was chosen with the pixel ground truth of train"
+    table = build(load("searched", tracking=tracking))
+    assert {column.metric: column.pixel_truth for column in table.columns} == {
+        "cam/miou": (threshold, search),
+        "crf/miou": (search,),
+        "pseudo/miou": (gate, search),
+        "seg/miou": (gate, search),
+    }
+
+
+def test_what_an_imported_run_does_not_tell_of_pixel_truth_is_a_doubt(record: Record, tracking: str) -> None:
+    tags = {"occse.imported": "old.csv", "occse.protocol": '{"cam": {"pixel_truth": "unknown"}}'}
+    record("doubtful", "old", fields=("cam",), metrics={"cam/miou": 0.5}, tags=tags)
+    text = markdown(build(load("doubtful", tracking=tracking)))
+    assert "cam/miou†" in text
+    assert "† What pixel ground truth chose for imported runs is not known: cam/miou may be more than image" in text
+
+
 def test_the_papers_numbers_stand_where_they_hold(record: Record, tracking: str) -> None:
     for order, (source, weight) in enumerate((("oc", "0.3"), ("cgnet", "0.3"), ("cgnet", "1.0"))):
         knobs = PAPER | {"cam.source": source, "cgnet.lambda_start": weight, "cgnet.erasing": "cse"}
