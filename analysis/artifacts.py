@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from analysis.counts import PerImage, read_counts
-from analysis.load import tracking_uri
+from analysis.load import connect
 
 SUBSETS = ("all", "multi")
 
@@ -45,9 +44,9 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
     """The artifact `name` of a run, as a file that lasts as long as the context.
 
     Raises:
-        ValueError: the run has no such artifact.
+        ValueError: the run has no such artifact, or there is no such database.
     """
-    client = MlflowClient(tracking_uri(tracking))
+    client = connect(tracking)
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = client.download_artifacts(run, name, folder)
@@ -58,17 +57,18 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
 
 def names_below(run: str, folder: str, *, tracking: str | None = None) -> list[str]:
     """The artifacts of a run in `folder`, as MLflow names them."""
-    return [file.path for file in MlflowClient(tracking_uri(tracking)).list_artifacts(run, folder)]
+    return [file.path for file in connect(tracking).list_artifacts(run, folder)]
 
 
 def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
     """The stages of which a run has counts per image.
 
     Raises:
+        ValueError: there is no such database.
         ConnectionError: MLflow does not have the run, or does not answer.
     """
     try:
-        files = MlflowClient(tracking_uri(tracking)).list_artifacts(run, "counts")
+        files = connect(tracking).list_artifacts(run, "counts")
     except (MlflowException, OSError) as error:
         raise ConnectionError(f"cannot list the files of run {run}: {str(error).splitlines()[0]}") from None
     return frozenset(Path(file.path).stem for file in files)

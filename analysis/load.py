@@ -80,15 +80,24 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
 
 def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:
     """The tags of the sweep's own run: question, command, commit. Empty where there is none, or nobody answers."""
-    uri = tracking_uri(tracking)
     try:
-        _check_sqlite(uri)
-        client = MlflowClient(uri)
+        client = connect(tracking)
         found = client.get_experiment_by_name(experiment)
         runs = client.search_runs([found.experiment_id], "tags.`occse.kind` = 'sweep'") if found else []
     except (ValueError, MlflowException, SQLAlchemyError, RequestException):
         runs = []
     return dict(runs[0].data.tags) if runs else {}
+
+
+def connect(tracking: str | None) -> MlflowClient:
+    """MLflow, as `load` reads it.
+
+    Raises:
+        ValueError: there is no such database.
+    """
+    uri = tracking_uri(tracking)
+    _check_sqlite(uri)
+    return MlflowClient(uri)
 
 
 def tracking_uri(given: str | None) -> str:

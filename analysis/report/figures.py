@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare import compare_classes
-from analysis.correlation import correlation
 from analysis.figures.bars import class_bars, class_deltas, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.grids import heat_map
@@ -21,7 +20,7 @@ from analysis.pareto import pareto
 from analysis.picks import picked_rows
 from analysis.report.blocks import Block, Picture, Section, Text
 from analysis.report.findings import Finding
-from analysis.report.material import Material
+from analysis.report.material import Material, Sweep
 from analysis.report.words import listed, percent, points
 
 WIDE = 6.9  # inches, both columns of a paper
@@ -40,25 +39,25 @@ def figures(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
     """All figures that the trials are enough for, sweep by sweep; None without any score."""
     blocks: list[Block] = []
     several = len(material.sweeps) > 1
-    for sweep, of_sweep in found.items():
-        if not of_sweep:
-            continue
+    for sweep in material.sweeps:
         missing = []
-        trials = material.current[material.current["experiment"] == sweep]
-        for drawing in _drawings(trials, of_sweep, material.tracking):
+        for drawing in _drawings(sweep, found[sweep.name], material.tracking):
             try:
                 made = drawing.draw()
             except ValueError as error:
                 missing.append(f"{drawing.name}: {error}.")
                 continue
-            caption = f"{sweep}: {made.caption}" if several else made.caption
-            blocks.append(replace(made, name=f"{made.name}_{sweep}" if several else made.name, caption=caption))
+            caption = f"{sweep.name}: {made.caption}" if several else made.caption
+            blocks.append(replace(made, name=f"{made.name}_{sweep.name}" if several else made.name, caption=caption))
         if missing:
             blocks.append(Text(title="Not drawn", paragraphs=missing))
     return Section(key="figures", title="Figures", blocks=blocks) if blocks else None
 
 
-def _drawings(trials: pd.DataFrame, found: Sequence[Finding], tracking: str | None) -> Iterator[Drawing]:
+def _drawings(sweep: Sweep, found: Sequence[Finding], tracking: str | None) -> Iterator[Drawing]:
+    if not found:
+        return
+    trials = sweep.trials
     metric = f"{found[-1].stage}/miou"
     names = short_names(list(scored(trials, metric)["variant"].unique()))
     last = found[-1].stage
@@ -70,8 +69,8 @@ def _drawings(trials: pd.DataFrame, found: Sequence[Finding], tracking: str | No
     yield Drawing(name="classes", draw=partial(_classes, trials, last))
     yield Drawing(name="differences by class", draw=partial(_class_differences, trials, last, names, tracking))
     yield Drawing(name="cost", draw=partial(_cost, trials, metric, names))
-    yield Drawing(name="correlation", draw=partial(_correlation, trials))
-    yield Drawing(name="regret", draw=partial(_regret, trials))
+    yield Drawing(name="correlation", draw=partial(_correlation, sweep))
+    yield Drawing(name="regret", draw=partial(_regret, sweep))
     yield Drawing(name="panels", draw=partial(_panels, trials, last, names, tracking))
 
 
@@ -193,8 +192,8 @@ def _cost(trials: pd.DataFrame, metric: str, names: Mapping[str, str]) -> Pictur
     )
 
 
-def _correlation(trials: pd.DataFrame) -> Picture:
-    found = correlation(trials)
+def _correlation(sweep: Sweep) -> Picture:
+    found = sweep.correlation
     first, last = found.stages[0], found.stages[-1]
     rank = next((each for each in found.ranks if (each.first, each.second, each.scope) == (first, last, "all")), None)
     said = f"Spearman's correlation is {rank.value:+.2f}." if rank else "All have the same score in one of them."
@@ -206,8 +205,8 @@ def _correlation(trials: pd.DataFrame) -> Picture:
     )
 
 
-def _regret(trials: pd.DataFrame) -> Picture:
-    found = correlation(trials)
+def _regret(sweep: Sweep) -> Picture:
+    found = sweep.correlation
     lost = [f"{each.stage} {percent(each.lost)}" for each in found.regrets if each.kept == 1]
     return Picture(
         name="regret",

@@ -48,11 +48,10 @@ class Finding:
 
 def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
     """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are left out."""
-    current = trials[trials["current"]]
     return [
-        _finding(current, stage, tracking)
+        _finding(trials, stage, tracking)
         for stage in STAGES
-        if f"{stage}/miou" in current and current[f"{stage}/miou"].notna().any()
+        if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()
     ]
 
 

@@ -35,10 +35,7 @@ def make_report(experiments: Sequence[str], folder: Path, *, tracking: str | Non
 
 def sections(material: Material) -> list[Section]:
     """The whole report."""
-    found = {
-        sweep.name: findings(material.trials[material.trials["experiment"] == sweep.name], tracking=material.tracking)
-        for sweep in material.sweeps
-    }
+    found = {sweep.name: findings(sweep.trials, tracking=material.tracking) for sweep in material.sweeps}
     made = [
         summary(material, found),
         results(material),

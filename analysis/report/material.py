@@ -3,21 +3,36 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
+from analysis.correlation import Correlation, correlation
 from analysis.load import load, sweep_tags
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep by its own run in MLflow; all but the name is empty where it has none, as with imported results."""
+    """A sweep: the trials that its file still asks for, and what its own run in MLflow says.
+
+    Texts are empty where there is no such run, as with imported results.
+    """
 
     name: str
+    trials: pd.DataFrame
     question: str = ""
     expected: str = ""
     command: str = ""
     sha: str = ""
+
+    @cached_property
+    def correlation(self) -> Correlation:
+        """How the scores of its stages hang together; a table and two figures say so.
+
+        Raises:
+            ValueError: as `analysis.correlation.correlation` does.
+        """
+        return correlation(self.trials)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +70,17 @@ def gather(experiments: Sequence[str], *, tracking: str | None, again: str) -> M
     """
     trials = load(*experiments, tracking=tracking)
     names = trials["experiment"].unique().tolist()
-    return Material(sweeps=[_sweep(name, tracking) for name in names], trials=trials, tracking=tracking, again=again)
+    return Material(
+        sweeps=[_sweep(name, trials, tracking) for name in names], trials=trials, tracking=tracking, again=again
+    )
 
 
-def _sweep(name: str, tracking: str | None) -> Sweep:
+def _sweep(name: str, trials: pd.DataFrame, tracking: str | None) -> Sweep:
     tags = sweep_tags(name, tracking=tracking)
     question, _, expected = tags.get("mlflow.note.content", "").partition("\n\nExpected: ")
     return Sweep(
         name=name,
+        trials=trials[trials["current"] & (trials["experiment"] == name)],
         question=question.strip(),
         expected=expected.strip(),
         command=tags.get("occse.command", ""),

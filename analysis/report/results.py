@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from analysis.artifacts import counted_stages
 from analysis.build import build
+from analysis.checks import check
 from analysis.compare import comparison_text
 from analysis.latex import latex
 from analysis.render import Style, cell_text, header_texts, legend, name_texts, summary, to_csv
@@ -40,7 +42,19 @@ def results(material: Material) -> Section:
         latex=latex(table),
         csv=to_csv(table),
     )
-    return Section(key="results", title="Results", blocks=[grid])
+    checked = Text(title="Can these numbers be made again?", paragraphs=_checked(table, material))
+    return Section(key="results", title="Results", blocks=[grid, checked])
+
+
+def _checked(table: Table, material: Material) -> list[str]:
+    """What `python -m analysis table --check` says."""
+    runs = {source.run_id for row in table.rows for cell in row.cells for source in cell.sources}
+    try:
+        counted = {run: counted_stages(run, tracking=material.tracking) for run in runs}
+    except (ValueError, ConnectionError) as error:
+        return [f"Not checked: {error}."]
+    faults = [f"{line}." for line in check(table, material.trials, counted=counted)]
+    return faults or ["Yes: they come from one commit and one set of packages, and all counts per image are in MLflow."]
 
 
 def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.correlation import correlation, correlation_text
+from analysis.correlation import correlation_text
 from analysis.pareto import pareto, pareto_text
 from analysis.report.blocks import Block, Section, Text, from_markdown
-from analysis.report.material import Material
+from analysis.report.material import Material, Sweep
 from analysis.tidy import STAGES
 from analysis.variance import variance, variance_text
 
-Study = Callable[[pd.DataFrame, str, str | None], str]
+Study = Callable[[Sweep, str, str | None], str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A study: the captions of its tables, and the text it makes of trials, their last scored stage and `tracking`."""
+    """A study: the captions of its tables, and the text it makes of a sweep, its last scored stage and `tracking`."""
 
     key: str
     title: str
@@ -25,12 +25,12 @@ class Kind:
     text: Study
 
 
-def _effects(trials: pd.DataFrame, stage: str, _tracking: str | None) -> str:
+def _effects(sweep: Sweep, stage: str, _tracking: str | None) -> str:
     # statsmodels and Optuna take seconds to import, which no other command should wait for
     from analysis.effects import effects
     from analysis.effects_text import effects_text
 
-    return effects_text(effects(trials, metric=f"{stage}/miou"))
+    return effects_text(effects(sweep.trials, metric=f"{stage}/miou"))
 
 
 STUDIES = (
@@ -47,19 +47,19 @@ STUDIES = (
             "Rank correlation of the stages' scores",
             "Points lost when a gate keeps the best of an earlier stage",
         ),
-        text=lambda trials, stage, tracking: correlation_text(correlation(trials)),
+        text=lambda sweep, stage, tracking: correlation_text(sweep.correlation),
     ),
     Kind(
         key="variance",
         title="Variance by seed",
         captions=("Standard deviation by the seed of each stage, in points",),
-        text=lambda trials, stage, tracking: variance_text(variance(trials, stage, tracking=tracking)),
+        text=lambda sweep, stage, tracking: variance_text(variance(sweep.trials, stage, tracking=tracking)),
     ),
     Kind(
         key="pareto",
         title="Cost against score",
         captions=("Cost of each variant, the cheapest first",),
-        text=lambda trials, stage, tracking: pareto_text(pareto(trials, metric=f"{stage}/miou")),
+        text=lambda sweep, stage, tracking: pareto_text(pareto(sweep.trials, metric=f"{stage}/miou")),
     ),
 )
 
@@ -69,11 +69,10 @@ def studies(material: Material) -> Iterator[Section]:
     for kind in STUDIES:
         blocks: list[Block] = []
         for sweep in material.sweeps:
-            trials = material.current[material.current["experiment"] == sweep.name]
             prefix = f"{sweep.name}: " if len(material.sweeps) > 1 else ""
             name = f"{kind.key}_{sweep.name}" if prefix else kind.key
             try:
-                text = kind.text(trials, _last(trials), material.tracking)
+                text = kind.text(sweep, _last(sweep.trials), material.tracking)
             except ValueError as error:
                 blocks.append(Text(paragraphs=[f"{prefix}nothing to say here: {error}."]))
             else:

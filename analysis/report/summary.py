@@ -14,7 +14,7 @@ def summary(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
     """All sweeps in words; `found` by the name of the sweep."""
     blocks: list[Text] = []
     for sweep in material.sweeps:
-        trials = material.current[material.current["experiment"] == sweep.name]
+        trials = sweep.trials
         name = sweep.name if len(material.sweeps) > 1 else ""
         blocks.append(Text(title=name, paragraphs=[*_asked(sweep), _progress(trials)]))
         for finding in found[sweep.name]:

@@ -57,6 +57,7 @@ class Page(HTMLParser):
         elif tag in ("td", "th"):
             self.tables[self.table][-1].append("")
             self.in_cell = True
+            assert found.get("scope") in {"td": [None], "th": ["row", "col"]}[tag]
         elif tag == "a":
             self.targets.append(found["href"])
             if self.table:
@@ -125,6 +126,7 @@ def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None
     assert "59.0 ± 1.0 % (3 seeds)" in text
     assert "1 better, 0 worse and 1 within noise" in text
     assert "git checkout 0123456789abcdef" in text
+    assert "Yes: they come from one commit and one set of packages" in text
 
 
 def test_numbers_agree_in_html_csv_latex_and_xlsx(report: Path) -> None:
@@ -236,3 +238,14 @@ def test_a_file_in_the_place_of_the_folder_is_refused(
 ) -> None:
     assert main(["report", "whole", str(report / "index.html"), "--tracking", tracking]) == 1
     assert "is a file; expected a folder" in capsys.readouterr().err
+
+
+def test_an_export_is_reported_where_its_database_is_not(
+    report: Path, tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "whole", "--out", "whole.parquet", "--tracking", tracking]) == 0
+    page = make(tmp_path / "out", "sqlite:///nowhere.db", "whole.parquet")
+    assert page.tables["results"] == read_page(report).tables["results"]
+    assert "Not checked: there is no database nowhere.db" in page.text
+    assert not (tmp_path / "nowhere.db").exists()
