@@ -100,9 +100,8 @@ def legend(table: Table, style: Style) -> list[str]:
     lines = ["; ".join(glyphs) + "."] if glyphs else []
     for use in dict.fromkeys(use for column in table.columns for use in column.pixel_truth):
         metrics = list(dict.fromkeys(column.metric for column in table.columns if use in column.pixel_truth))
-        note = (
-            f"{use}: {', '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} more than image labels alone can give."
-        )
+        verb = "may be" if use == NOT_KNOWN else "is" if len(metrics) == 1 else "are"
+        note = f"{use}: {', '.join(metrics)} {verb} more than image labels alone can give."
         lines.append(f"{style.dagger} {style.escape(note)}")
     lines += [f"Paper, {style.escape(line)}." for column in table.columns for line in column.paper]
     mixed = dict.fromkeys(line for column in table.columns for line in column.mixed)
