@@ -11,7 +11,7 @@ A stage that was in the store before the sweep counts as if the sweep had made i
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,45 +59,50 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     """The costs of the variants of `trials` (from `load`) against `metric`.
 
     Raises:
-        ValueError: no trial has the metric.
+        ValueError: no trial has the metric, or none the seconds of its stages.
     """
     rows = scored(trials, metric)
+    rows = rows[rows["spent_s"].notna()]
+    if rows.empty:
+        raise ValueError(f"no trial with {metric} has the seconds that its stages took")
     bills = [_bill(row) for row in rows.to_dict("records")]
-    users = Counter(artifact for bill in bills for artifact in bill)
     known = all(bills)
-    totals = rows["spent_s"] + rows["saved_s"]
+    table = _by_variant(rows, metric, bills)
+    fronts = {rule: front(list(zip(table[rule], table["score"], strict=True))) for rule in ("alone", "shared")}
+    costs = tuple(
+        Cost(
+            variant=str(variant),
+            score=float(row["score"]),
+            std=None if math.isnan(row["std"]) else float(row["std"]),
+            seeds=int(row["seeds"]),
+            alone_s=float(row["alone"]),
+            shared_s=float(row["shared"]) if known else None,
+            best_alone=place in fronts["alone"],
+            best_shared=known and place in fronts["shared"],
+        )
+        for place, (variant, row) in enumerate(table.iterrows())
+    )
+    once = {name: seconds for bill in bills for name, seconds in bill.items()}
+    return Pareto(metric=metric, costs=costs, sweep_s=sum(once.values()) if known else None)
+
+
+def _by_variant(rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Score and mean costs of each variant; `alone` as the runs say where a bill is unknown."""
+    users = Counter(artifact for bill in bills for artifact in bill)
     costs = pd.DataFrame(
         {
             "variant": rows["variant"],
             "score": rows[metric],
-            "alone": [sum(bill.values()) for bill in bills] if known else totals,
+            "alone": [sum(bill.values()) for bill in bills] if all(bills) else rows["spent_s"] + rows["saved_s"],
             "shared": [sum(seconds / users[name] for name, seconds in bill.items()) for bill in bills],
         }
     )
-    table = costs.groupby("variant", sort=False).agg(
+    return costs.groupby("variant", sort=False).agg(
         score=("score", "mean"),
         std=("score", "std"),
         seeds=("score", "size"),
         alone=("alone", "mean"),
         shared=("shared", "mean"),
-    )
-    fronts = {rule: front(list(zip(table[rule], table["score"], strict=True))) for rule in ("alone", "shared")}
-    return Pareto(
-        metric=metric,
-        costs=tuple(
-            Cost(
-                variant=str(variant),
-                score=float(row["score"]),
-                std=None if math.isnan(row["std"]) else float(row["std"]),
-                seeds=int(row["seeds"]),
-                alone_s=float(row["alone"]),
-                shared_s=float(row["shared"]) if known else None,
-                best_alone=place in fronts["alone"],
-                best_shared=known and place in fronts["shared"],
-            )
-            for place, (variant, row) in enumerate(table.iterrows())
-        ),
-        sweep_s=sum({name: seconds for bill in bills for name, seconds in bill.items()}.values()) if known else None,
     )
 
 

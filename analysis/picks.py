@@ -1,6 +1,6 @@
 """Which images to look at when two variants are compared: chosen by numbers or by a seeded draw, not by taste."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,34 +82,39 @@ def picked_rows(
         ValueError: a variant has no counts of that stage, or fewer than three images have panels of both.
     """
     runs = _runs(trials, field, variant)
-    counts = [counts_of(each, field, tracking=tracking) for each in runs]
-    systems = [
-        {each["seed"]: found[each["run_id"]] for each in rows.to_dict("records")}
-        for rows, found in zip(runs, counts, strict=True)
-    ]
-    wanted = picks(systems[1], systems[0], seed=seed)
-    shared = min(systems[0].keys() & systems[1].keys())
-    sources: Sequence[Path | str] = folders or [
-        str(rows.loc[rows["seed"] == shared, "run_id"].iloc[0]) for rows in runs
-    ]
-    there = set.intersection(*({Path(name).stem for name in _panels(each, tracking)} for each in sources))
-    notes, shown = [], wanted
-    if missing := [pick.image for pick in wanted if pick.image not in there]:
-        notes.append(
+    reference, system = (_by_seed(rows, field, tracking) for rows in runs)
+    wanted, notes = picks(system, reference, seed=seed), []
+    sources: Sequence[Path | str] = folders or _run_ids(runs, min(system.keys() & reference.keys()))
+    drawn = set.intersection(*(_panels(each, tracking) for each in sources))
+    if missing := [pick.image for pick in wanted if pick.image not in drawn]:
+        there = drawn & set(next(iter(system.values())).names)
+        notes = [
             f"No panels of {', '.join(missing)}: draw them with `python -m occse panels --images {' '.join(missing)}` "
-            "for the baseline and for the variant, and name both folders with --panels."
-        )
-        own = [name for name in systems[0][shared].names if name in there]
-        notes.append(f"Shown instead: the same picks among the {len(own)} images that have panels.")
-        shown = picks(*({key: each.only(own) for key, each in system.items()} for system in systems[::-1]), seed=seed)
+            "for the baseline and for the variant, and name both folders with --panels.",
+            f"Shown instead: the same picks among the {len(there)} images that have panels.",
+        ]
+        wanted = picks(_only(system, there), _only(reference, there), seed=seed)
     rows = [
         Row(
             title=f"{pick.why}, {100 * pick.difference:+.1f} points",
             panels=[_panel(each, pick.image, tracking) for each in sources],
         )
-        for pick in shown
+        for pick in wanted
     ]
     return rows, notes
+
+
+def _by_seed(rows: pd.DataFrame, field: str, tracking: str | None) -> dict[int, PerImage]:
+    counts = counts_of(rows, field, tracking=tracking)
+    return {seed: counts[run] for seed, run in zip(rows["seed"], rows["run_id"], strict=True)}
+
+
+def _only(system: Mapping[int, PerImage], images: Collection[str]) -> dict[int, PerImage]:
+    return {seed: counts.only(sorted(images)) for seed, counts in system.items()}
+
+
+def _run_ids(runs: Sequence[pd.DataFrame], seed: int) -> list[str]:
+    return [str(rows.loc[rows["seed"] == seed, "run_id"].iloc[0]) for rows in runs]
 
 
 def _runs(trials: pd.DataFrame, field: str, variant: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -120,10 +125,11 @@ def _runs(trials: pd.DataFrame, field: str, variant: str) -> tuple[pd.DataFrame,
     return found
 
 
-def _panels(source: Path | str, tracking: str | None) -> list[str]:
+def _panels(source: Path | str, tracking: str | None) -> set[str]:
+    """The images of which a folder, or a run in MLflow, has panels."""
     if isinstance(source, Path):
-        return [path.name for path in source.glob("*.png")]
-    return [Path(name).name for name in names_below(source, "panels", tracking=tracking)]
+        return {path.stem for path in source.glob("*.png")}
+    return {Path(name).stem for name in names_below(source, "panels", tracking=tracking)}
 
 
 def _panel(source: Path | str, image: str, tracking: str | None) -> NDArray[np.uint8]:

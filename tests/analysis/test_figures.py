@@ -46,6 +46,7 @@ def trials(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFacto
             value = score(erasing or "", lambda_start or 0.0, seed)
             metrics = {"cam/miou": value, "seg/miou": value - 0.1, "seg/iou/fish": value, "cam/threshold": 0.2}
             tags = {f"occse.fingerprint.{field}": f"{field}{order}/{seed}" for field in ("cam", "seg")}
+            tags |= {"occse.seconds.spent": "90", "occse.seconds.saved": "30"}
             tags["occse.seconds"] = json.dumps({"cam": 60.0, "seg": 60.0 + order})
             tags["occse.baseline"] = json.dumps(erasing is None)
             run = record("drawn", variant, order=order, seed=seed, fields=(), metrics=metrics, tags=tags)

@@ -54,6 +54,8 @@ def test_without_seconds_by_stage_only_the_cost_alone_is_known(
     found = pareto(trials.drop(columns=["seconds.oc"]))
     assert [(cost.alone_s, cost.shared_s, cost.best_shared) for cost in found.costs] == [(3, None, False)] * 3
     assert found.sweep_s is None
+    with pytest.raises(ValueError, match="no trial with seg/miou has the seconds"):
+        pareto(trials.assign(spent_s=float("nan")))
 
 
 def test_the_command_marks_the_front_and_states_the_rules(
