@@ -8,7 +8,7 @@ from typing import TypeAlias
 from matplotlib.figure import Figure
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
-WORD = re.compile(r"(?!to\b)[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+")
 RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 
 
@@ -98,7 +98,7 @@ class Section:
 def cell(text: object, *, link: str = "") -> Cell:
     """A cell that is sorted by the number its text starts with, where it has no words but `to` beside it."""
     words = str(text)
-    found = None if WORD.search(words) else NUMBER.match(words.lstrip("<> "))
+    found = None if set(WORD.findall(words)) - {"to"} else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
     return Cell(text=words, sort=number, link=link)
 
