@@ -75,7 +75,9 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
         ValueError: no trial has the metric, or no knob varies that could reach it.
     """
     every, rows = scored(trials, metric), measurements(trials, metric)
-    powerless = [knob for knob in varied(every) if not _constant(every[PARAM + knob], _chain(every, metric)[-2])]
+    own = f"fingerprint.{metric.partition('/')[0]}"
+    artifacts = every[own].fillna(every["run_id"]) if own in every else every["run_id"]
+    powerless = [knob for knob in varied(every) if not _constant(every[PARAM + knob], artifacts)]
     knobs = [knob for knob in varied(every) if knob not in powerless]
     together = aliases(rows, knobs)
     if not together:

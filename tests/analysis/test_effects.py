@@ -137,6 +137,14 @@ def test_a_searched_knob_that_has_another_value_in_each_variant_is_left_to_the_i
     assert set(group.importance) == {"cgnet.lambda_start", "crf_low.alpha"}
 
 
+def test_runs_whose_artifacts_are_unknown_count_each_for_itself() -> None:
+    trials = sweep(0, of_lambda=0.2)
+    imported = trials.drop(columns=[name for name in trials if name.startswith("fingerprint.")])
+    found = effects(imported, metric="pseudo/miou", forest=False)
+    assert {row.error_freedom for row in found.groups[0].rows} == {18 - 2 - 1 - 2 - 1 - 2}
+    assert found.powerless == ()
+
+
 def test_the_importance_is_the_same_each_time() -> None:
     first, second = (effects(sweep(1, of_lambda=0.1), metric="pseudo/miou").groups[0].importance for _ in range(2))
     assert first == second
