@@ -13,7 +13,8 @@
 | `imported`, `protocol` | of a run that no sweep made: its source; by stage what its numbers rest on. Else empty |
 | `planned` | tuple of the fields that the trial has by plan |
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
-| `seconds.<field>`, `fingerprint.<field>` | how long the artifact of a stage took; its identity |
+| `seconds.<field>`, `gpus.<field>` | how long the artifact of a stage took, and on how many GPUs |
+| `fingerprint.<field>` | the identity of the artifact of a stage |
 | `seed.<field>` | the seed of a stage |
 | `accumulated.<field>` | parts of a batch, where a GPU was too small for a whole one; else missing |
 | `code.<field>` | commit of the code that made the artifact of a stage, `+` behind it for uncommitted changes |
@@ -171,6 +172,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),
         "saved_s": float(tags.get("occse.seconds.saved", "nan")),
         **_by_field(run, "occse.seconds", "seconds"),
+        **_by_field(run, "occse.gpus", "gpus"),
         **_by_field(run, "occse.seeds", "seed"),
         **_by_field(run, "occse.accumulated", "accumulated"),
         **_by_field(run, "occse.code", "code", kind=str),

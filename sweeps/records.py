@@ -92,6 +92,7 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     for manifest in record.manifests.values():
         packages |= manifest.packages
     machines = {name: manifest.machine for name, manifest in record.manifests.items()}
+    gpus = {name: int(machine.get("processes", 1)) if "gpu" in machine else 0 for name, machine in machines.items()}
     parts = {name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine}
     code = {name: each.git["sha"][:12] + "+" * bool(each.git["diff"]) for name, each in record.manifests.items()}
     how = {f"occse.how.{name}": "reused" if name in record.reused else "run" for name in record.manifests}
@@ -99,6 +100,7 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
         "occse.seconds.saved": f"{sum(saved.values()):.3f}",
         "occse.seconds": json.dumps({name: round(seconds, 3) for name, seconds in (spent | saved).items()}),
+        "occse.gpus": json.dumps(gpus),
         "occse.threads": json.dumps({name: machine["threads"] for name, machine in machines.items()}),
         "occse.accumulated": json.dumps(parts),
         "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),

@@ -25,6 +25,7 @@ and once it ended:
     occse.how.<field>             run, or reused: it was in the store before, or was made for another trial
     occse.seconds.spent, .saved   stage seconds of what was run for this trial, and of what it reused
     occse.seconds                 of every stage by field, as JSON: how long its artifact took, whoever made it
+    occse.gpus                    how many of them made it, by field, as JSON; 0 where it ran on CPUs
     occse.threads                 of every stage by field, as JSON: CPU threads, which decide the order of sums
     occse.accumulated             parts of a batch by field, as JSON, of trainings for whose batch a GPU was too small:
                                   the same up to the order of sums, what dropout drew and a trained batch norm's sight

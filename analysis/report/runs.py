@@ -1,7 +1,7 @@
 """Where the numbers come from: the runs, what they rest on, what they cost, and with which code they were made."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -47,21 +47,36 @@ def cost(material: Material) -> Section | None:
     )
     blocks: list[Block] = [Text(paragraphs=[text])]
     if rows:
-        heads = ["stage", "distinct artifacts", "uses", "made once", "without sharing", "saved"]
-        blocks.append(Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows))
+        heads = ["stage", "artifacts", "uses", "made once", "GPU time of that", "without sharing", "saved"]
+        note = "An artifact that several fields use, such as a CRF at one alpha, counts where it stands first."
+        blocks.append(Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows, notes=[note]))
     return Section(key="cost", title="Cost", blocks=blocks)
 
 
 def _stages(trials: pd.DataFrame) -> Iterator[list[Cell]]:
-    for column in trials.columns:
-        field = str(column).removeprefix("seconds.")
-        if field == column or f"fingerprint.{field}" not in trials:
-            continue
-        known = trials[trials[column].notna()]
-        once = known.drop_duplicates(f"fingerprint.{field}")[column].sum()
-        without = known[column].sum()
-        times = [Cell(text=hours(value), sort=value) for value in (once, without, without - once)]
-        yield [cell(field), cell(known[f"fingerprint.{field}"].nunique()), cell(len(known)), *times]
+    """A line for each stage whose seconds are known, and one for all of them."""
+    seen, lines = set[str](), list[tuple[float, ...]]()
+    for field in (str(name).removeprefix("seconds.") for name in trials.columns if str(name).startswith("seconds.")):
+        known = trials[trials[f"seconds.{field}"].notna() & trials[f"fingerprint.{field}"].notna()]
+        own = known[~known[f"fingerprint.{field}"].duplicated() & ~known[f"fingerprint.{field}"].isin(list(seen))]
+        seen |= set(own[f"fingerprint.{field}"])
+        gpus = own.get(f"gpus.{field}", pd.Series(float("nan"), index=own.index))
+        once, without = own[f"seconds.{field}"].sum(), known[f"seconds.{field}"].sum()
+        on_gpus = (own[f"seconds.{field}"] * gpus).sum(skipna=False)
+        lines.append((len(own), len(known), once, on_gpus, without, without - once))
+        yield [cell(field), *_costs(lines[-1])]
+    if lines:
+        yield [cell("all"), *_costs([sum(values) for values in zip(*lines, strict=True)])]
+
+
+def _costs(line: Sequence[float]) -> list[Cell]:
+    artifacts, uses, *times = line
+    unknown = Cell(text="unknown")
+    return [
+        cell(artifacts),
+        cell(uses),
+        *(unknown if each != each else Cell(text=hours(each), sort=each) for each in times),
+    ]
 
 
 def environment(material: Material) -> Section:

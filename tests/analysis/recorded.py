@@ -1,14 +1,14 @@
 """A sweep in MLflow with all that a report shows: counts, panels, costs, a question; and what else a test asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from conftest import Record
 from mlflow import MlflowClient
 from PIL import Image
 from test_compare import found_by, write_counts
 
+Record = Callable[..., str]
 STAGES = ("cam", "crf", "pseudo", "seg")
 QUESTION = "Does erasing help?\n\nExpected: better maps & <b>better</b> segmentations."
 
@@ -33,6 +33,7 @@ def record_sweep(
                 "occse.seconds.spent": "120.0",
                 "occse.seconds.saved": "60.0",
                 "occse.seconds": "{" + ", ".join(f'"{stage}": 45.0' for stage in stages) + "}",
+                "occse.gpus": "{" + ", ".join(f'"{stage}": {int(stage != "crf")}' for stage in stages) + "}",
                 "occse.git.sha": "0123456789abcdef",
                 "occse.packages": '{"torch": "2.14"}',
                 "occse.devices": "CPU of some kind",

@@ -1,10 +1,10 @@
 """Comparisons from counts that lie in MLflow as a sweep leaves them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Record
 from made_counts import IMAGES, PIXELS, write_counts
 from mlflow import MlflowClient
 
@@ -13,6 +13,7 @@ from analysis.compare import compare, compare_classes
 from analysis.counts import PerImage, iou, miou, read_counts
 from analysis.load import load
 
+Record = Callable[..., str]
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
-from conftest import Record
-from recorded import record_sweep
+from recorded import Record, record_sweep
 
 from analysis.__main__ import main
 from analysis.report.blocks import Grid, Section, cell, from_markdown
@@ -161,6 +160,12 @@ def test_every_number_leads_to_the_runs_it_comes_from(report: Path) -> None:
     assert [row[heads.index("seed")] for row in runs] == ["0", "1", "2"] * 3
 
 
+def test_costs_count_an_artifact_once_and_its_gpus(report: Path) -> None:
+    rows = {row[0]: row[1:] for row in read_page(report).tables["cost"]}
+    assert rows["crf"] == ["9", "9", "7 min", "0 s", "7 min", "0 s"]
+    assert rows["all"] == ["36", "36", "27 min", "20 min", "27 min", "0 s"]
+
+
 def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None:
     page = read_page(report)
     assert {"comparison_seg", "supervision", "cost", "packages", "commits", "runs"} <= page.tables.keys()
@@ -213,6 +218,15 @@ def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
     assert {"running", "failed: oc", "stopped after cam"} <= {
         row[page.tables["runs"][0].index("status")] for row in page.tables["runs"]
     }
+
+
+def test_a_sweep_that_has_just_begun_has_a_report(record: Record, tracking: str, tmp_path: Path) -> None:
+    for seed in range(2):
+        record("begun", "source=oc", seed=seed, status="RUNNING")
+    page = make(tmp_path / "out", tracking, "begun")
+    assert "1 variant of 2 seeds, 2 trials: 2 not done yet." in page.text
+    assert page.tables["results"][1][2:] == ["…"] * 4
+    assert "figures" not in page.ids
 
 
 def test_one_seed_has_no_deviation_and_the_report_says_why(record: Record, tracking: str, tmp_path: Path) -> None:

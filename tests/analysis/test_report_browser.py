@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from browser import ENTER, MISSING, TAB, Browser, browser
-from conftest import Record
-from recorded import record_sweep
+from recorded import Record, record_sweep
 
 from analysis.__main__ import main
 

@@ -83,6 +83,7 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     }
     assert expected.items() <= run.data.tags.items()
     assert float(run.data.tags["occse.seconds.saved"]) == round(record.manifests["data"].seconds, 3)
+    assert json.loads(run.data.tags["occse.gpus"]) == {"data": 0, "cam": 0}
     assert json.loads(run.data.tags["occse.seconds"]) == {
         name: round(manifest.seconds, 3) for name, manifest in record.manifests.items()
     }
