@@ -33,7 +33,9 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     for each in by:
         knob_values(along, each)
     positions = _positions(ordered(along[PARAM + knob]))
-    curves = dict(_curves(along, metric, knob, by, positions))
+    lines = dict(_lines(along, by))
+    curves = {label: _curve(line, metric, knob, positions) for label, line in lines.items()}
+    over = dict.fromkeys(name for line in lines.values() for name in averaged(line, knob, *by))
     spread = _pooled(list(curves.values()))
     with page(2.7) as (figure, (axes,)):
         for number, (label, curve) in enumerate(curves.items()):
@@ -44,7 +46,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
         if len(baseline):
             axes.axhline(100 * baseline[metric].mean(), color=GREY, linewidth=1, linestyle=":", label="baseline")
         _ticks(axes, positions)
-        label_axes(axes, knob, f"{metric} (%)", over=averaged(along, knob, *by))
+        label_axes(axes, knob, f"{metric} (%)", over=list(over))
         axes.grid(axis="y")
         legend_below(figure, axes)
     return figure
@@ -55,7 +57,6 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
 
     Args:
         curves: columns `label`, `seed`, `threshold`, `miou` and `chosen`, the threshold of the table (marked).
-
     """
     with page(2.6) as (figure, (axes,)):
         for number, (label, rows) in enumerate(curves.groupby("label", sort=False)):
@@ -74,14 +75,21 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _curves(
-    trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], positions: Mapping[str, float]
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """By label, the scores in percent: a row for each value of the knob, a column for each seed."""
-    for values, line in trials.groupby([PARAM + each for each in by], sort=False) if by else [((), trials)]:
-        names = (f"{name.partition('.')[2]} {plain(str(value))}" for name, value in zip(by, values, strict=True))
-        table = 100 * line.pivot_table(metric, PARAM + knob, replicate(trials, metric.partition("/")[0]))
-        yield ", ".join(names) or "mean over seeds", table.loc[sorted(table.index, key=positions.__getitem__)]
+def _lines(trials: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trials of each line by its label; a knob that means nothing for some makes a line of its own."""
+    if not by:
+        yield "mean over seeds", trials
+        return
+    for values, line in trials.groupby([PARAM + each for each in by], sort=False, dropna=False):
+        named = ((name.partition(".")[2], value) for name, value in zip(by, values, strict=True))
+        parts = (f"{name} {plain(value)}" if isinstance(value, str) else f"without {name}" for name, value in named)
+        yield ", ".join(parts), line
+
+
+def _curve(line: pd.DataFrame, metric: str, knob: str, positions: Mapping[str, float]) -> pd.DataFrame:
+    """The scores in percent: a row for each value of the knob, a column for each seed."""
+    table = 100 * line.pivot_table(metric, PARAM + knob, replicate(line, metric.partition("/")[0]))
+    return table.loc[sorted(table.index, key=positions.__getitem__)]
 
 
 def _line(

@@ -104,6 +104,14 @@ def test_curves_are_means_over_seeds_in_pooled_t_intervals(trials: pd.DataFrame)
     assert heights.max() - 50 == pytest.approx(12.706 * 1 / np.sqrt(2) / np.sqrt(2), rel=1e-3)
 
 
+def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(trials: pd.DataFrame) -> None:
+    axes = knob_curves(trials, metric="seg/miou", knob="cam.source", by=["cgnet.erasing"]).axes[0]
+    assert {str(line.get_label()) for line in axes.lines} == {
+        "without erasing", "erasing class_agnostic", "erasing cse",
+    }  # fmt: skip
+    assert axes.get_title() == "averaged over cgnet.lambda_start", "of no line over the source"
+
+
 def test_the_heat_map_prints_means_and_standard_deviations_in_percent(trials: pd.DataFrame) -> None:
     figure = heat_map(trials, metric="seg/miou", rows="cgnet.lambda_start", columns="cgnet.erasing")
     assert [text.get_text() for text in figure.axes[0].texts] == [
