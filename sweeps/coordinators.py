@@ -72,6 +72,7 @@ def run_steps(
                 search_alg=feed,
                 num_samples=-1,
                 max_concurrent_trials=at_once,
+                reuse_actors=True,  # a process of its own takes each coordinator a second
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the scheduler imports this module, but not torch
 
 CURVES = "curves.json"
 PROBE_BYTES = 1 << 20
+SMALL_BYTES = 32 << 20
 STATUS = "status"  # what running sweeps tell, see sweeps.status
 NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS})
 
@@ -39,6 +40,7 @@ class Store:
         url = str(place).removeprefix("file://").rstrip("/") or "/"
         self.files: Files
         self._mirror: Mirror | None = None
+        self._small: dict[str, bytes] = {}
         if "://" in url:
             self.url = url
             self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -195,10 +197,16 @@ class Store:
         return {name: self._read_sealed(node, f"{folder}/{name}", digests[name]) for name in names if name in digests}
 
     def _read_sealed(self, node: "Node", name: str, sha256: str) -> bytes:
+        if (known := self._small.get(sha256)) is not None:
+            return known
         data = self.files.read(name)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             self._set_aside(node.kind, node.fingerprint, fault=f"{name} is missing or damaged")
             raise ValueError(f"{self.url}/{name} was damaged and is set aside; the same command makes it again")
+        if self._mirror is not None:  # each trial of a sweep asks for the curves of the stages that it shares
+            self._small[sha256] = data
+            while sum(map(len, self._small.values())) > SMALL_BYTES:
+                del self._small[next(iter(self._small))]
         return data
 
     def _set_aside(self, kind: str, fingerprint: str, *, fault: str) -> None:

@@ -16,7 +16,7 @@ from sweeps.store import Store
 from sweeps.worker import Json
 
 POLL_S = 1.0
-LEAVE_S = 5.0
+LEAVE_S = 2.0  # who stops a job may kill the driver three seconds later
 STOPPING = (
     "stopping: nothing more starts; trainings go to their next step and write a checkpoint, other stages have a minute "
     "to end. Ctrl-C again ends all of them now"

@@ -75,12 +75,16 @@ def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
     assert store.faults([made, cut, died]) == {}
 
 
-def test_one_file_is_read_without_the_others(machine: Machine) -> None:
+def test_one_file_is_read_without_the_others(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)
     two = machine("two")
     assert two.curves(data) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
     assert not (two.root / "Probe").exists()
+    caplog.set_level(logging.INFO, logger="werkzeug")
+    caplog.clear()
+    assert two.curves(data)
+    assert len([line for line in caplog.text.splitlines() if "HTTP/1" in line]) == 1, "whether it is there still"
     assert two.path(data, "curves.json").read_bytes() == two.files.read(
         f"Probe/{data.fingerprint}/{two.peek('Probe', data.fingerprint)['files'][:16]}/curves.json"
     )
