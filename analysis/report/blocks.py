@@ -19,7 +19,7 @@ class Cell:
     Attributes:
         text: as it is printed.
         sort: what it is sorted by; None for its text.
-        link: id of the place in the report that tells where it comes from, empty for none.
+        link: where it comes from: `#` and the id of a place in the report, or MLflow's page; empty for none.
         best, second: how it is marked.
     """
 
@@ -95,12 +95,12 @@ class Section:
     blocks: Sequence[Block]
 
 
-def cell(text: object, *, link: str = "") -> Cell:
+def cell(text: object) -> Cell:
     """A cell that is sorted by the number its text starts with, where it has no words but `to` beside it."""
     words = str(text)
     found = None if set(WORD.findall(words)) - {"to"} else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
-    return Cell(text=words, sort=number, link=link)
+    return Cell(text=words, sort=number)
 
 
 def from_markdown(text: str, *, name: str, captions: Sequence[str]) -> list[Grid]:

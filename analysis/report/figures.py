@@ -48,7 +48,7 @@ def figures(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
                 missing.append(f"{drawing.name}: {error}.")
                 continue
             caption = f"{sweep.name}: {made.caption}" if several else made.caption
-            blocks.append(replace(made, name=f"{made.name}_{sweep.name}" if several else made.name, caption=caption))
+            blocks.append(replace(made, name=f"{made.name}_{sweep.key}" if several else made.name, caption=caption))
         if missing:
             blocks.append(Text(title="Not drawn", paragraphs=missing))
     return Section(key="figures", title="Figures", blocks=blocks) if blocks else None
@@ -59,7 +59,7 @@ def _drawings(sweep: Sweep, found: Sequence[Finding], tracking: str | None) -> I
         return
     trials = sweep.trials
     metric = f"{found[-1].stage}/miou"
-    names = short_names(list(scored(trials, metric)["variant"].unique()))
+    names = short_names(list(trials["variant"].unique()))
     last = found[-1].stage
     for finding in found:
         if finding.comparisons:

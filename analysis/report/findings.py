@@ -20,6 +20,7 @@ class Best:
     Attributes:
         std: None for one seed.
         interval: None where the runs have no counts.
+        baseline: whether it is the one that the others are compared with.
         rivals: how many variants have that score, each artifact counted once.
     """
 
@@ -29,6 +30,7 @@ class Best:
     seeds: int
     interval: Interval | None
     rivals: int
+    baseline: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Finding:
     @property
     def of_best(self) -> Comparison | None:
         """The best variant against the baseline."""
-        return next((each for each in self.comparisons if each.variant == self.best.variant), None)
+        return next((each for each in self.comparisons if self.best.variant in (each.variant, *each.same)), None)
 
 
 def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
@@ -70,18 +72,18 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
     scored = trials[trials[metric].notna()]
     means = scored.groupby("variant", sort=False)[metric].mean()
     rivals = distinct(scored, stage)["variant"].nunique()  # variants that share their artifacts are one
-    group = scored[scored["variant"] == means.idxmax()]
+    group = distinct(scored[scored["variant"] == means.idxmax()], stage)
     try:
         counts = counts_of(group, stage, tracking=tracking)
-        once = distinct(group, stage)
-        found = interval(dict(enumerate(counts[run] for run in once["run_id"])), design=design(once, stage))
+        found = interval(dict(enumerate(counts[run] for run in group["run_id"])), design=design(group, stage))
     except ValueError:
         found = None
     return Best(
         variant=str(means.idxmax()),
-        mean=float(means.max()),
+        mean=float(group[metric].mean()),
         std=float(group[metric].std(ddof=1)) if len(group) > 1 else None,
         seeds=len(group),
         interval=found,
         rivals=rivals,
+        baseline=bool(group["baseline"].any()),
     )

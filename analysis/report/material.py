@@ -1,6 +1,7 @@
 """What a report is made from: the trials, and what each sweep says of itself."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,11 @@ class Sweep:
     expected: str = ""
     command: str = ""
     sha: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name as file names and anchors can hold it."""
+        return re.sub(r"[^\w.-]+", "_", self.name)
 
     @cached_property
     def correlation(self) -> Correlation:

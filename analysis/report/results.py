@@ -60,12 +60,13 @@ def _checked(table: Table, material: Material) -> list[str]:
 def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
     """Every variant against the baseline of its sweep, stage by stage."""
     blocks: list[Block] = []
-    for sweep, of_sweep in found.items():
-        for finding in of_sweep:
-            place = f"{sweep}: {finding.stage}/miou" if len(found) > 1 else f"{finding.stage}/miou"
+    several = len(material.sweeps) > 1
+    for sweep in material.sweeps:
+        for finding in found[sweep.name]:
+            place = f"{sweep.name}: {finding.stage}/miou" if several else f"{finding.stage}/miou"
             if finding.comparisons:
                 text = comparison_text(list(finding.comparisons), finding.stage)
-                name = "_".join(["comparison", *([sweep] if len(found) > 1 else []), finding.stage])
+                name = "_".join(["comparison", *([sweep.key] if several else []), finding.stage])
                 blocks += from_markdown(text, name=name, captions=[f"{place}: differences from the baseline"])
             else:
                 blocks.append(Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."]))

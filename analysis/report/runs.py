@@ -158,7 +158,7 @@ def _about(run: Mapping[Any, Any], material: Material) -> dict[str, Cell]:
         "status": Cell(text=f"failed: {run['failed']}" if run["failed"] else status),
         "run": Cell(text=str(run["run_id"]), link=page if page.startswith(("http://", "https://")) else ""),
         "commit": Cell(text=str(run["sha"])[:7] + " with changes" * bool(run["dirty"])),
-        "imported from": Cell(text=str(run.get("imported") or "")),
+        "imported from": Cell(text=str(run["imported"])),
     }
 
 

@@ -70,7 +70,7 @@ def studies(material: Material) -> Iterator[Section]:
         blocks: list[Block] = []
         for sweep in material.sweeps:
             prefix = f"{sweep.name}: " if len(material.sweeps) > 1 else ""
-            name = f"{kind.key}_{sweep.name}" if prefix else kind.key
+            name = f"{kind.key}_{sweep.key}" if prefix else kind.key
             try:
                 text = kind.text(sweep, _last(sweep.trials), material.tracking)
             except ValueError as error:

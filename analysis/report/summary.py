@@ -57,8 +57,10 @@ def _outcome(finding: Finding) -> Iterator[str]:
     )
     if finding.of_best is not None:
         yield f"That is {against_baseline(finding.of_best)}."
-    elif compared:
+    elif best.baseline:
         yield "That is the baseline itself."
+    elif compared:
+        yield "It has no counts per image, so that it is not compared."
     if compared:
         by_verdict = [
             f"{sum(each.verdict == verdict for each in compared)} {verdict}"
@@ -78,7 +80,7 @@ def _doubts(trials: pd.DataFrame, found: Sequence[Finding]) -> Iterator[str]:
             "The best of several was picked by the very number that is shown, which flatters it: expect less from a "
             "new seed. p-values are adjusted for the comparisons of one stage, not over stages."
         )
-    if imported := int((trials["imported"] != "").sum()) if "imported" in trials else 0:
+    if imported := int((trials["imported"] != "").sum()):
         yield f"{number(imported, 'run')} were imported from elsewhere: what their source does not tell is unknown."
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from openpyxl import Workbook
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
 from analysis.figures.style import save
@@ -68,7 +69,7 @@ def _value(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
-        return text
+        return str(ILLEGAL_CHARACTERS_RE.sub("", text))
 
 
 def _write(block: Block, folder: Path) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
+from made_counts import write_counts
 from mlflow import MlflowClient
 from PIL import Image
-from test_compare import found_by, write_counts
+from test_compare import found_by
 
 Record = Callable[..., str]
 STAGES = ("cam", "crf", "pseudo", "seg")
@@ -23,12 +24,13 @@ def record_sweep(
     seeds: int = 2,
     stages: tuple[str, ...] = STAGES,
     baseline: str = "source=oc",
+    tags: Mapping[str, str] | None = None,
 ) -> dict[tuple[str, int], str]:
     """Record finished trials whose scores rise with the skill of a variant; returns run ids by variant and seed."""
     client, runs = MlflowClient(tracking), dict[tuple[str, int], str]()
     for order, (variant, skill) in enumerate(variants.items()):
         for seed in range(seeds):
-            tags = {
+            about = {
                 "occse.baseline": str(variant == baseline).lower(),
                 "occse.seconds.spent": "120.0",
                 "occse.seconds.saved": "60.0",
@@ -38,10 +40,11 @@ def record_sweep(
                 "occse.packages": '{"torch": "2.14"}',
                 "occse.devices": "CPU of some kind",
                 "occse.pixel_truth": "cam.threshold on train",
+                **(tags or {}),
             }
             scores = {f"{stage}/miou": 0.5 + skill + 0.01 * seed for stage in stages}
             metrics = scores | {f"{stages[-1]}/iou/fish": 0.4 + skill, "cam/threshold": 0.2}
-            run = record(experiment, variant, order=order, seed=seed, tags=tags, metrics=metrics, fields=stages)
+            run = record(experiment, variant, order=order, seed=seed, tags=about, metrics=metrics, fields=stages)
             for stage in stages:
                 file = folder / run / "counts" / f"{stage}.npz"
                 thresholds = (0.1, 0.2) if stage == "cam" else ()

@@ -209,12 +209,14 @@ def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
     record_sweep(record, tracking, tmp_path / "files", "running", variants={"source=oc": 0.0, "ours": 0.05})
     record("running", "later", order=2, status="RUNNING")
     record("running", "broken", order=3, status="FAILED", tags={"occse.failed": "oc", "occse.error": "oc: no <memory>"})
-    record("running", "gated", order=4, metrics={"cam/miou": 0.3}, tags={"occse.stopped": "cam"})
+    stopped = {"variants": {"gated": -0.1}, "seeds": 1, "stages": ("cam",), "tags": {"occse.stopped": "cam"}}
+    record_sweep(record, tracking, tmp_path / "files", "running", **stopped)
     page = make(tmp_path / "out", tracking, "running")
     assert "4 finished, 1 stopped by a gate, 1 failed and 1 not done yet." in page.text
     assert "no <memory>" in page.text
     cells = {row[0]: row[2:] for row in page.tables["results"]}
-    assert (cells["later"][0], cells["broken"][0], cells["gated"][1]) == ("…", "✗", "⊘")
+    assert (cells["later"][0], cells["broken"][0], cells["gated"][0]) == ("…", "✗", "40.0")
+    assert [row[0] for row in page.tables["comparison_cam"][1:]] == ["gated", "ours"]
     assert {"running", "failed: oc", "stopped after cam"} <= {
         row[page.tables["runs"][0].index("status")] for row in page.tables["runs"]
     }
@@ -239,12 +241,13 @@ def test_one_seed_has_no_deviation_and_the_report_says_why(record: Record, track
 
 def test_without_a_baseline_without_seg_and_of_several_sweeps(record: Record, tracking: str, tmp_path: Path) -> None:
     record_sweep(record, tracking, tmp_path / "a", "maps", variants={"a": 0.0, "b": 0.05}, stages=("cam", "crf"))
-    record_sweep(record, tracking, tmp_path / "b", "more", variants={"source=oc": 0.0, "c": 0.05})
-    page = make(tmp_path / "out", tracking, "maps", "more")
+    record_sweep(record, tracking, tmp_path / "b", "more: of/it", variants={"source=oc": 0.0, "c": 0.05})
+    page = make(tmp_path / "out", tracking, "maps", "more: of/it")
     assert "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others" in page.text
-    assert "comparison_more_seg" in page.tables
+    assert "comparison_more_of_it_seg" in page.tables
+    assert (tmp_path / "out" / "figures" / "differences_seg_more_of_it.pdf").exists()
     assert not [name for name in page.tables if name.startswith("comparison_maps")]
-    assert {row[1] for row in page.tables["runs"][1:]} == {"maps", "more"}
+    assert {row[1] for row in page.tables["runs"][1:]} == {"maps", "more: of/it"}
 
 
 @pytest.mark.parametrize(
