@@ -6,6 +6,7 @@ from analysis.render import Style, cell_texts, header_texts, legend, name_texts,
 from analysis.tables import Cell, Row, Table
 
 SERVER = "http://127.0.0.1:5000"  # where `python -m sweeps mlflow` shows a database
+VIEW = "?workflowType=machine_learning"  # by default MLflow shows its pages for language models
 HTML = Style(
     escape=lambda text: escape(" ".join(text.split())),
     bold=lambda text: f"<strong>{text}</strong>",
@@ -85,7 +86,7 @@ def _value(cell: Cell) -> str:
 def _links(cell: Cell, server: str) -> str:
     """A link to each run, named by its seed."""
     links = [
-        f'<a href="{escape(server)}/#/experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}" '
+        f'<a href="{escape(server)}/#/experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}{VIEW}" '
         f'title="seed {run.seed}, run {escape(run.run_id)}">{run.seed}</a>'
         for run in cell.sources
     ]

@@ -7,6 +7,8 @@ import sys
 from sweeps.commands.arguments import Commands, add_tracking
 from sweeps.database import artifacts, database
 
+PAGE = "/#/experiments?workflowType=machine_learning"  # by default MLflow shows its pages for language models
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
@@ -30,5 +32,5 @@ def serve(options: argparse.Namespace) -> int:
     command += ["--workers", "1", "--allowed-hosts", names, "--backend-store-uri", options.tracking]
     # not served: files stay where a sweep that opens the database itself finds them too
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts(path).as_uri()]
-    print(f"MLflow: open http://127.0.0.1:{options.port}; Ctrl-C ends it", flush=True)
+    print(f"MLflow: open http://127.0.0.1:{options.port}{PAGE}; Ctrl-C ends it", flush=True)
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})

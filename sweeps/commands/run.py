@@ -6,6 +6,7 @@ import sys
 
 from occse.pipeline import SCORED, check_files
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
+from sweeps.commands.mlflow import PAGE
 from sweeps.force import compare, set_aside
 from sweeps.store import Store
 
@@ -92,6 +93,6 @@ def _show_table(name: str, uri: str) -> None:
 
 def _show_server(uri: str) -> None:
     if uri.startswith("http"):
-        print(f"\nMLflow: open {uri}")
+        print(f"\nMLflow: open {uri}{PAGE}")
     else:
-        print(f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000")
+        print(f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000{PAGE}")

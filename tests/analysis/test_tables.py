@@ -273,7 +273,7 @@ def test_numbers_of_html_lead_to_their_runs(trials: pd.DataFrame, table: Table) 
     text = html(table, server="https://mlflow.example")
     baseline = trials[trials["baseline"]]
     for run, experiment in zip(baseline["run_id"], baseline["experiment_id"], strict=True):
-        assert text.count(f'href="https://mlflow.example/#/experiments/{experiment}/runs/{run}"') == 4
+        assert text.count(f'href="https://mlflow.example/#/experiments/{experiment}/runs/{run}?') == 4
     assert "<style>" in text
     assert "<style>" not in html(table, style=False)
 
