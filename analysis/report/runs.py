@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.html import VIEW
 from analysis.load import tracking_uri
 from analysis.report.blocks import Block, Cell, Grid, Listing, Section, Text, cell
 from analysis.report.material import Material, packages
@@ -149,7 +150,7 @@ def provenance(material: Material) -> Section:
 def _about(run: Mapping[Any, Any], material: Material) -> dict[str, Cell]:
     """The cells of a run by heading; a column without any text is left out."""
     status = f"stopped after {run['stopped']}" if run["stopped"] else str(run["status"]).lower()
-    page = f"{tracking_uri(material.tracking)}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+    page = f"{tracking_uri(material.tracking)}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}{VIEW}"
     return {
         "variant": Cell(text=str(run["variant"])),
         "experiment": Cell(text=str(run["experiment"]) if len(material.sweeps) > 1 else ""),
