@@ -128,7 +128,9 @@ def official_run(
         pixel_truth=(f"cam.threshold on {log.split}", f"cam.epoch on {log.split}"),
         notes=list(_notes(log)),
     )
-    return run if data_root is None else _scored(run, log, folder / MAPS, data_root)
+    if data_root is not None:
+        return _scored(run, log, folder / MAPS, data_root)
+    return replace(run, notes=[*run.notes, "its scores are the log's own; nothing here has looked at its CAMs"])
 
 
 def _settings(lines: Sequence[str]) -> Iterator[tuple[str, str]]:

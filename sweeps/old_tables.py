@@ -16,6 +16,7 @@ from sweeps.old_runs import PROTOCOL, UNKNOWN, OldRun, normalized, sha256
 REQUIRED = ("variant", "seed")
 KEYS = (*REQUIRED, "baseline", "source")
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
+MAX_VALUE = 100
 UNITS = {"fraction": 1, "percent": 100}
 ALLOWED = (
     f"{', '.join(KEYS)}, metrics such as cam/miou, knobs such as cgnet.lambda_start, and {', '.join(PROTOCOL)} (of all "
@@ -120,7 +121,13 @@ def _picked(known: Cells) -> bool:
 
 
 def _knob(name: str, text: str) -> str:
-    return normalized(name, yaml.safe_load(text))
+    """The value of a knob, written as in a sweep's file; a short one, since YAML can make much of little."""
+    if len(text) > MAX_VALUE:
+        raise ValueError(f"{name}: {text[:20]!r}... has {len(text)} characters; expected at most {MAX_VALUE}")
+    try:
+        return normalized(name, yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ValueError(f"{name}: {text!r} is no value as a sweep's file has it") from None
 
 
 def _check_unit(path: Path, runs: Sequence[OldRun], unit: str | None) -> None:

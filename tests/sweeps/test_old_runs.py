@@ -102,6 +102,7 @@ def test_another_model_s_settings_are_kept_by_their_own_names(uri: str, tmp_path
     assert json.loads(run.data.tags["occse.protocol"])["cam"]["init"] == "unknown"
     assert (run.data.tags["occse.variant"], run.data.tags["occse.baseline"]) == ("ours", "true")
     assert "ended after 1 of 2 epochs" in run.data.tags["occse.imported.notes"]
+    assert "its scores are the log's own" in run.data.tags["occse.imported.notes"]
 
 
 def test_maps_are_scored_as_the_official_code_scores_them(uri: str, tmp_path: Path) -> None:
@@ -193,6 +194,8 @@ def test_what_a_stage_s_column_says_goes_before_the_row_s(uri: str, tmp_path: Pa
         ("variant,seed,cam/miou,cam/miou\na,0,50,50\n", "percent", "has the column 'cam/miou' twice"),
         ("variant,seed,lambda\na,0,50\n", "percent", "has a column 'lambda'; allowed are variant, seed"),
         ("variant,seed,cam/miou,cgnet.erasing\na,0,50,both\n", "percent", "line 2: .*cgnet.erasing.*class_agnostic"),
+        ("variant,seed,cam/miou,cgnet.erasing\na,0,50,[\n", "percent", r"line 2: cgnet.erasing: '\[' is no value"),
+        (f"variant,seed,cam/miou,cam.scales\na,0,50,{'[' * 101}\n", "percent", "has 101 characters; expected at most"),
         ("variant,seed,cam/miou\na,0,50\na,0,51\n", "percent", "'a, seed 0' comes twice"),
     ],
 )
