@@ -40,18 +40,9 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
     columns = [
         (_column(metric, group, current, spec), group) for metric in metrics for group in column_groups(runs, spec)
     ]
-    made = [
-        Row(
-            names=row.names,
-            labels=row.labels,
-            baseline=row.baseline,
-            seeds=len({run["seed"] for run in row.runs}),
-            cells=tuple(make_cell(row, group, column, spec) for column, group in columns),
-        )
-        for row in rows
-    ]
+    made = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(made, rows, columns, current, allow_mixed=allow_mixed)
-    labels, _ = variant_labels(runs)
+    told = [group.told for group in (*rows, *(group for _, group in columns))]
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
@@ -59,15 +50,22 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
         columns=tuple(guarded),
         rows=mark(with_deltas(made, guarded, to=spec.delta), guarded),
         common=common,
-        notes=(
-            *_notes(spec, made, [group.told for group in (*rows, *(group for _, group in columns))]),
-            *in_parts(current),
-        ),
+        notes=(*_notes(spec, made, told), *in_parts(current)),
         runs={str(status): int(count) for status, count in current["status"].value_counts().sort_index().items()},
         left_out=int((~trials["current"]).sum()),
-        failures=failures(current, labels),
+        failures=failures(current, variant_labels(runs)[0]),
     )
     return with_paper(table, rows, current) if spec.paper else table
+
+
+def _row(row: Group, columns: Sequence[tuple[Column, Group]], spec: TableSpec) -> Row:
+    return Row(
+        names=row.names,
+        labels=row.labels,
+        baseline=row.baseline,
+        seeds=len({run["seed"] for run in row.runs}),
+        cells=tuple(make_cell(row, group, column, spec) for column, group in columns),
+    )
 
 
 def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from analysis.table_spec import Document, SpecError, TableSpec, read_table_spec
 from analysis.tables import Table
 from analysis.xlsx import xlsx
 
-FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv, "html": html}
+FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
 
 
 def add(commands: Commands) -> None:
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--check", action="store_true", help="say which cells are stale or cannot be made again")
     instead.add_argument("--provenance", action="store_true", help="the runs, commits and artifacts of every cell")
-    parser.add_argument("--format", choices=sorted([*FORMATS, "xlsx"]), default="markdown")
+    parser.add_argument("--format", choices=sorted([*FORMATS, "html", "xlsx"]), default="markdown")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
@@ -76,9 +76,12 @@ def _write(built: Table, options: argparse.Namespace) -> None:
             raise ValueError("--format xlsx needs a file: --out FILE")
         options.out.write_bytes(xlsx(built))
         return
-    uri = tracking_uri(options.tracking)
-    server = uri if uri.startswith("http") else SERVER
-    text = html(built, server=server) if options.format == "html" else FORMATS[options.format](built)
+    if options.format == "html":
+        uri = tracking_uri(options.tracking)
+        text = html(built, server=uri if uri.startswith("http") else SERVER)
+        text = text.encode("ascii", "xmlcharrefreplace").decode()  # a file says nothing of its encoding
+    else:
+        text = FORMATS[options.format](built)
     if options.out is None:
         print(text, end="")
     else:
