@@ -48,7 +48,7 @@ def figure(options: argparse.Namespace) -> int:
 
 
 def _curve(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    by = options.by or [knob for knob in ("cgnet.erasing",) if knob in varied(trials)]
+    by = options.by or [knob for knob in ("cgnet.erasing",) if knob in varied(trials) and knob != options.knob]
     return knob_curves(_where(trials, options.where), metric=options.metric, knob=options.knob, by=by)
 
 

@@ -1,6 +1,6 @@
 """Scores along a knob, and over the threshold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.bootstrap import LEVEL
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, label_axes, legend_below, page
 from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
-from analysis.seeds import of_new_run, replicate
+from analysis.seeds import combined, of_new_run, replicate
 
 DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
 MOST_TICKS = 7
@@ -36,7 +36,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     lines = dict(_lines(along, by))
     curves = {label: _curve(line, metric, knob, positions) for label, line in lines.items()}
     over = dict.fromkeys(name for line in lines.values() for name in averaged(line, knob, *by))
-    spread = _pooled(list(curves.values()))
+    spread = _pooled(curves.values())
     with page(2.7) as (figure, (axes,)):
         for number, (label, curve) in enumerate(curves.items()):
             _line(axes, curve, positions, spread, number=number, label=label)
@@ -108,14 +108,19 @@ def _line(
     if spread:
         reach = stats.t.ppf((1 + LEVEL) / 2, spread[1]) * (spread[0] / curve.notna().sum(axis=1)) ** 0.5
         axes.fill_between(places, mean - reach, mean + reach, color=color, alpha=0.15, linewidth=0)
+        if len(places) == 1:  # a band of one point has no width
+            axes.errorbar(places, mean, yerr=reach, color=color, elinewidth=0.8, capsize=2)
 
 
-def _pooled(curves: Sequence[pd.DataFrame]) -> tuple[float, float] | None:
+def _pooled(curves: Iterable[pd.DataFrame]) -> tuple[float, float] | None:
     """Variance between seeds over all points, and its degrees of freedom; None where none has two seeds."""
-    points = pd.concat(curves).dropna()
-    if points.shape[1] < 2 or points.empty:
-        return None
-    return of_new_run(points.to_numpy())
+    alike: dict[tuple[object, ...], list[pd.DataFrame]] = {}  # lines may differ in the seeds that they have
+    for curve in curves:
+        alike.setdefault(tuple(curve.columns), []).append(curve.dropna())
+    groups = [pd.concat(found) for seeds, found in alike.items() if len(seeds) > 1]
+    total = sum(map(len, groups))
+    found = [(len(points) / total, of_new_run(points.to_numpy())) for points in groups if len(points)]
+    return combined((share * variance, freedom) for share, (variance, freedom) in found) if found else None
 
 
 def _positions(levels: Sequence[str]) -> dict[str, float]:
