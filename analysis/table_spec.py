@@ -90,11 +90,23 @@ class Document:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
             self.values: Any = yaml.safe_load(text)
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._refuse_twice(self._root)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ValueError(f"{path}:{line}: this is no YAML: {error.problem}") from None
+            raise ValueError(f"{path}:{line}: this is no YAML of a table: {error.problem}") from None
         except (ValueError, yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"{path}: this is no YAML of a table: {error}") from None
+
+    def _refuse_twice(self, node: yaml.Node | None) -> None:
+        """YAML would take the last of two equal keys without a word."""
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            for place, (key, value) in enumerate(node.value):
+                if key.value in keys[:place]:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value} stands here twice", problem_mark=key.start_mark
+                    )
+                self._refuse_twice(value)
 
     def where(self, location: Sequence[str | int]) -> str:
         """File and line of a key, or of the nearest above it."""

@@ -195,6 +195,7 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
         ("metrics: [miou]\n", ":1: metrics.0: String should match pattern"),
         ("title: a\ndelta: next\n", ":2: delta: Input should be 'previous' or 'baseline'"),
         ("rows: [a]\ncolumns: [a]\n", ":1: a is in `rows` and in `columns`"),
+        ("where:\n  a: 1\n  a: 2\n", ":3: this is no YAML of a table: the key a stands here twice"),
         ("- rows\n", ":1: expected keys and values; allowed are title"),
         ("rows: [\n", ":2: this is no YAML"),
         ("rows: !!python/object/apply:os.system [id]\n", ":1: this is no YAML"),
