@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COSTS = ("hours", "gpu_hours")
 STORAGE = "sqlite:///runs/optuna.db"
-REFUSED = "refused"
+UNCOUNTED = "uncounted"  # attribute of the study's trials that are no suggestions of their own, and why not
 MAX_REFUSED = 200  # suggestions in a row that break a constraint
 DIGITS = 4
 Settings = dict[str, Any]
@@ -85,7 +85,7 @@ class Study:
         self, study: "optuna.Study", search: Search, *, holds: Holds, allows: Callable[[Settings], bool]
     ) -> None:
         self._study, self._search, self._holds, self._allows = study, search, holds, allows
-        self._made = sum(not trial.user_attrs.get(REFUSED) for trial in study.get_trials(deepcopy=False))
+        self._made = sum(UNCOUNTED not in trial.user_attrs for trial in study.get_trials(deepcopy=False))
         self.exhausted = False
 
     @property
@@ -97,7 +97,7 @@ class Study:
         """Number and settings of the suggestions that former runs made, as far as they are in today's space."""
         for trial in self._study.get_trials(deepcopy=False):
             settings = _remembered(self._search.space, trial, holds=self._holds)
-            if settings is not None and not trial.user_attrs.get(REFUSED):
+            if settings is not None and UNCOUNTED not in trial.user_attrs:
                 yield trial.number, settings
 
     def ask(self) -> tuple[int, Settings] | None:
@@ -124,15 +124,28 @@ class Study:
         return None
 
     def tell(self, number: int, *, values: Sequence[float] | None, stopped: bool = False) -> None:
-        """What came out, once: a value per objective; None where it failed, or where a gate `stopped` it."""
-        from optuna.trial import TrialState
+        """What came out, once: a value per objective; None where it failed, or where a gate `stopped` it.
 
+        A study's trial that failed cannot be changed: if it came to its end after all, a copy of it has the values.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        told, again = self._study.get_trials(deepcopy=False), f"again: {number}"
+        if values is not None and told[number].state == TrialState.FAIL:
+            if all(trial.user_attrs.get(UNCOUNTED) != again for trial in told):
+                params, distributions = told[number].params, told[number].distributions
+                attributes = {UNCOUNTED: again}
+                made = create_trial(
+                    params=params, distributions=distributions, values=list(values), user_attrs=attributes
+                )
+                self._study.add_trial(made)
+            return
         state = None if values is not None else TrialState.PRUNED if stopped else TrialState.FAIL
         self._study.tell(number, values, state=state, skip_if_finished=True)
 
     def _refuse(self, trial: "optuna.Trial") -> None:
         """It does not count as a suggestion, and the sampler learns nothing from it."""
-        trial.set_user_attr(REFUSED, True)
+        trial.set_user_attr(UNCOUNTED, "breaks a constraint")
         self.tell(trial.number, values=None)
 
 

@@ -145,6 +145,22 @@ def test_stopped_and_failed_variants_have_no_value(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study_of(spec).get_trials()] == ["PRUNED", "FAIL"]
 
 
+def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_new_suggestion(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, trials=2)
+    first = suggestions(spec, tmp_path)
+    (trial,) = first.ask()
+    first.end(trial.variant, [], stopped=False)
+    for _ in range(2):
+        again = suggestions(spec, tmp_path)
+        (known,) = again.known()
+        again.end(known.variant, [known], stopped=False)
+        assert again.left == 1
+    failed, copy = study_of(spec).get_trials()
+    assert (failed.state.name, copy.state.name) == ("FAIL", "COMPLETE")
+    assert copy.params == failed.params
+    assert study_of(spec).best_value == copy.value
+
+
 def test_another_space_or_other_objectives_need_another_study(tmp_path: Path) -> None:
     tell_all(suggestions(spec_of(tmp_path, trials=2), tmp_path))
     other = spec_of(tmp_path, space=SPACE | {"cgnet.erasing": ["cse"]})
