@@ -164,6 +164,7 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     import ray
     from probe_sweep import PROBES
 
+    from occse.provenance import git_state
     from sweeps.scheduler import NAMESPACE, connect
 
     ray.init(
@@ -179,7 +180,7 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     )
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield Path(folder), connect({"root": f"{folder}/store", "data_root": None, "git": {}})
+            yield Path(folder), connect({"root": f"{folder}/store", "data_root": None, "git": git_state()})
         finally:
             ray.shutdown()
 
