@@ -73,8 +73,8 @@ def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
     return PerImage(names=names, classes=classes, table=table)
 
 
-def read_curve(path: Path) -> tuple[Floats, Floats]:
-    """The thresholds in the file `path`, and the mIoU of all its images at each of them.
+def read_curve(path: Path, *, names: Collection[str] | None = None) -> tuple[Floats, Floats]:
+    """The thresholds in the file `path`, and the mIoU of the images `names`, by default all, at each of them.
 
     Raises:
         ValueError: the file is damaged, no file of counts, or has no thresholds.
@@ -83,7 +83,10 @@ def read_curve(path: Path) -> tuple[Floats, Floats]:
     levels, labels = arrays["thresholds"].size, len(arrays["classes"]) + 1
     if not levels:
         raise ValueError(f"{path} has counts at no threshold: label maps have none")
-    bins, gt, pred, count = (arrays[key].astype(np.int64) for key in ENTRIES[1:])
+    among = np.isin(arrays["names"], list(arrays["names"] if names is None else names))[
+        arrays["image"].astype(np.int64)
+    ]
+    bins, gt, pred, count = (arrays[key][among].astype(np.int64) for key in ENTRIES[1:])
     by_bin = np.zeros((levels + 1, labels, labels), np.int64)
     np.add.at(by_bin, (np.clip(bins, 0, levels), gt, pred), count)
     above = by_bin[::-1].cumsum(axis=0)[::-1][1:]  # at level l the entries with more than l bins are no background

@@ -11,6 +11,7 @@ from analysis.table_spec import Best
 from analysis.tidy import STAGES, UNKNOWN
 
 NOT_KNOWN = "What pixel ground truth chose for imported runs is not known"
+HELD_OUT = "@held-out-"
 GATE, SEARCH = "gate after ", "search for "
 
 
@@ -19,7 +20,14 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",") if use.strip()}
     uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
     field = metric.partition("/")[0]
+    if "@" in metric:  # at a threshold that these images did not choose
+        uses = {use for use in uses if not use.startswith(f"{field}.threshold")}
     sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, field)]
+    if HELD_OUT in metric:
+        images = metric.partition(HELD_OUT)[2]
+        sentences.append(
+            f"{field}.threshold was chosen with the pixel ground truth of {images} images that are not scored"
+        )
     if any(protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]):
         sentences.append(NOT_KNOWN)
     if best is not None:

@@ -3,7 +3,7 @@
     title: Does the best lambda depend on alpha?
     rows: [cgnet.erasing, cgnet.lambda_start]       # knobs; without rows every variant has one
     columns: [crf_low.alpha]                        # knobs; without columns each metric has one
-    metrics: [seg/miou]
+    metrics: [seg/miou]                             # cam/miou@0.3, cam/miou@held-out-50: see `analysis.thresholds`
     where: {cam.source: cgnet, cgnet.erasing: [cse, class_agnostic]}
     delta: previous                                 # or baseline: what is written behind each mean
     baseline: {cam.source: oc}                      # instead of the sweep's own

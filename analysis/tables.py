@@ -165,7 +165,7 @@ def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
 
 def is_score(metric: str) -> bool:
     """Whether a metric is a fraction of which more is better."""
-    return metric.partition("/")[2].partition("/")[0] in SCORES
+    return metric.partition("@")[0].partition("/")[2].partition("/")[0] in SCORES
 
 
 def failures(trials: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tuple[str, ...]:

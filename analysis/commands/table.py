@@ -17,8 +17,10 @@ from analysis.load import load, tracking_uri
 from analysis.render import markdown, to_csv
 from analysis.table_spec import Document, SpecError, TableSpec, read_table_spec
 from analysis.tables import Table
+from analysis.thresholds import with_thresholds
 from analysis.xlsx import xlsx
 
+CUTS = "cam/miou@0.3 is at that threshold, cam/miou@held-out-50 at the best of 50 images, of the others"
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
 
 
@@ -29,7 +31,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--spec", type=Path, metavar="FILE", help="a YAML file with rows, columns, metrics, ...")
     parser.add_argument("--rows", nargs="+", metavar="KNOB", help="default: a row per variant")
     parser.add_argument("--columns", nargs="+", metavar="KNOB", help="default: a column per metric")
-    parser.add_argument("--metric", nargs="+", metavar="NAME", help=f"default: {' '.join(METRICS)}, where planned")
+    parser.add_argument("--metric", nargs="+", metavar="NAME", help=f"default: {', '.join(METRICS)}; {CUTS}")
     parser.add_argument("--where", nargs="+", metavar="KNOB=VALUE", help="only such trials; a value may be a [list]")
     parser.add_argument("--delta", choices=("previous", "baseline"), help="write the difference behind each mean")
     parser.add_argument("--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ...")
@@ -48,6 +50,8 @@ def table(options: argparse.Namespace) -> int:
     document = Document(options.spec) if options.spec else None
     spec = _spec(options, document)
     trials = load(*options.experiments, tracking=options.tracking)
+    metrics = [*spec.metrics, *([spec.best.by] if spec.best else [])]
+    trials = with_thresholds(trials, metrics, tracking=options.tracking)
     try:
         built = build(trials, spec, allow_mixed=options.allow_mixed)
     except SpecError as error:
