@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.report.blocks import Section
+from analysis.report.costs import cost
 from analysis.report.figures import figures
 from analysis.report.findings import findings
 from analysis.report.material import Material, gather
 from analysis.report.results import comparisons, results
-from analysis.report.runs import again, cost, environment, ledger, provenance
+from analysis.report.runs import again, environment, ledger, provenance
 from analysis.report.studies import studies
 from analysis.report.summary import summary
 from analysis.report.write import write_report

@@ -1,7 +1,7 @@
-"""Where the numbers come from: the runs, what they rest on, what they cost, and with which code they were made."""
+"""Where the numbers come from: the runs, what they rest on, and with which code they were made."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ from analysis.html import VIEW
 from analysis.load import tracking_uri
 from analysis.report.blocks import Block, Cell, Grid, Listing, Section, Text, cell
 from analysis.report.material import Material, packages
-from analysis.report.words import hours, listed, percent
+from analysis.report.words import listed
 from analysis.tidy import STAGES, tidy
 
 ABOUT = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")
@@ -31,53 +31,6 @@ def ledger(material: Material) -> Section:
     grid = Grid(name="supervision", caption="What each stage's score rests on", heads=heads, rows=rows)
     text = Text(paragraphs=[f"Training sees image labels alone; pixel ground truth scores the results. {chosen}"])
     return Section(key="supervision", title="Supervision", blocks=[text, grid])
-
-
-def cost(material: Material) -> Section | None:
-    """Seconds by stage: of the distinct artifacts, and of what the trials rest on; None where no run tells."""
-    trials = material.current
-    spent, saved = trials["spent_s"].sum(), trials["saved_s"].sum()
-    if not spent + saved:
-        return None
-    rows = list(_stages(trials))
-    devices = sorted({device for device in trials["devices"].dropna() if device})
-    share = percent(saved / (spent + saved))
-    text = (
-        f"{hours(spent)} of stages were run for these trials. {hours(saved)} more, {share} % of what they rest on, "
-        f"were not, because trials share stages or the store had them. Devices: {listed(devices) or 'not recorded'}."
-    )
-    blocks: list[Block] = [Text(paragraphs=[text])]
-    if rows:
-        heads = ["stage", "artifacts", "uses", "made once", "GPU time of that", "without sharing", "saved"]
-        note = "An artifact that several fields use, such as a CRF at one alpha, counts where it stands first."
-        blocks.append(Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows, notes=[note]))
-    return Section(key="cost", title="Cost", blocks=blocks)
-
-
-def _stages(trials: pd.DataFrame) -> Iterator[list[Cell]]:
-    """A line for each stage whose seconds are known, and one for all of them."""
-    seen, lines = set[str](), list[tuple[float, ...]]()
-    for field in (str(name).removeprefix("seconds.") for name in trials.columns if str(name).startswith("seconds.")):
-        known = trials[trials[f"seconds.{field}"].notna() & trials[f"fingerprint.{field}"].notna()]
-        own = known[~known[f"fingerprint.{field}"].duplicated() & ~known[f"fingerprint.{field}"].isin(list(seen))]
-        seen |= set(own[f"fingerprint.{field}"])
-        gpus = own.get(f"gpus.{field}", pd.Series(float("nan"), index=own.index))
-        once, without = own[f"seconds.{field}"].sum(), known[f"seconds.{field}"].sum()
-        on_gpus = (own[f"seconds.{field}"] * gpus).sum(skipna=False)
-        lines.append((len(own), len(known), once, on_gpus, without, without - once))
-        yield [cell(field), *_costs(lines[-1])]
-    if lines:
-        yield [cell("all"), *_costs([sum(values) for values in zip(*lines, strict=True)])]
-
-
-def _costs(line: Sequence[float]) -> list[Cell]:
-    artifacts, uses, *times = line
-    unknown = Cell(text="unknown")
-    return [
-        cell(artifacts),
-        cell(uses),
-        *(unknown if each != each else Cell(text=hours(each), sort=each) for each in times),
-    ]
 
 
 def environment(material: Material) -> Section:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from analysis.report.blocks import Section, Text
+from analysis.report.costs import cost_text
 from analysis.report.findings import Finding
 from analysis.report.material import Material, Sweep
-from analysis.report.words import against_baseline, hours, listed, number, percent, reach, score
+from analysis.report.words import against_baseline, listed, number, reach, score
 
 
 def summary(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
@@ -20,7 +21,9 @@ def summary(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
         for finding in found[sweep.name]:
             title = ": ".join(filter(None, (name, f"{finding.stage}/miou")))
             blocks.append(Text(title=title, paragraphs=[" ".join(_outcome(finding))]))
-        blocks.append(Text(title="To bear in mind", paragraphs=[*_doubts(trials, found[sweep.name]), *_cost(trials)]))
+        blocks.append(
+            Text(title="To bear in mind", paragraphs=[*_doubts(trials, found[sweep.name]), *cost_text(trials)])
+        )
     return Section(key="summary", title="Summary", blocks=[each for each in blocks if each.paragraphs])
 
 
@@ -82,13 +85,3 @@ def _doubts(trials: pd.DataFrame, found: Sequence[Finding]) -> Iterator[str]:
         )
     if imported := int((trials["imported"] != "").sum()):
         yield f"{number(imported, 'run')} were imported from elsewhere: what their source does not tell is unknown."
-
-
-def _cost(trials: pd.DataFrame) -> Iterator[str]:
-    spent, saved = trials["spent_s"].sum(), trials["saved_s"].sum()
-    if spent + saved:
-        share = percent(saved / (spent + saved))
-        yield (
-            f"Cost: {hours(spent)} of stages were run; {hours(saved)} ({share} % of what the trials rest on) were not, "
-            "since trials share stages or the store had them."
-        )

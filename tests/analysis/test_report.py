@@ -163,6 +163,7 @@ def test_every_number_leads_to_the_runs_it_comes_from(report: Path) -> None:
 def test_costs_count_an_artifact_once_and_its_gpus(report: Path) -> None:
     rows = {row[0]: row[1:] for row in read_page(report).tables["cost"]}
     assert rows["crf"] == ["9", "9", "7 min", "0 s", "7 min", "0 s"]
+    assert "took 27 min of stages (20 min of GPUs)." in read_page(report).text
     assert rows["all"] == ["36", "36", "27 min", "20 min", "27 min", "0 s"]
 
 
