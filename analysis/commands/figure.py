@@ -17,7 +17,7 @@ from analysis.figures.erasures import erasure_figure
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.figures.style import TWO_COLUMNS, save
+from analysis.figures.style import TWO_COLUMNS, check_file, save
 from analysis.frames import best_variant, class_frame, error_frame, threshold_frame
 from analysis.knobs import knob_values, plain, scored, short_names, varied
 from analysis.load import load
@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
 
 def figure(options: argparse.Namespace) -> int:
     """Draw a figure and write it."""
+    check_file(options.out)
     trials = load(options.experiment, tracking=options.tracking)
     save(options.draw(trials, options), options.out)
     return 0
@@ -159,7 +160,7 @@ PICKS: Arguments = {
     "--seed": {"type": int, "default": 0, "help": "of the image drawn at random (default: 0)"},
 }
 KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
-    "curve": (_curve, "a score along a knob, with 95 % t-intervals over seeds", {**SEG, **ALONG, **WHERE}),
+    "curve": (_curve, "a score along a knob, with 95 %% t-intervals over seeds", {**SEG, **ALONG, **WHERE}),
     "heatmap": (_heatmap, "a score by two knobs", {**SEG, **GRID, **WHERE}),
     "classes": (_classes, "IoU by class", {**SEG, **VARIANT}),
     "class-errors": (_class_errors, "missed and false pixels by class", {**SEG, **VARIANT}),

@@ -64,13 +64,19 @@ def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as the suffix of `path` says; fonts stay text in PDF and SVG.
+def check_file(path: Path) -> None:
+    """Refuse early what could not be written.
 
     Raises:
-        ValueError: the suffix is none of `FORMATS`.
+        ValueError: the suffix is none of `FORMATS`, or there is no such folder.
     """
     if path.suffix.removeprefix(".") not in FORMATS:
         raise ValueError(f"--out {path}: expected a file that ends in {', '.join('.' + name for name in FORMATS)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out {path}: there is no folder {path.parent}")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as the suffix of `path` says; fonts stay text in PDF and SVG."""
     with mpl.rc_context(FILES):
         figure.savefig(path, dpi=300)

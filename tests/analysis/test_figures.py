@@ -18,6 +18,7 @@ from scipy import stats
 
 from analysis.__main__ import main
 from analysis.bootstrap import Interval
+from analysis.commands.figure import KINDS
 from analysis.correlation import correlation
 from analysis.figures.bars import class_bars, class_deltas, class_errors
 from analysis.figures.curves import knob_curves, threshold_curves
@@ -183,6 +184,14 @@ def test_the_command_writes_the_format_that_the_name_says(
     assert path.read_bytes().startswith(start)
 
 
+def test_the_command_and_every_kind_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("", *KINDS):
+        with pytest.raises(SystemExit) as ended:
+            main(["figure", *filter(None, [kind]), "--help"])
+        assert ended.value.code == 0
+        assert ("--out FILE" if kind else "with 95 % t-intervals") in capsys.readouterr().out
+
+
 def test_panels_show_three_images_by_both_variants_and_name_those_without_a_panel(
     trials: pd.DataFrame, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +213,7 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
         (["classes", "--variant", "cse"], "no variant 'cse' has seg/miou; there are: source=oc"),
         (["curve", "--metric", "crf/miou"], "no trial has crf/miou; there are: cam/miou, seg/miou"),
         (["regret", "--out", "figure.doc"], "expected a file that ends in .pdf, .png, .svg"),
+        (["regret", "--out", "nowhere/figure.pdf"], "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_by_name(
