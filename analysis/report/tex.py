@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,11 +11,6 @@ from analysis.report.blocks import Block, Grid, Picture, Section, Text
 ROWS = 40  # on a page
 LONG = 44  # characters
 LINE = 6.7  # inches
-SIGNS = {
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "✗": r"$\times$", "…": r"\dots{}", "–": "--", "—": "---",
-    "†": r"$^\dagger$", "§": r"\S{}", "⊘": r"$\oslash$", "λ": r"$\lambda$", "α": r"$\alpha$", "Δ": r"$\Delta$",
-    "≤": r"$\le$", "≥": r"$\ge$", "→": r"$\to$", "·": r"$\cdot$", "“": "``", "”": "''", "’": "'",
-}  # fmt: skip
 PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
@@ -30,22 +24,17 @@ PREAMBLE = r"""\documentclass[10pt]{article}
 """
 
 
-def printable(text: str) -> str:
-    """`text` for pdflatex: signs that its fonts have by other means, and the code point of what they do not have."""
-    return "".join(SIGNS[letter] if letter in SIGNS else _known(letter) for letter in escape(text))
-
-
 def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
     """A grid, or some of its rows, as a booktabs tabular."""
     columns = "".join(_column(grid, place) for place in range(len(grid.heads)))
     lines = [
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        f"{' & '.join(map(printable, grid.heads))} \\\\",
+        f"{' & '.join(map(escape, grid.heads))} \\\\",
         r"\midrule",
     ]
     for row in grid.rows[rows]:
-        texts = [rf"\textbf{{{printable(cell.text)}}}" if cell.best else printable(cell.text) for cell in row]
+        texts = [rf"\textbf{{{escape(cell.text)}}}" if cell.best else escape(cell.text) for cell in row]
         lines.append(f"{' & '.join(texts)} \\\\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -55,11 +44,11 @@ def document(title: str, sections: Sequence[Section], *, made: str) -> str:
     lines = [
         PREAMBLE,
         r"\begin{document}",
-        rf"{{\LARGE\bfseries Report: {printable(title)}\par}}",
-        rf"{{\small {printable(made)}\par}}",
+        rf"{{\LARGE\bfseries Report: {escape(title)}\par}}",
+        rf"{{\small {escape(made)}\par}}",
     ]
     for section in sections:
-        lines.append(rf"\section*{{{printable(section.title)}}}")
+        lines.append(rf"\section*{{{escape(section.title)}}}")
         for block in section.blocks:
             lines += _block(block)
     return "\n".join([*lines, r"\end{document}"]) + "\n"
@@ -86,18 +75,11 @@ def _column(grid: Grid, place: int) -> str:
     return r">{\raggedright\arraybackslash}p{6.5cm}" if any(len(row[place].text) > LONG for row in grid.rows) else "l"
 
 
-def _known(letter: str) -> str:
-    if ord(letter) < 256:
-        return letter
-    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-    return plain or f"[U+{ord(letter):04X}]"
-
-
 def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Text):
         if block.title:
-            yield rf"\subsection*{{{printable(block.title)}}}"
-        yield from (f"{printable(paragraph)}\n" for paragraph in block.paragraphs)
+            yield rf"\subsection*{{{escape(block.title)}}}"
+        yield from (f"{escape(paragraph)}\n" for paragraph in block.paragraphs)
     elif isinstance(block, Grid):
         yield from _table(block)
     elif isinstance(block, Picture):
@@ -105,13 +87,13 @@ def _block(block: Block) -> Iterator[str]:
         yield r"\begin{figure}[H]\centering"
         yield rf"\includegraphics[width={width:.2f}\linewidth,height=.8\textheight,keepaspectratio]"
         yield rf"{{figures/{block.name}.pdf}}"
-        yield rf"\caption{{{printable(block.caption)}}}\end{{figure}}"
+        yield rf"\caption{{{escape(block.caption)}}}\end{{figure}}"
     else:
-        yield from (rf"{{\footnotesize\ttfamily {printable(line)}\par}}" for line in block.text.splitlines())
+        yield from (rf"{{\footnotesize\ttfamily {escape(line)}\par}}" for line in block.text.splitlines())
 
 
 def _table(grid: Grid) -> Iterator[str]:
-    yield rf"{{\small\bfseries {printable(grid.caption)}\par}}\nopagebreak"
+    yield rf"{{\small\bfseries {escape(grid.caption)}\par}}\nopagebreak"
     for first in range(0, len(grid.rows), ROWS):
         yield rf"\fitting{{\footnotesize {tabular(grid, rows=slice(first, first + ROWS))}}}\par"
-    yield from (rf"{{\footnotesize {printable(note)}\par}}" for note in grid.notes)
+    yield from (rf"{{\footnotesize {escape(note)}\par}}" for note in grid.notes)

@@ -179,6 +179,7 @@ def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -> None:
     assert (report / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert set(re.findall(r"U\+\w+", (report / "report.tex").read_text(encoding="utf-8"))) == {"U+4E2D"}
     names = sorted(path.as_posix() for path in (report / "tables").glob("*.tex"))
     packages = r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
     inputs = "\n\n".join(rf"\input{{{name}}}" for name in names if not name.endswith("results.tex"))
