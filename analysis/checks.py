@@ -35,7 +35,7 @@ def check(table: Table, trials: pd.DataFrame, *, counted: Mapping[str, frozenset
         reasons = list(_incomplete(cell))
         for source in cell.sources:
             reasons += _of_run(runs[source.run_id], column.metric, usual_code=usual_code, usual=usual)
-            if column.metric.partition("/")[0] not in counted[source.run_id]:
+            if column.score and column.metric.partition("/")[0] not in counted[source.run_id]:
                 reasons.append("no counts per image in MLflow: no interval, no other threshold")
         for reason in dict.fromkeys(reasons):
             found.setdefault(reason, []).append(name)

@@ -45,6 +45,11 @@ def test_a_table_of_one_commit_with_all_its_counts_passes(
     assert capsys.readouterr().out.startswith("Every number can be made again")
 
 
+def test_a_loss_needs_no_counts(write: Callable[..., str], tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write("loss", "oc", without="cam", metrics={"cam/loss": 0.5})
+    assert main(["table", "loss", "--tracking", tracking, "--check", "--metric", "cam/loss"]) == 0
+
+
 def test_every_reason_is_told_with_its_cells(
     write: Callable[..., str], tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
