@@ -35,11 +35,20 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one scored stage of one sweep says; `why_not` where there are no comparisons."""
+    """What one scored stage of one sweep says.
+
+    Attributes:
+        stage: its field.
+        best: the variant with the highest score.
+        comparisons: with the baseline.
+        multi: the same on the images with several classes, where ways of erasing differ at all; none without any.
+        why_not: why there are no comparisons, empty where there are.
+    """
 
     stage: str
     best: Best
     comparisons: Sequence[Comparison]
+    multi: Sequence[Comparison]
     why_not: str
 
     @property
@@ -58,13 +67,15 @@ def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
 
 
 def _finding(trials: pd.DataFrame, stage: str, tracking: str | None) -> Finding:
-    comparisons: list[Comparison] = []
-    why_not = ""
+    comparisons, multi, why_not = list[Comparison](), list[Comparison](), ""
     try:
         comparisons = compare(trials, stage, tracking=tracking)
+        multi = compare(trials, stage, tracking=tracking, subset="multi")
     except ValueError as error:
-        why_not = str(error)
-    return Finding(stage=stage, best=_best(trials, stage, tracking), comparisons=comparisons, why_not=why_not)
+        why_not = "" if comparisons else str(error)
+    return Finding(
+        stage=stage, best=_best(trials, stage, tracking), comparisons=comparisons, multi=multi, why_not=why_not
+    )
 
 
 def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:

@@ -64,12 +64,16 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
     for sweep in material.sweeps:
         for finding in found[sweep.name]:
             place = f"{sweep.name}: {finding.stage}/miou" if several else f"{finding.stage}/miou"
+            name = "_".join(["comparison", *([sweep.key] if several else []), finding.stage])
+            if finding.why_not:
+                blocks.append(Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."]))
             if finding.comparisons:
                 text = comparison_text(list(finding.comparisons), finding.stage)
-                name = "_".join(["comparison", *([sweep.key] if several else []), finding.stage])
                 blocks += from_markdown(text, name=name, captions=[f"{place}: differences from the baseline"])
-            else:
-                blocks.append(Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."]))
+            if finding.multi:
+                text = comparison_text(list(finding.multi), finding.stage, subset="multi")
+                caption = f"{place}: the same on the images with several classes"
+                blocks += from_markdown(text, name=f"{name}_multi", captions=[caption])
     return Section(key="comparisons", title="Comparisons", blocks=blocks)
 
 

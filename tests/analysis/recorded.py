@@ -25,6 +25,7 @@ def record_sweep(
     stages: tuple[str, ...] = STAGES,
     baseline: str = "source=oc",
     tags: Mapping[str, str] | None = None,
+    both: int = 0,
 ) -> dict[tuple[str, int], str]:
     """Record finished trials whose scores rise with the skill of a variant; returns run ids by variant and seed."""
     client, runs = MlflowClient(tracking), dict[tuple[str, int], str]()
@@ -48,7 +49,7 @@ def record_sweep(
             for stage in stages:
                 file = folder / run / "counts" / f"{stage}.npz"
                 thresholds = (0.1, 0.2) if stage == "cam" else ()
-                write_counts(file, found_by(skill, 10 * order + seed), thresholds=thresholds)
+                write_counts(file, found_by(skill, 10 * order + seed), thresholds=thresholds, both=both)
             for number in range(3):
                 panel = folder / run / "panels" / f"image {number}.png"
                 panel.parent.mkdir(exist_ok=True)

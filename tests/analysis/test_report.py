@@ -94,7 +94,7 @@ def report(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFacto
     """The report of a baseline, a variant that is better and has a nasty name, and one that is not better."""
     folder = tmp_path_factory.mktemp("report")
     variants = {"source=oc": 0.0, NASTY: 0.08, "source=cgnet, name=same": 0.0}
-    record_sweep(record, tracking, folder / "files", "whole", variants=variants, seeds=3)
+    record_sweep(record, tracking, folder / "files", "whole", variants=variants, seeds=3, both=20)
     make(folder / "out", tracking, "whole")
     return folder / "out"
 
@@ -239,6 +239,14 @@ def test_one_seed_has_no_deviation_and_the_report_says_why(record: Record, track
     assert "Every variant has one seed: there is no ±" in page.text
     assert [row[2] for row in page.tables["results"][1:]] == ["50.0", "55.0"]
     assert "nothing to say here: no variant has two seeds of seg" in page.text
+
+
+def test_images_with_several_classes_are_compared_by_themselves(report: Path) -> None:
+    tables = read_page(report).tables
+    every, multi = tables["comparison_seg"], tables["comparison_seg_multi"]
+    assert [row[0] for row in multi] == [row[0] for row in every]
+    assert [row[1] for row in multi] != [row[1] for row in every]
+    assert "seg/miou_multi against the baseline, in points: paired bootstrap over 20 images" in read_page(report).text
 
 
 def test_without_a_baseline_without_seg_and_of_several_sweeps(record: Record, tracking: str, tmp_path: Path) -> None:
