@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.compare import compare_classes
-from analysis.figures.bars import class_bars, class_deltas, variant_deltas
+from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.frames import best_variant, class_frame, threshold_frame
+from analysis.frames import best_variant, class_frame, error_frame, threshold_frame
 from analysis.knobs import PARAM, aliases, is_number, ordered, plain, scored, short_names, varied
 from analysis.pareto import pareto
 from analysis.picks import picked_rows
@@ -67,6 +67,7 @@ def _drawings(sweep: Sweep, found: Sequence[Finding], tracking: str | None) -> I
     yield from _along_knobs(trials, metric)
     yield Drawing(name="thresholds", draw=partial(_thresholds, trials, tracking))
     yield Drawing(name="classes", draw=partial(_classes, trials, last))
+    yield Drawing(name="errors by class", draw=partial(_class_errors, trials, last, tracking))
     yield Drawing(name="differences by class", draw=partial(_class_differences, trials, last, names, tracking))
     yield Drawing(name="cost", draw=partial(_cost, trials, metric, names))
     yield Drawing(name="correlation", draw=partial(_correlation, sweep))
@@ -166,6 +167,20 @@ def _classes(trials: pd.DataFrame, stage: str) -> Picture:
         caption=f"{stage}: IoU by class of the baseline and of the best other variant, in percent.",
         alt=f"Bars. {'; '.join(texts)}.",
         figure=class_bars(frame),
+    )
+
+
+def _class_errors(trials: pd.DataFrame, stage: str, tracking: str | None) -> Picture:
+    frame = error_frame(trials, stage, _chosen(trials, f"{stage}/miou"), tracking=tracking)
+    means = frame.groupby("label", sort=False)[["missed", "false"]].mean()
+    texts = [
+        f"{label}: {percent(row['missed'])} missed, {percent(row['false'])} false" for label, row in means.iterrows()
+    ]
+    return Picture(
+        name=f"class_errors_{stage}",
+        caption=f"{stage}: where the IoU of each class is lost, pixels that were missed and pixels that are false.",
+        alt=f"Stacked bars, in percent of the union; mean over the classes: {'; '.join(texts)}.",
+        figure=class_errors(frame),
     )
 
 
