@@ -94,7 +94,8 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     machines = {name: manifest.machine for name, manifest in record.manifests.items()}
     gpus = {name: int(machine.get("processes", 1)) if "gpu" in machine else 0 for name, machine in machines.items()}
     parts = {name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine}
-    code = {name: each.git["sha"][:12] + "+" * bool(each.git["diff"]) for name, each in record.manifests.items()}
+    states = {name: manifest.git for name, manifest in record.manifests.items()}
+    code = {name: git.get("sha", "")[:12] + "+" * bool(git.get("diff")) for name, git in states.items()}
     how = {f"occse.how.{name}": "reused" if name in record.reused else "run" for name in record.manifests}
     return how | {
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
