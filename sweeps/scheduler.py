@@ -18,13 +18,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.flight import Flight
 from sweeps.leases import RENEW_S, Leases
 from sweeps.policy import Amounts, Waiting, choose, fits
 from sweeps.source import short_digest, source_digest
@@ -41,35 +41,6 @@ ELSEWHERE_S = 2.0
 MAX_EVENTS = 10_000
 
 
-@dataclass(kw_only=True, eq=False)
-class _Flight:
-    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since when it does.
-
-    `ours` says that this cluster has the lease on the stage; until then it runs `elsewhere`, or nobody knows yet.
-    """
-
-    request: Json
-    ours: bool = False
-    elsewhere: str | None = None
-    missing: str | None = None
-    leases: dict[str, float] = field(default_factory=dict)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    ref: Any = None
-    machine: str | None = None
-    follower: "asyncio.Task[None] | None" = None
-    worker: Json | None = None
-    cancelled: float | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        fingerprint: str = self.request["node"]["fingerprint"]
-        return fingerprint
-
-    @property
-    def needs(self) -> Amounts:
-        return {"CPU": self.request["num_cpus"], "GPU": self.request["num_gpus"]}
-
-
 class Scheduler:
     """The actor. All answers are plain data, and so is a request: `{"node": Node.dump(), "num_cpus": ..., "num_gpus":
     ..., "priority": seconds of the longest chain that begins with it, "cpus_per_gpu": what must be kept for it}`.
@@ -77,7 +48,7 @@ class Scheduler:
 
     def __init__(self, settings: Json) -> None:
         self._settings = settings
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._failures: dict[str, str] = {}
         self._events: deque[Json] = deque(maxlen=MAX_EVENTS)
         self._points: deque[Json] = deque(maxlen=MAX_EVENTS)
@@ -192,8 +163,8 @@ class Scheduler:
         error = self._failures.get(node["fingerprint"])
         return None if error is None else {"state": "failed", "error": error}
 
-    def _start(self, request: Json) -> _Flight:
-        flight = self._flights[request["node"]["fingerprint"]] = _Flight(request=dict(request))
+    def _start(self, request: Json) -> Flight:
+        flight = self._flights[request["node"]["fingerprint"]] = Flight(request=dict(request))
         self._event("queued", flight)
         if self._ticker is None:
             self._look_around()
@@ -201,7 +172,7 @@ class Scheduler:
         flight.follower = asyncio.create_task(self._take(flight))
         return flight
 
-    async def _take(self, flight: _Flight) -> None:
+    async def _take(self, flight: Flight) -> None:
         """Take the lease on a stage, or wait while another cluster runs it, and take over where that one dies."""
         files, fingerprint = self._store.files, flight.fingerprint
         while self._flights.get(fingerprint) is flight:
@@ -242,7 +213,7 @@ class Scheduler:
         taken = [flight.needs for flight in self._flights.values() if flight.machine == machine]
         return {name: total - sum(needs[name] for needs in taken) for name, total in self._machines[machine].items()}
 
-    def _submit(self, flight: _Flight, machine: str) -> None:
+    def _submit(self, flight: Flight, machine: str) -> None:
         node = flight.request["node"]
         actor = ray.get_runtime_context().current_actor
         # Leaves any placement group that the caller may be captured in. Where the machine died, or is taken by others,
@@ -255,7 +226,7 @@ class Scheduler:
         flight.ref = task.remote(flight.request, self._settings, actor)
         flight.follower = asyncio.create_task(self._follow(flight))
 
-    async def _follow(self, flight: _Flight) -> None:
+    async def _follow(self, flight: Flight) -> None:
         try:
             outcome = await flight.ref
         except (RayError, asyncio.CancelledError) as error:
@@ -268,7 +239,7 @@ class Scheduler:
             self._end(flight, outcome)
         self._submit_ready()
 
-    def _end(self, flight: _Flight, outcome: Json) -> None:
+    def _end(self, flight: Flight, outcome: Json) -> None:
         del self._flights[flight.fingerprint]
         self._in_background(self._leases.release, flight.fingerprint)
         flight.missing = outcome.get("missing")
@@ -304,7 +275,7 @@ class Scheduler:
             elif all(deadline < now for deadline in flight.leases.values()):
                 self._cancel(flight)
 
-    def _cancel(self, flight: _Flight) -> None:
+    def _cancel(self, flight: Flight) -> None:
         flight.cancelled = time.monotonic()
         if flight.ref is None:
             self._end(flight, {"error": None})
@@ -337,10 +308,10 @@ class Scheduler:
             request_resources(bundles=[{name: amount for name, amount in each.items() if amount} for each in demand])
             self._demanded = demand
 
-    def _event(self, what: str, flight: _Flight, **more: object) -> None:
+    def _event(self, what: str, flight: Flight, **more: object) -> None:
         self._events.append(self._about(flight) | {"what": what} | more)
 
-    def _about(self, flight: _Flight) -> Json:
+    def _about(self, flight: Flight) -> Json:
         return {"id": next(self._ids), "field": flight.request["node"]["field"], "fingerprint": flight.fingerprint}
 
 
