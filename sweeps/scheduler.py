@@ -96,7 +96,10 @@ class Scheduler:
             flight.leases.pop(trial, None)
 
     async def leave(self, trials: Collection[str], wait: float) -> None:
-        """End now, within `wait` seconds, what only `trials` wait for, so that another cluster may take it at once."""
+        """End now what only `trials` wait for, and give its leases back after `wait` seconds at the latest.
+
+        A stage that takes longer to end is killed soon; whoever takes its lease first publishes first.
+        """
         self._drained |= set(trials)  # their processes may ask once more before they end
         for trial in trials:
             await self.release(trial)
@@ -104,8 +107,7 @@ class Scheduler:
         left = [flight for flight in self._flights.values() if flight.cancelled is not None]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(flight.ended.wait() for flight in left)), wait)
-        ended = [flight.fingerprint for flight in left if flight.ended.is_set()]
-        await asyncio.gather(*(asyncio.to_thread(self._leases.release, fingerprint) for fingerprint in ended))
+        await asyncio.gather(*(asyncio.to_thread(self._leases.release, flight.fingerprint) for flight in left))
 
     async def drain(self, trials: Collection[str]) -> int:
         """Start nothing more for `trials`, and ask the stages that only they wait for to stop at their checkpoint.
@@ -286,7 +288,7 @@ class Scheduler:
         if time.monotonic() > self._renewed + RENEW_S:
             self._renewed = time.monotonic()
             for flight in self._flights.values():
-                if flight.ours:
+                if flight.ours and flight.cancelled is None:
                     self._in_background(self._leases.renew, flight.fingerprint)
 
     @staticmethod
