@@ -1,6 +1,7 @@
 """A stage in a worker process of the cluster, as a Ray task. Importing this module does not import torch."""
 
 import os
+import signal
 import time
 import traceback
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
     """
     node = request["node"]
     worker = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
+    hear_cancellation()
     scheduler.started.remote(node["fingerprint"], worker)
     try:
         return _execute(request, settings, scheduler)
@@ -50,6 +52,12 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
     except Exception as error:
         text = explain(error) + _keep_traceback(settings["root"], node["fingerprint"])
         return {"error": text, "retry": _parts(request, error)}
+
+
+def hear_cancellation() -> None:
+    """Ray cancels a task by a SIGINT to itself; a sweep started in the background of a shell would ignore that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def explain(error: BaseException) -> str:

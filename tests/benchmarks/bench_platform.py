@@ -1,7 +1,7 @@
 """What the platform adds to the stages: a call, a stage, a trial, memory, and a sweep against its trials one by one.
 
-Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help). Medians; `sweep` takes
-two minutes with --small and an hour without.
+Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help). Medians; `sweep` takes a
+minute with --small, a quarter of an hour with --images 90 and most of an hour without.
 """
 
 import argparse
@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", help=f"of {', '.join(measures)} (all)")
     parser.add_argument("--small", action="store_true", help="few images for the sweep")
+    parser.add_argument("--images", type=int, default=300, help="training images for the sweep; stages take as long")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--trials", type=int, default=2000, help="for memory")
     parser.add_argument("--alone", nargs=3, metavar=("SPEC", "NUMBER", "STORE"), help=argparse.SUPPRESS)
@@ -122,7 +123,8 @@ def sweep(options: argparse.Namespace) -> None:
     """24 trials as a sweep, the same command again, and each trial with an empty store, as many at a time."""
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "bench.yaml")
-        spec.write_text(yaml.safe_dump(SWEEP | ({"base": SMALL} if options.small else {})))
+        base = SMALL if options.small else _of_images(options.images)
+        spec.write_text(yaml.safe_dump(SWEEP | {"base": base}))
         command = [sys.executable, "-m", "sweeps", "run", str(spec), "--num-cpus", str(SLOTS)]
         together, again = (_timed(lambda: _call(command, folder)) for _ in range(2))
         seconds = _stage_seconds(Path(folder, "runs", "store"))
@@ -138,6 +140,12 @@ def sweep(options: argparse.Namespace) -> None:
             f"{100 * (together / ideal - 1):.0f} % above its stages (below 15)",
             flush=True,
         )
+
+
+def _of_images(number: int) -> dict[str, int]:
+    """The embedded data set with so many training images, and all else in proportion."""
+    usual = {"data.num_train": 300, "data.num_scored": 200, "data.num_val": 100, "data.num_object_centric": 1500}
+    return {knob: max(1, round(count * number / 300)) for knob, count in usual.items()}
 
 
 def _alone(spec: str, number: str, store: str) -> None:

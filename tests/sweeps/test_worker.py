@@ -1,7 +1,9 @@
+import signal
+
 import pytest
 import torch
 
-from sweeps.worker import ERROR_CHARACTERS, explain
+from sweeps.worker import ERROR_CHARACTERS, explain, hear_cancellation
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,13 @@ def test_an_error_is_told_in_words(error: Exception, told: str) -> None:
 
 def test_an_endless_error_is_cut_off() -> None:
     assert len(explain(RuntimeError("x" * 10 * ERROR_CHARACTERS))) < 2 * ERROR_CHARACTERS
+
+
+def test_a_stage_hears_its_cancellation_though_the_shell_had_it_ignore_interrupts() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        hear_cancellation()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
