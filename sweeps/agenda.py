@@ -105,7 +105,8 @@ class Agenda:
             gpu_s: seconds that GPUs were held so far.
             wall_s: seconds since the start.
         """
-        self.limit = self._spec.limits.reached(trials=0, gpu_s=gpu_s, wall_s=wall_s)
+        over = self._spec.limits.reached(trials=0, gpu_s=gpu_s, wall_s=wall_s)
+        self.limit = over if self._queue or self._more else ""
         while not self.limit:
             full = self._spec.limits.reached(trials=len(self._launched), gpu_s=0, wall_s=0)
             for step in self._queue:

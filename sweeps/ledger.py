@@ -72,9 +72,9 @@ class Summary:
                 f"{number(self.stopped, 'trial')} stopped by a gate; MLflow and the table say by which, and why"
             )
         if self.limit:
+            left = number(self.left, "trial") if self.left else "suggestions"
             lines.append(
-                f"nothing more was launched at {self.limit}, {number(self.left, 'trial')} left; raise it, or run the "
-                "same command again"
+                f"nothing more was launched at {self.limit}, {left} left; raise it, or run the same command again"
             )
         if self.unrecorded:
             lines.append(

@@ -1,6 +1,7 @@
 """Suggestions of a study as trials, and the outcomes of trials as what the study hears."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -65,8 +66,10 @@ class Suggestions:
     def end(self, variant: str, done: Sequence[Trial], *, stopped: bool) -> None:
         """A variant ended with the trials `done`; without any, a gate held it back (`stopped`), or all failed."""
         assert self._study is not None
-        objectives = self._search.objectives
-        values = [fmean(self._value(each, trial) for trial in done) for each in objectives] if done else None
+        values: list[float] | None = None
+        with suppress(KeyError):  # such as miou_multi where no image has several classes: no value
+            if done:
+                values = [fmean(self._value(each, trial) for trial in done) for each in self._search.objectives]
         self._outcomes[variant] = partial(self._study.tell, values=values, stopped=stopped)
         for number in self._numbers.get(variant, ()):
             self._outcomes[variant](number)

@@ -116,6 +116,8 @@ def test_a_limit_stops_launching_and_the_same_command_goes_on(tmp_path: Path) ->
     second = sweep(tmp_path, trials, limits=Limits(trials=2))
     assert (second.left, second.limit, second.run) == (0, "", 4)
     assert {run.info.status for run in runs_of(tmp_path).values()} == {"FINISHED"}
+    third = sweep(tmp_path, trials, limits=Limits(wall_hours=1e-9))
+    assert (third.left, third.limit) == (0, ""), "where nothing is left no limit is in the way"
     never = sweep(tmp_path / "other", trials, limits=Limits(wall_hours=1e-9))
     assert (never.left, never.run) == (3, 0)
 

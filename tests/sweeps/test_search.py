@@ -161,6 +161,16 @@ def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_
     assert study_of(spec).best_value == copy.value
 
 
+def test_a_metric_that_a_trial_does_not_have_is_no_value(tmp_path: Path) -> None:
+    class Lacking(Outcomes):
+        def _value(self, objective: str, trial: Trial) -> float:
+            return {"pseudo/miou": 0.5}[objective]  # as of a manifest, where no image has several classes
+
+    spec = spec_of(tmp_path, trials=1, objectives={"pseudo/miou": "max", "pseudo/miou_multi": "max"})
+    tell_all(Lacking(spec, store=Store(tmp_path / "store"), first=1))
+    assert [trial.state.name for trial in study_of(spec).get_trials()] == ["FAIL"]
+
+
 def test_another_space_or_other_objectives_need_another_study(tmp_path: Path) -> None:
     tell_all(suggestions(spec_of(tmp_path, trials=2), tmp_path))
     other = spec_of(tmp_path, space=SPACE | {"cgnet.erasing": ["cse"]})
