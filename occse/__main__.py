@@ -9,17 +9,17 @@ from typing import Any
 import torch
 import yaml
 
-from occse.artifact import execute, find
-from occse.crf import alpha_text, bracket_fault
+from occse.artifacts.execute import execute, find
+from occse.artifacts.manifest import artifact_folder, load_manifest
+from occse.artifacts.panels import choose, draw_panel
+from occse.commands.explain import DEFAULT
+from occse.commands.explain import explain as explain_profiles
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.tree import describe, faults, tree_digest
-from occse.description import describe as describe_weights
-from occse.explaining import DEFAULT
-from occse.explaining import explain as explain_profiles
-from occse.manifest import artifact_folder, load_manifest
-from occse.panels import choose, draw_panel
+from occse.method.crf import alpha_text, bracket_fault
 from occse.pipeline import SCORED, TARGETS, Node, Pipeline, check_files, override, plan, profile
 from occse.stages.data import InPlace
+from occse.weights.describe import describe as describe_weights
 
 SHOWN_FAULTS = 20
 

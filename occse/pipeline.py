@@ -24,7 +24,7 @@ from occse.stages.pretrain import Pretrain
 from occse.stages.pseudo import MakePseudoLabels
 from occse.stages.seg import Segment
 from occse.stages.trained import is_file, locate, with_digest
-from occse.weights import read_weights
+from occse.weights.read import read_weights
 
 DATA = {stage.model_fields["kind"].default: stage for stage in (Shapes, Voc, Coco, Folder)}
 STAGES: dict[str, type[Stage]] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sweeps.commands import doctor, explain, import_, mlflow, plan, reproduce, run, schema, status, store
 from sweeps.commands.arguments import python
-from sweeps.stopping import exit_on_sigterm
+from sweeps.driver.interrupt import exit_on_sigterm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small import SMALL
 
-from occse.artifact import execute
+from occse.artifacts.execute import execute
 from occse.pipeline import Node, Pipeline, override, plan, profile
 
 

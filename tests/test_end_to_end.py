@@ -13,7 +13,7 @@ import pytest
 import yaml
 from small import SMALL
 
-import analysis.load
+import analysis.read.mlflow
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
@@ -69,7 +69,7 @@ def test_a_sweep_runs_every_distinct_stage_once_and_ends_in_its_table(first: tup
     assert len(list((folder / "runs" / "store").glob("[A-Z]*/*/manifest.json"))) == STAGES
     assert len(re.findall(r"^\d\d:\d\d  done ", output, re.MULTILINE)) == STAGES
     assert "source=oc (baseline)" in output
-    trials = analysis.load.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
+    trials = analysis.read.mlflow.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
     assert len(trials) == 2
     for metric in ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou"):
         assert trials[metric].between(0, 1).all()
@@ -78,11 +78,11 @@ def test_a_sweep_runs_every_distinct_stage_once_and_ends_in_its_table(first: tup
 
 def test_running_it_again_runs_nothing_and_makes_no_second_run(first: tuple[Path, str]) -> None:
     folder, output = first
-    before = analysis.load.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
+    before = analysis.read.mlflow.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
     again = finish(run(folder))
     assert "0 stages run, everything came from the store" in again
     assert table(again) == table(output)
-    after = analysis.load.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
+    after = analysis.read.mlflow.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
     assert after.equals(before)
 
 

@@ -2,10 +2,10 @@
 
 import argparse
 
-from analysis.artifacts import SUBSETS
 from analysis.commands.arguments import Commands, add_command
-from analysis.compare import DELTA, classes_text, compare, compare_classes, comparison_text
-from analysis.load import load
+from analysis.read.artifacts import SUBSETS
+from analysis.read.mlflow import load
+from analysis.studies.compare import DELTA, classes_text, compare, compare_classes, comparison_text
 
 
 def add(commands: Commands) -> None:

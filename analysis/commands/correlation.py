@@ -3,8 +3,8 @@
 import argparse
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.correlation import correlation, correlation_text
-from analysis.load import load
+from analysis.read.mlflow import load
+from analysis.studies.correlation import correlation, correlation_text
 
 
 def add(commands: Commands) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.load import load
+from analysis.read.mlflow import load
 
 
 def add(commands: Commands) -> None:
@@ -15,8 +15,8 @@ def add(commands: Commands) -> None:
 def of_knobs(options: argparse.Namespace) -> int:
     """Print what the knobs do to a score."""
     # statsmodels and Optuna take seconds to import, which no other command should wait for
-    from analysis.effects import effects
-    from analysis.effects_text import effects_text
+    from analysis.studies.effects import effects
+    from analysis.studies.effects_text import effects_text
 
     trials = load(options.experiment, tracking=options.tracking)
     print(effects_text(effects(trials, metric=options.metric)))

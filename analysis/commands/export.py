@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.export import write_export
-from analysis.load import load
+from analysis.read.mlflow import load
+from analysis.read.parquet import write_export
 
 
 def add(commands: Commands) -> None:

@@ -9,20 +9,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.compare import compare, compare_classes
-from analysis.correlation import correlation
 from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.erasures import erasure_figure
+from analysis.figures.frames import best_variant, class_frame, error_frame, threshold_frame
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
+from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS, check_file, save
-from analysis.frames import best_variant, class_frame, error_frame, threshold_frame
-from analysis.knobs import knob_values, plain, scored, short_names, varied
-from analysis.load import load
-from analysis.pareto import pareto
-from analysis.picks import picked_rows
+from analysis.read.knobs import knob_values, plain, scored, short_names, varied
+from analysis.read.mlflow import load
+from analysis.studies.compare import compare, compare_classes
+from analysis.studies.correlation import correlation
+from analysis.studies.pareto import pareto
 
 Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]

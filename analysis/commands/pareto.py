@@ -3,8 +3,8 @@
 import argparse
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.load import load
-from analysis.pareto import pareto, pareto_text
+from analysis.read.mlflow import load
+from analysis.studies.pareto import pareto, pareto_text
 
 
 def add(commands: Commands) -> None:

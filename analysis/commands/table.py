@@ -7,18 +7,18 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from analysis.artifacts import counted_stages
-from analysis.build import METRICS, build
-from analysis.checks import check, provenance
 from analysis.commands.arguments import Commands, add_command
-from analysis.html import SERVER, html
-from analysis.latex import latex
-from analysis.load import load, tracking_uri
-from analysis.render import markdown, to_csv
-from analysis.table_spec import Document, SpecError, TableSpec, read_table_spec
-from analysis.tables import Table
-from analysis.thresholds import with_thresholds
-from analysis.xlsx import xlsx
+from analysis.read.artifacts import counted_stages
+from analysis.read.mlflow import load, tracking_uri
+from analysis.read.thresholds import with_thresholds
+from analysis.table.build import METRICS, build
+from analysis.table.checks import check, provenance
+from analysis.table.html import SERVER, html
+from analysis.table.latex import latex
+from analysis.table.markdown import markdown, to_csv
+from analysis.table.model import Table
+from analysis.table.spec import Document, SpecError, TableSpec, read_table_spec
+from analysis.table.xlsx import xlsx
 
 CUTS = "cam/miou@0.3 is at that threshold, cam/miou@held-out-50 at the best of 50 images, of the others"
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}

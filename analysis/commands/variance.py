@@ -3,8 +3,8 @@
 import argparse
 
 from analysis.commands.arguments import Commands, add_command
-from analysis.load import load
-from analysis.variance import variance, variance_text
+from analysis.read.mlflow import load
+from analysis.studies.variance import variance, variance_text
 
 
 def add(commands: Commands) -> None:

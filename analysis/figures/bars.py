@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bootstrap import Interval
-from analysis.compare import Comparison
 from analysis.figures.style import BETTER, COLORS, GREY, HATCHES, WORSE, legend_below, page
+from analysis.statistics.bootstrap import Interval
+from analysis.studies.compare import Comparison
 
 LINE = 0.17  # inches for a line of text
 WRAP = 32
@@ -86,7 +86,7 @@ def variant_deltas(comparisons: Sequence[Comparison], names: Mapping[str, str], 
     """Differences of all variants from the baseline, sorted, with their 95 % intervals; grey where that holds 0.
 
     Args:
-        comparisons: of `analysis.compare`.
+        comparisons: of `analysis.studies.compare`.
         names: what to call each variant.
         metric: what was compared.
     """

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
-from analysis.bootstrap import LEVEL
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, label_axes, legend_below, page
-from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
-from analysis.seeds import combined, of_new_run, replicate
+from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
+from analysis.statistics.bootstrap import LEVEL
+from analysis.statistics.seed_design import combined, of_new_run, replicate
 
 DECADE = 9  # a knob whose values span this factor or more is drawn on a logarithmic axis
 MOST_TICKS = 7

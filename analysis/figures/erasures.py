@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from mlflow import MlflowClient
 
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, TWO_COLUMNS, legend_below, page
-from analysis.load import tracking_uri
+from analysis.read.mlflow import tracking_uri
 
 STAGE = "erase_and_infer"
 PANELS = {

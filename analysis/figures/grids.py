@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.style import label_axes, page
-from analysis.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
-from analysis.seeds import replicate
+from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
+from analysis.statistics.seed_design import replicate
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:

@@ -6,16 +6,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.correlation import Correlation, Point, Rank
 from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, legend_below, page
-from analysis.pareto import Pareto
+from analysis.studies.correlation import Correlation, Point, Rank
+from analysis.studies.pareto import Pareto
 
 
 def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone") -> Figure:
     """Score by cost, with the sample standard deviation over seeds; the front in colour, what it beats in grey.
 
     Args:
-        found: of `analysis.pareto`.
+        found: of `analysis.studies.pareto`.
         names: what to call each variant.
         rule: `alone` or `shared`, how stages that trials share are paid.
 

@@ -8,20 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.compare import compare_classes
 from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
+from analysis.figures.frames import best_variant, class_frame, error_frame, threshold_frame
 from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
+from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.frames import best_variant, class_frame, error_frame, threshold_frame
-from analysis.knobs import PARAM, aliases, is_number, ordered, plain, scored, short_names, varied
-from analysis.pareto import pareto
-from analysis.picks import picked_rows
+from analysis.read.knobs import PARAM, aliases, is_number, ordered, plain, scored, short_names, varied
 from analysis.report.blocks import Block, Picture, Section, Text
 from analysis.report.findings import Finding
 from analysis.report.material import Material, Sweep
 from analysis.report.words import listed, percent, points
+from analysis.studies.compare import compare_classes
+from analysis.studies.pareto import pareto
 
 WIDE = 6.9  # inches, both columns of a paper
 MOST_KNOBS = 3

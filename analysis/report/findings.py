@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.artifacts import counts_of
-from analysis.bootstrap import Interval, interval
-from analysis.compare import Comparison, compare
-from analysis.groups import distinct
-from analysis.seeds import design
-from analysis.tidy import STAGES
+from analysis.read.artifacts import counts_of
+from analysis.read.tidy import STAGES
+from analysis.statistics.bootstrap import Interval, interval
+from analysis.statistics.seed_design import design
+from analysis.studies.compare import Comparison, compare
+from analysis.table.groups import distinct
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ def make_report(experiments: Sequence[str], folder: Path, *, tracking: str | Non
     Args:
         experiments: names of sweeps, or files that `export` wrote.
         folder: made where there is none.
-        tracking: as in `analysis.load`.
+        tracking: as in `analysis.read.mlflow`.
         again: the command that makes this report again, which it tells.
 
     Raises:

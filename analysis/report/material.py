@@ -8,8 +8,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis.correlation import Correlation, correlation
-from analysis.load import load, sweep_tags
+from analysis.read.mlflow import load, sweep_tags
+from analysis.studies.correlation import Correlation, correlation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Sweep:
         """How the scores of its stages hang together; a table and two figures say so.
 
         Raises:
-            ValueError: as `analysis.correlation.correlation` does.
+            ValueError: as `analysis.studies.correlation.correlation` does.
         """
         return correlation(self.trials)
 

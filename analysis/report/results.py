@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.artifacts import counted_stages
-from analysis.build import build
-from analysis.checks import check
-from analysis.compare import comparison_text
-from analysis.latex import latex
-from analysis.render import Style, cell_text, header_texts, legend, name_texts, summary, to_csv
+from analysis.read.artifacts import counted_stages
 from analysis.report.blocks import Block, Cell, Grid, Section, Text, cell, from_markdown
 from analysis.report.findings import Finding
 from analysis.report.material import Material
 from analysis.report.runs import anchors
-from analysis.tables import Cell as TableCell
-from analysis.tables import Column, Row, Table
+from analysis.studies.compare import comparison_text
+from analysis.table.build import build
+from analysis.table.checks import check
+from analysis.table.latex import latex
+from analysis.table.markdown import Style, cell_text, header_texts, legend, name_texts, summary, to_csv
+from analysis.table.model import Cell as TableCell
+from analysis.table.model import Column, Row, Table
 
 PLAIN = Style(
     escape=lambda text: " ".join(text.split()),

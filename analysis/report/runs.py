@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.html import VIEW
-from analysis.load import tracking_uri
+from analysis.read.mlflow import tracking_uri
+from analysis.read.tidy import STAGES, tidy
 from analysis.report.blocks import Block, Cell, Grid, Listing, Section, Text, cell
 from analysis.report.material import Material, packages
 from analysis.report.words import listed
-from analysis.tidy import STAGES, tidy
+from analysis.table.html import VIEW
 
 ABOUT = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.correlation import correlation_text
-from analysis.pareto import pareto, pareto_text
+from analysis.read.tidy import STAGES
 from analysis.report.blocks import Block, Section, Text, from_markdown
 from analysis.report.material import Material, Sweep
-from analysis.tidy import STAGES
-from analysis.variance import variance, variance_text
+from analysis.studies.correlation import correlation_text
+from analysis.studies.pareto import pareto, pareto_text
+from analysis.studies.variance import variance, variance_text
 
 Study = Callable[[Sweep, str, str | None], str]
 
@@ -27,8 +27,8 @@ class Kind:
 
 def _effects(sweep: Sweep, stage: str, _tracking: str | None) -> str:
     # statsmodels and Optuna take seconds to import, which no other command should wait for
-    from analysis.effects import effects
-    from analysis.effects_text import effects_text
+    from analysis.studies.effects import effects
+    from analysis.studies.effects_text import effects_text
 
     return effects_text(effects(sweep.trials, metric=f"{stage}/miou"))
 

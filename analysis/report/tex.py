@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.latex import escape
 from analysis.report.blocks import Block, Grid, Picture, Section, Text
+from analysis.table.latex import escape
 
 ROWS = 40  # on a page
 LONG = 44  # characters

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from analysis.bootstrap import Interval
-from analysis.compare import Comparison
+from analysis.statistics.bootstrap import Interval
+from analysis.studies.compare import Comparison
 
 
 def percent(value: float) -> str:

@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from occse.data.dataset import Dataset
+from occse.data.normalize import to_tensor
 from occse.data.transforms import classification_view, color_jitter, random_crop, rescale, segmentation_view, uniform
-from occse.images import to_tensor
 
 
 class LabelledImages:

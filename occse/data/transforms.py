@@ -6,7 +6,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image, ImageEnhance
 from torch import Generator, Tensor
 
-from occse.images import to_tensor
+from occse.data.normalize import to_tensor
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:

@@ -8,16 +8,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from occse.affinity import AffinityNet, NetworkName, build_affinity_net, save_affinity_net
-from occse.arrays import ArrayReader
-from occse.boundary import BoundaryNet
+from occse.data.array_archive import ArrayReader
 from occse.data.dataset import load_dataset
 from occse.data.samples import AffinityImages
-from occse.pairs import affinity_label, affinity_loss, pair_labels
+from occse.networks.affinity import AffinityNet, NetworkName, build_affinity_net, save_affinity_net
+from occse.networks.boundary import BoundaryNet
+from occse.networks.pairs import affinity_label, affinity_loss, pair_labels
 from occse.stage import Context
 from occse.stages.crf import SCORES
 from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
-from occse.training import Step
+from occse.training.loop import Step
 
 
 class TrainAffinity(TrainedStage):

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch.nn import functional
 
-from occse.arrays import ArrayReader, ArrayWriter
-from occse.cam import multi_scale_cam
-from occse.classifier import load_classifier
+from occse.data.array_archive import ArrayReader, ArrayWriter
 from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
-from occse.evaluation import CountsBuilder
-from occse.precision import Precision, in_precision
+from occse.method.cam import multi_scale_cam
+from occse.method.evaluation import CountsBuilder
+from occse.networks.classifier import load_classifier
+from occse.networks.precision import Precision, in_precision
 from occse.stage import Context, Resources, Stage
 from occse.stages.scored import scores_of
 from occse.stages.trained import MODEL

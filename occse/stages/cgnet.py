@@ -7,12 +7,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from occse.classifier import Classifier, load_classifier, logits, save_classifier
 from occse.data.dataset import load_dataset
-from occse.erasing import balancing_weights, erase, erasing_loss, erasing_targets, harden, soft_labels
+from occse.method.erasing import balancing_weights, erase, erasing_loss, erasing_targets, harden, soft_labels
+from occse.networks.classifier import Classifier, load_classifier, logits, save_classifier
 from occse.stage import Context
 from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
-from occse.training import Step
+from occse.training.loop import Step
 
 
 class TrainCGNet(ClassificationStage):

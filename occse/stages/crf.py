@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from occse.arrays import ArrayReader, ArrayWriter
-from occse.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
+from occse.data.array_archive import ArrayReader, ArrayWriter
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.voc import write_label_map
-from occse.evaluation import CountsBuilder
+from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
+from occse.method.evaluation import CountsBuilder
 from occse.stage import Context, Resources, Stage
 from occse.stages.cam import CAMS, read_cam
 from occse.stages.scored import scores_of

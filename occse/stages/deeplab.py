@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from occse.data.dataset import load_dataset, read_label_map
 from occse.data.samples import LabelMapImages
-from occse.deeplab import DeepLab, save_deeplab, segmentation_loss
-from occse.deeplab_heads import HeadName
+from occse.networks.deeplab import DeepLab, save_deeplab, segmentation_loss
+from occse.networks.deeplab_heads import HeadName
 from occse.stage import Context
 from occse.stages.crf import LABELS
 from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
-from occse.training import Step
+from occse.training.loop import Step
 
 
 class TrainSegmentation(TrainedStage):

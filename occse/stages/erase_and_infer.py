@@ -10,12 +10,12 @@ from jaxtyping import Float32, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from occse.cam import multi_scale_cam
-from occse.classifier import load_classifier, logits
 from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
-from occse.evaluation import Counts, CountsBuilder, iou
-from occse.images import IMAGENET_MEAN, to_tensor
+from occse.data.normalize import IMAGENET_MEAN, to_tensor
+from occse.method.cam import multi_scale_cam
+from occse.method.evaluation import Counts, CountsBuilder, iou
+from occse.networks.classifier import load_classifier, logits
 from occse.stage import Context, Resources, Stage
 from occse.stages.scored import scores_of
 from occse.stages.trained import CURVES, MODEL

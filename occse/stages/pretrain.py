@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
-from occse.classifier import Classifier, logits, save_classifier
 from occse.data.dataset import load_dataset
+from occse.networks.classifier import Classifier, logits, save_classifier
 from occse.stage import Context
 from occse.stages.trained import MODEL, ClassificationStage
-from occse.training import Step
+from occse.training.loop import Step
 
 
 class Pretrain(ClassificationStage):

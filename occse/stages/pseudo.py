@@ -9,15 +9,15 @@ from jaxtyping import UInt8
 from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
 
-from occse.affinity import load_affinity_net
-from occse.arrays import ArrayReader
-from occse.crf import PresetName, ScoresTask, label_scores, refine_many, with_background
+from occse.data.array_archive import ArrayReader
 from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset, read_label_map
+from occse.data.normalize import to_tensor
 from occse.data.voc import write_label_map
-from occse.evaluation import CountsBuilder
-from occse.images import to_tensor
-from occse.random_walk import walk_scores
+from occse.method.crf import PresetName, ScoresTask, label_scores, refine_many, with_background
+from occse.method.evaluation import CountsBuilder
+from occse.method.random_walk import walk_scores
+from occse.networks.affinity import load_affinity_net
 from occse.stage import Context, Resources, Stage
 from occse.stages.cam import CAMS, read_cam
 from occse.stages.crf import LABELS
@@ -34,8 +34,8 @@ class MakePseudoLabels(Stage):
 
     `source` "walk": [(1 - max CAM)^alpha_walk, CAM] walks 2^`log_steps` steps of T = column-normalized affinity^beta
     between pixels closer than `radius` (Ahn and Kwak, CVPR 2018), or as IRN walks if the network of `affinity` is its
-    (irn: beta 10, and alpha_walk 4.82 for its threshold of 0.25; see `occse.random_walk`). "crf": the CRF's label maps
-    as they are. "cam": the CAM against (1 - max CAM)^alpha_walk.
+    (irn: beta 10, and alpha_walk 4.82 for its threshold of 0.25; see `occse.method.random_walk`). "crf": the CRF's
+    label maps as they are. "cam": the CAM against (1 - max CAM)^alpha_walk.
 
     A preset in `crf` is a dense CRF after the walk. `crf_unary` "scores": on the walk's scores, as SEAM's infer_aff
     does on demand (psa's kernels, one iteration). "labels": on their label map, with 0.7 for each pixel's own label,

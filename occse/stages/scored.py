@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from occse.data.dataset import Dataset
-from occse.evaluation import CountsBuilder, summarize
+from occse.method.evaluation import CountsBuilder, summarize
 
 COUNTS = "counts.npz"
 

@@ -6,14 +6,14 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from pydantic import Field
 
-from occse.crf import PRESETS, PresetName, dense_crf
 from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset
-from occse.data.submission import write_submission
 from occse.data.voc import write_label_map
-from occse.deeplab import load_deeplab, multi_scale_scores
-from occse.evaluation import CountsBuilder
-from occse.precision import Precision, in_precision
+from occse.data.voc_submission import write_submission
+from occse.method.crf import PRESETS, PresetName, dense_crf
+from occse.method.evaluation import CountsBuilder
+from occse.networks.deeplab import load_deeplab, multi_scale_scores
+from occse.networks.precision import Precision, in_precision
 from occse.stage import Context, Resources, Stage
 from occse.stages.cam import BATCH
 from occse.stages.crf import LABELS

@@ -10,19 +10,19 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
-from occse.affinity import AffinityNet
-from occse.backbones import WITHOUT_BATCH_NORM, BackboneName
-from occse.boundary import BoundaryNet
-from occse.classifier import Classifier, load_classifier
 from occse.data.dataset import Dataset
 from occse.data.samples import LabelledImages
-from occse.deeplab import DeepLab
-from occse.fitting import load_into
-from occse.optimization import Optimization
-from occse.precision import Precision
+from occse.networks.affinity import AffinityNet
+from occse.networks.backbones import WITHOUT_BATCH_NORM, BackboneName
+from occse.networks.boundary import BoundaryNet
+from occse.networks.classifier import Classifier, load_classifier
+from occse.networks.deeplab import DeepLab
+from occse.networks.precision import Precision
 from occse.stage import Context, Resources, Stage
-from occse.training import Loss, Samples, train
-from occse.weights import SUFFIXES, digest, find_weights
+from occse.training.loop import Loss, Samples, train
+from occse.training.optimizer import Optimization
+from occse.weights.load import load_into
+from occse.weights.read import SUFFIXES, digest, find_weights
 
 Network = Classifier | AffinityNet | BoundaryNet | DeepLab
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sweeps.schema import Spec
-from sweeps.spec import Trial, load_spec, trials
+from sweeps.spec.model import Spec
+from sweeps.spec.trials import Trial, load_spec, trials
 
 Commands = Any  # argparse's sub-parsers have no public type
 

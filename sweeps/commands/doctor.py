@@ -6,7 +6,7 @@ from pathlib import Path
 from occse.stages.data import InPlace
 from occse.stages.trained import SHA256, is_file
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, read_sweep
-from sweeps.inspection import Question
+from sweeps.doctor.facts import Question
 
 
 def add(commands: Commands) -> None:
@@ -25,9 +25,9 @@ def doctor(options: argparse.Namespace) -> int:
     Returns:
         0 when nothing is wrong that would stop a sweep, else 1.
     """
-    from sweeps.doctor import ask_here, ask_nodes, judge, token_in
-    from sweeps.store import Store
-    from sweeps.tuner import Cluster, joined
+    from sweeps.doctor.report import ask_here, ask_nodes, judge, token_in
+    from sweeps.driver.sweep import Cluster, joined
+    from sweeps.store.store import Store
 
     store = Store(options.store)
     store.check_writable()

@@ -3,9 +3,9 @@
 import argparse
 
 from sweeps.commands.arguments import Commands, add_spec, add_store, read_sweep
-from sweeps.explaining import Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
-from sweeps.store import Store
-from sweeps.suggestions import suggested
+from sweeps.plan.explain import Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
+from sweeps.selection.suggestions import suggested
+from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:

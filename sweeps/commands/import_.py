@@ -28,9 +28,11 @@ def add(commands: Commands) -> None:
 
 def import_(options: argparse.Namespace) -> int:
     """Read all sources, then record what is not there yet."""
-    from sweeps.official_runs import official_run  # imports torch, which a faulty command line need not wait for
-    from sweeps.old_runs import OldRun, import_runs
-    from sweeps.old_tables import table_runs
+    from sweeps.imports.csv_file import table_runs
+    from sweeps.imports.official_code import (
+        official_run,  # imports torch, which a faulty command line need not wait for
+    )
+    from sweeps.imports.runs import OldRun, import_runs
 
     runs: list[OldRun] = []
     for source in options.sources:

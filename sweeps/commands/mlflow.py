@@ -5,7 +5,7 @@ import os
 import sys
 
 from sweeps.commands.arguments import Commands, add_tracking
-from sweeps.database import artifacts, database
+from sweeps.tracking.database import artifacts, database
 
 PAGE = "/#/experiments?workflowType=machine_learning"  # by default MLflow shows its pages for language models
 

@@ -5,15 +5,15 @@ import os
 
 import torch
 
+from sweeps.cluster.machines import Machine
 from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
-from sweeps.costs import make_costs
-from sweeps.expected import expected
-from sweeps.history import History
-from sweeps.machines import Machine
-from sweeps.plan_text import describe, describe_time
-from sweeps.planning import make_plan
-from sweeps.store import Store
-from sweeps.suggestions import suggested
+from sweeps.plan.costs import make_costs
+from sweeps.plan.past_runs import History
+from sweeps.plan.plan import make_plan
+from sweeps.plan.plan_text import describe, describe_time
+from sweeps.selection.expected import expected
+from sweeps.selection.suggestions import suggested
+from sweeps.store.store import Store
 
 CPUS_PER_GPU = 8
 

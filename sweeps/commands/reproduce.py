@@ -30,9 +30,9 @@ def reproduce(options: argparse.Namespace) -> int:
     """
     import torch  # seconds of imports that a faulty command line need not wait for
 
-    from sweeps.reproduce import compare, differences, rebuild, report, run_again, surroundings
-    from sweeps.runs import find_trial
-    from sweeps.store import Store
+    from sweeps.driver.reproduce import compare, differences, rebuild, report, run_again, surroundings
+    from sweeps.store.store import Store
+    from sweeps.tracking.query import find_trial
 
     run = find_trial(options.tracking, options.run)
     nodes = rebuild(run)

@@ -7,8 +7,8 @@ import sys
 from occse.pipeline import SCORED, check_files
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
 from sweeps.commands.mlflow import PAGE
-from sweeps.force import compare, set_aside
-from sweeps.store import Store
+from sweeps.driver.remake import compare, set_aside
+from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:
@@ -39,10 +39,10 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0 when all is well, 1 when a trial failed or could not be recorded.
     """
-    from sweeps.suggestions import Suggestions
-    from sweeps.tracking import Tracking  # seconds of imports that a faulty file need not wait for
-    from sweeps.tuner import Cluster, run_sweep
-    from sweeps.view import Screen
+    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.progress.screen import Screen
+    from sweeps.selection.suggestions import Suggestions
+    from sweeps.tracking.writer import Tracking  # seconds of imports that a faulty file need not wait for
 
     if options.autoscaling and options.address is None:
         raise ValueError("--autoscaling: a cluster on this machine cannot grow; give the --address of one that can")

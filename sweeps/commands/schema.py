@@ -4,7 +4,7 @@ import argparse
 import json
 
 from sweeps.commands.arguments import Commands
-from sweeps.schema import json_schema
+from sweeps.spec.model import json_schema
 
 
 def add(commands: Commands) -> None:

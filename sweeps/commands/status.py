@@ -6,9 +6,9 @@ import time
 from rich.console import Console
 
 from sweeps.commands.arguments import Commands, add_store
-from sweeps.status import read_status
-from sweeps.store import Store
-from sweeps.view import describe, render
+from sweeps.progress.screen import describe, render
+from sweeps.progress.status import read_status
+from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:

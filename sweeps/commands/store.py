@@ -4,10 +4,10 @@ import argparse
 import time
 
 from sweeps.commands.arguments import Commands, add_store, add_tracking
-from sweeps.listing import doomed, listing, usage
-from sweeps.store import Store
-from sweeps.upkeep import DAY_S, remove, survey, unneeded
-from sweeps.words import amount, number
+from sweeps.store.gc import DAY_S, remove, survey, unneeded
+from sweeps.store.listing import doomed, listing, usage
+from sweeps.store.store import Store
+from sweeps.text import amount, number
 
 
 def add(commands: Commands) -> None:
@@ -48,7 +48,7 @@ def collect(options: argparse.Namespace) -> int:
         ValueError: artifacts would be removed on the word of a tracking server that knows none of them.
         ConnectionError: the tracking server does not answer.
     """
-    from sweeps.runs import referenced  # seconds of imports that ls and du do without
+    from sweeps.tracking.query import referenced  # seconds of imports that ls and du do without
 
     store = Store(options.store)
     known = referenced(options.tracking)

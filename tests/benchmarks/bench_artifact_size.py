@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from occse.artifact import execute
+from occse.artifacts.execute import execute
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.voc import write_label_map
 from occse.pipeline import Node, Pipeline, override, plan, profile

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from analysis.bootstrap import difference
-from analysis.counts import PerImage, miou, read_counts
+from analysis.read.counts import PerImage, miou, read_counts
+from analysis.statistics.bootstrap import difference
 
 IMAGES, LABELS, THRESHOLDS, RESAMPLES, FEW = 1464, 21, 60, 10_000, 200
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occse import cam as cams_module
+from occse.method import cam as cams_module
 
 SIZE = (375, 500)
 NUM_CLASSES = 20

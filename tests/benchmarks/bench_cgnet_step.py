@@ -10,10 +10,10 @@ import time
 import torch
 from torch import Tensor
 
-from occse.checkpoint import place
-from occse.classifier import Classifier, logits
-from occse.erasing import erase, erasing_loss, erasing_targets
-from occse.optimization import Optimization, build_optimizer
+from occse.method.erasing import erase, erasing_loss, erasing_targets
+from occse.networks.checkpoint import place
+from occse.networks.classifier import Classifier, logits
+from occse.training.optimizer import Optimization, build_optimizer
 
 CLASSES = 20
 OPTIONS = Optimization(

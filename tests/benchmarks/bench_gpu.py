@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from occse.cam import multi_scale_cam
-from occse.checkpoint import place
-from occse.classifier import Classifier, load_classifier
 from occse.data.transforms import classification_view
-from occse.precision import Precision, in_precision
+from occse.method.cam import multi_scale_cam
+from occse.networks.checkpoint import place
+from occse.networks.classifier import Classifier, load_classifier
+from occse.networks.precision import Precision, in_precision
 from occse.stage import Context
 from occse.stages.cgnet import TrainCGNet
 

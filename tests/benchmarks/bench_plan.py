@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweeps.costs import make_costs
-from sweeps.history import History
-from sweeps.plan_text import describe
-from sweeps.planning import Plan, make_plan
-from sweeps.schema import Spec
-from sweeps.spec import Trial, trials
-from sweeps.store import Store
+from sweeps.plan.costs import make_costs
+from sweeps.plan.past_runs import History
+from sweeps.plan.plan import Plan, make_plan
+from sweeps.plan.plan_text import describe
+from sweeps.spec.model import Spec
+from sweeps.spec.trials import Trial, trials
+from sweeps.store.store import Store
 
 PAIRS = [(4, 24), (4, 32), (6, 24)]
 EXPECTED = {"TrainClassifier": 6, "TrainCGNet": 60, "MakeCam": 66, "TrainAffinity": 198, "TrainSegmentation": 792}

@@ -151,9 +151,9 @@ def _of_images(number: int) -> dict[str, int]:
 def _alone(spec: str, number: str, store: str) -> None:
     import torch
 
-    from occse.artifact import execute
-    from sweeps.spec import load_spec
-    from sweeps.spec import trials as trials_of
+    from occse.artifacts.execute import execute
+    from sweeps.spec.trials import load_spec
+    from sweeps.spec.trials import trials as trials_of
 
     torch.set_num_threads(1)
     for node in trials_of(load_spec(Path(spec)))[int(number)].nodes.values():
@@ -161,7 +161,7 @@ def _alone(spec: str, number: str, store: str) -> None:
 
 
 def _stage_seconds(store: Path) -> list[float]:
-    from sweeps.store import Store
+    from sweeps.store.store import Store
 
     return [manifest.seconds for manifest in Store(store).manifests()]
 
@@ -172,8 +172,8 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     import ray
     from probe_sweep import PROBES
 
-    from occse.provenance import git_state
-    from sweeps.scheduler import NAMESPACE, connect
+    from occse.artifacts.provenance import git_state
+    from sweeps.cluster.scheduler import NAMESPACE, connect
 
     ray.init(
         address="local",
@@ -208,10 +208,10 @@ def _ensure(scheduler: Any, request: dict[str, Any]) -> None:
 
 
 def _run(root: Path, made: list[Any]) -> None:
-    from sweeps.schema import Spec
-    from sweeps.store import Store
-    from sweeps.tracking import Tracking
-    from sweeps.tuner import Cluster, run_sweep
+    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.spec.model import Spec
+    from sweeps.store.store import Store
+    from sweeps.tracking.writer import Tracking
 
     spec = Spec(name="bench", question="What does a trial cost?", baseline={}, resources={"*": {"num_gpus": 0}})
     run_sweep(

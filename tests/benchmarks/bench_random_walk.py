@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from occse.affinity import affinities
-from occse.random_walk import boundary_walk, random_walk, transition_matrix
+from occse.method.random_walk import boundary_walk, random_walk, transition_matrix
+from occse.networks.affinity import affinities
 
 RADIUS, BETA, STEPS_LOG = 5, 8.0, 8
 VOC, TINY, LARGE, IRN = (47, 63), (20, 20), (128, 128), (94, 125)

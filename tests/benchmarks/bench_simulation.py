@@ -21,12 +21,12 @@ import sweeps  # noqa: E402, F401, I001 - before Ray, which reads its environmen
 import ray  # noqa: E402
 from probe_stages import STEP_S, Probe, make_trial  # noqa: E402
 
-from sweeps.schema import Spec  # noqa: E402
-from sweeps.simulation import Task, makespan  # noqa: E402
-from sweeps.spec import Trial  # noqa: E402
-from sweeps.store import Store  # noqa: E402
-from sweeps.tracking import Tracking  # noqa: E402
-from sweeps.tuner import Cluster, run_sweep  # noqa: E402
+from sweeps.spec.model import Spec  # noqa: E402
+from sweeps.plan.simulation import Task, makespan  # noqa: E402
+from sweeps.spec.trials import Trial  # noqa: E402
+from sweeps.store.store import Store  # noqa: E402
+from sweeps.tracking.writer import Tracking  # noqa: E402
+from sweeps.driver.sweep import Cluster, run_sweep  # noqa: E402
 
 SPEC = Spec(name="probe", question="How long does it take?", baseline={})
 UNITS = {"oc": 2, "cgnet": 3, "cam": 1, "crf": 2, "seg": 1}

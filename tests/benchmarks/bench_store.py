@@ -21,11 +21,11 @@ from statistics import median
 import boto3
 from moto.server import ThreadedMotoServer
 
-from occse.artifact import find
-from occse.integrity import damage
+from occse.artifacts.checksums import damage
+from occse.artifacts.execute import find
 from occse.pipeline import Node
 from occse.stage import Context, Stage, fingerprint
-from sweeps.store import Store
+from sweeps.store.store import Store
 
 MODEL_BYTES = 400 << 20
 NUM_MADE, NUM_MISSING = 100, 1000

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from occse.evaluation import CountsBuilder
+from occse.method.evaluation import CountsBuilder
 
 SIZE = (375, 500)
 NUM_CLASSES = 20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from occse.manifest import artifact_folder
+from occse.artifacts.manifest import artifact_folder
 from occse.pipeline import Node, Pipeline, override, plan, profile
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())

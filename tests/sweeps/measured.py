@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from occse.manifest import Manifest
+from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
 
 

@@ -10,7 +10,7 @@ import torch
 
 from occse.pipeline import STAGES, Node, Pipeline
 from occse.stage import Context, Stage, fingerprint
-from sweeps.spec import Trial
+from sweeps.spec.trials import Trial
 
 STEP_S = 0.1
 CURVE = ({"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0})

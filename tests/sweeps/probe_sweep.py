@@ -24,10 +24,10 @@ def main(root: Path, address: str | None) -> int:
 
     from occse.pipeline import Pipeline, override, profile
     from occse.stage import Resources, Stage
-    from sweeps.schema import Spec
-    from sweeps.store import Store
-    from sweeps.tracking import Tracking
-    from sweeps.tuner import Cluster, run_sweep
+    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.spec.model import Spec
+    from sweeps.store.store import Store
+    from sweeps.tracking.writer import Tracking
 
     small = {"data.num_train": 16, "data.num_scored": 8, "data.num_val": 4, "data.num_object_centric": 32}
     training = {"pretrain.epochs": 40, "pretrain.batch_size": 8}

@@ -1,0 +1,1 @@
+"""Everything that is read from MLflow, as frames and counts."""

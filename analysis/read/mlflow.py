@@ -1,0 +1,218 @@
+"""The trials of experiments as a frame, one row per trial.
+
+| column | content |
+|---|---|
+| `experiment`, `run_id`, `trial` | name of the sweep, MLflow's id of the run, identity of the trial |
+| `variant`, `order`, `baseline` | what varies except seeds, its position in the spec, whether it is the baseline |
+| `seed` | number of the replicate |
+| `current` | False where the sweep's file no longer asks for the trial |
+| `status` | MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED |
+| `failed`, `error` | what failed and why, empty otherwise |
+| `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; empty otherwise |
+| `pixel_truth` | what pixel ground truth was used for, empty otherwise |
+| `imported`, `protocol` | of a run that no sweep made: its source; by stage what its numbers rest on. Else empty |
+| `planned` | tuple of the fields that the trial has by plan |
+| `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
+| `seconds.<field>`, `gpus.<field>` | how long the artifact of a stage took, and on how many GPUs |
+| `fingerprint.<field>` | the identity of the artifact of a stage |
+| `seed.<field>` | the seed of a stage |
+| `accumulated.<field>` | parts of a batch, where a GPU was too small for a whole one; else missing |
+| `code.<field>` | commit of the code that made the artifact of a stage, `+` behind it for uncommitted changes |
+| `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
+| `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
+| `packages`, `devices`, `not_attached` | versions, as JSON; models of the devices; why files are missing, else empty |
+| `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
+| `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
+
+In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
+"""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.read.parquet import SUFFIX, read_export
+
+DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
+PAGE = 1000
+
+
+def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
+    """The trials of `experiments`, one after the other, each in the order of its spec, then of the seeds.
+
+    Args:
+        experiments: names of sweeps, or files that `python -m analysis export` wrote.
+        tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
+
+    Raises:
+        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks a tag of the schema.
+        ConnectionError: the tracking server does not answer, or refuses.
+    """
+    frames = [
+        read_export(Path(each)) if each.endswith(SUFFIX) else _read(each, tracking_uri(tracking))
+        for each in experiments
+    ]
+    return pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
+
+
+def _read(experiment: str, uri: str) -> pd.DataFrame:
+    _check_sqlite(uri)
+    try:
+        runs = _trial_runs(MlflowClient(uri), experiment, uri)
+    except (MlflowException, SQLAlchemyError, RequestException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConnectionError(f"cannot read experiments from {uri}: {reason}") from error
+    if not runs:
+        raise ValueError(f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)")
+    return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
+        ["order", "variant", "seed", "run_id"], ignore_index=True
+    )
+
+
+def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:
+    """The tags of the sweep's own run: question, command, commit. Empty where there is none, or nobody answers."""
+    try:
+        client = connect(tracking)
+        found = client.get_experiment_by_name(experiment)
+        runs = client.search_runs([found.experiment_id], "tags.`occse.kind` = 'sweep'") if found else []
+    except (ValueError, MlflowException, SQLAlchemyError, RequestException):
+        runs = []
+    return dict(runs[0].data.tags) if runs else {}
+
+
+def connect(tracking: str | None) -> MlflowClient:
+    """MLflow, as `load` reads it.
+
+    Raises:
+        ValueError: there is no such database.
+    """
+    uri = tracking_uri(tracking)
+    _check_sqlite(uri)
+    return MlflowClient(uri)
+
+
+def tracking_uri(given: str | None) -> str:
+    """Where MLflow keeps its runs: `given`, else MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+
+
+def _check_sqlite(uri: str) -> None:
+    """Refuse what is no MLflow database, since MLflow would make one of it."""
+    scheme, separator, location = uri.partition(":///")
+    if not separator or not scheme.startswith("sqlite"):
+        return
+    path = Path(location.partition("?")[0])
+    if not path.is_file():
+        raise ValueError(f"there is no database {path} (tracking {uri}); run a sweep first, or name another --tracking")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{path} is not a database of MLflow: {error}") from None
+    if not found:
+        raise ValueError(f"{path} is not a database of MLflow: it has no experiments")
+
+
+def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage != "active":
+        names = sorted(other.name for other in client.search_experiments() if other.name != "Default")
+        raise ValueError(f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}")
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [found.experiment_id], "tags.`occse.kind` = 'trial'", max_results=PAGE, page_token=token
+        )
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _row(run: Run, experiment: str) -> dict[str, Any]:
+    tags, params = run.data.tags, run.data.params
+    by_param = {name.partition(".")[0] for name in params}
+    by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
+    return {
+        "experiment": experiment,
+        "experiment_id": run.info.experiment_id,
+        "run_id": run.info.run_id,
+        "trial": tags.get("occse.trial", ""),
+        "variant": _tag(run, "occse.variant"),
+        "order": _integer(run, "occse.order"),
+        "baseline": tags.get("occse.baseline") == "true",
+        "seed": _integer(run, "occse.seed"),
+        "current": tags.get("occse.current") != "false",
+        "status": run.info.status,
+        "failed": tags.get("occse.failed", ""),
+        "error": tags.get("occse.error", ""),
+        "stopped": tags.get("occse.stopped", ""),
+        "stopped_why": tags.get("occse.stopped.why", ""),
+        "pixel_truth": tags.get("occse.pixel_truth", ""),
+        "imported": tags.get("occse.imported", ""),
+        "protocol": _by_stage(run),
+        "planned": tuple(sorted(by_param | by_tag)),
+        "data_id": tags.get("occse.data", ""),
+        "sha": tags.get("occse.git.sha", ""),
+        "dirty": tags.get("occse.git.dirty") == "true",
+        "packages": tags.get("occse.packages", ""),
+        "devices": tags.get("occse.devices", ""),
+        "not_attached": tags.get("occse.not_attached", ""),
+        "spent_s": float(tags.get("occse.seconds.spent", "nan")),
+        "saved_s": float(tags.get("occse.seconds.saved", "nan")),
+        **_by_field(run, "occse.seconds", "seconds"),
+        **_by_field(run, "occse.gpus", "gpus"),
+        **_by_field(run, "occse.seeds", "seed"),
+        **_by_field(run, "occse.accumulated", "accumulated"),
+        **_by_field(run, "occse.code", "code", kind=str),
+        **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
+        **{f"param.{name}": value for name, value in sorted(params.items())},
+        **dict(sorted(run.data.metrics.items())),
+    }
+
+
+def _by_field(run: Run, tag: str, name: str, *, kind: type[float] | type[str] = float) -> dict[str, Any]:
+    """Columns of a tag that holds a value for each field, as JSON; none where the run has no such tag."""
+    text = run.data.tags.get(tag, "{}")
+    try:
+        values = json.loads(text)
+        return {f"{name}.{field}": kind(value) for field, value in values.items()}
+    except (ValueError, TypeError, AttributeError):
+        what = "numbers" if kind is float else "texts"
+        raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected {what} by field") from None
+
+
+def _by_stage(run: Run) -> dict[str, dict[str, str]]:
+    """What an imported run says that its numbers rest on, by stage; nothing for a sweep's own."""
+    text = run.data.tags.get("occse.protocol", "{}")
+    try:
+        return {stage: dict(known) for stage, known in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            f"run {run.info.run_id}: tag occse.protocol is {text[:200]!r}, expected texts by stage"
+        ) from None
+
+
+def _tag(run: Run, name: str) -> str:
+    if name not in run.data.tags:
+        raise ValueError(f"run {run.info.run_id} is tagged occse.kind = trial but has no tag {name}")
+    return str(run.data.tags[name])
+
+
+def _integer(run: Run, name: str) -> int:
+    text = _tag(run, name)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"run {run.info.run_id}: tag {name} is {text!r}, expected an integer") from None

@@ -1,0 +1,137 @@
+"""The tidy frame: one row per trial, scored stage and subset of the images, with what its numbers rest on spelled out.
+
+| column | content |
+|---|---|
+| `experiment` ... `data_id` | of the trial, as in `analysis.read.mlflow`; the last is missing where it is not known |
+| `stage` | `cam`, `crf`, `pseudo` or `seg`, where the trial has it by plan |
+| `subset` | `all` scored images, or `multi`: those with several classes |
+| `data` | kind of the data set: `shapes` (the embedded one), `voc`, `coco`, `folder` |
+| `split` | whose pixel ground truth the score is measured on: `train` or `val` |
+| `threshold_rule` | what cuts objects from background, see below |
+| `threshold` | the CAM score from which on a class wins; missing where nothing is compared with one |
+| `crf` | preset of the dense CRF that the scored maps went through last, or `none` |
+| `scales` | scales of the images that the network saw for the scored maps, and whether mirrored too |
+| `init` | what the network behind the maps started from: `imagenet`, `pretrain`, `random`, `file` and name or digest |
+| `pixel_truth` | what of this stage was chosen with pixel ground truth, empty for nothing |
+| `miou`, `precision`, `recall` | fractions; missing where nothing was logged, as the last two of `multi` always are |
+| `param.<field>.<knob>` | knobs, as strings |
+
+A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores it), `fixed 0.2`,
+`alpha 6` (against the background (1 - max CAM)^6) or `argmax` (the network has a background class). What a run does not
+tell is `unknown`; an imported one tells in its own words. The network behind CRF and pseudo labels is the one that made
+the CAM.
+
+In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset == 'all'").groupby("variant")["miou"].mean()`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+STAGES = ("cam", "crf", "pseudo", "seg")
+SUBSETS = {"all": "miou", "multi": "miou_multi"}
+OF_TRIAL = (
+    "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status", "stopped",
+    "data_id",
+)  # fmt: skip
+PROTOCOL = ("data", "split", "threshold_rule", "threshold", "crf", "scales", "init")
+UNKNOWN = "unknown"
+Trial = Mapping[Any, Any]
+
+
+def tidy(trials: pd.DataFrame) -> pd.DataFrame:
+    """The tidy frame of `trials` (from `load`), in their order, stages in the order of the pipeline."""
+    knobs = [name for name in trials.columns if name.startswith("param.")]
+    rows = [
+        {name: trial[name] for name in OF_TRIAL} | about | _scores(trial, about["stage"], subset)
+        for trial in trials.to_dict("records")
+        for about in (_about(trial, stage) for stage in STAGES if stage in trial["planned"])
+        for subset in SUBSETS
+    ]
+    columns = [*OF_TRIAL, "stage", "subset", *PROTOCOL, "pixel_truth", "miou", "precision", "recall"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["data_id"] = frame["data_id"].mask(frame["data_id"] == "")
+    return frame.merge(trials[["run_id", *knobs]], on="run_id", how="left", validate="many_to_one")
+
+
+def pixel_truth(trial: Trial, stage: str) -> tuple[str, ...]:
+    """What of `stage` was chosen with pixel ground truth, each as "cam.threshold on train"."""
+    uses = {use.strip() for use in trial["pixel_truth"].split(",")}
+    return tuple(sorted(use for use in uses if use.startswith(f"{stage}.")))
+
+
+def _about(trial: Trial, stage: str) -> dict[str, Any]:
+    protocol = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}[stage](trial)
+    fixed = {"stage": stage, "data": _knob(trial, "data.kind"), "pixel_truth": ", ".join(pixel_truth(trial, stage))}
+    own: dict[str, Any] = trial["protocol"].get(stage, {})
+    return fixed | protocol | own
+
+
+def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:
+    names = {"miou": SUBSETS[subset]} | ({"precision": "precision", "recall": "recall"} if subset == "all" else {})
+    return {"subset": subset} | {key: trial.get(f"{stage}/{name}") for key, name in names.items()}
+
+
+def _cam(trial: Trial) -> dict[str, Any]:
+    low, high = _knob(trial, "cam.threshold_min"), _knob(trial, "cam.threshold_max")
+    return {
+        "split": "train",
+        "threshold_rule": UNKNOWN if UNKNOWN in (low, high) else f"fixed {low}" if low == high else "best on train",
+        "threshold": trial.get("cam/threshold"),
+        "crf": "none",
+        "scales": _scales(trial, "cam"),
+        "init": _init(trial, _knob(trial, "cam.source")),
+    }
+
+
+def _crf(trial: Trial) -> dict[str, Any]:
+    cut = {"threshold_rule": _alpha(trial, "crf.alpha"), "threshold": trial.get("crf/implied_threshold")}
+    return _cam(trial) | cut | {"crf": _knob(trial, "crf.preset")}
+
+
+def _pseudo(trial: Trial) -> dict[str, Any]:
+    if _knob(trial, "pseudo.source") == "crf":
+        return _crf(trial)
+    cut = {"threshold_rule": _alpha(trial, "pseudo.alpha_walk"), "threshold": None}
+    walked = _knob(trial, "pseudo.source") != "cam"
+    return _cam(trial) | cut | ({"crf": _knob(trial, "pseudo.crf")} if walked else {})
+
+
+def _seg(trial: Trial) -> dict[str, Any]:
+    return {
+        "split": _knob(trial, "seg.split"),
+        "threshold_rule": "argmax",
+        "threshold": None,
+        "crf": _knob(trial, "seg.crf"),
+        "scales": _scales(trial, "seg"),
+        "init": _init(trial, "deeplab"),
+    }
+
+
+def _knob(trial: Trial, name: str) -> str:
+    value = trial.get(f"param.{name}")
+    return value if isinstance(value, str) else UNKNOWN
+
+
+def _alpha(trial: Trial, name: str) -> str:
+    value = _knob(trial, name)
+    return UNKNOWN if value == UNKNOWN else f"alpha {value.removesuffix('.0')}"
+
+
+def _scales(trial: Trial, stage: str) -> str:
+    scales, flip = _knob(trial, f"{stage}.scales"), _knob(trial, f"{stage}.flip")
+    if UNKNOWN in (scales, flip):
+        return UNKNOWN
+    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + (" mirrored" if flip == "true" else "")
+
+
+def _init(trial: Trial, field: str) -> str:
+    """Where the weights of the network in `field` come from; CGNet's from the classifier means from where its are."""
+    init = _knob(trial, f"{field}.init")
+    if init == "oc":
+        return _init(trial, "oc")
+    # a file is known by its digest once the sweep has read it, `sha256:` and 64 digits
+    digest = init.removeprefix("sha256:")
+    return f"file {digest[:12]}" if digest != init or "." in init else init

@@ -1,0 +1,169 @@
+"""The seeds of runs, and the variance that they bring.
+
+A sweep with `seeds: {cgnet: 3, deeplab: 2}` runs every combination. Within a variant that is a crossed design of random
+effects, y = mean + cgnet + deeplab + interaction; runs that share a seed are no independent replicates. The expected
+mean square of a source is that of the interaction plus n times the source's variance, where n runs share each of its
+seeds (method of moments). Sums of mean squares get Satterthwaite's degrees of freedom.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.read.counts import Floats
+
+# The trained stages that each scored stage rests on.
+TRAINED = {
+    "erase_and_infer": ("pretrain", "oc"),
+    "cam": ("pretrain", "oc", "cgnet"),
+    "crf": ("pretrain", "oc", "cgnet"),
+    "pseudo": ("pretrain", "oc", "cgnet", "affinity"),
+    "seg": ("pretrain", "oc", "cgnet", "affinity", "deeplab"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """The seeds of some runs.
+
+    Attributes:
+        sources: stages whose seed varies; those that always have the same number together.
+        levels: how many seeds each source has.
+        codes: of each source, the number of its seed in every run.
+        constant: stages with one seed.
+        complete: whether every combination was run, once.
+    """
+
+    sources: tuple[tuple[str, ...], ...]
+    levels: tuple[int, ...]
+    codes: tuple[tuple[int, ...], ...]
+    constant: tuple[str, ...]
+    complete: bool
+
+    def table(self, values: Sequence[float] | Floats) -> Floats:
+        """(L1, ..., Lk) values of the runs by the seed of each source, of a complete design."""
+        arranged = np.empty(self.levels)
+        arranged[tuple(list(codes) for codes in self.codes)] = values
+        return arranged
+
+    def of_mean(self, values: Sequence[float] | Floats) -> tuple[float, float]:
+        """Variance of the mean of the runs' values, and its degrees of freedom; cautious with two or three seeds.
+
+        Without all combinations, runs that share a seed of the first source count as one.
+        """
+        if self.complete:
+            found = squares(self.table(values)[None])
+            return combined((value / len(values), freedom) for value, freedom in _above_noise(found))
+        means = pd.Series(values).groupby(list(self.codes[0])).mean()
+        return float(means.var(ddof=1)) / len(means), float(len(means) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    """A mean square, its degrees of freedom, and how many runs share each seed of its source."""
+
+    value: float
+    freedom: float
+    sharing: int
+
+
+def design(rows: pd.DataFrame, field: str) -> Design:
+    """The seeds behind the scores of the stage `field` in `rows` (of one variant, from `load`), as they were run.
+
+    Runs whose seeds by stage are not known are told apart by the number of the replicate.
+    """
+    by_codes: dict[tuple[int, ...], list[str]] = {}
+    for stage in TRAINED.get(field, ()):
+        if (column := f"seed.{stage}") in rows and rows[column].notna().all():
+            by_codes.setdefault(_codes(rows[column]), []).append(stage)
+    if not by_codes:
+        by_codes[_codes(rows["seed"])] = ["all stages"]
+    varying = {codes: tuple(stages) for codes, stages in by_codes.items() if max(codes)}
+    levels = tuple(max(codes) + 1 for codes in varying)
+    return Design(
+        sources=tuple(varying.values()),
+        levels=levels,
+        codes=tuple(varying),
+        constant=tuple(stage for codes, stages in by_codes.items() if not max(codes) for stage in stages),
+        complete=len(rows) == math.prod(levels) == len(set(zip(*by_codes, strict=True))) > 1,
+    )
+
+
+def replicate(rows: pd.DataFrame, field: str) -> str:
+    """The column of `rows` (from `load`) that tells independent replicates of the stage `field` apart.
+
+    Of seeds by stage it is that of the first stage with several: runs that share it are to be averaged.
+    """
+    columns = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
+    return next((name for name in columns if name in rows and rows[name].nunique() > 1), "seed")
+
+
+def squares(table: Floats) -> list[Square]:
+    """The mean squares of a crossed design, source by source, then of the interaction where there are two sources.
+
+    Args:
+        table: (V, L1, ..., Lk) scores of V variants, which are taken to be alike in this.
+    """
+    axes = range(1, table.ndim)
+    rest = table - table.mean(axis=tuple(axes), keepdims=True)
+    effects = [rest.mean(axis=tuple(other for other in axes if other != axis), keepdims=True) for axis in axes]
+    found = []
+    for levels, effect in zip(table.shape[1:], effects, strict=True):
+        value, freedom = pooled(effect.reshape(len(table), -1), freedom=levels - 1)
+        sharing = table[0].size // levels
+        found.append(Square(value=sharing * value, freedom=freedom, sharing=sharing))
+        rest = rest - effect
+    if len(effects) == 1:
+        return found
+    left = table[0].size - 1 - sum(levels - 1 for levels in table.shape[1:])
+    value, freedom = pooled(rest.reshape(len(table), -1), freedom=left)
+    return [*found, Square(value=value, freedom=freedom, sharing=1)]
+
+
+def of_new_run(table: Floats) -> tuple[float, float]:
+    """Variance of a run whose seeds are all new, and its degrees of freedom; `table` as for `squares`."""
+    *sources, noise = squares(table)
+    counted = [each for each in sources if each.value > noise.value]
+    share = 1 - sum(1 / each.sharing for each in counted)
+    return combined(
+        [(each.value / each.sharing, each.freedom) for each in counted] + [(share * noise.value, noise.freedom)]
+    )
+
+
+def pooled(deviations: Floats, *, freedom: int) -> tuple[float, float]:
+    """The mean over variants of a mean square, and its degrees of freedom.
+
+    Variants may share a baseline's noise, or a classifier. So their deviations are split into what is common to all
+    and the rest, and Satterthwaite's formula counts what is independent.
+
+    Args:
+        deviations: (V, N), whose squares summed over N have `freedom` degrees of freedom in each variant.
+        freedom: those of one variant.
+    """
+    variants = len(deviations)
+    common = deviations.mean(axis=0)
+    shared = float((common**2).sum()) / freedom
+    single = float(((deviations - common) ** 2).sum()) / freedom / variants
+    return combined([(shared, freedom), (single, (variants - 1) * freedom)])
+
+
+def combined(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of variances, and Satterthwaite's degrees of freedom from theirs."""
+    listed = list(parts)
+    total = sum(value for value, _ in listed)
+    doubt = sum(value**2 / freedom for value, freedom in listed if value)
+    return total, total**2 / doubt if doubt else float(listed[0][1])
+
+
+def _above_noise(found: Sequence[Square]) -> list[tuple[float, float]]:
+    """What the variance of a mean is made of, times the number of runs; a source below the noise adds nothing."""
+    *sources, noise = found
+    counted = [each for each in sources if each.value > noise.value]
+    return [*((each.value, each.freedom) for each in counted), ((1 - len(counted)) * noise.value, noise.freedom)]
+
+
+def _codes(values: "pd.Series[float]") -> tuple[int, ...]:
+    return tuple(pd.factorize(values, sort=True)[0].tolist())

@@ -1,0 +1,145 @@
+"""What a score costs: stage seconds of each variant against its score, and which variants nothing else beats.
+
+Two rules of what a trial costs, since trials of a sweep share stages:
+
+- alone: the seconds of every artifact that the trial rests on, as if nothing else had been run;
+- shared: the seconds of each artifact divided by the trials of the sweep that use it, so that the trials' costs add up
+  to what the sweep took.
+
+A stage that was in the store before the sweep counts as if the sweep had made it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.read.knobs import scored
+
+METHOD = (
+    "Cost: seconds of all stages of a trial, mean over its seeds. `alone`: as if nothing else had been run; `shared`: "
+    "each artifact's seconds divided by the trials that use it, which add up to the sweep's. On the front (*): no "
+    "other variant scores as high for less, or higher for as much."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A variant's score (a fraction: mean and sample standard deviation of its seeds) and its cost in seconds.
+
+    Attributes:
+        std: None for one seed.
+        alone_s, shared_s: by the two rules; `shared_s` is None where MLflow has no seconds by stage.
+        best_alone, best_shared: whether it is on the front by that rule.
+    """
+
+    variant: str
+    score: float
+    std: float | None
+    seeds: int
+    alone_s: float
+    shared_s: float | None
+    best_alone: bool
+    best_shared: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pareto:
+    """All variants in the order of the sweep; `sweep_s` is what all its distinct artifacts took, None if unknown."""
+
+    metric: str
+    costs: tuple[Cost, ...]
+    sweep_s: float | None
+
+
+def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
+    """The costs of the variants of `trials` (from `load`) against `metric`.
+
+    Raises:
+        ValueError: no trial has the metric, or none the seconds of its stages.
+    """
+    rows = scored(trials, metric)
+    rows = rows[rows["spent_s"].notna()]
+    if rows.empty:
+        raise ValueError(f"no trial with {metric} has the seconds that its stages took")
+    bills = [_bill(row) for row in rows.to_dict("records")]
+    known = all(bills)
+    table = _by_variant(rows, metric, bills)
+    fronts = {rule: front(list(zip(table[rule], table["score"], strict=True))) for rule in ("alone", "shared")}
+    costs = tuple(
+        Cost(
+            variant=str(variant),
+            score=float(row["score"]),
+            std=None if math.isnan(row["std"]) else float(row["std"]),
+            seeds=int(row["seeds"]),
+            alone_s=float(row["alone"]),
+            shared_s=float(row["shared"]) if known else None,
+            best_alone=place in fronts["alone"],
+            best_shared=known and place in fronts["shared"],
+        )
+        for place, (variant, row) in enumerate(table.iterrows())
+    )
+    once = {name: seconds for bill in bills for name, seconds in bill.items()}
+    return Pareto(metric=metric, costs=costs, sweep_s=sum(once.values()) if known else None)
+
+
+def _by_variant(rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Score and mean costs of each variant; `alone` as the runs say where a bill is unknown."""
+    users = Counter(artifact for bill in bills for artifact in bill)
+    costs = pd.DataFrame(
+        {
+            "variant": rows["variant"],
+            "score": rows[metric],
+            "alone": [sum(bill.values()) for bill in bills] if all(bills) else rows["spent_s"] + rows["saved_s"],
+            "shared": [sum(seconds / users[name] for name, seconds in bill.items()) for bill in bills],
+        }
+    )
+    return costs.groupby("variant", sort=False).agg(
+        score=("score", "mean"),
+        std=("score", "std"),
+        seeds=("score", "size"),
+        alone=("alone", "mean"),
+        shared=("shared", "mean"),
+    )
+
+
+def front(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Positions of the (cost, score) that no other point beats: as high for less, or higher for as much."""
+    return {
+        place
+        for place, (cost, score) in enumerate(points)
+        if not any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+    }
+
+
+def pareto_text(found: Pareto) -> str:
+    """A Markdown table, the cheapest first, with the rules of cost below."""
+    unit, scale = ("hours", 3600) if max(each.alone_s for each in found.costs) > 7200 else ("minutes", 60)
+    lines = [f"| variant | {found.metric} | alone ({unit}) | shared ({unit}) |", "| :-- | --: | --: | --: |"]
+    for each in sorted(found.costs, key=lambda cost: cost.alone_s):
+        score = f"{100 * each.score:.1f}" + ("" if each.std is None else f" ± {100 * each.std:.1f}")
+        shared = "unknown" if each.shared_s is None else f"{each.shared_s / scale:.1f}{' *' * each.best_shared}"
+        lines.append(f"| {each.variant} | {score} | {each.alone_s / scale:.1f}{' *' * each.best_alone} | {shared} |")
+    lines += ["", METHOD]
+    if found.sweep_s is None:
+        lines.append(
+            "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared artifact twice."
+        )
+    else:
+        lines.append(f"All distinct artifacts of these variants together: {found.sweep_s / scale:.1f} {unit}.")
+    return "\n".join(lines)
+
+
+def _bill(trial: dict[Hashable, Any]) -> dict[str, float]:
+    """Seconds by artifact of a trial; empty where any of them is unknown."""
+    prefix = "fingerprint."
+    fields = [
+        str(name).removeprefix(prefix)
+        for name, value in trial.items()
+        if str(name).startswith(prefix) and value == value
+    ]
+    seconds = {str(trial[prefix + field]): float(trial.get(f"seconds.{field}", math.nan)) for field in fields}
+    return {} if any(math.isnan(each) for each in seconds.values()) else seconds

@@ -1,0 +1,198 @@
+"""How much of a score's spread comes from the seed of which stage: the variance components of
+`analysis.statistics.seed_design`.
+
+Intervals of differences of mean squares are those of the modified large-sample method (Burdick and Graybill, Confidence
+Intervals on Variance Components, 1992).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.read.artifacts import counts_of
+from analysis.read.counts import Floats
+from analysis.read.knobs import measurements
+from analysis.statistics.bootstrap import LEVEL, interval
+from analysis.statistics.seed_design import TRAINED, Design, Square, design, squares
+
+RESAMPLES = 2000
+METHOD = (
+    "Method: crossed random effects of seeds within variants, by the method of moments; mean squares are averaged over "
+    "variants, and the intervals are those of the modified large-sample method."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """The variance that one source adds, of a score as a fraction.
+
+    Attributes:
+        stages: whose seed it is; several where they always had the same, so that they cannot be told apart; none for
+            the interaction of the others.
+        variance: the estimate, which may come out below 0.
+        low, high: the ends of its 95 % interval, at least 0.
+    """
+
+    stages: tuple[str, ...]
+    variance: float
+    low: float
+    high: float
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation; 0 for an estimate below 0."""
+        return math.sqrt(max(0.0, self.variance))
+
+    @property
+    def name(self) -> str:
+        """The source, for people."""
+        return ", ".join(self.stages) or "interaction"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variance:
+    """Where the spread of `metric` over seeds comes from.
+
+    Attributes:
+        components: by stage, upstream first, then their interaction.
+        constant: stages that had one seed only, whose share is unknown and not in these numbers.
+        variants, left_out: how many variants went in, and how many have other stages or lack runs.
+        runs: runs of each variant.
+        images, images_sd: standard error of a score that comes from the choice of that many images; None if not asked.
+    """
+
+    metric: str
+    components: tuple[Component, ...]
+    constant: tuple[str, ...]
+    variants: int
+    left_out: int
+    runs: int
+    images: int | None = None
+    images_sd: float | None = None
+
+    @property
+    def total_sd(self) -> float:
+        """Standard deviation of one run whose seeds are all new."""
+        return math.hypot(*(each.sd for each in self.components))
+
+    def share(self, component: Component) -> float:
+        """Of the variance of one run, from 0 to 1; NaN where nothing varies."""
+        return component.sd**2 / self.total_sd**2 if self.total_sd else math.nan
+
+
+def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, images: bool = True) -> Variance:
+    """The variance of `field`/miou by stage seed.
+
+    Args:
+        trials: from `load`.
+        field: a scored stage.
+        tracking: as in `load`; the counts there tell what the images add.
+        images: whether to work that out.
+
+    Raises:
+        ValueError: no such score, no variant with two seeds, or counts are missing.
+    """
+    if field not in TRAINED:
+        raise ValueError(f"{field!r} is no scored stage; expected one of {', '.join(TRAINED)}")
+    rows = measurements(trials, f"{field}/miou")
+    found: dict[tuple[object, ...], list[tuple[Design, pd.DataFrame]]] = {}
+    for _, group in rows.groupby("variant", sort=False):
+        if (made := design(group, field)).complete:
+            found.setdefault((made.sources, made.levels, made.constant), []).append((made, group))
+    if not found:
+        raise ValueError(f"no variant has two seeds of {field}, each combined with every one of another stage")
+    chosen = max(found.values(), key=lambda each: len(each) * len(each[0][1]))
+    made, groups = chosen[0][0], [group for _, group in chosen]
+    of_images = _of_images([group.iloc[:1] for group in groups], field, tracking) if images else (None, None)
+    return Variance(
+        metric=f"{field}/miou",
+        components=components(
+            np.stack([each.table(group[f"{field}/miou"].to_numpy()) for each, group in chosen]), made.sources
+        ),
+        constant=made.constant,
+        variants=len(groups),
+        left_out=rows["variant"].nunique() - len(groups),
+        runs=len(groups[0]),
+        images=of_images[0],
+        images_sd=of_images[1],
+    )
+
+
+def variance_text(found: Variance) -> str:
+    """A Markdown table, in percentage points, with the method below."""
+    lines = ["| seed of | standard deviation | 95 % interval | share of variance |", "| :-- | --: | :-: | --: |"]
+    for each in found.components:
+        ends = f"{100 * math.sqrt(each.low):.2f} to {100 * math.sqrt(each.high):.2f}"
+        lines.append(f"| {each.name} | {100 * each.sd:.2f} | {ends} | {100 * found.share(each):.0f} % |")
+    if len(found.components) > 1:
+        lines.append(f"| all, of one run | {100 * found.total_sd:.2f} | | 100 % |")
+    if found.images_sd is not None:
+        lines.append(f"| beside it: choice of {found.images} images | {100 * found.images_sd:.2f} | | |")
+    return "\n".join([*lines, "", *_notes(found)])
+
+
+def _notes(found: Variance) -> list[str]:
+    lines = [f"{found.metric} in points; {found.variants} variants of {found.runs} runs each."]
+    if found.left_out:
+        lines[0] += f" Left out: {found.left_out} with other stages, or without all combinations of their seeds."
+    lines += [
+        f"{each.name}: always the same seed for them all, so their shares cannot be told apart."
+        for each in found.components
+        if len(each.stages) > 1
+    ]
+    if found.constant:
+        lines.append(f"One seed only: {', '.join(found.constant)}; what another one would change is not in here.")
+    if found.images is not None:
+        lines.append("All runs are scored on the same images: their choice moves scores together (bootstrap).")
+    return [*lines, METHOD]
+
+
+def components(table: Floats, names: Sequence[tuple[str, ...]]) -> tuple[Component, ...]:
+    """Variance components of a crossed design.
+
+    Args:
+        table: (V, L1, ..., Lk) scores of V variants by the seed of each of k sources.
+        names: the stages of each source.
+    """
+    *sources, last = squares(table)
+    if not sources:
+        return (_alone(names[0], last),)
+    return (*(_above(stages, each, last) for stages, each in zip(names, sources, strict=True)), _alone((), last))
+
+
+def _alone(stages: tuple[str, ...], square: Square) -> Component:
+    tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    low, high = (square.value * square.freedom / stats.chi2.ppf(tail, square.freedom) for tail in tails)
+    return Component(stages=stages, variance=square.value, low=low, high=high)
+
+
+def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
+    """The variance by which a mean square is above the noise, with its interval."""
+    tail, freedom, below_freedom = (1 - LEVEL) / 2, square.freedom, noise.freedom
+    upper_f, lower_f = (stats.f.isf(side, freedom, below_freedom) for side in (tail, 1 - tail))
+    g1, h1 = 1 - freedom / stats.chi2.isf(tail, freedom), freedom / stats.chi2.isf(1 - tail, freedom) - 1
+    g2 = 1 - below_freedom / stats.chi2.isf(tail, below_freedom)
+    h2 = below_freedom / stats.chi2.isf(1 - tail, below_freedom) - 1
+    g12 = ((upper_f - 1) ** 2 - g1**2 * upper_f**2 - h2**2) / upper_f
+    h12 = ((1 - lower_f) ** 2 - h1**2 * lower_f**2 - g2**2) / lower_f
+    first, second, both = square.value**2, noise.value**2, square.value * noise.value
+    down = math.sqrt(max(0.0, g1**2 * first + h2**2 * second + g12 * both))
+    up = math.sqrt(max(0.0, h1**2 * first + g2**2 * second + h12 * both))
+    value = square.value - noise.value
+    return Component(
+        stages=stages,
+        variance=value / square.sharing,
+        low=max(0.0, (value - down) / square.sharing),
+        high=max(0.0, (value + up) / square.sharing),
+    )
+
+
+def _of_images(groups: list[pd.DataFrame], field: str, tracking: str | None) -> tuple[int, float]:
+    """Number of images, and the standard error that they leave in a score: root mean square over one run of each."""
+    counts = counts_of(pd.concat(groups), field, tracking=tracking).values()
+    found = [interval({0: each}, resamples=RESAMPLES) for each in counts]
+    return found[0].images, math.sqrt(float(np.mean([each.images_sd**2 for each in found])))

@@ -1,0 +1,183 @@
+"""Which trials make a row, a column and a cell of a table."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analysis.read.values import PARAM, Run, column_of, matching, ordered, short, show
+from analysis.table.spec import Best, SpecError, TableSpec
+
+Variant = tuple[str, str]  # experiment and name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Trials that belong together.
+
+    Attributes:
+        names: one for each heading.
+        labels: the same without what all rows share.
+        told: what the names say, as `knob=value, ...`.
+        runs: the trials, as rows of the frame of `load`.
+        baseline: whether the others are compared with it.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    told: str
+    runs: Sequence[Run]
+    baseline: bool = False
+
+
+def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
+    """What the names of a row are."""
+    if spec.steps:
+        return ("step",)
+    if spec.rows:
+        return tuple(short(_columns(spec.rows, runs, key="rows"), runs))
+    return ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
+
+
+def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
+    """The rows, in the order of the spec, and the parts of names that all variants share.
+
+    Raises:
+        SpecError: the spec names a knob, or asks for a value, that no trial has.
+    """
+    common: tuple[str, ...] = ()
+    if spec.steps:
+        groups = [_step(runs, spec, place) for place in range(len(spec.steps))]
+    elif spec.rows:
+        groups = _by_values(runs, _columns(spec.rows, runs, key="rows"))
+    else:
+        groups, common = _by_variant(runs)
+    return [replace(group, baseline=_is_baseline(group, runs, spec)) for group in groups], common
+
+
+def column_groups(runs: Sequence[Run], spec: TableSpec) -> list[Group]:
+    """The values of the knobs that make columns; all trials where none do."""
+    if spec.columns:
+        return _by_values(runs, _columns(spec.columns, runs, key="columns"))
+    return [Group(names=(), labels=(), told="", runs=runs)]
+
+
+def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
+    """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`, and the values.
+
+    No trials where none has the metric yet; all of them where none has its stage by plan, so that nothing is chosen.
+    """
+    columns = [column_of(name, runs, location=("best", "of", place)) for place, name in enumerate(best.of)]
+    field = best.by.partition("/")[0]
+    if not any(field in run["planned"] for run in runs):
+        return runs, ""
+    found: list[tuple[float, Group]] = []
+    for group in _by_values(runs, columns):
+        values = {artifact(run, field): run[best.by] for run in group.runs if has(run, best.by)}
+        if values:
+            found.append((sum(values.values()) / len(values), group))
+    if not found:
+        return [], ""
+    _, group = max(found, key=lambda pair: pair[0])
+    return group.runs, "/".join(group.names)
+
+
+def has(run: Run, metric: str) -> bool:
+    """Whether a metric was logged for a trial."""
+    value = run.get(metric)
+    return value is not None and value == value  # NaN is not there
+
+
+def artifact(run: Run, field: str) -> str:
+    """What the stage `field` of a trial made; trials that share it are one measurement, not several."""
+    fingerprint = run.get(f"fingerprint.{field}")
+    return fingerprint if isinstance(fingerprint, str) and fingerprint else str(run["run_id"])
+
+
+def distinct(trials: pd.DataFrame, field: str) -> pd.DataFrame:
+    """One row of the frame of `load` for each artifact of the stage `field`."""
+    artifacts = pd.Series([artifact(run, field) for run in trials.to_dict("records")], index=trials.index)
+    return trials[~artifacts.duplicated()]
+
+
+def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
+    """Labels by experiment and variant, without the parts `knob=value` that all share, and those parts."""
+    keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
+    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
+    parts = [re.split(r", (?=[\w.*]+=)", variant) for _, variant in keys]
+    shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set[str]()
+    common = tuple(part for part in parts[0] if part in shared)
+    labels = [", ".join(part for part in own if part not in shared) for own in parts]
+    if all(labels) and len({(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}) == len(
+        keys
+    ):
+        return dict(zip(keys, labels, strict=True)), common
+    return {key: key[1] for key in keys}, ()
+
+
+def _columns(names: Sequence[str], runs: Sequence[Run], *, key: str) -> list[str]:
+    return [column_of(name, runs, location=(key, place)) for place, name in enumerate(names)]
+
+
+def _by_variant(runs: Sequence[Run]) -> tuple[list[Group], tuple[str, ...]]:
+    labels, common = variant_labels(runs)
+    own: dict[Variant, list[Run]] = {key: [] for key in labels}
+    for run in runs:
+        own[run["experiment"], run["variant"]].append(run)
+    first = 0 if len({experiment for experiment, _ in labels}) > 1 else 1
+    return [
+        Group(names=key[first:], labels=(key[0], label)[first:], told=key[1], runs=own[key])
+        for key, label in labels.items()
+    ], common
+
+
+def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
+    """The combinations of values that occur."""
+    own: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
+    places: list[Mapping[str, int]] = [
+        {value: place for place, value in enumerate(ordered(values))} for values in zip(*own, strict=True)
+    ]
+    heads = short(columns, runs)
+    return [
+        Group(names=names, labels=names, told=", ".join(map("=".join, zip(heads, names, strict=True))), runs=own[names])
+        for names in sorted(own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)])
+    ]
+
+
+def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
+    step = spec.steps[place]
+    own = matching(runs, step.where, location=("steps", place, "where"))
+    told = ", ".join(f"{name}={show(value)}" for name, value in step.where.items())
+    return Group(names=(step.name,), labels=(step.name,), told=told, runs=own)
+
+
+def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:
+    if spec.baseline is None:
+        return any(run["baseline"] for run in group.runs)
+    fits = {run["run_id"] for run in matching(runs, spec.baseline, location=("baseline",))}
+    return all(run["run_id"] in fits for run in group.runs)
+
+
+def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
+    """A mean is one over seeds: two artifacts of one seed would be two different things.
+
+    Raises:
+        SpecError: some knob has several values in these trials.
+    """
+    by_seed: dict[int, dict[str, Run]] = {}
+    for run in runs:
+        by_seed.setdefault(run["seed"], {}).setdefault(artifact(run, field), run)
+    again = [run for own in by_seed.values() if len(own) > 1 for run in own.values()]
+    if not again:
+        return
+    knobs = [column for column in again[0] if column.startswith(PARAM) and not column.endswith(".seed")]
+    values = {knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again)) for knob in knobs}
+    differ = "; ".join(f"{knob} ({', '.join(there)})" for knob, there in values.items() if len(there) > 1)
+    raise SpecError(
+        ("rows",),
+        f"{name or 'the table'} would average over what is not the seed alone: {differ or 'data, code or experiment'}; "
+        "add it to `rows` or `columns`, fix it in `where`, or pick one with `best`",
+    )

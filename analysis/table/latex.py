@@ -1,0 +1,86 @@
+"""A `Table` as LaTeX: a booktabs tabular to `\\input` into a table environment, with its legend below."""
+
+import unicodedata
+
+from analysis.table.markdown import Style, header_texts, legend, row_texts, summary
+from analysis.table.model import Table
+
+# `[` and `*` at the start of a row would be read as arguments of the line break before it.
+ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+    }
+)
+
+
+SYMBOLS = {
+    **{symbol: f"${command}$" for symbol, command in {
+        "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "λ": r"\lambda", "μ": r"\mu", "σ": r"\sigma",
+        "τ": r"\tau", "±": r"\pm", "×": r"\times", "·": r"\cdot", "≥": r"\ge", "≤": r"\le", "→": r"\to",
+        "Δ": r"\Delta", "−": "-", "✗": r"\times", "⊘": r"\oslash", "†": r"^\dagger", "²": "^2",
+    }.items()},
+    "§": r"\S{}",
+    "–": "--",
+    "…": r"\dots{}",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """`text` such that any LaTeX prints it; line breaks become spaces, letters that it may not have their code."""
+    return "".join(map(_letter, " ".join(text.split()).translate(ESCAPES)))
+
+
+def _letter(letter: str) -> str:
+    accented = ord(letter) < 0x100 and unicodedata.decomposition(letter)[:2] == "00"
+    if letter.isascii() or accented:
+        return letter
+    return SYMBOLS.get(letter, f"{{[}}U+{ord(letter):04X}{{]}}")
+
+
+LATEX = Style(
+    escape=escape,
+    bold=lambda text: rf"\textbf{{{text}}}",
+    second=lambda text: rf"\underline{{{text}}}",
+    second_is="underlined",
+    plus_minus=r"$\pm$",
+    minus="$-$",
+    dagger=r"$^\dagger$",
+    section=r"$^\S$",
+    glyphs={"failed": r"$\times$", "pending": r"\dots{}", "stopped": r"$\oslash$", "empty": "--", "unknown": "?"},
+)
+
+
+def latex(table: Table) -> str:
+    """The tabular; what a caption would say stands in comments above it, what a reader needs below it."""
+    caption = filter(None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}."))
+    comments = [f"% {line}" for line in caption]
+    rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
+    notes = legend(table, LATEX)
+    lines = [
+        *comments,
+        rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * (1 + len(table.columns))}}}",
+        r"\toprule",
+        f"{' & '.join(header_texts(table, LATEX))} \\\\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if notes:
+        lines += [r"\par\smallskip", *(rf"{{\footnotesize {note}\par}}" for note in notes)]
+    return "\n".join(lines) + "\n"

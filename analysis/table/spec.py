@@ -1,0 +1,155 @@
+"""What a table shows, as a small YAML file says it or the command line.
+
+    title: Does the best lambda depend on alpha?
+    rows: [cgnet.erasing, cgnet.lambda_start]       # knobs; without rows every variant has one
+    columns: [crf_low.alpha]                        # knobs; without columns each metric has one
+    metrics: [seg/miou]                             # cam/miou@0.3, cam/miou@held-out-50: see `analysis.read.thresholds`
+    where: {cam.source: cgnet, cgnet.erasing: [cse, class_agnostic]}
+    delta: previous                                 # or baseline: what is written behind each mean
+    baseline: {cam.source: oc}                      # instead of the sweep's own
+    best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou}
+    paper: true                                     # the paper's numbers beside ours
+
+A ladder has `steps: [{name: + erasing, where: {cam.source: cgnet}}, ...]` instead of rows. The stage before a knob's
+name may be left out where no other stage has the knob; `variant`, `experiment` and `seed` stand for themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MAX_BYTES = 1_000_000
+Value = str | int | float | bool | None
+Where = dict[str, Value | list[Value]]
+Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
+Location = tuple[str | int, ...]
+
+
+class SpecError(ValueError):
+    """A table that cannot be made of these trials; `location` is the key at fault."""
+
+    def __init__(self, location: Location, message: str) -> None:
+        super().__init__(f"{'.'.join(map(str, location))}: {message}")
+        self.location = location
+
+
+class Step(BaseModel):
+    """A row of a ladder: the trials that `where` means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"\S")
+    where: Where
+
+
+class Best(BaseModel):
+    """Of the values of the knobs `of` the one with the highest mean of the metric `by` is shown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: tuple[str, ...] = Field(min_length=1)
+    by: Metric
+
+
+class TableSpec(BaseModel):
+    """Rows, columns and what stands in the cells; by default a row per variant and a column per scored stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = ""
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    where: Where = {}
+    steps: tuple[Step, ...] = ()
+    delta: Literal["previous", "baseline"] | None = None
+    baseline: Where | None = None
+    best: Best | None = None
+    paper: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind_of_rows(self) -> "TableSpec":
+        if self.rows and self.steps:
+            raise ValueError("give `rows` or `steps`: a ladder's rows are its steps")
+        if twice := sorted(set(self.rows) & set(self.columns)):
+            raise ValueError(f"{twice[0]} is in `rows` and in `columns`; expected it in one of them")
+        return self
+
+
+class Document:
+    """A YAML file of a table, which knows in which line a key stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_bytes()[: MAX_BYTES + 1].decode()
+            if len(text) > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            self.values: Any = yaml.safe_load(text)
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._refuse_twice(self._root)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ValueError(f"{path}:{line}: this is no YAML of a table: {error.problem}") from None
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"{path}: this is no YAML of a table: {error}") from None
+
+    def _refuse_twice(self, node: yaml.Node | None) -> None:
+        """YAML would take the last of two equal keys without a word."""
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            for place, (key, value) in enumerate(node.value):
+                if key.value in keys[:place]:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value} stands here twice", problem_mark=key.start_mark
+                    )
+                self._refuse_twice(value)
+
+    def where(self, location: Sequence[str | int]) -> str:
+        """File and line of a key, or of the nearest above it."""
+        node, line = self._root, 1
+        for part in location:
+            if isinstance(node, yaml.MappingNode):
+                found = [(key, value) for key, value in node.value if key.value == part]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                found = [(each, each) for each in node.value[part : part + 1]]
+            else:
+                found = []
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        return f"{self.path}:{line}"
+
+
+def read_table_spec(document: Document) -> TableSpec:
+    """The table that a file describes.
+
+    Raises:
+        ValueError: one line per fault: `FILE:LINE: key: what is wrong; what is allowed`.
+    """
+    if not isinstance(document.values, Mapping):
+        allowed = ", ".join(TableSpec.model_fields)
+        raise ValueError(f"{document.path}:1: expected keys and values; allowed are {allowed}")  # noqa: TRY004
+    try:
+        return TableSpec.model_validate(document.values)
+    except ValidationError as error:
+        lines = [_line(document, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
+        raise ValueError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _line(document: Document, location: Location, kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        model = _model_at(location)
+        message = f"unknown key; allowed are {', '.join(model.model_fields)}"
+    key = ".".join(map(str, location))
+    return f"{document.where(location)}: {key + ': ' if key else ''}{message.removeprefix('Value error, ')}"
+
+
+def _model_at(location: Location) -> type[BaseModel]:
+    """Whose keys are allowed at a place."""
+    if len(location) < 2:
+        return TableSpec
+    return Step if location[0] == "steps" else Best

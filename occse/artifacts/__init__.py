@@ -1,0 +1,1 @@
+"""Runs a stage and publishes what it made."""

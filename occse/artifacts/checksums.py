@@ -1,0 +1,107 @@
+"""Damage of an artifact's files, noticed where they are read: sizes each time, SHA-256 once per machine.
+
+The seal of an artifact is the SHA-256 of `files.json`, which has the size and the SHA-256 of each of its files.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest
+
+FILES = "files.json"
+CORRUPT = "corrupt"
+SEAL_BYTES = 64 << 20  # half a million files
+FILES_FORMAT = TypeAdapter(dict[str, tuple[int, str]])
+log = logging.getLogger(__name__)
+
+
+def node_cache() -> Path:
+    """Where this machine keeps what it can lose: `OCCSE_CACHE`, or a folder of its own in the user's cache folder."""
+    given = os.environ.get("OCCSE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
+
+
+def seal(folder: Path) -> str:
+    """Write `files.json` for the files that lie in `folder`, and return the seal."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in paths}
+    text = json.dumps(files, indent=0)
+    (folder / FILES).write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def damage(folder: Path, sealed: str) -> str | None:
+    """What is wrong with the files in `folder`, or None.
+
+    Files whose names, sizes and times are as they were when this machine hashed them last are not hashed again.
+    """
+    listed = sealed_files(folder, sealed)
+    if listed is None:
+        return f"{FILES} is missing or damaged"
+    stamp = hashlib.sha256(sealed.encode())
+    for name, (size, _) in listed.items():
+        try:
+            found = (folder / name).stat()
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+        if found.st_size != size:
+            return f"{name} has {found.st_size} bytes, expected {size}"
+        stamp.update(f"\0{name}\0{found.st_mtime_ns}".encode())
+    mark = node_cache() / "intact" / stamp.hexdigest()
+    if mark.exists():
+        return None
+    for name, (_, expected) in listed.items():
+        if _sha256(folder / name) != expected:
+            return f"{name} has another SHA-256 than when it was written"
+    with suppress(OSError):  # without the mark they are hashed again, no more
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return None
+
+
+def sealed_files(folder: Path, sealed: str) -> Mapping[str, tuple[int, str]] | None:
+    """Size and SHA-256 of the files in `folder` by name, or None where they are not those that `sealed` stands for."""
+    try:
+        with (folder / FILES).open("rb") as file:
+            data = file.read(SEAL_BYTES)
+    except OSError:
+        return None
+    if hashlib.sha256(data).hexdigest() != sealed:
+        return None
+    return FILES_FORMAT.validate_json(data)
+
+
+def intact(root: Path, kind: str, fingerprint: str) -> bool:
+    """Whether the artifact is there and undamaged; a damaged one is set aside, as if it had never been made."""
+    folder = artifact_at(root, kind, fingerprint)
+    try:
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return False
+    fault = f"{MANIFEST} is cut off or no JSON" if manifest is None else damage(folder, str(manifest.get("files")))
+    if fault is not None:
+        set_aside(root, kind, fingerprint, fault=fault)
+    return fault is None
+
+
+def set_aside(root: Path, kind: str, fingerprint: str, *, fault: str) -> None:
+    """Move a damaged artifact to the folder `corrupt` of the store, where a person can look at it."""
+    place = root / CORRUPT / kind / f"{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # somebody else did it
+        artifact_at(root, kind, fingerprint).rename(place)
+        log.warning("the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, place)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""What an artifact says of itself, and where it lies. Reading it needs no torch."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from occse.pipeline import Node
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What an artifact is and where it came from; those of its inputs, found by fingerprint, tell the rest.
+
+    Attributes:
+        config: the active knobs, seed and digest of the data among them.
+        seconds: time of the attempt that finished.
+        bytes: size of all files but this one.
+        files: seal of the artifact's files, see `occse.artifacts.checksums`.
+        git: commit and uncommitted difference of the code.
+        packages: versions of what can change a number.
+        machine: hardware, drivers, threads; `processes` and `accumulate` where the batches were shared: an equal
+            result, but for the order of sums, the activations that dropout drew and, under `accumulate`, the statistics
+            that a trained batch norm saw.
+        command: what the user called.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    version: int
+    fingerprint: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    metrics: dict[str, float]
+    seconds: float
+    bytes: int
+    files: str
+    created: str
+    host: str
+    device: str
+    git: dict[str, str]
+    packages: dict[str, str]
+    machine: dict[str, str | int]
+    command: str
+
+
+def artifact_at(root: Path, kind: str, fingerprint: str) -> Path:
+    """Where an artifact lies below a store's root."""
+    return root / kind / fingerprint
+
+
+def artifact_folder(root: Path, node: "Node") -> Path:
+    """Where the artifact of `node` lies below a store's root."""
+    return artifact_at(root, node.kind, node.fingerprint)
+
+
+def read_manifest(data: bytes) -> dict[str, Any] | None:
+    """A manifest as plain data; None where the file was cut off or is no JSON object, as if it were not there."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
+    """The manifest of the artifact of `node`; None where `read_manifest` has none.
+
+    Raises:
+        ValueError: another version of this program wrote it, or it belongs to another configuration.
+    """
+    if read_manifest(data) is None:
+        return None
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(
+            f"{where} is no manifest of this version ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); "
+            "move that folder away to compute it again"
+        ) from None
+    expected = {"stage": node.kind, "version": node.stage.version, "config": node.stage.config(), "inputs": node.inputs}
+    for key, value in expected.items():
+        if getattr(manifest, key) != value:
+            raise ValueError(
+                f"{where} does not match: {key} is {getattr(manifest, key)!r}, expected {value!r}; "
+                "move that folder away to compute it again"
+            )
+    return manifest
+
+
+def load_manifest(root: Path, node: "Node") -> Manifest | None:
+    """The manifest of a finished artifact, or None where there is none, or none that is whole.
+
+    Raises:
+        ValueError: another version of this program wrote it, or it belongs to another configuration.
+    """
+    path = artifact_folder(root, node) / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return check_manifest(data, node, where=str(path))

@@ -1,0 +1,1 @@
+"""The CLI of one trial on one machine."""

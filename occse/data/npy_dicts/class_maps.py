@@ -1,0 +1,45 @@
+"""`dict/NAME.npy` of the official code: the normalized CAMs of one image by class, a pickled dict of numpy arrays."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from occse.data.npy_dicts.pickled import Value, refusing, saved_array, saved_dict
+from occse.data.reading import read_bytes
+
+MAX_BYTES = 100_000_000  # twenty maps of 1100 x 1100
+MAX_INSTRUCTIONS = 10_000  # a map takes thirty
+
+
+def read_class_maps(path: Path, *, num_classes: int) -> tuple[Float32[np.ndarray, "K H W"], Int64[np.ndarray, " K"]]:
+    """The CAM of an image in [0, 1], and its classes from 0 on, ascending.
+
+    Raises:
+        ValueError: the file is missing, larger than 100 MB or damaged; it holds anything but a dict from classes below
+            `num_classes` to maps of one size, or names something else than numpy's arrays.
+    """
+    content = read_bytes(path, limit=MAX_BYTES, expected="a dict of CAMs, saved by numpy")
+    expected = f"a dict from classes 0 to {num_classes - 1} to maps of one size with scores from 0 to 1"
+    with refusing(path, kind="file of CAMs", expected=expected):
+        saved = saved_dict(content, max_instructions=MAX_INSTRUCTIONS)
+        classes = np.array(sorted(_class(key, num_classes) for key in saved), np.int64)
+        maps = [_map(saved[index]) for index in classes.tolist()]
+        if len(sizes := {each.shape for each in maps}) > 1:
+            raise ValueError(f"it has maps of the sizes {sorted(sizes)}")
+        return np.stack(maps), classes
+
+
+def _class(key: str | int, num_classes: int) -> int:
+    if type(key) is not int or not 0 <= key < num_classes:
+        raise ValueError(f"a key is {str(key)[:50]!r}, no class")
+    return key
+
+
+def _map(value: Value) -> Float32[np.ndarray, "H W"]:
+    array = saved_array(value)
+    if array is None or array.ndim != 2 or array.dtype.kind != "f":
+        raise ValueError("a class has no map of floating-point numbers")
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise ValueError(f"a map goes from {array.min():g} to {array.max():g}")
+    return array.astype(np.float32)

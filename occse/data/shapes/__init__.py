@@ -1,0 +1,1 @@
+"""The embedded data set `shapes`: drawn in code, written in VOC layout."""

@@ -1,0 +1,1 @@
+"""The paper as functions on tensors: read this first."""

@@ -1,0 +1,55 @@
+"""Feature extractors that a sweep can vary."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from occse.networks.backbones.backbone import Backbone
+from occse.networks.backbones.convnext import DilatedConvNeXt
+from occse.networks.backbones.resnet import DilatedResNet
+from occse.networks.backbones.resnet38 import ResNet38
+from occse.networks.backbones.tiny import Tiny
+from occse.networks.backbones.vgg import DilatedVgg
+
+# A name fixes the stride too, so that it is all a checkpoint must carry: 8, or 16 for `_s16`.
+BackboneName = Literal[
+    "tiny",
+    "resnet38",
+    "resnet50",
+    "resnet50_s16",
+    "resnet101",
+    "resnet101_s16",
+    "vgg16",
+    "vgg16_s16",
+    "convnext_tiny",
+    "convnext_tiny_s16",
+]
+BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
+    {
+        "tiny": Tiny,
+        "resnet38": ResNet38,
+        "resnet50": partial(DilatedResNet, 50, stride=8),
+        "resnet50_s16": partial(DilatedResNet, 50, stride=16),
+        "resnet101": partial(DilatedResNet, 101, stride=8),
+        "resnet101_s16": partial(DilatedResNet, 101, stride=16),
+        "vgg16": partial(DilatedVgg, stride=8),
+        "vgg16_s16": partial(DilatedVgg, stride=16),
+        "convnext_tiny": partial(DilatedConvNeXt, stride=8),
+        "convnext_tiny_s16": partial(DilatedConvNeXt, stride=16),
+    }
+)
+WITHOUT_BATCH_NORM: frozenset[BackboneName] = frozenset({"vgg16", "vgg16_s16", "convnext_tiny", "convnext_tiny_s16"})
+
+__all__ = ["WITHOUT_BATCH_NORM", "Backbone", "BackboneName", "build_backbone"]
+
+
+def build_backbone(name: str) -> Backbone:
+    """An untrained backbone.
+
+    Raises:
+        ValueError: there is no backbone of that name.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"no backbone {name!r}; the backbones are {', '.join(get_args(BackboneName))}")
+    return BUILDERS[name]()

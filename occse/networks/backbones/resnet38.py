@@ -1,0 +1,171 @@
+"""The wide ResNet-38 of the paper (Wu, Shen and van den Hengel, 2016), with the parameter names of its weight files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from occse.networks.backbones.backbone import Backbone
+
+Value = TypeVar("Value")
+
+_BLOCKS = {"b2": 3, "b3": 3, "b4": 6, "b5": 3, "b6": 1, "b7": 1}
+_LAYERS = {"conv1a", "bn7", *(f"{group}_{i}" if i else group for group, count in _BLOCKS.items() for i in range(count))}
+# What lies behind the backbone in jiwoon-ahn/psa's files, the classifier's layer and AffinityNet's, and our name of it.
+_HEADS = {"fc8": "head", "f8_3": "head.f8_3", "f8_4": "head.f8_4", "f8_5": "head.f8_5", "f9": "head.f9"}
+
+
+class Block(nn.Module):
+    """Pre-activation residual block of two 3x3 convolutions; the first one has the stride and its own dilation."""
+
+    def __init__(
+        self, inputs: int, width: int, outputs: int, *, stride: int = 1, first_dilation: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.bn_branch2a = nn.BatchNorm2d(inputs)
+        self.conv_branch2a = nn.Conv2d(inputs, width, 3, stride, first_dilation, first_dilation, bias=False)
+        self.bn_branch2b1 = nn.BatchNorm2d(width)
+        self.conv_branch2b1 = nn.Conv2d(width, outputs, 3, 1, dilation, dilation, bias=False)
+        # A block that keeps the shape adds its input; any other projects its *activated* input.
+        same_shape = inputs == outputs and stride == 1
+        self.conv_branch1 = None if same_shape else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def activate(self, features: Tensor) -> Tensor:
+        """What the convolutions of the block read: relu(batch norm)."""
+        return _activate(self.bn_branch2a, features)
+
+    def forward(self, features: Tensor, activated: Tensor) -> Tensor:
+        """(B, inputs, h, w) and its `activate` to (B, outputs, h / stride, w / stride), rounded up."""
+        shortcut = features if self.conv_branch1 is None else self.conv_branch1(activated)
+        residual: Tensor = self.conv_branch2b1(_activate(self.bn_branch2b1, self.conv_branch2a(activated)))
+        return shortcut + residual
+
+
+class Bottleneck(nn.Module):
+    """Pre-activation bottleneck, 1x1, dilated 3x3, 1x1, with 2-d dropout before its last two convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, *, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.bn_branch2a = nn.BatchNorm2d(inputs)
+        self.conv_branch2a = nn.Conv2d(inputs, outputs // 4, 1, bias=False)
+        self.bn_branch2b1 = nn.BatchNorm2d(outputs // 4)
+        self.conv_branch2b1 = nn.Conv2d(outputs // 4, outputs // 2, 3, 1, dilation, dilation, bias=False)
+        self.bn_branch2b2 = nn.BatchNorm2d(outputs // 2)
+        self.conv_branch2b2 = nn.Conv2d(outputs // 2, outputs, 1, bias=False)
+        self.conv_branch1 = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def activate(self, features: Tensor) -> Tensor:
+        """What the convolutions of the block read: relu(batch norm)."""
+        return _activate(self.bn_branch2a, features)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """The `activate` of (B, inputs, h, w) to (B, outputs, h, w)."""
+        residual: Tensor = self.conv_branch2a(activated)
+        residual = self.conv_branch2b1(self.dropout(_activate(self.bn_branch2b1, residual)))
+        residual = self.conv_branch2b2(self.dropout(_activate(self.bn_branch2b2, residual)))
+        shortcut: Tensor = self.conv_branch1(activated)
+        return shortcut + residual
+
+
+class ResNet38(Backbone):
+    """ResNet-38 at stride 8, 105 M parameters: the last stride is missing, the layers behind it are dilated."""
+
+    channels = (512, 1024, 4096)
+    stride = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1a = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+        self.b2 = Block(64, 128, 128, stride=2)
+        self.b2_1 = Block(128, 128, 128)
+        self.b2_2 = Block(128, 128, 128)
+        self.b3 = Block(128, 256, 256, stride=2)
+        self.b3_1 = Block(256, 256, 256)
+        self.b3_2 = Block(256, 256, 256)
+        self.b4 = Block(256, 512, 512, stride=2)
+        self.b4_1 = Block(512, 512, 512)
+        self.b4_2 = Block(512, 512, 512)
+        self.b4_3 = Block(512, 512, 512)
+        self.b4_4 = Block(512, 512, 512)
+        self.b4_5 = Block(512, 512, 512)
+        self.b5 = Block(512, 512, 1024, dilation=2)
+        self.b5_1 = Block(1024, 512, 1024, first_dilation=2, dilation=2)
+        self.b5_2 = Block(1024, 512, 1024, first_dilation=2, dilation=2)
+        self.b6 = Bottleneck(1024, 2048, dilation=4, dropout=0.3)
+        self.b7 = Bottleneck(2048, 4096, dilation=4, dropout=0.5)
+        self.bn7 = nn.BatchNorm2d(4096)
+
+    def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """psa's conv4, conv5 and conv6: what b5 reads, what b6 reads, and the end; all activated, at stride 8."""
+        features = self.conv1a(images)
+        for block in self._until_b5():
+            features = block(features, block.activate(features))
+        conv4 = self.b5.activate(features)
+        features = self.b5(features, conv4)
+        for block in (self.b5_1, self.b5_2):
+            features = block(features, block.activate(features))
+        conv5 = self.b6.activate(features)
+        features = self.b6(conv5)
+        return conv4, conv5, _activate(self.bn7, self.b7(self.b7.activate(features)))
+
+    def stem_layers(self) -> tuple[nn.Module, ...]:
+        """conv1a and the three blocks at stride 2."""
+        return self.conv1a, self.b2, self.b2_1, self.b2_2
+
+    def _until_b5(self) -> Iterator[Block]:
+        yield from (self.b2, self.b2_1, self.b2_2)
+        yield from (self.b3, self.b3_1, self.b3_2)
+        yield from (self.b4, self.b4_1, self.b4_2, self.b4_3, self.b4_4, self.b4_5)
+
+
+def _activate(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    return functional.relu(norm(features), inplace=True)  # the gradients need what enters the norm, not what leaves it
+
+
+def from_official(state: Mapping[str, Value]) -> dict[str, Value]:
+    """A flat official state dict under the names of `Classifier` or `AffinityNet` with this backbone.
+
+    conv1a.weight becomes backbone.conv1a.weight, fc8.weight head.weight, f9.weight head.f9.weight. A name that no
+    official file has stays as it is, so that whoever loads the result sees it left over. The files are psa's
+    res38_cls.pth and res38_aff.pth and OC-CSE's od_cam.pth; some lack `num_batches_tracked`, which torch fills in.
+
+    Raises:
+        ValueError: two names would become one.
+    """
+    return _renamed(state, _our_name)
+
+
+def to_official(state: Mapping[str, Value]) -> dict[str, Value]:
+    """The inverse of `from_official`: our state dict under the names of the official files.
+
+    Raises:
+        ValueError: two names would become one.
+    """
+    return _renamed(state, _official_name)
+
+
+def _our_name(official: str) -> str:
+    layer, _, rest = official.partition(".")
+    if layer in _LAYERS:
+        return f"backbone.{official}"
+    return f"{_HEADS[layer]}.{rest}" if layer in _HEADS else official
+
+
+def _official_name(ours: str) -> str:
+    module, _, parameter = ours.rpartition(".")
+    for official, head in _HEADS.items():
+        if module == head:
+            return f"{official}.{parameter}"
+    inner = ours.removeprefix("backbone.")
+    return inner if inner.partition(".")[0] in _LAYERS else ours
+
+
+def _renamed(state: Mapping[str, Value], name_of: Callable[[str], str]) -> dict[str, Value]:
+    renamed: dict[str, Value] = {}
+    for name, value in state.items():
+        if (new := name_of(name)) in renamed:
+            raise ValueError(f"two entries of the state dict mean {new!r}; one of them is {name!r}")
+        renamed[new] = value
+    return renamed

@@ -1,0 +1,51 @@
+"""The classifier of the paper: a backbone, a 1x1 convolution without bias, a spatial mean."""
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from occse.networks.backbones import build_backbone
+from occse.networks.checkpoint import load_weights, save_weights
+
+
+class Classifier(nn.Module):
+    """Images to raw class activation maps; both the ordinary classifier and CGNet are one.
+
+    Args:
+        backbone: name of the feature extractor.
+        num_classes: C, without background.
+        dropout: share of the feature channels that training drops before the head; nothing to a finished classifier.
+    """
+
+    def __init__(self, backbone: str, num_classes: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.architecture = {"backbone": backbone, "num_classes": num_classes}
+        self.backbone = build_backbone(backbone)
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.head.weight)  # psa and OC-CSE
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """`cams`: signed, at the backbone's stride."""
+        cams: Tensor = self.head(self.dropout(self.backbone(images)))
+        return cams
+
+
+def logits(cams: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C"]:
+    """Class scores: the spatial mean of the raw maps, without ReLU."""
+    return cams.mean((2, 3))
+
+
+def save_classifier(model: Classifier, path: Path) -> None:
+    """Write weights and architecture into one safetensors file."""
+    save_weights(model, path, architecture=model.architecture)
+
+
+def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
+    """The classifier that `save_classifier` wrote, in evaluation mode.
+
+    Raises:
+        ValueError: the file is no such classifier.
+    """
+    return load_weights(path, Classifier, device=device)

@@ -1,0 +1,1 @@
+"""The one training loop, and how its batches spread over processes."""

@@ -1,0 +1,67 @@
+"""How the weights of a network move: which of them, at which rates, by which rule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from occse.networks.backbones import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
+
+    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
+    """
+
+    optimizer: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    poly_power: float
+    bias_lr: float
+    head_lr: float
+    freeze_bn: bool
+    freeze_stem: bool
+
+
+def set_training(model: nn.Module, options: Optimization) -> None:
+    """Training mode, but for what is frozen."""
+    model.train()
+    for module in _frozen(model, options):
+        module.eval()
+
+
+def _frozen(model: nn.Module, options: Optimization) -> Iterator[nn.Module]:
+    for module in model.modules():
+        if options.freeze_bn and isinstance(module, nn.BatchNorm2d):
+            yield module
+        if options.freeze_stem and isinstance(module, Backbone):
+            yield from module.stem_layers()
+
+
+def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
+    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients and is in none."""
+    for module in _frozen(model, options):
+        module.requires_grad_(False)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((not name.startswith("backbone."), name.endswith(".bias")), []).append(parameter)
+    settings: list[dict[str, Any]] = []
+    for (head, bias), parameters in groups.items():
+        lr = options.lr * (options.head_lr if head else 1) * (options.bias_lr if bias else 1)
+        decay = 0.0 if bias else options.weight_decay
+        settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(settings, fused=True)
+    return torch.optim.SGD(settings, momentum=options.momentum, fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to `factor` times its first one."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

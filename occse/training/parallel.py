@@ -1,0 +1,185 @@
+"""Batches that several processes share, or that go through a network part by part.
+
+The losses of the method look at the batch as a whole: at its largest activation, at the number of its valid pixels or
+pairs. So no loss is ever split. Each process sends its own images through the network, and the outputs are brought
+together: every process computes the same loss of the whole batch, and the gradient of each output goes back to where
+the output came from. One process and one part is the ordinary case and costs nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from occse.networks.precision import Precision, autocast
+
+
+def rank() -> int:
+    """Which of the processes this one is; 0 where it is the only one."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes share each batch."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+class Spread:
+    """How a batch of `batch_size` images is spread over the processes, and in how many parts each takes its own.
+
+    Args:
+        model: the network that is trained, in training mode; its gradients become those of the whole batch, and its
+            batch norms, where they are trained, normalize over the images of all processes.
+        parts: with several, activations are computed again for the gradient, so that only one part's are in memory.
+            Batch norm then normalizes over a part: the one thing that differs from the whole batch by more than the
+            order of sums, beside dropout, which draws anew for every process and part.
+
+    Raises:
+        ValueError: the batch does not divide among the processes.
+    """
+
+    def __init__(self, model: nn.Module, *, batch_size: int, parts: int, precision: Precision) -> None:
+        if batch_size % ranks():
+            raise ValueError(f"a batch of {batch_size} images does not divide among {ranks()} processes")
+        share = batch_size // ranks()
+        self.rows = slice(rank() * share, (rank() + 1) * share)
+        self.parts, self.precision, self.model = parts, precision, model
+        self._trained: nn.Module = _Share(model, parts, precision)
+        if ranks() > 1:
+            _normalize_over_all_processes(model)
+            self._trained = DistributedDataParallel(self._trained, gradient_as_bucket_view=True)
+
+    def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
+        """The outputs of `network` for the whole batch, float32, from this process's `images`."""
+        share = self._trained if network is self.model else _Share(network, self.parts, self.precision)
+        return gather(share(images))
+
+    def own(self, batch: Tensor) -> Tensor:
+        """This process's rows of something that is there for the whole batch."""
+        return batch[self.rows]
+
+
+class _Share(nn.Module):
+    """A network over the images of this process, part by part."""
+
+    def __init__(self, network: nn.Module, parts: int, precision: Precision) -> None:
+        super().__init__()
+        self.network, self.parts, self.precision = network, parts, precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        with autocast(images.device, self.precision):
+            if self.parts == 1:
+                outputs: Tensor = self.network(images)
+            else:
+                outputs = torch.cat([self._part(part) for part in images.chunk(self.parts)])
+        return outputs.float()
+
+    def _part(self, images: Tensor) -> Tensor:
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _keeping_statistics(self.network)
+
+        output: Tensor = checkpoint(self.network, images, use_reentrant=False, context_fn=contexts)
+        return output
+
+
+@contextmanager
+def _keeping_statistics(network: nn.Module) -> Iterator[None]:
+    """Where activations are computed for the second time: batch norm has moved its statistics the first time."""
+    moving = [
+        (module, module.momentum, module.num_batches_tracked) for module in _batch_norms(network) if module.training
+    ]
+    for module, _, _ in moving:
+        module.momentum, module.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for module, momentum, count in moving:
+            module.momentum, module.num_batches_tracked = momentum, count
+
+
+def gather(own: Tensor) -> Tensor:
+    """The rows of all processes, in their order."""
+    if ranks() == 1:
+        return own
+    rows: Tensor = _Gather.apply(own)
+    return rows
+
+
+class _Gather(torch.autograd.Function):
+    """The gradient of a row is the sum over all processes, for each of them has a loss that it flows into.
+
+    All those losses are one and the same, so this is `ranks()` times the gradient of one of them; the mean over the
+    processes, which DistributedDataParallel takes, makes it right.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.rows = slice(rank() * len(own), (rank() + 1) * len(own))
+        whole = own.new_empty(ranks() * len(own), *own.shape[1:])
+        distributed.all_gather(list(whole.chunk(ranks())), own.contiguous())
+        return whole
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        total = grad.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[ctx.rows]
+
+
+class _SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes, which have equally many.
+
+    torch's SyncBatchNorm does the same on GPUs only, and could not be held against a single process on the CPU.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(images)
+        values = images.float()
+        variances, means = (gather(own[None]) for own in torch.var_mean(values, (0, 2, 3), correction=0))
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        self._move(mean.detach(), variance.detach(), count=ranks() * images.numel() // images.shape[1])
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (values * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(images.dtype)
+
+    def _move(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
+        assert self.momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+
+
+def _normalize_over_all_processes(model: nn.Module) -> None:
+    for module in _batch_norms(model):
+        if module.training:
+            module.__class__ = _SharedBatchNorm  # the same weights and statistics, in place
+
+
+def _batch_norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def any_process(flag: bool, *, device: str) -> bool:
+    """Whether `flag` is true in one of the processes; the same answer in all of them."""
+    if ranks() == 1:
+        return flag
+    votes = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(votes)
+    return votes.item() > 0
+
+
+def wait_for_all() -> None:
+    """Return when all processes have come here."""
+    if ranks() > 1:
+        distributed.barrier()

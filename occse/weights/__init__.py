@@ -1,0 +1,1 @@
+"""Weight files of all dialects: read, described, loaded into networks."""

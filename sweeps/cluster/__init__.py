@@ -1,0 +1,1 @@
+"""What runs on Ray. Importing these modules imports no torch."""

@@ -1,0 +1,1 @@
+"""Checks machines before hours are spent."""

@@ -1,0 +1,174 @@
+"""A trial from its record in MLflow alone: what it was, whether it is the same to this code, its metrics once more."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from mlflow.entities import Run
+from pydantic import TypeAdapter, ValidationError
+
+from occse.artifacts.provenance import git_state, package_versions
+from occse.pipeline import DATA, Node, Pipeline
+from occse.stage import Stage, fingerprint
+from sweeps.progress.progress import Say
+from sweeps.store.store import Store
+from sweeps.text import duration, table
+from sweeps.tracking.query import FINGERPRINT
+
+SHOWN = "miou"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One metric: as recorded, as it came out here (None: not at all), and whether the two agree."""
+
+    name: str
+    recorded: float
+    here: float | None
+    agrees: bool
+
+
+def rebuild(run: Run) -> dict[str, Node]:
+    """The stages of a trial by field, upstream first, from the params of its run.
+
+    Params hold the active knobs; the others cannot change a result and take this code's defaults.
+
+    Raises:
+        ValueError: the run was imported, a stage, a knob or a value is unknown here, or an input is not recorded.
+    """
+    if source := run.data.tags.get("occse.imported"):
+        raise ValueError(f"run {run.info.run_id} was imported from {source}; no code here can make it again")
+    knobs: dict[str, dict[str, str]] = {}
+    for key, text in run.data.params.items():
+        field, _, knob = key.partition(".")
+        knobs.setdefault(field, {})[knob] = text
+    if not knobs or not run.data.metrics:
+        raise ValueError(
+            f"run {run.info.run_id} has no {'metrics' if knobs else 'params'}: did its trial come to an end?"
+        )
+    nodes: dict[str, Node] = {}
+    for field in Pipeline.model_fields:
+        if field in knobs:
+            stage = _stage(field, knobs.pop(field))
+            if missing := [need for need in stage.needs() if need not in nodes]:
+                raise ValueError(f"run {run.info.run_id}: {field} needs {', '.join(missing)}, of which no params tell")
+            inputs = {need: nodes[need].fingerprint for need in stage.needs()}
+            nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+    if knobs:
+        raise ValueError(f"run {run.info.run_id}: this code has no stage {', '.join(knobs)}; {_commit(run)}")
+    return nodes
+
+
+def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
+    """Where this code gives a stage another fingerprint than the recorded one, and why as far as the record tells."""
+    recorded = {field: run.data.tags.get(FINGERPRINT + field, "none") for field in nodes}
+    changed = [field for field in nodes if nodes[field].fingerprint != recorded[field]]
+    for field in changed:
+        node = nodes[field]
+        new = [knob for knob in node.stage.config() if f"{field}.{knob}" not in run.data.params]
+        old = [knob for knob in _recorded_knobs(run, field) if knob not in node.stage.config()]
+        waits = [need for need in node.inputs if need in changed]
+        reasons = [f"the knob {knob} is new here" for knob in new] + [f"{knob} has no effect here" for knob in old]
+        reasons += [f"it is made from {', '.join(waits)}"] if waits else []
+        why = "; ".join(reasons) or f"its knobs are the same, so its version was another than {node.stage.version}"
+        yield f"{field}: recorded {recorded[field]}, here {node.fingerprint}: {why}"
+
+
+def surroundings(run: Run) -> Iterator[str]:
+    """Where the code and the packages here are others than the recorded ones."""
+    sha, here = run.data.tags.get("occse.git.sha", ""), git_state()
+    if sha != here["sha"]:
+        yield f"commit: recorded {sha[:12] or 'unknown'}, here {here['sha'][:12] or 'unknown'}"
+    if run.data.tags.get("occse.git.dirty") == "true" or here["diff"]:
+        yield "there are uncommitted changes " + ("here" if here["diff"] else "in what was recorded")
+    recorded: dict[str, str] = json.loads(run.data.tags.get("occse.packages", "{}"))
+    for package, version in package_versions().items():
+        if recorded.get(package, version) != version:
+            yield f"{package}: recorded {recorded[package]}, here {version}"
+
+
+def run_again(run: Run, nodes: Mapping[str, Node], store: Store, *, say: Say, **machine: Any) -> dict[str, float]:  # noqa: ANN401
+    """Run the trial's stages in this process, one after the other, and return their metrics as MLflow names them.
+
+    A sum of floating-point numbers depends on the number of threads: each stage gets as many as are recorded, else one,
+    and its batches in as many parts.
+    """
+    import torch
+
+    threads: dict[str, int] = json.loads(run.data.tags.get("occse.threads", "{}"))
+    parts: dict[str, int] = json.loads(run.data.tags.get("occse.accumulated", "{}"))
+    metrics: dict[str, float] = {}
+    for number, (field, node) in enumerate(nodes.items(), start=1):
+        torch.set_num_threads(threads.get(field) or 1)
+        found = store.manifest(node)
+        manifest = store.execute(node, accumulate=parts.get(field, 1), **machine)
+        how = "made already" if found else duration(manifest.seconds)
+        say(f"[{number}/{len(nodes)}] {field:<9} {node.fingerprint}  {how}")
+        metrics |= {f"{field}/{name}": value for name, value in manifest.metrics.items()}
+    return metrics
+
+
+def compare(run: Run, metrics: Mapping[str, float], *, tolerance: float) -> list[Comparison]:
+    """Every recorded metric beside what came out here; NaN equals NaN."""
+    return [
+        Comparison(
+            name=name, recorded=recorded, here=metrics.get(name), agrees=_agree(recorded, metrics.get(name), tolerance)
+        )
+        for name, recorded in sorted(run.data.metrics.items())
+    ]
+
+
+def report(found: Sequence[Comparison]) -> list[str]:
+    """The scores, and every other metric that differs."""
+    shown = [each for each in found if each.name.endswith(f"/{SHOWN}") or not each.agrees]
+    rows = [
+        (
+            each.name,
+            repr(each.recorded),
+            "missing" if each.here is None else repr(each.here),
+            "" if each.here is None else f"{each.here - each.recorded:+.3g}",
+            "agrees" if each.agrees else "DIFFERS",
+        )
+        for each in shown
+    ]
+    lines = table(("metric", "recorded", "here", "difference", ""), rows) if rows else []
+    return [*lines, f"{sum(each.agrees for each in found)} of {len(found)} metrics agree"]
+
+
+def _stage(field: str, texts: Mapping[str, str]) -> Stage:
+    kind = texts.get("kind", "")
+    annotation: Any = DATA.get(kind) if field == "data" else Pipeline.model_fields[field].annotation
+    if annotation is None:
+        raise ValueError(f"data.kind is {kind!r}; this code knows {', '.join(DATA)}")
+    if unknown := [knob for knob in texts if knob not in annotation.model_fields]:
+        raise ValueError(f"this code has no knob {', '.join(f'{field}.{knob}' for knob in unknown)}")
+    try:
+        stage: Stage = annotation.model_validate({k: _value(annotation, k, text) for k, text in texts.items()})
+    except ValidationError as error:
+        raise ValueError(f"{field}: {error.errors()[0]['msg']} (recorded: {dict(texts)})") from None
+    return stage
+
+
+def _value(stage: type[Stage], knob: str, text: str) -> object:
+    """Text is recorded as it is, everything else as JSON: the knob's type tells which of the two it was."""
+    annotation: Any = stage.model_fields[knob].annotation
+    try:
+        TypeAdapter(annotation).validate_python(text, strict=True)
+    except ValidationError:
+        return json.loads(text)
+    return None if text == "null" and type(None) in get_args(annotation) else text
+
+
+def _agree(recorded: float, here: float | None, tolerance: float) -> bool:
+    if here is None:
+        return False
+    return abs(here - recorded) <= tolerance or (here != here and recorded != recorded)
+
+
+def _recorded_knobs(run: Run, field: str) -> list[str]:
+    return [key.removeprefix(f"{field}.") for key in run.data.params if key.startswith(f"{field}.")]
+
+
+def _commit(run: Run) -> str:
+    return f"it was recorded at commit {run.data.tags.get('occse.git.sha', '')[:12] or 'unknown'}"

@@ -1,0 +1,1 @@
+"""Brings results of other programs into the record."""

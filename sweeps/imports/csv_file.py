@@ -1,0 +1,137 @@
+"""Old results as a CSV file, one row per run: `variant,seed,cam/miou,cgnet.lambda_start,split,...`."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from occse.data.reading import read_text
+from occse.pipeline import Pipeline
+from sweeps.imports.runs import PROTOCOL, UNKNOWN, OldRun, normalized, sha256
+from sweeps.spec.knobs import matching
+
+REQUIRED = ("variant", "seed")
+KEYS = (*REQUIRED, "baseline", "source")
+SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
+MAX_VALUE = 100
+UNITS = {"fraction": 1, "percent": 100}
+ALLOWED = (
+    f"{', '.join(KEYS)}, metrics such as cam/miou, knobs such as cgnet.lambda_start, and {', '.join(PROTOCOL)} (of all "
+    "scored stages, or of one, as in cam/split)"
+)
+Cells = Mapping[str, str]
+
+
+def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
+    """The runs in the CSV file `path`; an empty cell says that this is not known.
+
+    Args:
+        path: the file; its first line names the columns.
+        unit: of all scores, `fraction` or `percent`.
+
+    Raises:
+        ValueError: a column or a value is not what it should be; the message names file, line and column.
+    """
+    text = read_text(path, expected="a CSV file of old results")
+    reader = csv.DictReader(io.StringIO(text), strict=True, restval="")
+    columns = [column.strip() for column in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    _check_columns(path, columns)
+    made, source = int(path.stat().st_mtime * 1000), f"{path} sha256:{sha256(text.encode())}"
+    runs = []
+    try:
+        for row in reader:
+            if row.get(None):  # what csv does with surplus cells
+                raise ValueError(f"more cells than the {len(columns)} columns")
+            cells = {column: text.strip() for column, text in row.items() if text.strip()}
+            runs.append(_run(cells, unit, source=source, made=made))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    _check_unit(path, runs, unit)
+    return runs
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if missing := [name for name in REQUIRED if name not in columns]:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{path} has the column {twice[0]!r} twice")
+    for name in columns:
+        stage = name.partition("/")[0]
+        known = name in KEYS or name in PROTOCOL or ("/" in name and stage in Pipeline.model_fields)
+        if not known and name not in matching("*"):
+            raise ValueError(f"{path} has a column {name!r}; allowed are {ALLOWED}")
+
+
+def _run(cells: Cells, unit: str | None, *, source: str, made: int) -> OldRun:
+    if missing := [name for name in REQUIRED if name not in cells]:
+        raise ValueError(f"no {missing[0]}")
+    if not cells["seed"].isdecimal():
+        raise ValueError(f"seed: {cells['seed']!r} is no number from 0 on")
+    if cells.get("baseline", "false") not in ("true", "false"):
+        raise ValueError(f"baseline: {cells['baseline']!r}; allowed are true and false")
+    scores = dict(_scores(cells, unit))
+    protocol = {stage: _protocol(cells, stage) for stage in dict.fromkeys(name.partition("/")[0] for name in scores)}
+    if not protocol:
+        raise ValueError("no metric; there must be one such as cam/miou")
+    return OldRun(
+        variant=cells["variant"],
+        seed=int(cells["seed"]),
+        baseline=cells.get("baseline") == "true",
+        source=source,
+        made=made,
+        content=repr(sorted(cells.items())) + str(unit),
+        scores=scores,
+        params={name: _knob(name, text) for name, text in cells.items() if name in matching("*")},
+        protocol=protocol,
+        pixel_truth=[f"{stage}.threshold on {known['split']}" for stage, known in protocol.items() if _picked(known)],
+        notes=[cells["source"]] if "source" in cells else [],
+    )
+
+
+def _scores(cells: Cells, unit: str | None) -> Iterator[tuple[str, float]]:
+    for name, text in cells.items():
+        stage, slash, metric = name.partition("/")
+        if not slash or metric in PROTOCOL:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{name}: {text!r} is no number") from None
+        score = metric.partition("/")[0] in SCORES
+        if score and unit is None:
+            raise ValueError(f"{name}: say with --unit whether scores are a fraction or percent")
+        value = value / UNITS[unit] if score and unit else value
+        if not math.isfinite(value) or (score and not 0 <= value <= 1):
+            raise ValueError(f"{name}: {text} is no score in the unit {unit}")
+        yield f"{stage}/{metric}", value
+
+
+def _protocol(cells: Cells, stage: str) -> dict[str, str]:
+    known = {name: cells.get(f"{stage}/{name}", cells.get(name, UNKNOWN)) for name in PROTOCOL}
+    return known | ({"pixel_truth": UNKNOWN} if known["threshold_rule"] == UNKNOWN else {})
+
+
+def _picked(known: Cells) -> bool:
+    """Whether the threshold is the best on the split that scores it."""
+    return known["threshold_rule"].startswith("best on ")
+
+
+def _knob(name: str, text: str) -> str:
+    """The value of a knob, written as in a sweep's file; a short one, since YAML can make much of little."""
+    if len(text) > MAX_VALUE:
+        raise ValueError(f"{name}: {text[:20]!r}... has {len(text)} characters; expected at most {MAX_VALUE}")
+    try:
+        return normalized(name, yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ValueError(f"{name}: {text!r} is no value as a sweep's file has it") from None
+
+
+def _check_unit(path: Path, runs: Sequence[OldRun], unit: str | None) -> None:
+    """Percent that are all below 1 are fractions under a wrong name."""
+    scores = [value for run in runs for name, value in run.scores.items() if name.split("/")[1] in SCORES]
+    if unit == "percent" and scores and max(scores) < 0.01:
+        raise ValueError(f"{path}: no score is above 1 percent; if they are fractions, give --unit fraction")

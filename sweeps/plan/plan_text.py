@@ -1,0 +1,180 @@
+"""A plan as text for a terminal: the question, the trials, the stages, what would run and why, and what it costs."""
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+from sweeps.plan.costs import Cost, Costs
+from sweeps.plan.past_runs import Range
+from sweeps.plan.plan import NOT_STORED, ORDER, Plan, Row, total
+from sweeps.spec.model import Spec
+from sweeps.text import amount, duration, number, table
+
+MOST_VARIANTS = 20
+MOST_REASONS = 2
+BEHIND_GATES = " Those behind gates are counted for all variants here."
+AT_MOST = " Behind gates, for as many variants as may go on at most, the first of the file."
+
+
+def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> str:
+    """The plan for people; `whole` lists every variant and every reason, however many they are."""
+    parts = [
+        f"{spec.name}: {spec.question.strip()}",
+        *([f"Expected: {spec.expect.strip()}"] if spec.expect.strip() else []),
+        "",
+        f"Trials: {_written(plan, spec)}",
+        *_variants(plan, whole=whole),
+        *(f"Gate: {gate.describe()}." for gate in spec.gates),
+        "",
+        "Stages: one that several trials need is made once." + BEHIND_GATES * bool(spec.gates),
+        *table(
+            ("  stage", "made by", "visits", "distinct", "in store", "to run", "needs", "why it runs"),
+            [_stage_line(row, whole=whole) for row in plan.rows],
+        ),
+        "",
+        *_costs(costs, gates=bool(spec.gates)),
+        total(plan),
+    ]
+    return "\n".join(parts)
+
+
+def _written(plan: Plan, spec: Spec) -> str:
+    """How the trials come about, so that a reader can check the product."""
+    points = number(spec.num_points(), "point")
+    variants = number(len(spec.named()), "variant")
+    if not spec.grid:
+        what = variants
+    elif spec.variants:
+        what = f"{variants} at {points} of the grid"
+    else:
+        what = f"{points} of the grid" + (" and the baseline" if spec.named() else "")
+    if spec.search:
+        more = max(0, spec.search.trials - (len({trial.variant for trial in plan.trials}) - len(spec.named())))
+        return (
+            f"{'the baseline and ' if spec.named() else ''}a search for {', '.join(spec.search.objectives)}: "
+            f"{number(len(plan.trials), 'trial')} known, {number(more, 'more variant')} to be suggested, of "
+            f"{number(len(spec.replicates()), 'seed')} each."
+        )
+    written, left = spec.combinations(), len(plan.trials)
+    same = f" ({written - left} differ from another only in knobs without effect there)" if written > left else ""
+    return f"{what}, {number(len(spec.replicates()), 'seed')}: {written} written, {left} distinct{same}."
+
+
+def _variants(plan: Plan, *, whole: bool) -> list[str]:
+    lines = _trial_lines(plan)
+    shown = lines if whole else lines[:MOST_VARIANTS]
+    more = len(lines) - len(shown)
+    head = ("  variant (* baseline)", "seeds", "stages", "to run", "starting with")
+    return [*table(head, shown), *([f"  ... and {number(more, 'more variant')}; --all lists them"] if more else [])]
+
+
+def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
+    """One line per variant, its seeds together."""
+    lines: list[tuple[str, ...]] = []
+    for (variant, baseline), group in groupby(plan.trials, key=lambda trial: (trial.variant, trial.baseline)):
+        trials = list(group)
+        nodes = {node.fingerprint: node.field for trial in trials for node in trial.nodes.values()}
+        first = dict.fromkeys(
+            nodes[fingerprint] for fingerprint in nodes if plan.reasons.get(fingerprint) == NOT_STORED
+        )
+        to_run = sum(fingerprint in plan.reasons for fingerprint in nodes)
+        seeds = ", ".join(str(trial.seed) for trial in trials)
+        mark = "* " if baseline else "  "
+        lines.append(
+            (
+                mark + variant,
+                seeds,
+                str(len(nodes)),
+                str(to_run),
+                ", ".join(sorted(first, key=lambda field: ORDER[field])) or "-",
+            )
+        )
+    return lines
+
+
+def _stage_line(row: Row, *, whole: bool) -> tuple[str, ...]:
+    reasons = list(row.reasons.items())
+    shown = reasons if whole else reasons[:MOST_REASONS]
+    why = [f"{count} {reason}" if len(reasons) > 1 else reason for reason, count in shown]
+    if more := sum(count for _, count in reasons[len(shown) :]):
+        why.append(f"{more} for other reasons")
+    counts = (str(row.visits), str(row.distinct), str(row.stored), str(row.to_run))
+    needs = f"{row.resources.num_cpus:g} CPU" + (f", {row.resources.num_gpus:g} GPU" if row.resources.num_gpus else "")
+    return (f"  {', '.join(row.fields)}", row.kind, *counts, needs, "; ".join(why) or "-")
+
+
+def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
+    """What the stages that run cost, on which cluster, and what that rests on."""
+    if not costs.rows:
+        return
+    yield "Cost: medians of past runs in this store, the least and the most in brackets." + AT_MOST * gates
+    head = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
+    yield from table(head, [_cost_line(row) for row in costs.rows])
+    yield ""
+    gpu_hours = _known(costs, costs.gpu_s, _hours) if any(row.num_gpus for row in costs.rows) else "none"
+    yield f"GPU hours: {gpu_hours}"
+    yield describe_time(costs)
+    sizes = [row.bytes for row in costs.rows]
+    known = [size for size in sizes if size is not None]
+    room = f"{'more than' if None in sizes else 'about'} {amount(sum(known))}"
+    yield f"Disk: {room if known else 'unknown until each kind of stage has run once'}; {_one_trial(costs)}"
+    yield ""
+
+
+def describe_time(costs: Costs) -> str:
+    """How long the plan takes on the cluster."""
+    return f"Time on {_cluster(costs)}, in the order of the scheduler: {_known(costs, costs.wall_s, duration)}"
+
+
+def _known(costs: Costs, figure: Range, show: Callable[[float], str]) -> str:
+    """A figure that stages without a past run are missing from."""
+    if len(costs.unknown) == len(costs.rows):
+        return "unknown until the stages have run once"
+    if costs.unknown:
+        return f"more than {_range(figure, show)}; no past run tells of {', '.join(costs.unknown)}"
+    return f"about {_range(figure, show)}"
+
+
+def _one_trial(costs: Costs) -> str:
+    maps, networks = ("unknown" if size is None else amount(size) for size in (costs.trial_maps, costs.trial_networks))
+    return f"one trial's maps of all images take {maps}, its networks {networks}"
+
+
+def _cost_line(cost: Cost) -> tuple[str, ...]:
+    gpu = "-" if not cost.num_gpus else "unknown"
+    if cost.num_gpus and cost.seconds is not None:
+        gpu = _hours(cost.num_gpus * cost.seconds.usual)
+    return (
+        f"  {cost.kind}",
+        str(cost.to_run),
+        "unknown" if cost.each is None else _range(cost.each, duration),
+        "unknown" if cost.seconds is None else duration(cost.seconds.usual),
+        gpu,
+        "unknown" if cost.size is None else amount(cost.size.usual),
+        "unknown" if cost.bytes is None else amount(cost.bytes),
+        _rests_on(cost),
+    )
+
+
+def _rests_on(cost: Cost) -> str:
+    parts = []
+    for what, estimate in (("", cost.each), ("disk: ", cost.size)):
+        if estimate is not None and (not what or estimate.differs or not estimate.runs):
+            runs = f"{number(len(estimate.runs), 'run')} on " if estimate.runs else ""
+            other = f" with other {', '.join(estimate.differs)}" if estimate.differs else ""
+            parts.append(f"{what}{runs}{estimate.where}{other}")
+    return "; ".join(parts) or "-"
+
+
+def _cluster(costs: Costs) -> str:
+    cpus = sum(machine.get("CPU", 0.0) for machine in costs.machines)
+    gpus = sum(machine.get("GPU", 0.0) for machine in costs.machines)
+    return f"{number(int(cpus), 'CPU')} and {number(int(gpus), 'GPU')}"
+
+
+def _range(figure: Range, show: Callable[[float], str]) -> str:
+    low, usual, high = show(figure.low), show(figure.usual), show(figure.high)
+    return usual if low == high else f"{usual} ({low} to {high})"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f}" if seconds < 36_000 else f"{seconds / 3600:,.0f}"

@@ -1,0 +1,1 @@
+"""Decides which trials are tried and which go on."""

@@ -1,0 +1,1 @@
+"""A sweep file: read, checked, expanded into trials."""

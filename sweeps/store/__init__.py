@@ -1,0 +1,1 @@
+"""Finished artifacts by fingerprint, in a folder or on an object store."""

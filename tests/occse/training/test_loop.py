@@ -1,0 +1,263 @@
+"""The training loop: exact resume, data order, learning rates, and a loss that is no number."""
+
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from occse.networks.backbones import BackboneName
+from occse.networks.classifier import Classifier, logits
+from occse.training.loop import CHECKPOINT, Step, Stopped, train
+from occse.training.optimizer import Optimization, build_optimizer, set_lr
+
+
+class Noise:
+    """Views of an image that exist nowhere: all of a view comes from its generator."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(3, 8, 8, generator=generator) + index / 24, torch.tensor(index % 4)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images)).mean((2, 3))
+
+
+def optimization(**changes: object) -> Optimization:
+    values = {"optimizer": "adamw", "lr": 0.01, "momentum": 0.0, "weight_decay": 1e-2, "poly_power": 0.9}
+    values |= {"bias_lr": 2.0, "head_lr": 10.0, "freeze_bn": False, "freeze_stem": False}
+    return Optimization(**(values | changes))
+
+
+def run(
+    scratch: Path,
+    *,
+    pause_s: float = 0.0,
+    workers: int = 0,
+    checkpoint_every_s: float = 0.0,
+    stopping: Callable[[], bool] = lambda: False,
+    report: Callable = print,
+    **changes: object,
+) -> tuple[Network, list]:
+    torch.manual_seed(3)
+    model = Network()
+
+    def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
+        time.sleep(pause_s)
+        images, labels = batch
+        draw = torch.rand((), generator=step.generator)
+        return {"loss": functional.cross_entropy(model(images), labels) * (0.5 + draw), "draw": draw}
+
+    records = train(
+        model,
+        Noise(),
+        loss,
+        optimization=optimization(**changes),
+        epochs=4,
+        batch_size=5,
+        seed=7,
+        scratch=scratch,
+        workers=workers,
+        checkpoint_every_s=checkpoint_every_s,
+        stopping=stopping,
+        report=report,
+    )
+    return model, records
+
+
+def assert_same(first: nn.Module, second: nn.Module) -> None:
+    for (name, ours), theirs in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize(("optimizer", "freeze_bn"), [("adamw", False), ("sgd", False), ("adamw", True)])
+def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path: Path, optimizer: str, freeze_bn: bool
+) -> None:
+    options = {"optimizer": optimizer, "momentum": 0.9, "freeze_bn": freeze_bn}
+    whole, records = run(tmp_path_folder(tmp_path, "whole"), **options)
+    scratch = tmp_path_folder(tmp_path, "killed")
+    # bit for bit holds for one number of threads, here the one that conftest sets
+    code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
+    code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
+    child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parents[1])
+    checkpoint = scratch / CHECKPOINT
+    deadline = time.monotonic() + 120
+    while not (checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= 6):
+        assert time.monotonic() < deadline, "the child never wrote a checkpoint"
+        assert child.poll() is None, "the child ended before it was killed"
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    reached = torch.load(checkpoint, weights_only=True)["step"]
+    assert 6 <= reached < 16, "the child was killed between its first and its last step"
+    resumed, resumed_records = run(scratch, **options)
+    assert_same(whole, resumed)
+    assert records == resumed_records
+
+
+def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole, records = run(tmp_path_folder(tmp_path, "whole"))
+    scratch = tmp_path_folder(tmp_path, "stopped")
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Stopped, match="after step 7 of 16"):
+        run(scratch, stopping=lambda: next(asked), checkpoint_every_s=1e9)
+    assert torch.load(scratch / CHECKPOINT, weights_only=True)["step"] == 7
+    resumed, resumed_records = run(scratch, checkpoint_every_s=1e9)
+    assert_same(whole, resumed)
+    assert records == resumed_records
+
+
+def test_every_epoch_is_reported_when_it_ends_and_not_again_after_its_checkpoint(tmp_path: Path) -> None:
+    heard: list[dict[str, float]] = []
+    _, records = run(tmp_path, report=lambda record: heard.append(dict(record)))
+    assert heard == records
+    assert [record["step"] for record in heard] == [1, 2, 3, 4]
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)["records"]
+    run(tmp_path, report=heard.append)
+    assert kept + heard[4:] == records
+
+
+def tmp_path_folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder
+
+
+def test_loader_processes_do_not_change_the_weights(tmp_path: Path) -> None:
+    alone, _ = run(tmp_path_folder(tmp_path, "alone"))
+    helped, _ = run(tmp_path_folder(tmp_path, "helped"), workers=2)
+    assert_same(alone, helped)
+
+
+def test_another_seed_gives_other_weights_and_the_caller_s_random_state_does_not(tmp_path: Path) -> None:
+    first, _ = run(tmp_path_folder(tmp_path, "first"))
+    torch.rand(100)
+    again, _ = run(tmp_path_folder(tmp_path, "again"))
+    assert_same(first, again)
+    with pytest.raises(AssertionError, match="backbone"):
+        assert_same(first, run(tmp_path_folder(tmp_path, "other"), lr=0.02)[0])
+
+
+def test_every_image_is_seen_once_per_epoch_but_for_the_dropped_rest(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counting(Noise):
+        def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
+            seen.append(index)
+            return super().sample(index, generator)
+
+    model = Network()
+    train(
+        model,
+        Counting(),
+        lambda batch, _: {"loss": functional.cross_entropy(model(batch[0]), batch[1])},
+        optimization=optimization(),
+        epochs=2,
+        batch_size=5,
+        seed=0,
+        scratch=tmp_path,
+    )
+    epochs = seen[:20], seen[20:]
+    assert all(len(set(epoch)) == 20 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_groups_have_their_rates_and_biases_do_not_decay() -> None:
+    optimizer = build_optimizer(Network(), optimization(lr=0.1, weight_decay=0.5))
+    rates = {(round(group["lr"], 6), group["weight_decay"]): len(group["params"]) for group in optimizer.param_groups}
+    assert rates == {(0.1, 0.5): 2, (0.2, 0.0): 1, (1.0, 0.5): 1, (2.0, 0.0): 1}
+    set_lr(optimizer, 0.25)
+    assert sorted(round(group["lr"], 6) for group in optimizer.param_groups) == [0.025, 0.05, 0.25, 0.5]
+
+
+def test_frozen_batch_norm_keeps_weights_and_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = Network()
+    after, _ = run(tmp_path, freeze_bn=True)
+    assert_same(before.backbone[1], after.backbone[1])
+    assert not torch.equal(before.backbone[0].weight, after.backbone[0].weight)
+
+
+def test_frozen_stem_keeps_weights_and_statistics_and_is_in_no_group(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = Classifier("tiny", 4)
+    before = copy.deepcopy(model)
+    options = optimization(freeze_stem=True)
+
+    def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        images, labels = batch
+        return {"loss": functional.cross_entropy(logits(model(images)), labels)}
+
+    train(model, Noise(), loss, optimization=options, epochs=1, batch_size=8, seed=0, scratch=tmp_path)
+    assert_same(before.backbone.stem, model.backbone.stem)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert moved == {name for name in model.state_dict() if not name.startswith("backbone.stem.")}
+    stem = list(model.backbone.stem.parameters())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in stem)
+    groups = build_optimizer(model, options).param_groups
+    assert {id(parameter) for parameter in stem}.isdisjoint(id(each) for group in groups for each in group["params"])
+
+
+@pytest.mark.parametrize("name", get_args(BackboneName))
+def test_every_backbone_names_first_layers_that_can_be_frozen(name: str) -> None:
+    with torch.device("meta"):
+        model = Classifier(name, 4)
+    build_optimizer(model, optimization(freeze_stem=True, freeze_bn=True))
+    trained = [each for each, parameter in model.named_parameters() if parameter.requires_grad]
+    stem = [parameter for module in model.backbone.stem_layers() for parameter in module.parameters()]
+    assert next(iter(model.backbone.parameters())) is stem[0], "the stem starts with the first layer"
+    assert not any(parameter.requires_grad for parameter in stem)
+    assert "head.weight" in trained
+    assert len(trained) > 1, "the rest of the backbone is trained"
+
+
+def test_non_finite_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
+    model = Network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def loss(batch: tuple[Tensor, ...], _: Step) -> dict[str, Tensor]:
+        return {"loss": model.head.weight.sum() * float("nan"), "part": torch.tensor(2.0)}
+
+    with pytest.raises(FloatingPointError, match=r"step 0: loss nan, part 2"):
+        train(
+            model,
+            Noise(),
+            loss,
+            optimization=optimization(),
+            epochs=1,
+            batch_size=5,
+            seed=0,
+            scratch=tmp_path,
+        )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="24 training images do not fill one batch of 100"):
+        train(
+            Network(),
+            Noise(),
+            lambda *_: {},
+            optimization=optimization(),
+            epochs=1,
+            batch_size=100,
+            seed=0,
+            scratch=tmp_path,
+        )

@@ -1,0 +1,140 @@
+"""Where stages run on a cluster of several machines, and in which order."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from nodes import Nodes
+from probe_stages import Hungry, Link, Probe, executions, make_trial
+
+from sweeps.cluster.scheduler import connect
+from sweeps.cluster.stage_task import Json
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def machines(nodes: Nodes) -> dict[str, Any]:
+    return {"gpu": nodes.add(num_cpus=3, num_gpus=1), "cpu": nodes.add(num_cpus=2)}
+
+
+@pytest.fixture
+def scheduler(machines: dict[str, Any], tmp_path: Path) -> Any:
+    return connect({"root": str(tmp_path), "data_root": None, "git": {}})
+
+
+def request_of(probe: Probe, *, cpus: float = 1, gpus: float = 0, priority: float = 0, beside: float = 0) -> Json:
+    (node,) = make_trial(0, data=probe).nodes.values()
+    return {
+        "node": node.dump(),
+        "num_cpus": cpus,
+        "num_gpus": gpus,
+        "priority": priority,
+        "cpus_per_gpu": beside,
+    }
+
+
+def settle(scheduler: Any, *requests: Json) -> list[Json]:
+    """Ask for all of them at once until each is settled; the answers, and nothing is left behind."""
+    answers: dict[int, Json] = {}
+    deadline = time.monotonic() + PATIENCE_S
+    while len(answers) < len(requests):
+        assert time.monotonic() < deadline
+        asked = {
+            n: scheduler.ensure.remote(each, "a trial", 1.0) for n, each in enumerate(requests) if n not in answers
+        }
+        answers |= {n: answer for n, ref in asked.items() if (answer := ray.get(ref))["state"] != "running"}
+    return [answers[n] for n in range(len(requests))]
+
+
+def places(scheduler: Any) -> dict[str, str]:
+    """The node on which each stage runs now, by fingerprint."""
+    return {stage["fingerprint"]: stage["node"] for stage in ray.get(scheduler.info.remote())["running"]}
+
+
+def test_stages_without_a_gpu_leave_the_gpus_their_cpus(scheduler: Any, machines: dict[str, Any]) -> None:
+    crfs = [request_of(Probe(label=f"crf {n}", num_steps=40), beside=2) for n in range(4)]
+    cam = request_of(Probe(label="cam", num_steps=5), cpus=2, gpus=1)
+    seen: dict[str, str] = {}
+
+    def watch() -> None:
+        while len(seen) < 5:
+            seen.update(places(scheduler))
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for request in crfs:  # one after the other, so that their order is known
+        ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    settle(scheduler, cam, *crfs)
+    watcher.join(PATIENCE_S)
+    where = [seen[each["node"]["fingerprint"]] for each in (cam, *crfs)]
+    gpu, cpu = machines["gpu"].node_id, machines["cpu"].node_id
+    assert where[0] == gpu
+    assert where[1:4] == [cpu, cpu, gpu]
+    events = [(e["what"], e["fingerprint"]) for e in ray.get(scheduler.info.remote())["events"]]
+    assert events.index(("running", cam["node"]["fingerprint"])) < events.index(
+        ("done", crfs[0]["node"]["fingerprint"])
+    )
+
+
+def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(scheduler: Any, tmp_path: Path) -> None:
+    first = request_of(Probe(label="first", num_steps=20), gpus=1)
+    queue = [
+        request_of(Probe(label=label), gpus=1, priority=p) for label, p in (("low", 1), ("high", 9), ("raised", 0))
+    ]
+    for request in (first, *queue, queue[2] | {"priority": 5}):
+        ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    settle(scheduler, first, *queue)
+    assert executions(tmp_path) == ["first 0", "high 0", "raised 0", "low 0"]
+
+
+def test_two_stages_share_a_gpu_when_each_asks_for_a_part(scheduler: Any) -> None:
+    halves = [request_of(Probe(label=f"half {n}", num_steps=30), gpus=0.5) for n in range(2)]
+    ray.get([scheduler.ensure.remote(each, "a trial", 0.0) for each in halves])
+    deadline = time.monotonic() + PATIENCE_S
+    while len(places(scheduler)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert all(answer["state"] == "done" for answer in settle(scheduler, *halves))
+
+
+def test_a_training_that_is_short_of_gpu_memory_is_tried_once_more_in_parts(scheduler: Any, tmp_path: Path) -> None:
+    hungry, too_hungry = Hungry(label="hungry"), Hungry(label="too hungry", parts=3)
+    done, failed = settle(scheduler, *[request_of(probe, gpus=0.5) for probe in (hungry, too_hungry)])
+    assert done["state"] == "done"
+    assert "out of memory" in failed["error"]
+    assert sorted(executions(tmp_path)) == ["hungry 0", "hungry 0", "too hungry 0", "too hungry 0"]
+    (manifest,) = tmp_path.glob("Hungry/*/manifest.json")
+    assert '"accumulate": 2' in manifest.read_text()
+    assert [e["what"] for e in ray.get(scheduler.info.remote())["events"]].count("split") == 2
+
+
+def test_what_no_machine_has_waits_for_one_and_says_so(nodes: Nodes, scheduler: Any) -> None:
+    request = request_of(Probe(label="wide"), cpus=4)
+    assert ray.get(scheduler.ensure.remote(request, "a trial", 1.0)) == {"state": "running"}
+    assert ray.get(scheduler.info.remote())["unmet"] == ["4 CPUs"]
+    wide = nodes.add(num_cpus=4)
+    assert settle(scheduler, request)[0]["state"] == "done"
+    assert ray.get(scheduler.info.remote())["unmet"] == []
+    nodes.remove(wide)
+
+
+def test_a_stage_goes_on_elsewhere_when_its_machine_is_lost(nodes: Nodes, scheduler: Any, tmp_path: Path) -> None:
+    lost = nodes.add(num_cpus=4)
+    request = request_of(Link(label="long", num_steps=60), cpus=3)  # the machine with the GPU is as good, but kept free
+    ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
+    checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
+    deadline = time.monotonic() + PATIENCE_S
+    while not checkpoint.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert places(scheduler) == {request["node"]["fingerprint"]: lost.node_id}
+    nodes.kill(lost)
+    assert settle(scheduler, request)[0]["state"] == "done"
+    first, second = executions(tmp_path)
+    assert first == "long 0"
+    assert int(second.split()[1]) > 0

@@ -1,0 +1,79 @@
+"""Folders and object stores, held to the same behaviour."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeps.store.backends import Files, FolderFiles, ObjectFiles
+
+
+@pytest.fixture(params=["folder", "s3"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    if request.param == "folder":
+        return FolderFiles(tmp_path)
+    return ObjectFiles(f"{request.getfixturevalue('s3')}/{tmp_path.name}")
+
+
+def names(files: Files, below: str = "") -> set[str]:
+    return {entry.name for entry in files.find(below)}
+
+
+def test_files_are_written_read_and_replaced(files: Files) -> None:
+    assert files.read("a/b.json") is None
+    files.write("a/b.json", b"one")
+    files.write("a/b.json", b"three")
+    files.write("a/.hidden", b"")
+    assert files.read("a/b.json") == b"three"
+    (entry,) = (entry for entry in files.find() if entry.bytes)
+    assert (entry.name, entry.bytes) == ("a/b.json", 5)
+    assert abs(entry.modified - time.time()) < 60
+    assert names(files) == {"a/b.json", "a/.hidden"}
+    assert dict(files.read_all(["a/b.json", "a/c.json"])) == {"a/b.json": b"three"}
+
+
+def test_children_are_what_lies_directly_below(files: Files) -> None:
+    for name in ("a/b/c", "a/d", "a/.e/f", "g/h"):
+        files.write(name, b"text")
+    assert sorted(files.children()) == ["a", "g"]
+    assert sorted(files.children("a")) == ["b", "d"]
+    assert files.children("nothing") == []
+
+
+def test_folders_are_moved_and_removed_whole(files: Files) -> None:
+    for name in ("a/b/c", "a/b/d/e", "a/bc"):
+        files.write(name, name.encode())
+    files.move("a/b", "z/y")
+    assert names(files) == {"a/bc", "z/y/c", "z/y/d/e"}
+    assert files.read("z/y/d/e") == b"a/b/d/e"
+    files.move("a/b", "z/x")
+    files.remove("a/b")
+    files.remove("z")
+    assert names(files) == {"a/bc"}
+    files.remove("a/bc")
+    assert names(files) == set()
+
+
+def test_of_those_that_create_a_file_at_once_one_succeeds(files: Files) -> None:
+    together = threading.Barrier(8)
+    won: list[bytes] = []
+
+    def create(data: bytes) -> None:
+        together.wait()
+        if files.create("leases/x.json", data):
+            won.append(data)
+
+    threads = [threading.Thread(target=create, args=(f"attempt {number}".encode(),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [files.read("leases/x.json")] == won
+    assert names(files) == {"leases/x.json"}
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_is_not_there_is_told_with_its_url() -> None:
+    with pytest.raises(OSError, match=r"store s3://no-such-bucket/prefix: .*bucket does not exist"):
+        ObjectFiles("s3://no-such-bucket/prefix").write("a", b"")

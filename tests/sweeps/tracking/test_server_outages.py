@@ -1,0 +1,157 @@
+"""A tracking server that goes away in the middle of a sweep: nothing of the record is lost, and nothing comes twice."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from probe_stages import CURVE, Link, executions, make_trial
+from served import free_port, losing, server
+
+from sweeps.driver import recorder as ledger
+from sweeps.driver.recorder import Summary
+from sweeps.driver.sweep import Cluster, run_sweep
+from sweeps.spec.model import Spec
+from sweeps.store.store import Store
+from sweeps.tracking.tags import curve
+from sweeps.tracking.writer import Tracking
+
+pytestmark = [
+    pytest.mark.usefixtures("cluster"),
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
+SPEC = Spec(name="probe", question="Is all of it recorded, once?", baseline={})
+PATIENCE_S = 240.0
+AWAY, BACK = "away", "back"
+TRIALS = [
+    make_trial(
+        order,
+        data=Link(label="data"),
+        cam=Link(label=f"cam {order}", upstream=("data",), waits=("", AWAY, BACK)[order]),
+    )
+    for order in range(3)
+]
+
+
+def sweep(root: Path, uri: str, lines: list[str]) -> Summary:
+    return run_sweep(
+        SPEC,
+        TRIALS,
+        store=Store(root / "store"),
+        tracking=Tracking(uri, spec=SPEC),
+        cluster=Cluster(max_concurrent=2),
+        say=lines.append,
+    )
+
+
+def database(root: Path) -> str:
+    return f"sqlite:///{root}/mlflow.db"
+
+
+def open_gates(root: Path, *names: str) -> None:
+    (root / "store").mkdir(exist_ok=True)
+    for name in names:
+        (root / "store" / name).touch()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def table(root: Path) -> str:
+    command = (sys.executable, "-m", "analysis", "table", SPEC.name, "--format", "csv", "--tracking", database(root))
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The table when no server is missed."""
+    root = tmp_path_factory.mktemp("expected")
+    open_gates(root, AWAY, BACK)
+    assert sweep(root, database(root), []).well
+    return table(root)
+
+
+def statuses(root: Path) -> dict[str, str]:
+    client = MlflowClient(database(root))
+    runs = client.search_runs([client.get_experiment_by_name(SPEC.name).experiment_id], "tags.`occse.kind` = 'trial'")
+    return {run.data.tags["occse.variant"]: run.info.status for run in runs}
+
+
+def check(root: Path, expected: str) -> None:
+    """One run for the sweep and for each trial, all ended, every point of a curve once, and the same table."""
+    client = MlflowClient(database(root))
+    runs = client.search_runs([client.get_experiment_by_name(SPEC.name).experiment_id])
+    kinds = Counter((run.data.tags["occse.kind"], run.info.status) for run in runs)
+    assert kinds == {("sweep", "FINISHED"): 1, ("trial", "FINISHED"): len(TRIALS)}
+    assert len({run.data.tags.get("occse.trial") for run in runs}) == len(TRIALS) + 1
+    for run in runs:
+        if run.data.tags["occse.kind"] == "trial":
+            curve = client.get_metric_history(run.info.run_id, "cam/loss")
+            assert sorted((point.step, point.value) for point in curve) == [(1, 2.0), (2, 1.0)]
+    assert table(root) == expected
+    assert sorted(executions(root / "store")) == ["cam 0 0", "cam 1 0", "cam 2 0", "data 0"]
+
+
+def leave_and_return(root: Path, lines: list[str], *, stack: ExitStack, port: int, returns: bool) -> None:
+    """End the server once a trial is recorded, let another end without it, and let the server return, or not."""
+    wait_for(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))  # two at a time: the first has ended
+    stack.close()
+    open_gates(root, AWAY)
+    wait_for(lambda: any("the sweep goes on" in line for line in lines))
+    if returns:
+        stack.enter_context(server(database(root), port=port))
+        wait_for(lambda: statuses(root)["variant 1"] == "FINISHED")  # while the sweep goes on
+    open_gates(root, BACK)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_what_could_not_be_logged_while_the_server_was_away_is_logged_later_once(
+    tmp_path: Path, expected: str, returns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PAUSE_S", 1.0)
+    lines: list[str] = []
+    port = free_port()
+    with ExitStack() as stack:
+        uri = stack.enter_context(server(database(tmp_path), port=port))
+        options = {"stack": stack, "port": port, "returns": returns}
+        away = threading.Thread(target=leave_and_return, args=(tmp_path, lines), kwargs=options)
+        away.start()
+        summary = sweep(tmp_path, uri, lines)
+        away.join()
+        assert not summary.failed
+        assert (summary.run, summary.well, summary.unrecorded > 0) == (4, returns, not returns)
+        if not returns:
+            stack.enter_context(server(database(tmp_path), port=port))
+            again = sweep(tmp_path, uri, lines)
+            assert (again.well, again.run, again.reused) == (True, 0, 4)
+    check(tmp_path, expected)
+
+
+def test_answers_that_are_lost_on_the_way_make_nothing_twice(tmp_path: Path, expected: str) -> None:
+    """MLflow sends a request again when no answer comes, whether or not the server did what it asked for."""
+    open_gates(tmp_path, AWAY, BACK)
+    lost = ["runs/create", "runs/create", "runs/log-batch", "runs/log-batch"]
+    with server(database(tmp_path)) as direct, losing(direct, lost) as uri:
+        for _ in range(2):
+            with suppress(ConnectionError):
+                Tracking(uri, spec=SPEC).open(TRIALS)
+        assert not lost
+        live = Tracking(uri, spec=SPEC)
+        live.open(TRIALS)
+        lost += ["runs/log-batch", "runs/log-batch"]
+        for at in (1, 2):
+            with suppress(ConnectionError):
+                live.append(TRIALS[0], curve("cam", CURVE[0], at=at))
+        assert not lost
+        assert sweep(tmp_path, direct, []).well
+    check(tmp_path, expected)
