@@ -2,7 +2,8 @@
 
 import os
 
-# MLflow reads these when it is asked, so they have to stand before its first import; a user's own values stay.
+# MLflow reads these when it is asked, so they have to stand before its first import; a user's own
+# values stay.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # MLflow would wait for a dead server for many minutes; whoever reads a table wants to know at once.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

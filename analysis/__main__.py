@@ -1,10 +1,22 @@
-"""`python -m analysis COMMAND EXPERIMENT`: the results of a sweep. Each command is a file in `analysis/commands`."""
+"""`python -m analysis COMMAND EXPERIMENT`: the results of a sweep. Each command is a file in
+`analysis/commands`.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from analysis.commands import compare, correlation, effects, export, figure, pareto, report, table, variance
+from analysis.commands import (
+    compare,
+    correlation,
+    effects,
+    export,
+    figure,
+    pareto,
+    report,
+    table,
+    variance,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis", description="Results of sweeps, read from MLflow.")
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis", description="Results of sweeps, read from MLflow."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (report, table, compare, variance, effects, correlation, pareto, figure, export):
         command.add(commands)

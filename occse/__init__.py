@@ -1,1 +1,3 @@
-"""OC-CSE: ordinary classifiers teach a network to generate better class activation maps (Kweon et al., ICCV 2021)."""
+"""OC-CSE: ordinary classifiers teach a network to generate better class activation maps (Kweon et
+al., ICCV 2021).
+"""

@@ -1,4 +1,6 @@
-"""`python -m occse`: one trial on one machine, without Ray or MLflow; what data, weight files and profiles are."""
+"""`python -m occse`: one trial on one machine, without Ray or MLflow; what data, weight files and
+profiles are.
+"""
 
 import argparse
 import sys
@@ -38,9 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     """Run what is not in the store yet, stage after stage, and print the scores."""
     nodes = _planned(options)
-    check_files((node for node in nodes.values() if load_manifest(options.store, node) is None), options.weights)
+    check_files(
+        (node for node in nodes.values() if load_manifest(options.store, node) is None),
+        options.weights,
+    )
     for number, node in enumerate(nodes.values(), start=1):
-        alphas = [f"  {knob} {alpha_text(value)}" for knob, value in node.stage.config().items() if "alpha" in knob]
+        alphas = [
+            f"  {knob} {alpha_text(value)}"
+            for knob, value in node.stage.config().items()
+            if "alpha" in knob
+        ]
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}{''.join(alphas)}"
         if find(options.store, node) is not None:
             print(f"{label}  from the store")
@@ -67,10 +76,16 @@ def _planned(options: argparse.Namespace) -> dict[str, Node]:
 
 
 def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
-    found = {field: manifest for field, node in nodes.items() if (manifest := load_manifest(store, node)) is not None}
+    found = {
+        field: manifest
+        for field, node in nodes.items()
+        if (manifest := load_manifest(store, node)) is not None
+    }
     for field in (field for field in SCORED if field in found):
         if "miou" in found[field].metrics:  # the test split has no score
-            print(f"{field}/miou {found[field].metrics['miou']:.4f}  {artifact_folder(store, nodes[field])}")
+            print(
+                f"{field}/miou {found[field].metrics['miou']:.4f}  {artifact_folder(store, nodes[field])}"
+            )
     if found.keys() >= {"cam", "crf_low", "crf_high"}:
         low, high = (found[field].config["alpha"] for field in ("crf_low", "crf_high"))
         if fault := bracket_fault(found["cam"].metrics["threshold"], low=low, high=high):
@@ -80,10 +95,16 @@ def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
 def panels(options: argparse.Namespace) -> None:
     """Draw what the stages made of some images, from what is in the store."""
     nodes, store = _planned(options), options.store
-    folders = {field: artifact_folder(store, node) for field, node in nodes.items() if find(store, node)}
+    folders = {
+        field: artifact_folder(store, node) for field, node in nodes.items() if find(store, node)
+    }
     if "data" not in folders:
-        raise ValueError(f"{store} lacks the artifact {nodes['data'].fingerprint} of 'data': run the trial first")
-    names = options.images or _chosen(load_dataset(folders["data"], data_root=options.data_root), options.number)
+        raise ValueError(
+            f"{store} lacks the artifact {nodes['data'].fingerprint} of 'data': run the trial first"
+        )
+    names = options.images or _chosen(
+        load_dataset(folders["data"], data_root=options.data_root), options.number
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = options.out / f"{name}.png"
@@ -99,13 +120,17 @@ def _chosen(dataset: Dataset, number: int) -> list[str]:
 
 def check_data(options: argparse.Namespace) -> None:
     """Count and verify the user's data set; writes nothing."""
-    data = override(Pipeline(), dict(_assignment(text) for text in options.set) | {"data.kind": options.kind}).data
+    data = override(
+        Pipeline(), dict(_assignment(text) for text in options.set) | {"data.kind": options.kind}
+    ).data
     assert isinstance(data, InPlace)  # all that --kind allows
     dataset = data.read(options.data_root)
     print("\n".join(describe(dataset, published=data.published())), flush=True)
     if found := list(faults(dataset)):
         more = [f"... and {len(found) - SHOWN_FAULTS} more"] if len(found) > SHOWN_FAULTS else []
-        raise ValueError("\n".join((f"{len(found)} files are at fault:", *found[:SHOWN_FAULTS], *more)))
+        raise ValueError(
+            "\n".join((f"{len(found)} files are at fault:", *found[:SHOWN_FAULTS], *more))
+        )
     print(f"all images and masks are readable; digest {tree_digest(dataset)}")
 
 
@@ -126,43 +151,65 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m occse", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_data(commands.add_parser("data", help="look at a data set").add_subparsers(required=True))
-    command = commands.add_parser("weights", help="what weight files are, whether intact, and what they fit")
+    command = commands.add_parser(
+        "weights", help="what weight files are, whether intact, and what they fit"
+    )
     command.set_defaults(command=weights)
     command.add_argument("files", nargs="+", type=Path, metavar="FILE")
     command = commands.add_parser("explain", help="the knobs in which two profiles differ")
     command.set_defaults(command=explain)
     command.add_argument("profile", help="such as reference, paper, modern, embedded")
-    command.add_argument("other", nargs="?", default=DEFAULT, help="another profile; left out: the defaults")
+    command.add_argument(
+        "other", nargs="?", default=DEFAULT, help="another profile; left out: the defaults"
+    )
     command = commands.add_parser("run", help="run one trial, stage after stage")
     command.set_defaults(command=run)
     _add_trial(command)
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
-    command.add_argument("--processes", type=_positive, default=1, help="GPUs that share the batch of a training")
-    command.add_argument("--accumulate", type=_positive, default=1, help="parts of a batch, where memory is short")
+    command.add_argument(
+        "--processes", type=_positive, default=1, help="GPUs that share the batch of a training"
+    )
+    command.add_argument(
+        "--accumulate", type=_positive, default=1, help="parts of a batch, where memory is short"
+    )
     command = commands.add_parser("panels", help="pictures of what the stages made of some images")
     command.set_defaults(command=panels)
     _add_trial(command)
-    command.add_argument("--images", nargs="+", metavar="ID", help="names; default: some of train and of val")
-    command.add_argument("--number", type=_positive, default=4, help="of images of each split, without --images (4)")
-    command.add_argument("--out", type=Path, default=Path("panels"), help="folder of the PNGs (panels)")
+    command.add_argument(
+        "--images", nargs="+", metavar="ID", help="names; default: some of train and of val"
+    )
+    command.add_argument(
+        "--number", type=_positive, default=4, help="of images of each split, without --images (4)"
+    )
+    command.add_argument(
+        "--out", type=Path, default=Path("panels"), help="folder of the PNGs (panels)"
+    )
     return parser
 
 
 def _add_trial(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", help="named overrides, such as embedded")
-    command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cgnet.lr=0.02"
+    )
     command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
-    command.add_argument("--store", type=Path, default=Path("runs/store"), help="folder of the artifacts")
+    command.add_argument(
+        "--store", type=Path, default=Path("runs/store"), help="folder of the artifacts"
+    )
     command.add_argument("--data-root", type=Path, help="the user's data set")
-    command.add_argument("--weights", type=Path, help="folder of the weight files that a stage's init names")
+    command.add_argument(
+        "--weights", type=Path, help="folder of the weight files that a stage's init names"
+    )
 
 
 def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("check", help="count and verify images, labels and masks")
     command.add_argument("--data-root", type=Path, required=True, help="the data set's folder")
     command.add_argument("--kind", choices=("voc", "coco", "folder"), default="voc")
-    command.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as data.images=all")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help="such as data.images=all"
+    )
     command.set_defaults(command=check_data)
 
 

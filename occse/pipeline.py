@@ -50,8 +50,8 @@ TARGETS = ("crf", "seg")
 class Pipeline(BaseModel):
     """The whole method, classifier to segmentation.
 
-    The defaults are the official code's, the profile `reference`, but for a ResNet-50 with torchvision's weights, a
-    real momentum and what else `python -m occse explain reference` prints.
+    The defaults are the official code's, the profile `reference`, but for a ResNet-50 with
+    torchvision's weights, a real momentum and what else `python -m occse explain reference` prints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +74,10 @@ class Pipeline(BaseModel):
     def _backbones_agree(self) -> "Pipeline":
         for field in ("oc", "cgnet", "affinity", "deeplab"):
             stage = getattr(self, field)
-            if stage.init in ("pretrain", "oc") and stage.backbone != getattr(self, stage.init).backbone:
+            if (
+                stage.init in ("pretrain", "oc")
+                and stage.backbone != getattr(self, stage.init).backbone
+            ):
                 raise ValueError(
                     f"{field}.init is {stage.init!r}, whose backbone is {getattr(self, stage.init).backbone!r}, "
                     f"but {field}.backbone is {stage.backbone!r}: make them equal, or set {field}.init to "
@@ -83,11 +86,12 @@ class Pipeline(BaseModel):
         return self
 
     def resolve(self, data_root: Path | None, weights: Path | None = None) -> "Pipeline":
-        """The same pipeline with the digests of the user's data and weight files: other files are another identity.
+        """The same pipeline with the digests of the user's data and weight files: other files are
+        another identity.
 
         Raises:
-            ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder `weights` lacks a
-                file that a stage names.
+            ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder
+                `weights` lacks a file that a stage names.
         """
         stages = {field: with_digest(self.stage(field), weights) for field in Pipeline.model_fields}
         if isinstance(self.data, InPlace) and data_root is not None:
@@ -166,18 +170,23 @@ def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, N
         if field not in nodes:
             stage = pipeline.stage(field)
             inputs = {need: visit(need) for need in stage.needs()}
-            nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+            nodes[field] = Node(
+                field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs)
+            )
         return nodes[field].fingerprint
 
     for target in targets:
         if target not in Pipeline.model_fields:
-            raise ValueError(f"no stage {target!r} in the pipeline; its stages are {', '.join(Pipeline.model_fields)}")
+            raise ValueError(
+                f"no stage {target!r} in the pipeline; its stages are {', '.join(Pipeline.model_fields)}"
+            )
         visit(target)
     return nodes
 
 
 def override(pipeline: Pipeline, overrides: Mapping[str, Any]) -> Pipeline:
-    """`pipeline` with other knobs: dotted keys such as `cgnet.lr`, where `*` stands for any text (`*.seed`).
+    """`pipeline` with other knobs: dotted keys such as `cgnet.lr`, where `*` stands for any text
+    (`*.seed`).
 
     Later keys win over earlier ones. A change of `data.kind` starts from that data's defaults.
 
@@ -204,13 +213,18 @@ def override(pipeline: Pipeline, overrides: Mapping[str, Any]) -> Pipeline:
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Overrides of the profile `name`, a YAML file in `occse/profiles`; its key `profile` names the one it starts from.
+    """Overrides of the profile `name`, a YAML file in `occse/profiles`; its key `profile` names the
+    one it starts from.
 
     Raises:
         ValueError: there is no such profile.
     """
     folder = files("occse") / "profiles"
-    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    known = sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
     if name not in known:
         raise ValueError(f"no profile {name!r}; the profiles are {', '.join(known)}")
     overrides: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text())
@@ -220,13 +234,19 @@ def profile(name: str) -> dict[str, Any]:
 
 def _defaults_of_data(kind: object) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in DATA:
-        raise ValueError(f"data.kind: {kind!r} is not allowed; expected {', '.join(map(repr, DATA))}")
+        raise ValueError(
+            f"data.kind: {kind!r} is not allowed; expected {', '.join(map(repr, DATA))}"
+        )
     return DATA[kind]().model_dump()
 
 
 def _nearest(pattern: str, knobs: Sequence[str]) -> str:
     near = difflib.get_close_matches(pattern, knobs, n=3, cutoff=0.4)
-    return f"the nearest are {', '.join(near)}" if near else f"the stages are {', '.join(Pipeline.model_fields)}"
+    return (
+        f"the nearest are {', '.join(near)}"
+        if near
+        else f"the stages are {', '.join(Pipeline.model_fields)}"
+    )
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:

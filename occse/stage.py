@@ -1,9 +1,8 @@
 """Stage, Context and Resources: all that a stage file needs to know of the platform.
 
-A stage is a frozen model. Its fields are every knob that can change its result; what cannot change a number
-(paths, device, workers) is in the `Context`. `run` sees `self` and `ctx` and nothing else, so the fields and the
-upstream fingerprints are the exact identity of the artifact.
-"""
+A stage is a frozen model. Its fields are every knob that can change its result; what cannot change
+a number (paths, device, workers) is in the `Context`. `run` sees `self` and `ctx` and nothing else,
+so the fields and the upstream fingerprints are the exact identity of the artifact."""
 
 import hashlib
 import json
@@ -26,24 +25,26 @@ class Resources(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a stage finds its inputs and leaves its output, and the machine it may use. Nothing here changes a number.
+    """Where a stage finds its inputs and leaves its output, and the machine it may use. Nothing
+    here changes a number.
 
-    But for this: with `processes` or `accumulate` sums have another order and dropout draws anew, and with `accumulate`
-    a batch norm that is trained normalizes over a part; so the manifest names both.
+    But for this: with `processes` or `accumulate` sums have another order and dropout draws anew,
+    and with `accumulate` a batch norm that is trained normalizes over a part; so the manifest names
+    both.
 
     Attributes:
-        inputs: folder of each upstream artifact, by pipeline field.
-        output: an empty folder that becomes the artifact when `run` returns.
-        scratch: a folder that survives a crash; the retried stage finds its own checkpoint there.
-        device: torch's name of the device, "cpu" or "cuda".
-        workers: how many processes the stage may use beside its own (0: none).
-        processes: among how many a training shares each batch, a GPU each; the batch as a whole stays the same.
-        accumulate: in how many parts, one after the other, a training sends its batch through the network, so that only
+        inputs: folder of each upstream artifact, by pipeline field. output: an empty folder that
+        becomes the artifact when `run` returns. scratch: a folder that survives a crash; the
+        retried stage finds its own checkpoint there. device: torch's name of the device, "cpu" or
+        "cuda". workers: how many processes the stage may use beside its own (0: none). processes:
+        among how many a training shares each batch, a GPU each; the batch as a whole stays the
+        same. accumulate: in how many parts, one after the other, a training sends its batch through
+        the network, so that only
             one part's activations are in memory.
-        data_root: where the user's data set lies, for data that is read in place.
-        weights: folder of the user's weight files; which of them is meant is a knob, by digest.
-        stopping: whether the stage is asked to end at its next checkpoint; may be asked often.
-        report: called with the means of every finished epoch, `{"step": epoch, name: value, ...}`, as they come.
+        data_root: where the user's data set lies, for data that is read in place. weights: folder
+        of the user's weight files; which of them is meant is a knob, by digest. stopping: whether
+        the stage is asked to end at its next checkpoint; may be asked often. report: called with
+        the means of every finished epoch, `{"step": epoch, name: value, ...}`, as they come.
     """
 
     inputs: Mapping[str, Path] = field(default_factory=dict)
@@ -62,8 +63,8 @@ class Context:
 class Stage(BaseModel):
     """One step of the method: its knobs are the fields, its code is `run`.
 
-    `version` is raised by hand when a change of the code changes the result; it is part of the identity.
-    """
+    `version` is raised by hand when a change of the code changes the result; it is part of the
+    identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
@@ -75,7 +76,9 @@ class Stage(BaseModel):
         return ()
 
     def inactive(self) -> frozenset[str]:
-        """Fields that cannot change the result, given the values of the others; they leave the identity."""
+        """Fields that cannot change the result, given the values of the others; they leave the
+        identity.
+        """
         return frozenset()
 
     def resources(self) -> Resources:
@@ -93,7 +96,9 @@ class Stage(BaseModel):
 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
-    """Identity of the artifact that `stage` makes from the artifacts with the fingerprints `inputs` (by field)."""
+    """Identity of the artifact that `stage` makes from the artifacts with the fingerprints `inputs`
+    (by field).
+    """
     identity = {
         "class": type(stage).__name__,
         "version": stage.version,

@@ -1,9 +1,12 @@
-"""The platform: from a question in a YAML file to finished trials in MLflow, each distinct stage run once."""
+"""The platform: from a question in a YAML file to finished trials in MLflow, each distinct stage
+run once.
+"""
 
 import os
 
 # Ray and MLflow read these when they are imported, so they must be set before.
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # the default differs between starting a cluster and joining one
+# the default differs between starting a cluster and joining one
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables, which come in spite of verbose=0
 # A process that has imported torch waits for its next stage; Ray would end it after one second.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "120000")

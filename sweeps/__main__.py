@@ -1,11 +1,24 @@
-"""`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it. Each command is a file in `sweeps/commands`."""
+"""`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it. Each command is a file in
+`sweeps/commands`.
+"""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 
-from sweeps.commands import doctor, explain, import_, mlflow, plan, reproduce, run, schema, status, store
+from sweeps.commands import (
+    doctor,
+    explain,
+    import_,
+    mlflow,
+    plan,
+    reproduce,
+    run,
+    schema,
+    status,
+    store,
+)
 from sweeps.commands.arguments import python
 from sweeps.driver.interrupt import exit_on_sigterm
 
@@ -31,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeps", description="Ablations of the whole pipeline."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema):
         command.add(commands)

@@ -1,4 +1,6 @@
-"""A headless Chromium, driven through chromedriver's own protocol (W3C WebDriver): no package is needed for it."""
+"""A headless Chromium, driven through chromedriver's own protocol (W3C WebDriver): no package is
+needed for it.
+"""
 
 import base64
 import json
@@ -13,12 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 DRIVER = shutil.which("chromedriver")
 MISSING = "" if CHROMIUM and DRIVER else "there is no Chromium, or no chromedriver"
 PATIENCE_S = 120.0
 TAB, ENTER = "\ue004", "\ue007"
-OPTIONS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"]
+OPTIONS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--force-device-scale-factor=1",
+]
 
 
 class Browser:
@@ -27,7 +37,9 @@ class Browser:
     def __init__(self, address: str) -> None:
         self._address = address
         options = {"binary": CHROMIUM, "args": OPTIONS}
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}
+        capabilities = {
+            "alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        }
         self._session = ""
         self._session = self._ask("POST", "session", capabilities=capabilities)["sessionId"]
 
@@ -38,8 +50,14 @@ class Browser:
         return self._ask("POST", "execute/sync", script=script, args=list(arguments))
 
     def resize(self, width: int, height: int, *, zoom: float = 1) -> None:
-        """The window of a device; at a zoom of 4 the page has a quarter of its pixels, each four times as large."""
-        metrics = {"width": round(width / zoom), "height": round(height / zoom), "deviceScaleFactor": zoom}
+        """The window of a device; at a zoom of 4 the page has a quarter of its pixels, each four
+        times as large.
+        """
+        metrics = {
+            "width": round(width / zoom),
+            "height": round(height / zoom),
+            "deviceScaleFactor": zoom,
+        }
         self.command("Emulation.setDeviceMetricsOverride", **metrics, mobile=False)
 
     def prefer(self, *, dark: bool) -> None:
@@ -64,7 +82,11 @@ class Browser:
         self._ask("DELETE", "")
 
     def _ask(self, method: str, path: str, **values: object) -> Any:
-        place = f"{self._address}/session/{self._session}/{path}" if self._session else f"{self._address}/{path}"
+        place = (
+            f"{self._address}/session/{self._session}/{path}"
+            if self._session
+            else f"{self._address}/{path}"
+        )
         data = json.dumps(values).encode() if method == "POST" else None
         request = urllib.request.Request(place.rstrip("/"), data=data, method=method)
         try:
@@ -80,7 +102,9 @@ def browser(folder: Path) -> Iterator[Browser]:
     assert DRIVER
     log = folder / "chromedriver.log"
     environment = os.environ | {"HOME": str(folder), "TMPDIR": str(folder)}
-    driver = subprocess.Popen([DRIVER, "--port=0", f"--log-path={log}"], stdout=subprocess.PIPE, env=environment)
+    driver = subprocess.Popen(
+        [DRIVER, "--port=0", f"--log-path={log}"], stdout=subprocess.PIPE, env=environment
+    )
     try:
         window = Browser(f"http://127.0.0.1:{_port(driver)}")
         try:

@@ -45,9 +45,13 @@ def mxnet_names() -> dict[str, str]:
 
     for level, blocks in {2: 3, 3: 3, 4: 6, 5: 3, 6: 1, 7: 1}.items():
         for block in range(blocks):
-            theirs, ours = (f"{level}b{block}", f"b{level}_{block}") if block else (f"{level}a", f"b{level}")
+            theirs, ours = (
+                (f"{level}b{block}", f"b{level}_{block}") if block else (f"{level}a", f"b{level}")
+            )
             for branch in ("2a", "2b1", "2b2") if level > 5 else ("2a", "2b1"):
-                names[f"arg:res{theirs}_branch{branch}_weight"] = f"{ours}.conv_branch{branch}.weight"
+                names[f"arg:res{theirs}_branch{branch}_weight"] = (
+                    f"{ours}.conv_branch{branch}.weight"
+                )
                 norm(f"bn{theirs}_branch{branch}", f"{ours}.bn_branch{branch}")
             if not block:
                 names[f"arg:res{theirs}_branch1_weight"] = f"{ours}.conv_branch1.weight"

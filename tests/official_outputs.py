@@ -29,11 +29,16 @@ SETTINGS = {
 
 
 def write_log(folder: Path, epochs: Sequence[tuple[float, float]], **settings: str) -> Path:
-    """Write log.txt with the mIoU (percent) and threshold of each epoch, line by line as the official code prints."""
+    """Write log.txt with the mIoU (percent) and threshold of each epoch, line by line as the
+    official code prints.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["-" * 52 + " SETUP " + "-" * 52]
     lines += [f"{key} : {value}" for key, value in (SETTINGS | settings).items()] + ["-" * 111]
-    lines += ["Train dataset is loaded from voc12/train_aug.txt", "Validation dataset is loaded from voc12/train.txt"]
+    lines += [
+        "Train dataset is loaded from voc12/train_aug.txt",
+        "Validation dataset is loaded from voc12/train.txt",
+    ]
     lines += ["-" * 111, "-" * 43 + " start OC-CSE train loop " + "-" * 44]
     best = 0
     for epoch, (miou, threshold) in enumerate(epochs):
@@ -44,11 +49,17 @@ def write_log(folder: Path, epochs: Sequence[tuple[float, float]], **settings: s
             "acc_all : 90.1, acc_select : 80.2",
         ]
         lines += ["Learning rate er:cl = 1:0.3", "-", "_" * 111, f"Epoch {epoch:03} validation"]
-        lines += ["Evaluate ./experiments/cse_l03/dict with ./data/VOC2012/ImageSets/Segmentation/train.txt"]
-        lines += [f"{i}/60 threshold: {i / 100 + 0.1:.3f}\tmIoU: {miou / 2:.3f}%" for i in range(30)]
+        lines += [
+            "Evaluate ./experiments/cse_l03/dict with ./data/VOC2012/ImageSets/Segmentation/train.txt"
+        ]
+        lines += [
+            f"{i}/60 threshold: {i / 100 + 0.1:.3f}\tmIoU: {miou / 2:.3f}%" for i in range(30)
+        ]
         lines += [f"Epoch {epoch} mIoU={str(miou)[:6]}% at threshold {threshold}"]
         best = max(best, epoch, key=lambda each: epochs[each][0])
-        lines += [f"Epoch {best} is best : mIoU={str(epochs[best][0])[:6]}% at threshold {epochs[best][1]}"]
+        lines += [
+            f"Epoch {best} is best : mIoU={str(epochs[best][0])[:6]}% at threshold {epochs[best][1]}"
+        ]
         lines += [str([round(each, 1) for each, _ in epochs[: epoch + 1]])]
     (folder / "log.txt").write_text("\n".join(lines) + "\n")
     return folder
@@ -58,4 +69,7 @@ def write_maps(folder: Path, name: str, classes: Sequence[int], *, seed: int = 0
     """Write dict/NAME.npy, a pickled dict as numpy saves it."""
     (folder / "dict").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    np.save(folder / "dict" / f"{name}.npy", {index: rng.random((HEIGHT, WIDTH), np.float32) for index in classes})  # type: ignore[arg-type]
+    np.save(
+        folder / "dict" / f"{name}.npy",
+        {index: rng.random((HEIGHT, WIDTH), np.float32) for index in classes},
+    )  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""The deterministic inputs and weights of the parity arrays: integers hashed to exact float32 numbers."""
+"""The deterministic inputs and weights of the parity arrays: integers hashed to exact float32
+numbers.
+"""
 
 import math
 import zlib
@@ -19,7 +21,9 @@ def parity(name: str) -> dict[str, np.ndarray]:
 
 
 def hashed(name: str, shape: tuple[int, ...], *, scale: float = 1.0, offset: float = 0.0) -> Tensor:
-    """offset + scale * u(name) as float32; u in [-1, 1) has 24 bits: SplitMix64 of the name's CRC32 and the index."""
+    """offset + scale * u(name) as float32; u in [-1, 1) has 24 bits: SplitMix64 of the name's CRC32
+    and the index.
+    """
     first = np.uint64(((zlib.crc32(name.encode()) << 32) + 0x9E3779B97F4A7C15) % 2**64)
     values = np.empty(math.prod(shape), np.float32)
     for start in range(0, len(values), CHUNK):

@@ -1,4 +1,6 @@
-"""The command line from a sweep's file to its table: real stages, a real Ray cluster, a real MLflow database."""
+"""The command line from a sweep's file to its table: real stages, a real Ray cluster, a real MLflow
+database.
+"""
 
 import os
 import re
@@ -27,15 +29,24 @@ SWEEP = {
     "resources": {"*": {"num_cpus": 1}},
 }
 STAGES = (
-    18  # 1 data, pretrain, oc and cgnet; 2 of cam, affinity, pseudo, deeplab and seg; 4 of crf: two alphas are equal
+    # 1 data, pretrain, oc and cgnet; 2 of cam, affinity, pseudo, deeplab and seg; 4 of crf: two
+    # alphas are equal
+    18
 )
 
 
 def run(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sweeps", "run", "small.yaml", "--num-cpus", "2"]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
+    }
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -62,7 +73,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, finish(run(folder))
 
 
-def test_a_sweep_runs_every_distinct_stage_once_and_ends_in_its_table(first: tuple[Path, str]) -> None:
+def test_a_sweep_runs_every_distinct_stage_once_and_ends_in_its_table(
+    first: tuple[Path, str],
+) -> None:
     folder, output = first
     assert "2 of 2 trials done in" in output
     assert f"{STAGES} stages run, 0 from the store" in output
@@ -86,7 +99,9 @@ def test_running_it_again_runs_nothing_and_makes_no_second_run(first: tuple[Path
     assert after.equals(before)
 
 
-def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(first: tuple[Path, str], tmp_path: Path) -> None:
+def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(
+    first: tuple[Path, str], tmp_path: Path
+) -> None:
     write_sweep(tmp_path / "there")
     process = run(tmp_path / "there")
     killed: list[int] = []
@@ -111,9 +126,15 @@ def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(first: tuple
 
 def workers_of(field: str, *, below: int) -> list[int]:
     """Workers that run a stage in `field`, of the cluster that the process `below` started."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
     family = {str(below)}
     for _ in range(4):  # driver, raylet, worker
         family |= {pid for pid, parent, _ in rows if parent in family}
-    return [int(pid) for pid, _, command in rows if pid in family and command.startswith(f"ray::{field}:")]
+    return [
+        int(pid)
+        for pid, _, command in rows
+        if pid in family and command.startswith(f"ray::{field}:")
+    ]

@@ -21,5 +21,7 @@ def test_quality(name: str) -> None:
     program, *arguments = COMMANDS[name]
     path = shutil.which(program, path=str(Path(sys.executable).parent))
     assert path, f"{program} is not installed beside {sys.executable}; install the extra 'test'"
-    result = subprocess.run([path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,1 +1,3 @@
-"""The commands of `python -m analysis`, one file each: `add` declares the arguments, the function beside it does it."""
+"""The commands of `python -m analysis`, one file each: `add` declares the arguments, the function
+beside it does it.
+"""

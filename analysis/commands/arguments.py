@@ -15,7 +15,9 @@ def add_command(
     help_: str,
     several: bool = False,
 ) -> argparse.ArgumentParser:
-    """A command that calls `function`, whose result is the exit code, and reads one experiment, or `several`."""
+    """A command that calls `function`, whose result is the exit code, and reads one experiment, or
+    `several`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
     parser.set_defaults(command=function)
     what = "name of a sweep, or a file that `export` wrote"
@@ -23,5 +25,9 @@ def add_command(
         parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help=what)
     else:
         parser.add_argument("experiment", metavar="EXPERIMENT", help=what)
-    parser.add_argument("--tracking", metavar="URI", help="default: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db")
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="default: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db",
+    )
     return parser

@@ -1,4 +1,6 @@
-"""`python -m analysis compare EXPERIMENT`: differences from the baseline, with interval and p-value."""
+"""`python -m analysis compare EXPERIMENT`: differences from the baseline, with interval and
+p-value.
+"""
 
 import argparse
 
@@ -11,10 +13,17 @@ from analysis.studies.compare import DELTA, classes_text, compare, compare_class
 def add(commands: Commands) -> None:
     """Declare the command."""
     parser = add_command(
-        commands, "compare", differences, help_="differences from the baseline, with interval and p-value"
+        commands,
+        "compare",
+        differences,
+        help_="differences from the baseline, with interval and p-value",
     )
-    parser.add_argument("--stage", default="cam", help="a scored stage: cam (default), crf, pseudo, seg")
-    parser.add_argument("--subset", choices=SUBSETS, default="all", help="multi: images with at least two classes")
+    parser.add_argument(
+        "--stage", default="cam", help="a scored stage: cam (default), crf, pseudo, seg"
+    )
+    parser.add_argument(
+        "--subset", choices=SUBSETS, default="all", help="multi: images with at least two classes"
+    )
     parser.add_argument("--variant", help="the differences of this one, class by class")
     parser.add_argument(
         "--delta",
@@ -29,11 +38,19 @@ def differences(options: argparse.Namespace) -> int:
     """Print every variant's difference from the baseline with its uncertainty, or one's by class."""
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
-    trials, tracking, subset = load(options.experiment, tracking=options.tracking), options.tracking, options.subset
+    trials, tracking, subset = (
+        load(options.experiment, tracking=options.tracking),
+        options.tracking,
+        options.subset,
+    )
     if options.variant is not None:
-        classes = compare_classes(trials, options.stage, options.variant, tracking=tracking, subset=subset)
+        classes = compare_classes(
+            trials, options.stage, options.variant, tracking=tracking, subset=subset
+        )
         print(classes_text(classes, options.stage, options.variant, subset=subset))
         return 0
-    found = compare(trials, options.stage, tracking=tracking, subset=subset, delta=options.delta / 100)
+    found = compare(
+        trials, options.stage, tracking=tracking, subset=subset, delta=options.delta / 100
+    )
     print(comparison_text(found, options.stage, subset=subset))
     return 0

@@ -8,7 +8,12 @@ from analysis.read.mlflow import load
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = add_command(commands, "effects", of_knobs, help_="main effects, interactions and importance of the knobs")
+    parser = add_command(
+        commands,
+        "effects",
+        of_knobs,
+        help_="main effects, interactions and importance of the knobs",
+    )
     parser.add_argument("--metric", default="pseudo/miou", help="the score (default: %(default)s)")
 
 

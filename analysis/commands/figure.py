@@ -35,7 +35,9 @@ def add(commands: Commands) -> None:
     for kind, (draw, what, arguments) in KINDS.items():
         parser = add_command(kinds, kind, figure, help_=what)
         parser.set_defaults(draw=draw)
-        parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a PDF, PNG or SVG file")
+        parser.add_argument(
+            "--out", type=Path, required=True, metavar="FILE", help="a PDF, PNG or SVG file"
+        )
         for name, options in arguments.items():
             parser.add_argument(name, **options)
 
@@ -49,12 +51,21 @@ def figure(options: argparse.Namespace) -> int:
 
 
 def _curve(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    by = options.by or [knob for knob in ("cgnet.erasing",) if knob in varied(trials) and knob != options.knob]
-    return knob_curves(_where(trials, options.where), metric=options.metric, knob=options.knob, by=by)
+    by = options.by or [
+        knob for knob in ("cgnet.erasing",) if knob in varied(trials) and knob != options.knob
+    ]
+    return knob_curves(
+        _where(trials, options.where), metric=options.metric, knob=options.knob, by=by
+    )
 
 
 def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return heat_map(_where(trials, options.where), metric=options.metric, rows=options.rows, columns=options.columns)
+    return heat_map(
+        _where(trials, options.where),
+        metric=options.metric,
+        rows=options.rows,
+        columns=options.columns,
+    )
 
 
 def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
@@ -90,11 +101,15 @@ def _deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 
 
 def _thresholds(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return threshold_curves(threshold_frame(trials, _chosen(trials, options), tracking=options.tracking))
+    return threshold_curves(
+        threshold_frame(trials, _chosen(trials, options), tracking=options.tracking)
+    )
 
 
 def _pareto(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return pareto_plot(pareto(trials, metric=options.metric), _names(trials, options.metric), rule=options.rule)
+    return pareto_plot(
+        pareto(trials, metric=options.metric), _names(trials, options.metric), rule=options.rule
+    )
 
 
 def _correlation(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
@@ -108,11 +123,18 @@ def _regret(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     variant = (options.variant or [best_variant(trials, options.metric)])[0]
     rows, notes = picked_rows(
-        trials, _field(options), variant, tracking=options.tracking, folders=options.panels, seed=options.seed
+        trials,
+        _field(options),
+        variant,
+        tracking=options.tracking,
+        folders=options.panels,
+        seed=options.seed,
     )
     for note in notes:
         print(note)
-    return panel_figure(rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS)
+    return panel_figure(
+        rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS
+    )
 
 
 def _erasures(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
@@ -122,7 +144,9 @@ def _erasures(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 def _field(options: argparse.Namespace) -> str:
     field, _, name = options.metric.partition("/")
     if name != "miou":
-        raise ValueError(f"--metric {options.metric}: expected the mIoU of a stage, such as seg/miou")
+        raise ValueError(
+            f"--metric {options.metric}: expected the mIoU of a stage, such as seg/miou"
+        )
     return str(field)
 
 
@@ -131,36 +155,68 @@ def _names(trials: pd.DataFrame, metric: str) -> dict[str, str]:
 
 
 def _chosen(trials: pd.DataFrame, options: argparse.Namespace) -> dict[str, str]:
-    """The variants of a figure with their short names: those asked for, or the baseline and the best other one."""
+    """The variants of a figure with their short names: those asked for, or the baseline and the
+    best other one.
+    """
     rows, names = scored(trials, options.metric), _names(trials, options.metric)
-    chosen = options.variant or [*rows.loc[rows["baseline"], "variant"].unique(), best_variant(trials, options.metric)]
+    chosen = options.variant or [
+        *rows.loc[rows["baseline"], "variant"].unique(),
+        best_variant(trials, options.metric),
+    ]
     baselines = set(rows.loc[rows["baseline"], "variant"])
-    return {each: names.get(each, each) + (" (baseline)" if each in baselines else "") for each in chosen}
+    return {
+        each: names.get(each, each) + (" (baseline)" if each in baselines else "")
+        for each in chosen
+    }
 
 
 def _metric(default: str) -> Arguments:
     return {"--metric": {"default": default, "help": "the score (default: %(default)s)"}}
 
 
-WHERE: Arguments = {"--where": {"nargs": "+", "default": (), "metavar": "KNOB=VALUE", "help": "only these trials"}}
+WHERE: Arguments = {
+    "--where": {"nargs": "+", "default": (), "metavar": "KNOB=VALUE", "help": "only these trials"}
+}
 SEG, CAM = _metric("seg/miou"), _metric("cam/miou")
-VARIANT: Arguments = {"--variant": {"nargs": "+", "help": "as in the table; default: the best beside the baseline"}}
+VARIANT: Arguments = {
+    "--variant": {"nargs": "+", "help": "as in the table; default: the best beside the baseline"}
+}
 ALONG: Arguments = {
     "--knob": {"default": "cgnet.lambda_start", "help": "the axis (default: %(default)s)"},
-    "--by": {"nargs": "+", "help": "a line for each value (default: cgnet.erasing, where it varies)"},
+    "--by": {
+        "nargs": "+",
+        "help": "a line for each value (default: cgnet.erasing, where it varies)",
+    },
 }
 GRID: Arguments = {
     "--rows": {"default": "cgnet.lambda_start", "help": "knob (default: %(default)s)"},
     "--columns": {"default": "crf_low.alpha", "help": "knob (default: %(default)s)"},
 }
-RULE: Arguments = {"--rule": {"choices": ["alone", "shared"], "default": "alone", "help": "who pays for shared stages"}}
-STAGES: Arguments = {"--stages": {"nargs": 2, "default": ["cam", "seg"], "help": "scored stages (default: cam seg)"}}
+RULE: Arguments = {
+    "--rule": {
+        "choices": ["alone", "shared"],
+        "default": "alone",
+        "help": "who pays for shared stages",
+    }
+}
+STAGES: Arguments = {
+    "--stages": {"nargs": 2, "default": ["cam", "seg"], "help": "scored stages (default: cam seg)"}
+}
 PICKS: Arguments = {
-    "--panels": {"nargs": 2, "type": Path, "default": (), "help": "folders of `occse panels`: baseline, variant"},
+    "--panels": {
+        "nargs": 2,
+        "type": Path,
+        "default": (),
+        "help": "folders of `occse panels`: baseline, variant",
+    },
     "--seed": {"type": int, "default": 0, "help": "of the image drawn at random (default: 0)"},
 }
 KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
-    "curve": (_curve, "a score along a knob, with 95 %% t-intervals over seeds", {**SEG, **ALONG, **WHERE}),
+    "curve": (
+        _curve,
+        "a score along a knob, with 95 %% t-intervals over seeds",
+        {**SEG, **ALONG, **WHERE},
+    ),
     "heatmap": (_heatmap, "a score by two knobs", {**SEG, **GRID, **WHERE}),
     "classes": (_classes, "IoU by class", {**SEG, **VARIANT}),
     "class-errors": (_class_errors, "missed and false pixels by class", {**SEG, **VARIANT}),
@@ -171,5 +227,9 @@ KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
     "correlation": (_correlation, "the score of a stage against that of an earlier one", STAGES),
     "regret": (_regret, "what a gate after each stage would have lost", {}),
     "erasures": (_erasures, "the recursive experiment: erasing again and again", {}),
-    "panels": (_panels, "the images with the largest gain and loss, and one at random", {**SEG, **VARIANT, **PICKS}),
+    "panels": (
+        _panels,
+        "the images with the largest gain and loss, and one at random",
+        {**SEG, **VARIANT, **PICKS},
+    ),
 }

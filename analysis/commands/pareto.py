@@ -1,4 +1,6 @@
-"""`python -m analysis pareto EXPERIMENT`: what a score costs, and which variants nothing else beats."""
+"""`python -m analysis pareto EXPERIMENT`: what a score costs, and which variants nothing else
+beats.
+"""
 
 import argparse
 

@@ -1,4 +1,6 @@
-"""`python -m analysis table EXPERIMENT ...`: mean and standard deviation over seeds, in rows and columns to choose."""
+"""`python -m analysis table EXPERIMENT ...`: mean and standard deviation over seeds, in rows and
+columns to choose.
+"""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ from analysis.table.html import SERVER, html
 from analysis.table.latex import latex
 from analysis.table.markdown import markdown, to_csv
 from analysis.table.model import Table
-from analysis.table.spec import Document, SpecError, TableSpec, read_table_spec
+from analysis.table.spec import SpecError, TableFile, TableSpec, read_table_spec
 from analysis.table.xlsx import xlsx
 
 CUTS = "cam/miou@0.3 is at that threshold, cam/miou@held-out-50 at the best of 50 images, of the others"
@@ -28,26 +30,46 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     help_ = "mean and standard deviation over seeds, rows and columns of your choice"
     parser = add_command(commands, "table", table, help_=help_, several=True)
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="a YAML file with rows, columns, metrics, ...")
+    parser.add_argument(
+        "--spec", type=Path, metavar="FILE", help="a YAML file with rows, columns, metrics, ..."
+    )
     parser.add_argument("--rows", nargs="+", metavar="KNOB", help="default: a row per variant")
     parser.add_argument("--columns", nargs="+", metavar="KNOB", help="default: a column per metric")
-    parser.add_argument("--metric", nargs="+", metavar="NAME", help=f"default: {', '.join(METRICS)}; {CUTS}")
-    parser.add_argument("--where", nargs="+", metavar="KNOB=VALUE", help="only such trials; a value may be a [list]")
-    parser.add_argument("--delta", choices=("previous", "baseline"), help="write the difference behind each mean")
-    parser.add_argument("--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ...")
+    parser.add_argument(
+        "--metric", nargs="+", metavar="NAME", help=f"default: {', '.join(METRICS)}; {CUTS}"
+    )
+    parser.add_argument(
+        "--where", nargs="+", metavar="KNOB=VALUE", help="only such trials; a value may be a [list]"
+    )
+    parser.add_argument(
+        "--delta", choices=("previous", "baseline"), help="write the difference behind each mean"
+    )
+    parser.add_argument(
+        "--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ..."
+    )
     parser.add_argument("--best-by", metavar="NAME", help="... by this metric")
-    parser.add_argument("--paper", action="store_true", default=None, help="the paper's numbers where they hold")
-    parser.add_argument("--allow-mixed", action="store_true", help="mark what cannot be compared, do not refuse it")
+    parser.add_argument(
+        "--paper", action="store_true", default=None, help="the paper's numbers where they hold"
+    )
+    parser.add_argument(
+        "--allow-mixed", action="store_true", help="mark what cannot be compared, do not refuse it"
+    )
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--check", action="store_true", help="say which cells are stale or cannot be made again")
-    instead.add_argument("--provenance", action="store_true", help="the runs, commits and artifacts of every cell")
+    instead.add_argument(
+        "--check", action="store_true", help="say which cells are stale or cannot be made again"
+    )
+    instead.add_argument(
+        "--provenance", action="store_true", help="the runs, commits and artifacts of every cell"
+    )
     parser.add_argument("--format", choices=sorted([*FORMATS, "html", "xlsx"]), default="markdown")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
 def table(options: argparse.Namespace) -> int:
-    """Print the table, or write it to a file; or check it, with the exit code 1 where something is wrong."""
-    document = Document(options.spec) if options.spec else None
+    """Print the table, or write it to a file; or check it, with the exit code 1 where something is
+    wrong.
+    """
+    document = TableFile(options.spec) if options.spec else None
     spec = _spec(options, document)
     trials = load(*options.experiments, tracking=options.tracking)
     metrics = [*spec.metrics, *([spec.best.by] if spec.best else [])]
@@ -55,7 +77,9 @@ def table(options: argparse.Namespace) -> int:
     try:
         built = build(trials, spec, allow_mixed=options.allow_mixed)
     except SpecError as error:
-        raise ValueError(f"{document.where(error.location)}: {error}" if document else str(error)) from None
+        raise ValueError(
+            f"{document.where(error.location)}: {error}" if document else str(error)
+        ) from None
     if options.check:
         return _check(built, trials, options.tracking)
     if options.provenance:
@@ -67,10 +91,15 @@ def table(options: argparse.Namespace) -> int:
 
 def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
     sources = {source.run_id for row in built.rows for cell in row.cells for source in cell.sources}
-    lines = check(built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources})
+    lines = check(
+        built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources}
+    )
     if built.left_out:
         print(f"{built.left_out} trials are left out: the sweep's file no longer asks for them")
-    print("\n".join(lines) or "Every number can be made again: one commit, one set of packages, all counts there.")
+    print(
+        "\n".join(lines)
+        or "Every number can be made again: one commit, one set of packages, all counts there."
+    )
     return 1 if lines else 0
 
 
@@ -83,7 +112,8 @@ def _write(built: Table, options: argparse.Namespace) -> None:
     if options.format == "html":
         uri = tracking_uri(options.tracking)
         text = html(built, server=uri if uri.startswith("http") else SERVER)
-        text = text.encode("ascii", "xmlcharrefreplace").decode()  # a file says nothing of its encoding
+        # a file says nothing of its encoding
+        text = text.encode("ascii", "xmlcharrefreplace").decode()
     else:
         text = FORMATS[options.format](built)
     if options.out is None:
@@ -92,7 +122,7 @@ def _write(built: Table, options: argparse.Namespace) -> None:
         options.out.write_text(text, encoding="utf-8")
 
 
-def _spec(options: argparse.Namespace, document: Document | None) -> TableSpec:
+def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
     """What the file says, and over it what the command line says."""
     given = {
         "rows": options.rows,
@@ -107,18 +137,24 @@ def _spec(options: argparse.Namespace, document: Document | None) -> TableSpec:
     if document is None:
         return TableSpec.model_validate(said)
     if said:
-        raise ValueError(f"--spec says what to show; --{', --'.join(said)} beside it: write it into {document.path}")
+        raise ValueError(
+            f"--spec says what to show; --{', --'.join(said)} beside it: write it into {document.path}"
+        )
     return read_table_spec(document)
 
 
 def _pair(text: str) -> tuple[str, object]:
     knob, sign, value = text.partition("=")
     if not sign:
-        raise ValueError(f"--where {text!r}: expected KNOB=VALUE, such as cgnet.erasing=cse or 'lambda_start=[1, 3]'")
+        raise ValueError(
+            f"--where {text!r}: expected KNOB=VALUE, such as cgnet.erasing=cse or 'lambda_start=[1, 3]'"
+        )
     return knob, yaml.safe_load(value)
 
 
 def _best(of: Sequence[str] | None, by: str | None) -> dict[str, object] | None:
     if (of is None) != (by is None):
-        raise ValueError("--best-of and --best-by belong together: the best value of these knobs, by this metric")
+        raise ValueError(
+            "--best-of and --best-by belong together: the best value of these knobs, by this metric"
+        )
     return None if of is None else {"of": of, "by": by}

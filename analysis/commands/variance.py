@@ -1,4 +1,6 @@
-"""`python -m analysis variance EXPERIMENT`: how much of a score's spread comes from the seed of which stage."""
+"""`python -m analysis variance EXPERIMENT`: how much of a score's spread comes from the seed of
+which stage.
+"""
 
 import argparse
 
@@ -11,8 +13,12 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     help_ = "how much of a score's spread comes from the seed of which stage"
     parser = add_command(commands, "variance", of_seeds, help_=help_)
-    parser.add_argument("--stage", default="seg", help="a scored stage: cam, crf, pseudo, seg (default)")
-    parser.add_argument("--no-images", action="store_true", help="leave out what the choice of images adds")
+    parser.add_argument(
+        "--stage", default="seg", help="a scored stage: cam, crf, pseudo, seg (default)"
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="leave out what the choice of images adds"
+    )
 
 
 def of_seeds(options: argparse.Namespace) -> int:

@@ -13,20 +13,28 @@ from analysis.studies.compare import Comparison
 
 LINE = 0.17  # inches for a line of text
 WRAP = 32
-PARTS = {"hit": (COLORS[0], "right (IoU)"), "missed": (COLORS[4], "missed"), "false": (COLORS[1], "false")}
+PARTS = {
+    "hit": (COLORS[0], "right (IoU)"),
+    "missed": (COLORS[4], "missed"),
+    "false": (COLORS[1], "false"),
+}
 
 
 def class_bars(ious: pd.DataFrame) -> Figure:
     """IoU of every class, a bar for each label, with the sample standard deviation over its seeds.
 
     Args:
-        ious: columns `label`, `seed`, `class` and `iou`, fractions. Classes stand in the order of the first label.
+        ious: columns `label`, `seed`, `class` and `iou`, fractions. Classes stand in the order of
+        the first label.
     """
     labels = list(dict.fromkeys(ious["label"]))
     table = 100 * ious.groupby(["label", "class"])["iou"].agg(["mean", "std"])
     classes = list(table.loc[labels[0]].sort_values("mean").index)
     thick = 0.8 / len(labels)
-    with page(0.7 + LINE * len(labels) + LINE * len(classes) * max(1, 0.6 * len(labels))) as (figure, (axes,)):
+    with page(0.7 + LINE * len(labels) + LINE * len(classes) * max(1, 0.6 * len(labels))) as (
+        figure,
+        (axes,),
+    ):
         for number, label in enumerate(labels):
             rows = table.loc[label].loc[classes]
             places = [place + 0.4 - thick * (number + 0.5) for place in range(len(classes))]
@@ -48,11 +56,12 @@ def class_bars(ious: pd.DataFrame) -> Figure:
 
 
 def class_errors(shares: pd.DataFrame) -> Figure:
-    """Where the IoU of each class is lost: pixels that were missed, and pixels that are false; a bar for each label.
+    """Where the IoU of each class is lost: pixels that were missed, and pixels that are false; a
+    bar for each label.
 
     Args:
-        shares: columns `label`, `class`, `hit`, `missed` and `false`, fractions of the union. Classes stand in the
-            order of the first label, labels from above.
+        shares: columns `label`, `class`, `hit`, `missed` and `false`, fractions of the union.
+            Classes stand in the order of the first label, labels from above.
     """
     labels = list(dict.fromkeys(shares["label"]))
     table = 100 * shares.set_index(["label", "class"])[list(PARTS)]
@@ -60,10 +69,15 @@ def class_errors(shares: pd.DataFrame) -> Figure:
     thick = 0.8 / len(labels)
     with page(0.9 + LINE * len(classes) * max(1, 0.6 * len(labels))) as (figure, (axes,)):
         for number, label in enumerate(labels):
-            places, start = [place + 0.4 - thick * (number + 0.5) for place in range(len(classes))], 0.0
+            places, start = (
+                [place + 0.4 - thick * (number + 0.5) for place in range(len(classes))],
+                0.0,
+            )
             for part, (color, name) in PARTS.items():
                 width, shown = table.loc[label].loc[classes][part], name if not number else None
-                axes.barh(places, width, 0.9 * thick, left=start, color=color, linewidth=0, label=shown)
+                axes.barh(
+                    places, width, 0.9 * thick, left=start, color=color, linewidth=0, label=shown
+                )
                 start = start + width
         _named(axes, classes, "share of truth and prediction together (%)")
         axes.set_xlim(0, 100)
@@ -73,7 +87,9 @@ def class_errors(shares: pd.DataFrame) -> Figure:
 
 
 def class_deltas(classes: Mapping[str, Interval], *, name: str) -> Figure:
-    """Differences of the variant `name` from the baseline by class, sorted; grey where the 95 % interval holds 0."""
+    """Differences of the variant `name` from the baseline by class, sorted; grey where the 95 %
+    interval holds 0.
+    """
     chosen = sorted(classes.items(), key=lambda item: item[1].value)
     with page(0.7 + LINE * len(chosen)) as (figure, (axes,)):
         _deltas(axes, [found for _, found in chosen])
@@ -82,8 +98,11 @@ def class_deltas(classes: Mapping[str, Interval], *, name: str) -> Figure:
     return figure
 
 
-def variant_deltas(comparisons: Sequence[Comparison], names: Mapping[str, str], *, metric: str) -> Figure:
-    """Differences of all variants from the baseline, sorted, with their 95 % intervals; grey where that holds 0.
+def variant_deltas(
+    comparisons: Sequence[Comparison], names: Mapping[str, str], *, metric: str
+) -> Figure:
+    """Differences of all variants from the baseline, sorted, with their 95 % intervals; grey where
+    that holds 0.
 
     Args:
         comparisons: of `analysis.studies.compare`.

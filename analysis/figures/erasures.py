@@ -1,4 +1,6 @@
-"""The recursive experiment: erasing with the ordinary classifier again and again, from the curves that MLflow keeps."""
+"""The recursive experiment: erasing with the ordinary classifier again and again, from the curves
+that MLflow keeps.
+"""
 
 from textwrap import wrap
 
@@ -22,8 +24,8 @@ PANELS = {
 def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figure:
     """What erasing again and again does, by number of erasures.
 
-    One line per variant: the mean over its seeds, in a band from the lowest to the highest of them. A grey line shows
-    the mean of `cam/miou` where the sweep has it beside the stage.
+    One line per variant: the mean over its seeds, in a band from the lowest to the highest of them.
+    A grey line shows the mean of `cam/miou` where the sweep has it beside the stage.
 
     Args:
         trials: from `load`.
@@ -40,7 +42,9 @@ def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figu
         for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
             _draw(axes, curves[curves["name"] == name], title)
         if "cam/miou" in trials and trials["cam/miou"].notna().any():
-            panels[0].axhline(100 * trials["cam/miou"].mean(), color=GREY, linewidth=1, label="cam/miou")
+            panels[0].axhline(
+                100 * trials["cam/miou"].mean(), color=GREY, linewidth=1, label="cam/miou"
+            )
         legend_below(figure, panels[0], columns=3)
     return figure
 
@@ -61,10 +65,22 @@ def _curves(trials: pd.DataFrame, tracking: str | None) -> pd.DataFrame:
 
 def _draw(axes: Axes, points: pd.DataFrame, title: str) -> None:
     for number, variant in enumerate(points["variant"].unique()):
-        by_step = points[points["variant"] == variant].groupby("erasures")["value"].agg(["mean", "min", "max"])
+        by_step = (
+            points[points["variant"] == variant]
+            .groupby("erasures")["value"]
+            .agg(["mean", "min", "max"])
+        )
         color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-        axes.plot(by_step.index, by_step["mean"], DASHES[number % len(DASHES)] + marker, color=color, label=variant)
-        axes.fill_between(by_step.index, by_step["min"], by_step["max"], color=color, alpha=0.15, linewidth=0)
+        axes.plot(
+            by_step.index,
+            by_step["mean"],
+            DASHES[number % len(DASHES)] + marker,
+            color=color,
+            label=variant,
+        )
+        axes.fill_between(
+            by_step.index, by_step["min"], by_step["max"], color=color, alpha=0.15, linewidth=0
+        )
     axes.set_title("\n".join(wrap(title, 28)))
     axes.set_xlabel("number of erasures")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

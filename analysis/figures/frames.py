@@ -35,7 +35,12 @@ def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> p
         ValueError: a variant has no score of the stage.
     """
     rows, prefix = _of(trials, names, field), f"{field}/iou/"
-    frame = rows.melt(["variant", "seed"], [name for name in rows.columns if name.startswith(prefix)], "class", "iou")
+    frame = rows.melt(
+        ["variant", "seed"],
+        [name for name in rows.columns if name.startswith(prefix)],
+        "class",
+        "iou",
+    )
     frame["class"] = frame["class"].str.removeprefix(prefix)
     return frame.assign(label=frame["variant"].map(names)).dropna(subset="iou")
 
@@ -43,9 +48,11 @@ def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> p
 def error_frame(
     trials: pd.DataFrame, field: str, names: Mapping[str, str], *, tracking: str | None = None
 ) -> pd.DataFrame:
-    """What the union of truth and prediction consists of, by class: `label`, `class`, `hit`, `missed`, `false`.
+    """What the union of truth and prediction consists of, by class: `label`, `class`, `hit`,
+    `missed`, `false`.
 
-    Shares of the union, so that `hit` is the IoU and they add up to 1; means over seeds, from the counts.
+    Shares of the union, so that `hit` is the IoU and they add up to 1; means over seeds, from the
+    counts.
 
     Raises:
         ValueError: a variant has no score of the stage, or a run no counts.
@@ -56,15 +63,28 @@ def error_frame(
     for run, variant in zip(rows["run_id"], rows["variant"], strict=True):
         hit, true, predicted = counts[run].table.sum(axis=0)
         union = np.maximum(1, true + predicted - hit)
-        shares = {"hit": hit / union, "missed": (true - hit) / union, "false": (predicted - hit) / union}
-        frames.append(pd.DataFrame({"label": names[variant], "class": ("background", *counts[run].classes), **shares}))
+        shares = {
+            "hit": hit / union,
+            "missed": (true - hit) / union,
+            "false": (predicted - hit) / union,
+        }
+        frames.append(
+            pd.DataFrame(
+                {"label": names[variant], "class": ("background", *counts[run].classes), **shares}
+            )
+        )
     return pd.concat(frames).groupby(["label", "class"], sort=False, as_index=False).mean()
 
 
 def threshold_frame(
-    trials: pd.DataFrame, names: Mapping[str, str], *, field: str = "cam", tracking: str | None = None
+    trials: pd.DataFrame,
+    names: Mapping[str, str],
+    *,
+    field: str = "cam",
+    tracking: str | None = None,
 ) -> pd.DataFrame:
-    """mIoU by threshold as fractions, one row per trial and threshold: `label`, `seed`, `threshold`, `miou`, `chosen`.
+    """mIoU by threshold as fractions, one row per trial and threshold: `label`, `seed`,
+    `threshold`, `miou`, `chosen`.
 
     Args:
         trials: from `load`.
@@ -81,12 +101,18 @@ def threshold_frame(
             thresholds, mious = read_curve(path)
         frame = pd.DataFrame({"threshold": thresholds, "miou": mious})
         frames.append(
-            frame.assign(label=names[trial["variant"]], seed=trial["seed"], chosen=trial[f"{field}/threshold"])
+            frame.assign(
+                label=names[trial["variant"]],
+                seed=trial["seed"],
+                chosen=trial[f"{field}/threshold"],
+            )
         )
     return pd.concat(frames, ignore_index=True)
 
 
-def _of(trials: pd.DataFrame, variants: Mapping[str, str] | Sequence[str], field: str) -> pd.DataFrame:
+def _of(
+    trials: pd.DataFrame, variants: Mapping[str, str] | Sequence[str], field: str
+) -> pd.DataFrame:
     """The scored trials of `variants`, in their order."""
     rows = scored(trials, f"{field}/miou")
     if missing := [variant for variant in variants if variant not in set(rows["variant"])]:

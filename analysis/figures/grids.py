@@ -11,7 +11,8 @@ from analysis.statistics.seed_design import replicate
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
-    """`metric` by two knobs: mean over seeds, over other knobs each seed is averaged; ± sample standard deviation.
+    """`metric` by two knobs: mean over seeds, over other knobs each seed is averaged; ± sample
+    standard deviation.
 
     Raises:
         ValueError: no trial has the metric, or both knobs.
@@ -29,7 +30,15 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
         for (row, column), value, spread in cells.itertuples(name=None):
             text = f"{value:.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}")
             color = "white" if value < middle else "black"
-            axes.text(across.index(column), down.index(row), text, ha="center", va="center", fontsize=7, color=color)
+            axes.text(
+                across.index(column),
+                down.index(row),
+                text,
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=color,
+            )
         axes.set_xticks(range(len(across)), [plain(value) for value in across])
         axes.set_yticks(range(len(down)), [plain(value) for value in down])
         label_axes(axes, columns, rows, over=averaged(found, rows, columns))

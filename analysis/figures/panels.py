@@ -14,14 +14,14 @@ TITLE = 0.2  # inches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PanelRow:
     """An image: what is said of it, and its panel by each variant, all of one size."""
 
     title: str
     panels: Sequence[NDArray[np.uint8]]
 
 
-def panel_figure(rows: Sequence[Row], labels: Sequence[str], *, width: float) -> Figure:
+def panel_figure(rows: Sequence[PanelRow], labels: Sequence[str], *, width: float) -> Figure:
     """The panels of every image, one variant beside the other, or below it where panels are wide.
 
     Args:
@@ -31,9 +31,19 @@ def panel_figure(rows: Sequence[Row], labels: Sequence[str], *, width: float) ->
     """
     beside = all(panel.shape[1] < WIDE * panel.shape[0] for row in rows for panel in row.panels)
     columns = len(labels) if beside else 1
-    cells = [(row.title, label, panel) for row in rows for label, panel in zip(labels, row.panels, strict=True)]
-    tall = [width / columns * panel.shape[0] / panel.shape[1] + TITLE for _, _, panel in cells[::columns]]
-    with page(sum(tall), width=width, rows=len(tall), columns=columns, heights=tall) as (figure, panels):
+    cells = [
+        (row.title, label, panel)
+        for row in rows
+        for label, panel in zip(labels, row.panels, strict=True)
+    ]
+    tall = [
+        width / columns * panel.shape[0] / panel.shape[1] + TITLE
+        for _, _, panel in cells[::columns]
+    ]
+    with page(sum(tall), width=width, rows=len(tall), columns=columns, heights=tall) as (
+        figure,
+        panels,
+    ):
         for axes, (title, label, panel) in zip(panels, cells, strict=True):
             axes.imshow(panel, interpolation="nearest")
             axes.set_axis_off()

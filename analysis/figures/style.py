@@ -1,4 +1,6 @@
-"""How all figures look: a column of a two-column paper, 7-8 pt, colours that the colour-blind can tell apart."""
+"""How all figures look: a column of a two-column paper, 7-8 pt, colours that the colour-blind can
+tell apart.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,8 @@ from matplotlib.figure import Figure
 
 COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 FORMATS = ("pdf", "png", "svg")
-# Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print in grey.
+# Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print
+# in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS, DASHES, HATCHES = "os^DvPX", ("-", "--", "-.", ":"), ("", "////", "....", "xxxx")
 GREY, BETTER, WORSE = "#777777", COLORS[0], COLORS[1]
@@ -38,9 +41,16 @@ FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsa
 
 @contextmanager
 def page(
-    height: float, *, width: float = COLUMN, rows: int = 1, columns: int = 1, heights: Sequence[float] | None = None
+    height: float,
+    *,
+    width: float = COLUMN,
+    rows: int = 1,
+    columns: int = 1,
+    heights: Sequence[float] | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A new figure of `width` x `height` inches and its panels, row by row, in the paper's type while it is drawn."""
+    """A new figure of `width` x `height` inches and its panels, row by row, in the paper's type
+    while it is drawn.
+    """
     with mpl.rc_context(PAPER):
         figure = Figure(figsize=(width, height), layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
@@ -61,7 +71,14 @@ def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
     """The legend of `axes`, below the panels, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            handlelength=2.2,
+            columnspacing=1.2,
+        )
 
 
 def check_file(path: Path) -> None:
@@ -71,7 +88,9 @@ def check_file(path: Path) -> None:
         ValueError: the suffix is none of `FORMATS`, or there is no such folder.
     """
     if path.suffix.removeprefix(".") not in FORMATS:
-        raise ValueError(f"--out {path}: expected a file that ends in {', '.join('.' + name for name in FORMATS)}")
+        raise ValueError(
+            f"--out {path}: expected a file that ends in {', '.join('.' + name for name in FORMATS)}"
+        )
     if not path.parent.is_dir():
         raise ValueError(f"--out {path}: there is no folder {path.parent}")
 

@@ -35,7 +35,9 @@ def counts_of(
             counts = read_counts(path, threshold=None if pd.isna(threshold) else float(threshold))
         found[run] = counts.multi if subset == "multi" else counts
         if not found[run].names:
-            raise ValueError(f"run {run}, {field}: no image shows two classes, so there is no subset 'multi'")
+            raise ValueError(
+                f"run {run}, {field}: no image shows two classes, so there is no subset 'multi'"
+            )
     return found
 
 
@@ -51,7 +53,9 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
         try:
             path = client.download_artifacts(run, name, folder)
         except (MlflowException, OSError) as error:
-            raise ValueError(f"run {run} has no {name} in MLflow: {str(error).splitlines()[0]}") from None
+            raise ValueError(
+                f"run {run} has no {name} in MLflow: {str(error).splitlines()[0]}"
+            ) from None
         yield Path(path)
 
 
@@ -70,5 +74,7 @@ def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
     try:
         files = connect(tracking).list_artifacts(run, "counts")
     except (MlflowException, OSError) as error:
-        raise ConnectionError(f"cannot list the files of run {run}: {str(error).splitlines()[0]}") from None
+        raise ConnectionError(
+            f"cannot list the files of run {run}: {str(error).splitlines()[0]}"
+        ) from None
     return frozenset(Path(file.path).stem for file in files)

@@ -1,9 +1,10 @@
-"""Per-image confusion counts as the platform stores them: any subset, threshold or resample follows from them.
+"""Per-image confusion counts as the platform stores them: any subset, threshold or resample follows
+from them.
 
-The file is a plain archive of arrays (`numpy.load` reads it, without pickle). Entry e says: in image `image[e]`,
-`count[e]` pixels of the label `gt[e]` are predicted as `pred[e]` at the first `bin[e]` thresholds and as background at
-the others. Label maps have no thresholds; their pixels count as if there were one.
-"""
+The file is a plain archive of arrays (`numpy.load` reads it, without pickle). Entry e says: in
+image `image[e]`, `count[e]` pixels of the label `gt[e]` are predicted as `pred[e]` at the first
+`bin[e]` thresholds and as background at the others. Label maps have no thresholds; their pixels
+count as if there were one."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ class PerImage:
         """
         position = {name: index for index, name in enumerate(self.names)}
         if missing := [name for name in names if name not in position]:
-            raise ValueError(f"no counts of the image {missing[0]!r}; {len(self.names)} other images were counted")
+            raise ValueError(
+                f"no counts of the image {missing[0]!r}; {len(self.names)} other images were counted"
+            )
         chosen = [position[name] for name in names]
         return PerImage(names=tuple(names), classes=self.classes, table=self.table[chosen])
 
@@ -51,14 +54,17 @@ class PerImage:
     def multi(self) -> "PerImage":
         """The same, of the images alone in which at least two classes can be seen."""
         classes = (self.table[:, 1, 1:] > 0).sum(axis=1)
-        return self.only([name for name, number in zip(self.names, classes, strict=True) if number > 1])
+        return self.only(
+            [name for name, number in zip(self.names, classes, strict=True) if number > 1]
+        )
 
 
 def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
     """The counts in the file `path`, at the threshold (of CAMs) nearest to `threshold`.
 
     Raises:
-        ValueError: the file is damaged or no file of counts; or `threshold` is missing where there are thresholds.
+        ValueError: the file is damaged or no file of counts; or `threshold` is missing where there
+        are thresholds.
     """
     arrays = _read(path)
     level = _level(path, arrays["thresholds"], threshold)
@@ -74,7 +80,8 @@ def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
 
 
 def read_curve(path: Path, *, names: Collection[str] | None = None) -> tuple[Floats, Floats]:
-    """The thresholds in the file `path`, and the mIoU of the images `names`, by default all, at each of them.
+    """The thresholds in the file `path`, and the mIoU of the images `names`, by default all, at
+    each of them.
 
     Raises:
         ValueError: the file is damaged, no file of counts, or has no thresholds.
@@ -89,15 +96,21 @@ def read_curve(path: Path, *, names: Collection[str] | None = None) -> tuple[Flo
     bins, gt, pred, count = (arrays[key][among].astype(np.int64) for key in ENTRIES[1:])
     by_bin = np.zeros((levels + 1, labels, labels), np.int64)
     np.add.at(by_bin, (np.clip(bins, 0, levels), gt, pred), count)
-    above = by_bin[::-1].cumsum(axis=0)[::-1][1:]  # at level l the entries with more than l bins are no background
+    # at level l the entries with more than l bins are no background
+    above = by_bin[::-1].cumsum(axis=0)[::-1][1:]
     confusion = above.copy()
     confusion[:, :, 0] += by_bin.sum(axis=(0, 2)) - above.sum(axis=2)
-    table = np.stack([np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2), confusion.sum(axis=1)], axis=1)
+    table = np.stack(
+        [np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2), confusion.sum(axis=1)],
+        axis=1,
+    )
     return arrays["thresholds"].astype(np.float64), miou(table)
 
 
 def iou(table: NDArray[np.int64] | Floats) -> Floats:
-    """(..., L) intersection over union from (..., 3, L) summed pixels; 0 where a class is in neither."""
+    """(..., L) intersection over union from (..., 3, L) summed pixels; 0 where a class is in
+    neither.
+    """
     hit, true, predicted = table[..., 0, :], table[..., 1, :], table[..., 2, :]
     ratio: Floats = hit / (true + predicted - hit + EPSILON)
     return ratio
@@ -112,14 +125,24 @@ def miou(table: NDArray[np.int64] | Floats) -> Floats:
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[PREFIX + key] for key in (*ENTRIES, "names", "classes", "thresholds")}
+            arrays = {
+                key: archive[PREFIX + key] for key in (*ENTRIES, "names", "classes", "thresholds")
+            }
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ValueError(f"{path} holds no counts, or they are damaged: {error}") from error
     lengths = {len(arrays[key]) for key in ENTRIES}
-    limits = {"image": len(arrays["names"]), "gt": len(arrays["classes"]) + 1, "pred": len(arrays["classes"]) + 1}
-    outside = [key for key, limit in limits.items() if ((arrays[key] < 0) | (arrays[key] >= limit)).any()]
+    limits = {
+        "image": len(arrays["names"]),
+        "gt": len(arrays["classes"]) + 1,
+        "pred": len(arrays["classes"]) + 1,
+    }
+    outside = [
+        key for key, limit in limits.items() if ((arrays[key] < 0) | (arrays[key] >= limit)).any()
+    ]
     if len(lengths) != 1 or max(lengths) > MAX_ENTRIES or outside or (arrays["count"] < 0).any():
-        raise ValueError(f"{path} holds counts that contradict each other{': ' + outside[0] if outside else ''}")
+        raise ValueError(
+            f"{path} holds counts that contradict each other{': ' + outside[0] if outside else ''}"
+        )
     return arrays
 
 

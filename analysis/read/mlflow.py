@@ -48,15 +48,16 @@ PAGE = 1000
 
 
 def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
-    """The trials of `experiments`, one after the other, each in the order of its spec, then of the seeds.
+    """The trials of `experiments`, one after the other, each in the order of its spec, then of the
+    seeds.
 
     Args:
-        experiments: names of sweeps, or files that `python -m analysis export` wrote.
-        tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
+        experiments: names of sweeps, or files that `python -m analysis export` wrote. tracking:
+        where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
 
     Raises:
-        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks a tag of the schema.
-        ConnectionError: the tracking server does not answer, or refuses.
+        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks
+        a tag of the schema. ConnectionError: the tracking server does not answer, or refuses.
     """
     frames = [
         read_export(Path(each)) if each.endswith(SUFFIX) else _read(each, tracking_uri(tracking))
@@ -73,18 +74,26 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
         reason = str(error).strip().splitlines()[0]
         raise ConnectionError(f"cannot read experiments from {uri}: {reason}") from error
     if not runs:
-        raise ValueError(f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)")
+        raise ValueError(
+            f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)"
+        )
     return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
         ["order", "variant", "seed", "run_id"], ignore_index=True
     )
 
 
 def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:
-    """The tags of the sweep's own run: question, command, commit. Empty where there is none, or nobody answers."""
+    """The tags of the sweep's own run: question, command, commit. Empty where there is none, or
+    nobody answers.
+    """
     try:
         client = connect(tracking)
         found = client.get_experiment_by_name(experiment)
-        runs = client.search_runs([found.experiment_id], "tags.`occse.kind` = 'sweep'") if found else []
+        runs = (
+            client.search_runs([found.experiment_id], "tags.`occse.kind` = 'sweep'")
+            if found
+            else []
+        )
     except (ValueError, MlflowException, SQLAlchemyError, RequestException):
         runs = []
     return dict(runs[0].data.tags) if runs else {}
@@ -102,7 +111,9 @@ def connect(tracking: str | None) -> MlflowClient:
 
 
 def tracking_uri(given: str | None) -> str:
-    """Where MLflow keeps its runs: `given`, else MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db."""
+    """Where MLflow keeps its runs: `given`, else MLFLOW_TRACKING_URI, else
+    sqlite:///runs/mlflow.db.
+    """
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
 
 
@@ -113,10 +124,14 @@ def _check_sqlite(uri: str) -> None:
         return
     path = Path(location.partition("?")[0])
     if not path.is_file():
-        raise ValueError(f"there is no database {path} (tracking {uri}); run a sweep first, or name another --tracking")
+        raise ValueError(
+            f"there is no database {path} (tracking {uri}); run a sweep first, or name another --tracking"
+        )
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone()
+            found = database.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
+            ).fetchone()
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{path} is not a database of MLflow: {error}") from None
     if not found:
@@ -126,8 +141,12 @@ def _check_sqlite(uri: str) -> None:
 def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
     found = client.get_experiment_by_name(experiment)
     if found is None or found.lifecycle_stage != "active":
-        names = sorted(other.name for other in client.search_experiments() if other.name != "Default")
-        raise ValueError(f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}")
+        names = sorted(
+            other.name for other in client.search_experiments() if other.name != "Default"
+        )
+        raise ValueError(
+            f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}"
+        )
     runs: list[Run] = []
     token: str | None = None
     while True:
@@ -143,7 +162,11 @@ def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
 def _row(run: Run, experiment: str) -> dict[str, Any]:
     tags, params = run.data.tags, run.data.params
     by_param = {name.partition(".")[0] for name in params}
-    by_tag = {name.removeprefix("occse.fingerprint.") for name in tags if name.startswith("occse.fingerprint.")}
+    by_tag = {
+        name.removeprefix("occse.fingerprint.")
+        for name in tags
+        if name.startswith("occse.fingerprint.")
+    }
     return {
         "experiment": experiment,
         "experiment_id": run.info.experiment_id,
@@ -182,15 +205,21 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
     }
 
 
-def _by_field(run: Run, tag: str, name: str, *, kind: type[float] | type[str] = float) -> dict[str, Any]:
-    """Columns of a tag that holds a value for each field, as JSON; none where the run has no such tag."""
+def _by_field(
+    run: Run, tag: str, name: str, *, kind: type[float] | type[str] = float
+) -> dict[str, Any]:
+    """Columns of a tag that holds a value for each field, as JSON; none where the run has no such
+    tag.
+    """
     text = run.data.tags.get(tag, "{}")
     try:
         values = json.loads(text)
         return {f"{name}.{field}": kind(value) for field, value in values.items()}
     except (ValueError, TypeError, AttributeError):
         what = "numbers" if kind is float else "texts"
-        raise ValueError(f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected {what} by field") from None
+        raise ValueError(
+            f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected {what} by field"
+        ) from None
 
 
 def _by_stage(run: Run) -> dict[str, dict[str, str]]:
@@ -206,7 +235,9 @@ def _by_stage(run: Run) -> dict[str, dict[str, str]]:
 
 def _tag(run: Run, name: str) -> str:
     if name not in run.data.tags:
-        raise ValueError(f"run {run.info.run_id} is tagged occse.kind = trial but has no tag {name}")
+        raise ValueError(
+            f"run {run.info.run_id} is tagged occse.kind = trial but has no tag {name}"
+        )
     return str(run.data.tags[name])
 
 
@@ -215,4 +246,6 @@ def _integer(run: Run, name: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"run {run.info.run_id}: tag {name} is {text!r}, expected an integer") from None
+        raise ValueError(
+            f"run {run.info.run_id}: tag {name} is {text!r}, expected an integer"
+        ) from None

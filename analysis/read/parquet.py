@@ -1,4 +1,6 @@
-"""The frame of `analysis.read.mlflow` as one Parquet file, so that tables need not ask the tracking server again."""
+"""The frame of `analysis.read.mlflow` as one Parquet file, so that tables need not ask the tracking
+server again.
+"""
 
 import json
 from pathlib import Path
@@ -35,14 +37,19 @@ def read_export(path: Path) -> pd.DataFrame:
         ValueError: there is no such file, or it is something else.
     """
     if not path.is_file():
-        raise ValueError(f"there is no export {path}; make it with: python -m analysis export EXPERIMENT --out {path}")
+        raise ValueError(
+            f"there is no export {path}; make it with: python -m analysis export EXPERIMENT --out {path}"
+        )
     try:
         trials = pd.read_parquet(path)
         if missing := [name for name in REQUIRED if name not in trials]:
-            raise ValueError(f"it lacks the column {missing[0]!r}; export it again if an earlier version made it")
+            raise ValueError(
+                f"it lacks the column {missing[0]!r}; export it again if an earlier version made it"
+            )
         for name in trials.columns.intersection(STRUCTURED):
             trials[name] = trials[name].map(json.loads)
         trials["planned"] = trials["planned"].map(tuple)
-    except (ValueError, TypeError, OSError) as error:  # pyarrow's own errors are ValueErrors and OSErrors
+    # pyarrow's own errors are ValueErrors and OSErrors
+    except (ValueError, TypeError, OSError) as error:
         raise ValueError(f"{path} is no export of trials: {error}") from None
     return trials

@@ -1,8 +1,7 @@
 """Scores of CAMs at thresholds that the images which score them did not choose, from their counts.
 
-`cam/miou@0.3` is the mIoU at that threshold. For `cam/miou@held-out-50` the threshold is the best on 50 images, drawn
-once and the same for all trials, and the mIoU is that of the other images.
-"""
+`cam/miou@0.3` is the mIoU at that threshold. For `cam/miou@held-out-50` the threshold is the best
+on 50 images, drawn once and the same for all trials, and the mIoU is that of the other images."""
 
 import re
 from collections.abc import Iterable
@@ -19,18 +18,25 @@ CLOSE = 0.001  # as thresholds are stored in single precision
 DRAW = 0
 
 
-def with_thresholds(trials: pd.DataFrame, metrics: Iterable[str], *, tracking: str | None = None) -> pd.DataFrame:
-    """`trials` (from `load`) with a column for each of `metrics` that has an `@`; missing where there is no score.
+def with_thresholds(
+    trials: pd.DataFrame, metrics: Iterable[str], *, tracking: str | None = None
+) -> pd.DataFrame:
+    """`trials` (from `load`) with a column for each of `metrics` that has an `@`; missing where
+    there is no score.
 
     Raises:
-        ValueError: a name is not of the forms above, a run has no counts at thresholds, or not at this one, or not more
-            images than shall be held out.
+        ValueError: a name is not of the forms above, a run has no counts at thresholds, or not at
+            this one, or not more images than shall be held out.
     """
     for metric in dict.fromkeys(metric for metric in metrics if "@" in metric):
         wanted = WANTED.fullmatch(metric)
         if wanted is None:
-            raise ValueError(f"metric {metric!r}: expected such as cam/miou@0.3, or cam/miou@held-out-50")
-        scored = trials.get(f"{wanted['field']}/miou", pd.Series(np.nan, index=trials.index)).notna()
+            raise ValueError(
+                f"metric {metric!r}: expected such as cam/miou@0.3, or cam/miou@held-out-50"
+            )
+        scored = trials.get(
+            f"{wanted['field']}/miou", pd.Series(np.nan, index=trials.index)
+        ).notna()
         values = [
             _score(run, wanted, tracking) if there else np.nan
             for run, there in zip(trials["run_id"], scored, strict=True)
@@ -42,7 +48,11 @@ def with_thresholds(trials: pd.DataFrame, metrics: Iterable[str], *, tracking: s
 def _score(run: str, wanted: re.Match[str], tracking: str | None) -> float:
     with run_file(run, f"counts/{wanted['field']}.npz", tracking=tracking) as path:
         try:
-            return _fixed(path, float(wanted["fixed"])) if wanted["fixed"] else _held_out(path, int(wanted["held_out"]))
+            return (
+                _fixed(path, float(wanted["fixed"]))
+                if wanted["fixed"]
+                else _held_out(path, int(wanted["held_out"]))
+            )
         except ValueError as error:
             raise ValueError(f"{wanted.string} of run {run}: {error}") from None
 
@@ -61,7 +71,9 @@ def _held_out(path: Path, number: int) -> float:
     names = read_counts(path, threshold=0).names
     if number >= len(names):
         raise ValueError(f"{number} of {len(names)} images held out leave none to score")
-    chosen = {names[place] for place in np.random.default_rng(DRAW).permutation(len(names))[:number]}
+    chosen = {
+        names[place] for place in np.random.default_rng(DRAW).permutation(len(names))[:number]
+    }
     thresholds, scores = read_curve(path, names=chosen)
     others = [name for name in names if name not in chosen]
     counts = read_counts(path, threshold=float(thresholds[scores.argmax()])).only(others)

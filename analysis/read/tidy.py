@@ -1,4 +1,5 @@
-"""The tidy frame: one row per trial, scored stage and subset of the images, with what its numbers rest on spelled out.
+"""The tidy frame: one row per trial, scored stage and subset of the images, with what its numbers
+rest on spelled out.
 
 | column | content |
 |---|---|
@@ -16,13 +17,13 @@
 | `miou`, `precision`, `recall` | fractions; missing where nothing was logged, as the last two of `multi` always are |
 | `param.<field>.<knob>` | knobs, as strings |
 
-A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores it), `fixed 0.2`,
-`alpha 6` (against the background (1 - max CAM)^6) or `argmax` (the network has a background class). What a run does not
-tell is `unknown`; an imported one tells in its own words. The network behind CRF and pseudo labels is the one that made
-the CAM.
+A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores
+it), `fixed 0.2`, `alpha 6` (against the background (1 - max CAM)^6) or `argmax` (the network has a
+background class). What a run does not tell is `unknown`; an imported one tells in its own words.
+The network behind CRF and pseudo labels is the one that made the CAM.
 
-In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset == 'all'").groupby("variant")["miou"].mean()`.
-"""
+In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset ==
+'all'").groupby("variant")["miou"].mean()`."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +43,9 @@ Trial = Mapping[Any, Any]
 
 
 def tidy(trials: pd.DataFrame) -> pd.DataFrame:
-    """The tidy frame of `trials` (from `load`), in their order, stages in the order of the pipeline."""
+    """The tidy frame of `trials` (from `load`), in their order, stages in the order of the
+    pipeline.
+    """
     knobs = [name for name in trials.columns if name.startswith("param.")]
     rows = [
         {name: trial[name] for name in OF_TRIAL} | about | _scores(trial, about["stage"], subset)
@@ -50,7 +53,16 @@ def tidy(trials: pd.DataFrame) -> pd.DataFrame:
         for about in (_about(trial, stage) for stage in STAGES if stage in trial["planned"])
         for subset in SUBSETS
     ]
-    columns = [*OF_TRIAL, "stage", "subset", *PROTOCOL, "pixel_truth", "miou", "precision", "recall"]
+    columns = [
+        *OF_TRIAL,
+        "stage",
+        "subset",
+        *PROTOCOL,
+        "pixel_truth",
+        "miou",
+        "precision",
+        "recall",
+    ]
     frame = pd.DataFrame(rows, columns=columns)
     frame["data_id"] = frame["data_id"].mask(frame["data_id"] == "")
     return frame.merge(trials[["run_id", *knobs]], on="run_id", how="left", validate="many_to_one")
@@ -64,13 +76,19 @@ def pixel_truth(trial: Trial, stage: str) -> tuple[str, ...]:
 
 def _about(trial: Trial, stage: str) -> dict[str, Any]:
     protocol = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}[stage](trial)
-    fixed = {"stage": stage, "data": _knob(trial, "data.kind"), "pixel_truth": ", ".join(pixel_truth(trial, stage))}
+    fixed = {
+        "stage": stage,
+        "data": _knob(trial, "data.kind"),
+        "pixel_truth": ", ".join(pixel_truth(trial, stage)),
+    }
     own: dict[str, Any] = trial["protocol"].get(stage, {})
     return fixed | protocol | own
 
 
 def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:
-    names = {"miou": SUBSETS[subset]} | ({"precision": "precision", "recall": "recall"} if subset == "all" else {})
+    names = {"miou": SUBSETS[subset]} | (
+        {"precision": "precision", "recall": "recall"} if subset == "all" else {}
+    )
     return {"subset": subset} | {key: trial.get(f"{stage}/{name}") for key, name in names.items()}
 
 
@@ -78,7 +96,11 @@ def _cam(trial: Trial) -> dict[str, Any]:
     low, high = _knob(trial, "cam.threshold_min"), _knob(trial, "cam.threshold_max")
     return {
         "split": "train",
-        "threshold_rule": UNKNOWN if UNKNOWN in (low, high) else f"fixed {low}" if low == high else "best on train",
+        "threshold_rule": UNKNOWN
+        if UNKNOWN in (low, high)
+        else f"fixed {low}"
+        if low == high
+        else "best on train",
         "threshold": trial.get("cam/threshold"),
         "crf": "none",
         "scales": _scales(trial, "cam"),
@@ -87,7 +109,10 @@ def _cam(trial: Trial) -> dict[str, Any]:
 
 
 def _crf(trial: Trial) -> dict[str, Any]:
-    cut = {"threshold_rule": _alpha(trial, "crf.alpha"), "threshold": trial.get("crf/implied_threshold")}
+    cut = {
+        "threshold_rule": _alpha(trial, "crf.alpha"),
+        "threshold": trial.get("crf/implied_threshold"),
+    }
     return _cam(trial) | cut | {"crf": _knob(trial, "crf.preset")}
 
 
@@ -124,11 +149,15 @@ def _scales(trial: Trial, stage: str) -> str:
     scales, flip = _knob(trial, f"{stage}.scales"), _knob(trial, f"{stage}.flip")
     if UNKNOWN in (scales, flip):
         return UNKNOWN
-    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + (" mirrored" if flip == "true" else "")
+    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + (
+        " mirrored" if flip == "true" else ""
+    )
 
 
 def _init(trial: Trial, field: str) -> str:
-    """Where the weights of the network in `field` come from; CGNet's from the classifier means from where its are."""
+    """Where the weights of the network in `field` come from; CGNet's from the classifier means from
+    where its are.
+    """
     init = _knob(trial, f"{field}.init")
     if init == "oc":
         return _init(trial, "oc")

@@ -30,13 +30,20 @@ def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
         return PARAM + found[0]
     if found:
         raise SpecError(location, f"{name!r} is a knob of several stages: {', '.join(found)}")
-    near = difflib.get_close_matches(name, knobs, n=4) or difflib.get_close_matches(f"cgnet.{name}", knobs, n=4)
-    hint = f"; near are: {', '.join(near)}" if near else f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
+    near = difflib.get_close_matches(name, knobs, n=4) or difflib.get_close_matches(
+        f"cgnet.{name}", knobs, n=4
+    )
+    hint = (
+        f"; near are: {', '.join(near)}"
+        if near
+        else f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
+    )
     raise SpecError(location, f"{name!r} is no knob of these trials{hint}")
 
 
 def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[Run]:
-    """The trials that have the wanted values; a list allows each of its own, null means: does not have the knob.
+    """The trials that have the wanted values; a list allows each of its own, null means: does not
+    have the knob.
 
     Raises:
         SpecError: there is no such knob, or no trial has such a value.
@@ -47,7 +54,10 @@ def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[R
         column = column_of(name, runs, location=(*location, name))
         if not any(plain(run[column]) in allowed for run in runs):
             there = ", ".join(dict.fromkeys(show(run[column]) for run in runs))
-            raise SpecError((*location, name), f"no trial has {' or '.join(map(show, allowed))}; there are: {there}")
+            raise SpecError(
+                (*location, name),
+                f"no trial has {' or '.join(map(show, allowed))}; there are: {there}",
+            )
         found = [run for run in found if plain(run[column]) in allowed]
     return found
 
@@ -75,7 +85,9 @@ def show(value: object) -> str:
 
 
 def ordered(values: Iterable[str]) -> list[str]:
-    """Shown values, each once: numbers by size, others as they first come; first of all what has none."""
+    """Shown values, each once: numbers by size, others as they first come; first of all what has
+    none.
+    """
     found = list(dict.fromkeys(values))
     try:
         return sorted(found, key=lambda text: -math.inf if text == NONE else float(text))
@@ -84,17 +96,25 @@ def ordered(values: Iterable[str]) -> list[str]:
 
 
 def short(columns: Iterable[str], runs: Sequence[Run]) -> list[str]:
-    """Columns as people read them: a knob stands without its stage where no other stage has a knob of that name."""
+    """Columns as people read them: a knob stands without its stage where no other stage has a knob
+    of that name.
+    """
     last = [column.rpartition(".")[2] for column in runs[0] if column.startswith(PARAM)]
     tails = ((column.removeprefix(PARAM), column.rpartition(".")[2]) for column in columns)
     return [tail if last.count(tail) < 2 else name for name, tail in tails]
 
 
 def thresholds_text(told: Iterable[str]) -> str:
-    """The threshold t = (1 - t)^alpha behind each alpha in `told` (`knob=value, ...`); empty where there is none."""
+    """The threshold t = (1 - t)^alpha behind each alpha in `told` (`knob=value, ...`); empty where
+    there is none.
+    """
     alphas = {found for text in told for found in re.findall(r"\balpha\w*=([\d.]+)", text)}
     parts = [f"{alpha} of {_threshold(float(alpha)):.3f}" for alpha in sorted(alphas, key=float)]
-    return f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}." if parts else ""
+    return (
+        f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _threshold(alpha: float) -> float:

@@ -1,4 +1,6 @@
-"""What a report is made of, whatever it is printed as: sections of texts, grids, pictures and listings."""
+"""What a report is made of, whatever it is printed as: sections of texts, grids, pictures and
+listings.
+"""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +15,13 @@ RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class GridCell:
     """A cell of a grid.
 
     Attributes:
-        text: as it is printed.
-        sort: what it is sorted by; None for its text.
-        link: where it comes from: `#` and the id of a place in the report, or MLflow's page; empty for none.
-        best, second: how it is marked.
+        text: as it is printed. sort: what it is sorted by; None for its text. link: where it comes
+        from: `#` and the id of a place in the report, or MLflow's page; empty for none. best,
+        second: how it is marked.
     """
 
     text: str
@@ -40,16 +41,16 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table that can be sorted by its columns, with a name for its files, a caption, and notes below.
+    """A table that can be sorted by its columns, with a name for its files, a caption, and notes
+    below.
 
-    `ids` are anchors of the rows, empty where nothing points at them. `latex` and `csv` are its files where these say
-    more than the grid does.
-    """
+    `ids` are anchors of the rows, empty where nothing points at them. `latex` and `csv` are its
+    files where these say more than the grid does."""
 
     name: str
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[GridCell]]
     notes: Sequence[str] = ()
     ids: Sequence[str] = ()
     latex: str = ""
@@ -95,23 +96,27 @@ class Section:
     blocks: Sequence[Block]
 
 
-def cell(text: object) -> Cell:
-    """A cell that is sorted by the number its text starts with, where it has no words but `to` beside it."""
+def cell(text: object) -> GridCell:
+    """A cell that is sorted by the number its text starts with, where it has no words but `to`
+    beside it.
+    """
     words = str(text)
     found = None if set(WORD.findall(words)) - {"to"} else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
-    return Cell(text=words, sort=number)
+    return GridCell(text=words, sort=number)
 
 
 def from_markdown(text: str, *, name: str, captions: Sequence[str]) -> list[Grid]:
-    """The tables of a text that a command of `analysis` prints, each with what stands below it as its notes.
+    """The tables of a text that a command of `analysis` prints, each with what stands below it as
+    its notes.
 
-    Where there are more tables than captions, these start again. A line in front that begins with something bold says
-    which part of the sweep the tables below it are of.
-    """
+    Where there are more tables than captions, these start again. A line in front that begins with
+    something bold says which part of the sweep the tables below it are of."""
     grids: list[Grid] = []
     part = ""
-    for lines in (paragraph.splitlines() for paragraph in re.split(r"\n\s*\n", text.replace("`", "").strip())):
+    for lines in (
+        paragraph.splitlines() for paragraph in re.split(r"\n\s*\n", text.replace("`", "").strip())
+    ):
         if lines[0].startswith("**"):
             part = f" ({lines[0].replace('**', '').rstrip('.')})"
             continue
@@ -119,7 +124,9 @@ def from_markdown(text: str, *, name: str, captions: Sequence[str]) -> list[Grid
         notes = [line for line in lines if not line.startswith("|")]
         if rows:
             number = f"_{len(grids) + 1}" if grids else ""
-            grids.append(_grid(rows, name=name + number, caption=captions[len(grids) % len(captions)] + part))
+            grids.append(
+                _grid(rows, name=name + number, caption=captions[len(grids) % len(captions)] + part)
+            )
         grids[-1:] = [replace(grid, notes=[*grid.notes, *notes]) for grid in grids[-1:]]
     return grids
 

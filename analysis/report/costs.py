@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.report.blocks import Block, Cell, Grid, Section, Text, cell
+from analysis.report.blocks import Block, Grid, GridCell, Section, Text, cell
 from analysis.report.material import Material
 from analysis.report.words import hours, listed, percent
 
@@ -34,7 +34,11 @@ class Cost:
 def stage_costs(trials: pd.DataFrame) -> list[Cost]:
     """By stage, in the order of the pipeline; none where MLflow has no seconds by stage."""
     found, seen = list[Cost](), set[str]()
-    for field in (str(name).removeprefix("seconds.") for name in trials.columns if str(name).startswith("seconds.")):
+    for field in (
+        str(name).removeprefix("seconds.")
+        for name in trials.columns
+        if str(name).startswith("seconds.")
+    ):
         seconds, artifact = f"seconds.{field}", f"fingerprint.{field}"
         known = trials[trials[seconds].notna() & trials[artifact].notna()]
         own = known[~known[artifact].duplicated() & ~known[artifact].isin(list(seen))]
@@ -66,11 +70,17 @@ def total(costs: list[Cost]) -> Cost:
 
 
 def cost_text(trials: pd.DataFrame) -> Iterator[str]:
-    """In words; of old runs, which do not tell the seconds of every stage, by their sums. Nothing where none tells."""
+    """In words; of old runs, which do not tell the seconds of every stage, by their sums. Nothing
+    where none tells.
+    """
     spent, saved = trials["spent_s"].sum(), trials["saved_s"].sum()
     if costs := stage_costs(trials):
         every = total(costs)
-        gpus = "how much of it on GPUs is not recorded" if math.isnan(every.gpu_s) else f"{hours(every.gpu_s)} of GPUs"
+        gpus = (
+            "how much of it on GPUs is not recorded"
+            if math.isnan(every.gpu_s)
+            else f"{hours(every.gpu_s)} of GPUs"
+        )
         share = percent(1 - every.once_s / every.each_s) if every.each_s else "0"
         yield (
             f"What these trials rest on took {hours(every.once_s)} of stages ({gpus}). Had every trial made its own, "
@@ -94,18 +104,31 @@ def cost(material: Material) -> Section | None:
         paragraphs.append(f"Devices: {listed(devices)}.")
     blocks: list[Block] = [Text(paragraphs=paragraphs)]
     if costs := stage_costs(trials):
-        heads = ["stage", "artifacts", "uses", "made once", "GPU time of that", "without sharing", "saved"]
+        heads = [
+            "stage",
+            "artifacts",
+            "uses",
+            "made once",
+            "GPU time of that",
+            "without sharing",
+            "saved",
+        ]
         rows = [_line(each) for each in (*costs, total(costs))]
         note = "An artifact that several fields use, such as a CRF at one alpha, counts where it stands first."
-        blocks.append(Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows, notes=[note]))
+        blocks.append(
+            Grid(name="cost", caption="Stage time, by stage", heads=heads, rows=rows, notes=[note])
+        )
     return Section(key="cost", title="Cost", blocks=blocks)
 
 
-def _line(each: Cost) -> list[Cell]:
+def _line(each: Cost) -> list[GridCell]:
     times = (each.once_s, each.gpu_s, each.each_s, each.each_s - each.once_s)
     return [
         cell(each.stage),
         cell(each.artifacts),
         cell(each.uses),
-        *(Cell(text="unknown") if math.isnan(time) else Cell(text=hours(time), sort=time) for time in times),
+        *(
+            GridCell(text="unknown") if math.isnan(time) else GridCell(text=hours(time), sort=time)
+            for time in times
+        ),
     ]

@@ -1,4 +1,6 @@
-"""The figures of a report, each with a caption and, for those who cannot see it, what it shows in numbers."""
+"""The figures of a report, each with a caption and, for those who cannot see it, what it shows in
+numbers.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +17,16 @@ from analysis.figures.grids import heat_map
 from analysis.figures.panels import panel_figure
 from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
-from analysis.read.knobs import PARAM, aliases, is_number, ordered, plain, scored, short_names, varied
+from analysis.read.knobs import (
+    PARAM,
+    aliases,
+    is_number,
+    ordered,
+    plain,
+    scored,
+    short_names,
+    varied,
+)
 from analysis.report.blocks import Block, Picture, Section, Text
 from analysis.report.findings import Finding
 from analysis.report.material import Material, Sweep
@@ -48,7 +59,11 @@ def figures(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
                 missing.append(f"{drawing.name}: {error}.")
                 continue
             caption = f"{sweep.name}: {made.caption}" if several else made.caption
-            blocks.append(replace(made, name=f"{made.name}_{sweep.key}" if several else made.name, caption=caption))
+            blocks.append(
+                replace(
+                    made, name=f"{made.name}_{sweep.key}" if several else made.name, caption=caption
+                )
+            )
         if missing:
             blocks.append(Text(title="Not drawn", paragraphs=missing))
     return Section(key="figures", title="Figures", blocks=blocks) if blocks else None
@@ -63,12 +78,17 @@ def _drawings(sweep: Sweep, found: Sequence[Finding], tracking: str | None) -> I
     last = found[-1].stage
     for finding in found:
         if finding.comparisons:
-            yield Drawing(name=f"differences of {finding.stage}/miou", draw=partial(_differences, finding, names))
+            yield Drawing(
+                name=f"differences of {finding.stage}/miou",
+                draw=partial(_differences, finding, names),
+            )
     yield from _along_knobs(trials, metric)
     yield Drawing(name="thresholds", draw=partial(_thresholds, trials, tracking))
     yield Drawing(name="classes", draw=partial(_classes, trials, last))
     yield Drawing(name="errors by class", draw=partial(_class_errors, trials, last, tracking))
-    yield Drawing(name="differences by class", draw=partial(_class_differences, trials, last, names, tracking))
+    yield Drawing(
+        name="differences by class", draw=partial(_class_differences, trials, last, names, tracking)
+    )
     yield Drawing(name="cost", draw=partial(_cost, trials, metric, names))
     yield Drawing(name="correlation", draw=partial(_correlation, sweep))
     yield Drawing(name="regret", draw=partial(_regret, sweep))
@@ -96,17 +116,25 @@ def _along_knobs(trials: pd.DataFrame, metric: str) -> Iterator[Drawing]:
     rows = scored(trials, metric)
     together = aliases(rows, varied(rows))
     moving = list(together)
-    numbers = [knob for knob in moving if rows[PARAM + knob].dropna().map(is_number).all()][:MOST_KNOBS]
+    numbers = [knob for knob in moving if rows[PARAM + knob].dropna().map(is_number).all()][
+        :MOST_KNOBS
+    ]
     for knob in numbers:
         along = rows[rows[PARAM + knob].notna()]
-        by = [other for other in moving if other not in numbers and along[PARAM + other].nunique() > 1][-1:]
+        by = [
+            other for other in moving if other not in numbers and along[PARAM + other].nunique() > 1
+        ][-1:]
         draw = partial(_along, rows, metric, knob, by, together[knob])
         yield Drawing(name=f"{metric} along {knob}", draw=draw)
     for one, other in combinations(numbers, 2):
-        yield Drawing(name=f"{metric} by {one} and {other}", draw=partial(_heat, rows, metric, one, other))
+        yield Drawing(
+            name=f"{metric} by {one} and {other}", draw=partial(_heat, rows, metric, one, other)
+        )
 
 
-def _along(trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], others: Sequence[str]) -> Picture:
+def _along(
+    trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], others: Sequence[str]
+) -> Picture:
     means = trials.groupby(PARAM + knob)[metric].mean()
     values = [f"{plain(value)}: {percent(means[value])}" for value in ordered(trials[PARAM + knob])]
     lines = f", a line for each value of {listed(list(by))}" if by else ""
@@ -135,7 +163,10 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Picture:
 def _chosen(trials: pd.DataFrame, metric: str) -> dict[str, str]:
     """The baseline and the best other variant, by their short names."""
     rows = scored(trials, metric)
-    names, baselines = short_names(list(rows["variant"].unique())), list(rows.loc[rows["baseline"], "variant"].unique())
+    names, baselines = (
+        short_names(list(rows["variant"].unique())),
+        list(rows.loc[rows["baseline"], "variant"].unique()),
+    )
     return {each: f"{names[each]} (baseline)" for each in baselines} | {
         best: names[best] for best in [best_variant(trials, metric)] if best not in baselines
     }
@@ -144,8 +175,15 @@ def _chosen(trials: pd.DataFrame, metric: str) -> dict[str, str]:
 def _thresholds(trials: pd.DataFrame, tracking: str | None) -> Picture:
     frame = threshold_frame(trials, _chosen(trials, "cam/miou"), tracking=tracking)
     means = frame.groupby(["label", "threshold"], sort=False)["miou"].mean()
-    best = means.reset_index().sort_values("miou").drop_duplicates("label", keep="last").to_dict("records")
-    peaks = [f"{each['label']}: {percent(each['miou'])} at {each['threshold']:.2f}" for each in best]
+    best = (
+        means.reset_index()
+        .sort_values("miou")
+        .drop_duplicates("label", keep="last")
+        .to_dict("records")
+    )
+    peaks = [
+        f"{each['label']}: {percent(each['miou'])} at {each['threshold']:.2f}" for each in best
+    ]
     return Picture(
         name="thresholds",
         caption="mIoU of the activation maps by threshold; marked is the threshold of the table.",
@@ -160,7 +198,10 @@ def _classes(trials: pd.DataFrame, stage: str) -> Picture:
     if frame.empty:
         raise ValueError(f"no run has {stage}/iou by class")
     means = frame.groupby(["class", "label"], sort=False)["iou"].mean().unstack("label")
-    shown = {label: [f"{name} {percent(value)}" for name, value in means[label].items()] for label in means}
+    shown = {
+        label: [f"{name} {percent(value)}" for name, value in means[label].items()]
+        for label in means
+    }
     texts = [f"{label}: {listed(values)}" for label, values in shown.items()]
     return Picture(
         name=f"classes_{stage}",
@@ -174,7 +215,8 @@ def _class_errors(trials: pd.DataFrame, stage: str, tracking: str | None) -> Pic
     frame = error_frame(trials, stage, _chosen(trials, f"{stage}/miou"), tracking=tracking)
     means = frame.groupby("label", sort=False)[["missed", "false"]].mean()
     texts = [
-        f"{label}: {percent(row['missed'])} missed, {percent(row['false'])} false" for label, row in means.iterrows()
+        f"{label}: {percent(row['missed'])} missed, {percent(row['false'])} false"
+        for label, row in means.iterrows()
     ]
     return Picture(
         name=f"class_errors_{stage}",
@@ -184,7 +226,9 @@ def _class_errors(trials: pd.DataFrame, stage: str, tracking: str | None) -> Pic
     )
 
 
-def _class_differences(trials: pd.DataFrame, stage: str, names: Mapping[str, str], tracking: str | None) -> Picture:
+def _class_differences(
+    trials: pd.DataFrame, stage: str, names: Mapping[str, str], tracking: str | None
+) -> Picture:
     variant = best_variant(trials, f"{stage}/miou")
     found = compare_classes(trials, stage, variant, tracking=tracking)
     ranked = sorted(found.items(), key=lambda item: -item[1].value)
@@ -210,8 +254,19 @@ def _cost(trials: pd.DataFrame, metric: str, names: Mapping[str, str]) -> Pictur
 def _correlation(sweep: Sweep) -> Picture:
     found = sweep.correlation
     first, last = found.stages[0], found.stages[-1]
-    rank = next((each for each in found.ranks if (each.first, each.second, each.scope) == (first, last, "all")), None)
-    said = f"Spearman's correlation is {rank.value:+.2f}." if rank else "All have the same score in one of them."
+    rank = next(
+        (
+            each
+            for each in found.ranks
+            if (each.first, each.second, each.scope) == (first, last, "all")
+        ),
+        None,
+    )
+    said = (
+        f"Spearman's correlation is {rank.value:+.2f}."
+        if rank
+        else "All have the same score in one of them."
+    )
     return Picture(
         name="correlation",
         caption=f"{last}/miou against {first}/miou, a point for each variant.",
@@ -231,7 +286,9 @@ def _regret(sweep: Sweep) -> Picture:
     )
 
 
-def _panels(trials: pd.DataFrame, stage: str, names: Mapping[str, str], tracking: str | None) -> Picture:
+def _panels(
+    trials: pd.DataFrame, stage: str, names: Mapping[str, str], tracking: str | None
+) -> Picture:
     variant = best_variant(trials, f"{stage}/miou")
     rows, notes = picked_rows(trials, stage, variant, tracking=tracking)
     return Picture(

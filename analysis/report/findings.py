@@ -38,11 +38,9 @@ class Finding:
     """What one scored stage of one sweep says.
 
     Attributes:
-        stage: its field.
-        best: the variant with the highest score.
-        comparisons: with the baseline.
-        multi: the same on the images with several classes, where ways of erasing differ at all; none without any.
-        why_not: why there are no comparisons, empty where there are.
+        stage: its field. best: the variant with the highest score. comparisons: with the baseline.
+        multi: the same on the images with several classes, where ways of erasing differ at all;
+        none without any. why_not: why there are no comparisons, empty where there are.
     """
 
     stage: str
@@ -54,11 +52,16 @@ class Finding:
     @property
     def of_best(self) -> Comparison | None:
         """The best variant against the baseline."""
-        return next((each for each in self.comparisons if self.best.variant in (each.variant, *each.same)), None)
+        return next(
+            (each for each in self.comparisons if self.best.variant in (each.variant, *each.same)),
+            None,
+        )
 
 
 def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
-    """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are left out."""
+    """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are
+    left out.
+    """
     return [
         _finding(trials, stage, tracking)
         for stage in STAGES
@@ -74,7 +77,11 @@ def _finding(trials: pd.DataFrame, stage: str, tracking: str | None) -> Finding:
     except ValueError as error:
         why_not = "" if comparisons else str(error)
     return Finding(
-        stage=stage, best=_best(trials, stage, tracking), comparisons=comparisons, multi=multi, why_not=why_not
+        stage=stage,
+        best=_best(trials, stage, tracking),
+        comparisons=comparisons,
+        multi=multi,
+        why_not=why_not,
     )
 
 
@@ -82,11 +89,14 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
     metric = f"{stage}/miou"
     scored = trials[trials[metric].notna()]
     means = scored.groupby("variant", sort=False)[metric].mean()
-    rivals = distinct(scored, stage)["variant"].nunique()  # variants that share their artifacts are one
+    # variants that share their artifacts are one
+    rivals = distinct(scored, stage)["variant"].nunique()
     group = distinct(scored[scored["variant"] == means.idxmax()], stage)
     try:
         counts = counts_of(group, stage, tracking=tracking)
-        found = interval(dict(enumerate(counts[run] for run in group["run_id"])), design=design(group, stage))
+        found = interval(
+            dict(enumerate(counts[run] for run in group["run_id"])), design=design(group, stage)
+        )
     except ValueError:
         found = None
     return Best(

@@ -16,7 +16,9 @@ from analysis.report.summary import summary
 from analysis.report.write import write_report
 
 
-def make_report(experiments: Sequence[str], folder: Path, *, tracking: str | None, again: str) -> Iterator[str]:
+def make_report(
+    experiments: Sequence[str], folder: Path, *, tracking: str | None, again: str
+) -> Iterator[str]:
     """Write the report of `experiments` into `folder`, and yield a line about each kind of file.
 
     Args:
@@ -36,7 +38,9 @@ def make_report(experiments: Sequence[str], folder: Path, *, tracking: str | Non
 
 def sections(material: Material) -> list[Section]:
     """The whole report."""
-    found = {sweep.name: findings(sweep.trials, tracking=material.tracking) for sweep in material.sweeps}
+    found = {
+        sweep.name: findings(sweep.trials, tracking=material.tracking) for sweep in material.sweeps
+    }
     made = [
         summary(material, found),
         results(material),

@@ -77,7 +77,10 @@ def gather(experiments: Sequence[str], *, tracking: str | None, again: str) -> M
     trials = load(*experiments, tracking=tracking)
     names = trials["experiment"].unique().tolist()
     return Material(
-        sweeps=[_sweep(name, trials, tracking) for name in names], trials=trials, tracking=tracking, again=again
+        sweeps=[_sweep(name, trials, tracking) for name in names],
+        trials=trials,
+        tracking=tracking,
+        again=again,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.read.artifacts import counted_stages
-from analysis.report.blocks import Block, Cell, Grid, Section, Text, cell, from_markdown
+from analysis.report.blocks import Block, Grid, GridCell, Section, Text, cell, from_markdown
 from analysis.report.findings import Finding
 from analysis.report.material import Material
 from analysis.report.runs import anchors
@@ -11,9 +11,16 @@ from analysis.studies.compare import comparison_text
 from analysis.table.build import build
 from analysis.table.checks import check
 from analysis.table.latex import latex
-from analysis.table.markdown import Style, cell_text, header_texts, legend, name_texts, summary, to_csv
-from analysis.table.model import Cell as TableCell
-from analysis.table.model import Column, Row, Table
+from analysis.table.markdown import (
+    Style,
+    cell_text,
+    header_texts,
+    legend,
+    name_texts,
+    summary,
+    to_csv,
+)
+from analysis.table.model import Cell, Column, Row, Table
 
 PLAIN = Style(
     escape=lambda text: " ".join(text.split()),
@@ -54,7 +61,9 @@ def _checked(table: Table, material: Material) -> list[str]:
     except (ValueError, ConnectionError) as error:
         return [f"Not checked: {error}."]
     faults = [f"{line}." for line in check(table, material.trials, counted=counted)]
-    return faults or ["Yes: they come from one commit and one set of packages, and all counts per image are in MLflow."]
+    return faults or [
+        "Yes: they come from one commit and one set of packages, and all counts per image are in MLflow."
+    ]
 
 
 def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
@@ -66,10 +75,14 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
             place = f"{sweep.name}: {finding.stage}/miou" if several else f"{finding.stage}/miou"
             name = "_".join(["comparison", *([sweep.key] if several else []), finding.stage])
             if finding.why_not:
-                blocks.append(Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."]))
+                blocks.append(
+                    Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."])
+                )
             if finding.comparisons:
                 text = comparison_text(list(finding.comparisons), finding.stage)
-                blocks += from_markdown(text, name=name, captions=[f"{place}: differences from the baseline"])
+                blocks += from_markdown(
+                    text, name=name, captions=[f"{place}: differences from the baseline"]
+                )
             if finding.multi:
                 text = comparison_text(list(finding.multi), finding.stage, subset="multi")
                 caption = f"{place}: the same on the images with several classes"
@@ -77,17 +90,29 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
     return Section(key="comparisons", title="Comparisons", blocks=blocks)
 
 
-def _row(row: Row, table: Table, places: Mapping[str, str]) -> list[Cell]:
+def _row(row: Row, table: Table, places: Mapping[str, str]) -> list[GridCell]:
     """A row whose numbers link to the runs of its variant."""
-    of_row = next((places[run.run_id] for each in row.cells for run in each.sources), places.get(row.names[-1], ""))
+    of_row = next(
+        (places[run.run_id] for each in row.cells for run in each.sources),
+        places.get(row.names[-1], ""),
+    )
     names = [cell(text) for text in name_texts(row, PLAIN)]
     return [
         *names,
         cell(row.seeds),
-        *(_number(each, column, row, of_row) for each, column in zip(row.cells, table.columns, strict=True)),
+        *(
+            _number(each, column, row, of_row)
+            for each, column in zip(row.cells, table.columns, strict=True)
+        ),
     ]
 
 
-def _number(found: TableCell, column: Column, row: Row, place: str) -> Cell:
+def _number(found: Cell, column: Column, row: Row, place: str) -> GridCell:
     text = cell_text(found, column, row, PLAIN)
-    return Cell(text=text, sort=found.mean, link=f"#{place}" if place else "", best=found.best, second=found.second)
+    return GridCell(
+        text=text,
+        sort=found.mean,
+        link=f"#{place}" if place else "",
+        best=found.best,
+        second=found.second,
+    )

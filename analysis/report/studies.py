@@ -1,4 +1,6 @@
-"""What the other commands of `analysis` find, sweep by sweep: a section each, with the reason where it says nothing."""
+"""What the other commands of `analysis` find, sweep by sweep: a section each, with the reason where
+it says nothing.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ Study = Callable[[Sweep, str, str | None], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A study: the captions of its tables, and the text it makes of a sweep, its last scored stage and `tracking`."""
+    """A study: the captions of its tables, and the text it makes of a sweep, its last scored stage
+    and `tracking`.
+    """
 
     key: str
     title: str
@@ -53,13 +57,17 @@ STUDIES = (
         key="variance",
         title="Variance by seed",
         captions=("Standard deviation by the seed of each stage, in points",),
-        text=lambda sweep, stage, tracking: variance_text(variance(sweep.trials, stage, tracking=tracking)),
+        text=lambda sweep, stage, tracking: variance_text(
+            variance(sweep.trials, stage, tracking=tracking)
+        ),
     ),
     Kind(
         key="pareto",
         title="Cost against score",
         captions=("Cost of each variant, the cheapest first",),
-        text=lambda sweep, stage, tracking: pareto_text(pareto(sweep.trials, metric=f"{stage}/miou")),
+        text=lambda sweep, stage, tracking: pareto_text(
+            pareto(sweep.trials, metric=f"{stage}/miou")
+        ),
     ),
 )
 
@@ -76,7 +84,9 @@ def studies(material: Material) -> Iterator[Section]:
             except ValueError as error:
                 blocks.append(Text(paragraphs=[f"{prefix}nothing to say here: {error}."]))
             else:
-                blocks += from_markdown(text, name=name, captions=[prefix + caption for caption in kind.captions])
+                blocks += from_markdown(
+                    text, name=name, captions=[prefix + caption for caption in kind.captions]
+                )
         yield Section(key=kind.key, title=kind.title, blocks=blocks)
 
 
@@ -86,7 +96,11 @@ def _last(trials: pd.DataFrame) -> str:
     Raises:
         ValueError: none has.
     """
-    found = [stage for stage in STAGES if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()]
+    found = [
+        stage
+        for stage in STAGES
+        if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()
+    ]
     if not found:
         raise ValueError("no stage has a score yet")
     return found[-1]

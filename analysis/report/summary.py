@@ -22,9 +22,14 @@ def summary(material: Material, found: Mapping[str, Sequence[Finding]]) -> Secti
             title = ": ".join(filter(None, (name, f"{finding.stage}/miou")))
             blocks.append(Text(title=title, paragraphs=[" ".join(_outcome(finding))]))
         blocks.append(
-            Text(title="To bear in mind", paragraphs=[*_doubts(trials, found[sweep.name]), *cost_text(trials)])
+            Text(
+                title="To bear in mind",
+                paragraphs=[*_doubts(trials, found[sweep.name]), *cost_text(trials)],
+            )
         )
-    return Section(key="summary", title="Summary", blocks=[each for each in blocks if each.paragraphs])
+    return Section(
+        key="summary", title="Summary", blocks=[each for each in blocks if each.paragraphs]
+    )
 
 
 def _asked(sweep: Sweep) -> Iterator[str]:
@@ -45,7 +50,11 @@ def _progress(trials: pd.DataFrame) -> str:
     }
     counts = [f"{int(which.sum())} {how}" for how, which in done.items() if which.any()]
     variants, seeds = trials["variant"].nunique(), trials.groupby("variant").size()
-    each = number(int(seeds.max()), "seed") if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()} seeds"
+    each = (
+        number(int(seeds.max()), "seed")
+        if seeds.nunique() == 1
+        else f"{seeds.min()} to {seeds.max()} seeds"
+    )
     more = " Numbers below are of what there is so far." if done["not done yet"].any() else ""
     return f"{number(variants, 'variant')} of {each}, {number(len(trials), 'trial')}: {listed(counts)}.{more}"
 

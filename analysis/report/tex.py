@@ -34,7 +34,9 @@ def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
         r"\midrule",
     ]
     for row in grid.rows[rows]:
-        texts = [rf"\textbf{{{escape(cell.text)}}}" if cell.best else escape(cell.text) for cell in row]
+        texts = [
+            rf"\textbf{{{escape(cell.text)}}}" if cell.best else escape(cell.text) for cell in row
+        ]
         lines.append(f"{' & '.join(texts)} \\\\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -58,8 +60,16 @@ def compile_pdf(source: Path) -> str:
     """Make the PDF beside `source`; returns why there is none, empty where there is one."""
     if shutil.which("pdflatex") is None:
         return f"there is no pdflatex here; where there is one, run it on {source.name}"
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
-    done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, errors="replace", check=False)
+    command = [
+        "pdflatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-no-shell-escape",
+        source.name,
+    ]
+    done = subprocess.run(
+        command, cwd=source.parent, capture_output=True, text=True, errors="replace", check=False
+    )
     for suffix in (".aux", ".log"):
         source.with_suffix(suffix).unlink(missing_ok=True)
     if done.returncode == 0:
@@ -72,7 +82,11 @@ def _column(grid: Grid, place: int) -> str:
     """Numbers are flush right, long texts are broken into lines."""
     if grid.numeric[place]:
         return "r"
-    return r">{\raggedright\arraybackslash}p{6.5cm}" if any(len(row[place].text) > LONG for row in grid.rows) else "l"
+    return (
+        r">{\raggedright\arraybackslash}p{6.5cm}"
+        if any(len(row[place].text) > LONG for row in grid.rows)
+        else "l"
+    )
 
 
 def _block(block: Block) -> Iterator[str]:
@@ -89,7 +103,9 @@ def _block(block: Block) -> Iterator[str]:
         yield rf"{{figures/{block.name}.pdf}}"
         yield rf"\caption{{{escape(block.caption)}}}\end{{figure}}"
     else:
-        yield from (rf"{{\footnotesize\ttfamily {escape(line)}\par}}" for line in block.text.splitlines())
+        yield from (
+            rf"{{\footnotesize\ttfamily {escape(line)}\par}}" for line in block.text.splitlines()
+        )
 
 
 def _table(grid: Grid) -> Iterator[str]:

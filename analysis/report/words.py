@@ -1,4 +1,6 @@
-"""Numbers and lists as sentences have them. Scores are fractions, and become percent or points here."""
+"""Numbers and lists as sentences have them. Scores are fractions, and become percent or points
+here.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""All files of a report: one HTML page that needs no other, and beside it tables, figures and a PDF for a paper."""
+"""All files of a report: one HTML page that needs no other, and beside it tables, figures and a PDF
+for a paper.
+"""
 
 import csv
 import io
@@ -17,7 +19,9 @@ from analysis.report.page import page
 from analysis.report.tex import compile_pdf, document, tabular
 
 
-def write_report(title: str, sections: Sequence[Section], folder: Path, *, made: datetime) -> Iterator[str]:
+def write_report(
+    title: str, sections: Sequence[Section], folder: Path, *, made: datetime
+) -> Iterator[str]:
     """Write all files into `folder`, and yield a line about each kind."""
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -27,12 +31,18 @@ def write_report(title: str, sections: Sequence[Section], folder: Path, *, made:
     yield f"{folder / 'index.html'}: the report, in one file"
     for block in blocks:
         _write(block, folder)
-    (folder / "report.xlsx").write_bytes(workbook([block for block in blocks if isinstance(block, Grid)]))
+    (folder / "report.xlsx").write_bytes(
+        workbook([block for block in blocks if isinstance(block, Grid)])
+    )
     yield f"{folder / 'tables'}, {folder / 'figures'}, {folder / 'report.xlsx'}: tables and figures one by one"
     source = folder / "report.tex"
     source.write_text(document(title, sections, made=stamp), encoding="utf-8")
     fault = compile_pdf(source)
-    yield f"{folder / 'report.pdf'}: no PDF, since {fault}" if fault else f"{folder / 'report.pdf'}: the same on paper"
+    yield (
+        f"{folder / 'report.pdf'}: no PDF, since {fault}"
+        if fault
+        else f"{folder / 'report.pdf'}: the same on paper"
+    )
 
 
 def to_csv(grid: Grid) -> str:
@@ -74,8 +84,12 @@ def _value(text: str) -> str | float:
 
 def _write(block: Block, folder: Path) -> None:
     if isinstance(block, Grid):
-        (folder / "tables" / f"{block.name}.tex").write_text(block.latex or tabular(block), encoding="utf-8")
-        (folder / "tables" / f"{block.name}.csv").write_text(block.csv or to_csv(block), encoding="utf-8")
+        (folder / "tables" / f"{block.name}.tex").write_text(
+            block.latex or tabular(block), encoding="utf-8"
+        )
+        (folder / "tables" / f"{block.name}.csv").write_text(
+            block.csv or to_csv(block), encoding="utf-8"
+        )
     elif isinstance(block, Picture):
         for suffix in ("pdf", "png"):
             save(block.figure, folder / "figures" / f"{block.name}.{suffix}")

@@ -1,9 +1,10 @@
-"""Analysis of variance of a table of scores by categorical factors: type II sums of squares, marginal means.
+"""Analysis of variance of a table of scores by categorical factors: type II sums of squares,
+marginal means.
 
-Designs of sweeps are seldom balanced and sometimes have factors that cannot be told apart. So each model is fitted by
-least squares on indicator columns (statsmodels' OLS with a pseudo-inverse), and degrees of freedom are differences of
-ranks: a term that the others explain has none, and gets no p-value.
-"""
+Designs of sweeps are seldom balanced and sometimes have factors that cannot be told apart. So each
+model is fitted by least squares on indicator columns (statsmodels' OLS with a pseudo-inverse), and
+degrees of freedom are differences of ranks: a term that the others explain has none, and gets no
+p-value."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,13 +24,13 @@ Term = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class AnovaRow:
     """A term of the table: one factor, or the interaction of two.
 
     Attributes:
-        freedom, error_freedom: degrees of freedom of the term and of the error; 0 where the data do not tell.
-        f, p: the F ratio and its p-value; None without degrees of freedom.
-        eta: partial eta squared, the term's share of its own and the error's sum of squares.
+        freedom, error_freedom: degrees of freedom of the term and of the error; 0 where the data do
+        not tell. f, p: the F ratio and its p-value; None without degrees of freedom. eta: partial
+        eta squared, the term's share of its own and the error's sum of squares.
     """
 
     term: Term
@@ -42,7 +43,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """Mean of a factor's level with 95 % interval, all combinations of the other factors weighing the same."""
+    """Mean of a factor's level with 95 % interval, all combinations of the other factors weighing
+    the same.
+    """
 
     factor: str
     level: str
@@ -51,7 +54,9 @@ class Margin:
     high: float | None
 
 
-def type_two(frame: pd.DataFrame, score: str, terms: Sequence[Term], *, block: str | None = None) -> list[Row]:
+def type_two(
+    frame: pd.DataFrame, score: str, terms: Sequence[Term], *, block: str | None = None
+) -> list[AnovaRow]:
     """Every term against the models without it, and without those that contain it.
 
     Args:
@@ -67,11 +72,14 @@ def type_two(frame: pd.DataFrame, score: str, terms: Sequence[Term], *, block: s
     for term in terms:
         beside = [*always, *(other for other in terms if not set(term) <= set(other))]
         without, with_it = _fit(frame, score, beside), _fit(frame, score, [*beside, term])
-        squares, freedom = max(0.0, float(without.ssr - with_it.ssr)), int(without.df_resid - with_it.df_resid)
+        squares, freedom = (
+            max(0.0, float(without.ssr - with_it.ssr)),
+            int(without.df_resid - with_it.df_resid),
+        )
         tested = freedom > 0 and error > 0 and noise > 0
         f = squares / freedom / (noise / error) if tested else None
         rows.append(
-            Row(
+            AnovaRow(
                 term=term,
                 freedom=freedom,
                 error_freedom=error,
@@ -86,7 +94,9 @@ def type_two(frame: pd.DataFrame, score: str, terms: Sequence[Term], *, block: s
 def error_freedom(frame: pd.DataFrame, terms: Sequence[Term], *, block: str | None = None) -> int:
     """The degrees of freedom that a model leaves for the error."""
     always: list[Term] = [(block,)] if block else []
-    return len(frame) - int(np.linalg.matrix_rank(_design(frame, [*always, *terms], _levels(frame, terms, block))))
+    return len(frame) - int(
+        np.linalg.matrix_rank(_design(frame, [*always, *terms], _levels(frame, terms, block)))
+    )
 
 
 def separable(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
@@ -96,12 +106,16 @@ def separable(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
 
 
 def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str) -> list[Margin]:
-    """The marginal means of `factor` under a model of `terms`; without intervals where no error is left."""
+    """The marginal means of `factor` under a model of `terms`; without intervals where no error is
+    left.
+    """
     levels, fit = _levels(frame, terms, None), _fit(frame, score, terms)
     others = [name for name in levels if name != factor]
     found = []
     for level in levels[factor]:
-        grid = pd.DataFrame(list(product([level], *(levels[name] for name in others))), columns=[factor, *others])
+        grid = pd.DataFrame(
+            list(product([level], *(levels[name] for name in others))), columns=[factor, *others]
+        )
         weights = _design(grid, terms, levels).mean(axis=0)
         mean = float(weights @ fit.params)
         error = float(np.sqrt(weights @ fit.cov_params() @ weights)) if fit.df_resid else None
@@ -113,13 +127,18 @@ def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str)
 
 def crossed(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
     """Whether every combination of the factors' levels was observed."""
-    return len(frame[list(factors)].drop_duplicates()) == int(np.prod([frame[name].nunique() for name in factors]))
+    return len(frame[list(factors)].drop_duplicates()) == int(
+        np.prod([frame[name].nunique() for name in factors])
+    )
 
 
 def _fit(frame: pd.DataFrame, score: str, terms: Sequence[Term]) -> RegressionResults:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SingularMatrixWarning)  # the columns are redundant on purpose
-        return OLS(frame[score].to_numpy(float), _design(frame, terms, _levels(frame, terms, None))).fit()
+        # the columns are redundant on purpose
+        warnings.simplefilter("ignore", SingularMatrixWarning)
+        return OLS(
+            frame[score].to_numpy(float), _design(frame, terms, _levels(frame, terms, None))
+        ).fit()
 
 
 def _levels(frame: pd.DataFrame, terms: Sequence[Term], block: str | None) -> dict[str, list[str]]:
@@ -127,11 +146,16 @@ def _levels(frame: pd.DataFrame, terms: Sequence[Term], block: str | None) -> di
     return {name: sorted(frame[name].unique()) for name in names}
 
 
-def _design(frame: pd.DataFrame, terms: Sequence[Term], levels: Mapping[str, Sequence[str]]) -> Floats:
+def _design(
+    frame: pd.DataFrame, terms: Sequence[Term], levels: Mapping[str, Sequence[str]]
+) -> Floats:
     """A constant, and an indicator column for every combination of levels of every term."""
     columns = [np.ones(len(frame))]
     for term in terms:
         for combination in product(*(levels[name] for name in term)):
-            hits = [(frame[name] == level).to_numpy() for name, level in zip(term, combination, strict=True)]
+            hits = [
+                (frame[name] == level).to_numpy()
+                for name, level in zip(term, combination, strict=True)
+            ]
             columns.append(np.logical_and.reduce(hits).astype(float))
     return np.stack(columns, axis=1)

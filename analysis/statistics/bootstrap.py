@@ -1,12 +1,14 @@
-"""Uncertainty of an mIoU and of a difference of two: the paired bootstrap over images, with the seeds nested in it.
+"""Uncertainty of an mIoU and of a difference of two: the paired bootstrap over images, with the
+seeds nested in it.
 
-mIoU is a ratio of sums, not a mean of images, so each resample sums the counts of the drawn images and computes the
-ratios anew; all seeds and both systems share the drawn images. That gives the variance that comes from the images. The
-variance of a mean over seeds is added as it was measured, and the interval is that of Student's t with Satterthwaite's
-degrees of freedom: drawing two or three seeds with replacement would pretend to know their spread. Where seeds differ
-by stage, runs that share one are no independent replicates (`analysis.statistics.seed_design`). How often the interval
-holds the truth is counted in tests/analysis/statistics/test_bootstrap.py. With one seed it speaks of the images alone,
-and says so."""
+mIoU is a ratio of sums, not a mean of images, so each resample sums the counts of the drawn images
+and computes the ratios anew; all seeds and both systems share the drawn images. That gives the
+variance that comes from the images. The variance of a mean over seeds is added as it was measured,
+and the interval is that of Student's t with Satterthwaite's degrees of freedom: drawing two or
+three seeds with replacement would pretend to know their spread. Where seeds differ by stage, runs
+that share one are no independent replicates (`analysis.statistics.seed_design`). How often the
+interval holds the truth is counted in tests/analysis/statistics/test_bootstrap.py. With one seed it
+speaks of the images alone, and says so."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +62,8 @@ def interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """The mean mIoU of a system over its seeds, whose counts are `system`; of seeds by stage, `design` tells which.
+    """The mean mIoU of a system over its seeds, whose counts are `system`; of seeds by stage,
+    `design` tells which.
 
     Raises:
         ValueError: the seeds were scored on different images.
@@ -68,7 +71,12 @@ def interval(
     tables = _stack(list(system.values()))
     measured = miou(tables.sum(axis=1))
     return _summarize(
-        measured, _resampled(tables, resamples, seed), images=tables.shape[1], level=level, p=False, design=design
+        measured,
+        _resampled(tables, resamples, seed),
+        images=tables.shape[1],
+        level=level,
+        p=False,
+        design=design,
     )
 
 
@@ -81,15 +89,13 @@ def difference(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """How much better `system` is than `other` in mean mIoU, paired by image, and by the seeds that both have.
+    """How much better `system` is than `other` in mean mIoU, paired by image, and by the seeds that
+    both have.
 
     Args:
-        system: counts by number of the replicate.
-        other: the same, on the same images.
-        design: the seeds by stage of the replicates that both have, in order; by default each is one of its own.
-        resamples: how often images are drawn.
-        level: of the interval.
-        seed: of the draws.
+        system: counts by number of the replicate. other: the same, on the same images. design: the
+        seeds by stage of the replicates that both have, in order; by default each is one of its
+        own. resamples: how often images are drawn. level: of the interval. seed: of the draws.
 
     Raises:
         ValueError: they share no seed, or were scored on different images.
@@ -116,7 +122,8 @@ def class_differences(
     level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The same for the IoU of the background and of every class, each by itself: p-values are not adjusted.
+    """The same for the IoU of the background and of every class, each by itself: p-values are not
+    adjusted.
 
     Raises:
         ValueError: they share no seed, or were scored on different images.
@@ -126,13 +133,22 @@ def class_differences(
     half, images = len(tables) // 2, tables.shape[1]
     measured, drawn = measured[:half] - measured[half:], drawn[:, :half] - drawn[:, half:]
     return {
-        name: _summarize(measured[:, label], drawn[:, :, label], images=images, level=level, p=True, design=design)
+        name: _summarize(
+            measured[:, label],
+            drawn[:, :, label],
+            images=images,
+            level=level,
+            p=True,
+            design=design,
+        )
         for label, name in enumerate(("background", *next(iter(system.values())).classes))
     }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: with these, the chance of any false claim among all stays at the level."""
+    """Holm's step-down adjustment: with these, the chance of any false claim among all stays at the
+    level.
+    """
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.minimum(1, np.maximum.accumulate(np.asarray(p_values, float)[order] * factors))
@@ -158,13 +174,21 @@ def _stack(parts: Sequence[PerImage]) -> Ints:
                 f"scored on different images or classes: {len(first.names)} images of {len(first.classes)} classes, "
                 f"and {len(part.names)} of {len(part.classes)}"
             )
-    return np.stack([part.table if part.names == first.names else part.only(first.names).table for part in parts])
+    return np.stack(
+        [
+            part.table if part.names == first.names else part.only(first.names).table
+            for part in parts
+        ]
+    )
 
 
-def _resampled(tables: Ints, resamples: int, seed: int, *, score: Callable[[Floats], Floats] = miou) -> Floats:
+def _resampled(
+    tables: Ints, resamples: int, seed: int, *, score: Callable[[Floats], Floats] = miou
+) -> Floats:
     """(R, S) mIoU, or (R, S, L) IoU, of every seed in each resample of the images."""
     seeds, images, parts, labels = tables.shape
-    flat = tables.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)  # exact: sums stay far below 2^53
+    # exact: sums stay far below 2^53
+    flat = tables.transpose(1, 0, 2, 3).reshape(images, -1).astype(np.float64)
     generator = np.random.default_rng(seed)
     drawn = []
     for start in range(0, resamples, CHUNK):
@@ -206,12 +230,16 @@ def _of_seeds(measured: Floats, design: Design | None) -> tuple[float, float]:
 
 
 def satterthwaite(of_images: float, of_seeds: float, freedom: float) -> float:
-    """Degrees of freedom of the sum of the two variances, from those of the seeds'; the images' are without end."""
+    """Degrees of freedom of the sum of the two variances, from those of the seeds'; the images' are
+    without end.
+    """
     if of_seeds == 0:
         return math.inf
     return (of_images + of_seeds) ** 2 / (of_seeds**2 / freedom)
 
 
 def _p_value(value: float, error: float, freedom: float) -> float:
-    """Two-sided: the level at which the interval would just touch 0; 1 for two systems that are the same."""
+    """Two-sided: the level at which the interval would just touch 0; 1 for two systems that are the
+    same.
+    """
     return float(2 * stats.t.sf(abs(value) / error, freedom)) if error else float(value == 0)

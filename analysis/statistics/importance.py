@@ -1,4 +1,6 @@
-"""Importance of knobs by functional analysis of variance (fANOVA), computed by Optuna from any finished sweep."""
+"""Importance of knobs by functional analysis of variance (fANOVA), computed by Optuna from any
+finished sweep.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +17,12 @@ FEW = 10  # values: with more, a numeric knob was searched, and its range is con
 
 
 def importances(rows: pd.DataFrame, metric: str, knobs: Sequence[str]) -> dict[str, float]:
-    """Share of the variance of `metric` that each of `knobs` explains by itself, over the values that were tried.
+    """Share of the variance of `metric` that each of `knobs` explains by itself, over the values
+    that were tried.
 
-    A grid's knobs are categories that weigh the same; one with more than ten numbers is a range. A random forest (its
-    seed is 0) stands for the score between the trials, so shares of few trials are rough.
+    A grid's knobs are categories that weigh the same; one with more than ten numbers is a range. A
+    random forest (its seed is 0) stands for the score between the trials, so shares of few trials
+    are rough.
 
     Args:
         rows: trials of `load` that all have the knobs and the metric.
@@ -34,8 +38,12 @@ def importances(rows: pd.DataFrame, metric: str, knobs: Sequence[str]) -> dict[s
         optuna.logging.set_verbosity(verbosity)
     for _, row in rows.iterrows():
         params = {knob: _value(row[PARAM + knob], distributions[knob]) for knob in knobs}
-        study.add_trial(create_trial(params=params, distributions=distributions, value=float(row[metric])))
-    found: Mapping[str, float] = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=SEED))
+        study.add_trial(
+            create_trial(params=params, distributions=distributions, value=float(row[metric]))
+        )
+    found: Mapping[str, float] = get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(seed=SEED)
+    )
     return {knob: float(found[knob]) for knob in knobs}
 
 

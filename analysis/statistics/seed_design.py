@@ -1,10 +1,10 @@
 """The seeds of runs, and the variance that they bring.
 
-A sweep with `seeds: {cgnet: 3, deeplab: 2}` runs every combination. Within a variant that is a crossed design of random
-effects, y = mean + cgnet + deeplab + interaction; runs that share a seed are no independent replicates. The expected
-mean square of a source is that of the interaction plus n times the source's variance, where n runs share each of its
-seeds (method of moments). Sums of mean squares get Satterthwaite's degrees of freedom.
-"""
+A sweep with `seeds: {cgnet: 3, deeplab: 2}` runs every combination. Within a variant that is a
+crossed design of random effects, y = mean + cgnet + deeplab + interaction; runs that share a seed
+are no independent replicates. The expected mean square of a source is that of the interaction plus
+n times the source's variance, where n runs share each of its seeds (method of moments). Sums of
+mean squares get Satterthwaite's degrees of freedom."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -50,13 +50,16 @@ class Design:
         return arranged
 
     def of_mean(self, values: Sequence[float] | Floats) -> tuple[float, float]:
-        """Variance of the mean of the runs' values, and its degrees of freedom; cautious with two or three seeds.
+        """Variance of the mean of the runs' values, and its degrees of freedom; cautious with two
+        or three seeds.
 
         Without all combinations, runs that share a seed of the first source count as one.
         """
         if self.complete:
             found = squares(self.table(values)[None])
-            return combined((value / len(values), freedom) for value, freedom in _above_noise(found))
+            return combined(
+                (value / len(values), freedom) for value, freedom in _above_noise(found)
+            )
         means = pd.Series(values).groupby(list(self.codes[0])).mean()
         return float(means.var(ddof=1)) / len(means), float(len(means) - 1)
 
@@ -71,7 +74,8 @@ class Square:
 
 
 def design(rows: pd.DataFrame, field: str) -> Design:
-    """The seeds behind the scores of the stage `field` in `rows` (of one variant, from `load`), as they were run.
+    """The seeds behind the scores of the stage `field` in `rows` (of one variant, from `load`), as
+    they were run.
 
     Runs whose seeds by stage are not known are told apart by the number of the replicate.
     """
@@ -87,29 +91,36 @@ def design(rows: pd.DataFrame, field: str) -> Design:
         sources=tuple(varying.values()),
         levels=levels,
         codes=tuple(varying),
-        constant=tuple(stage for codes, stages in by_codes.items() if not max(codes) for stage in stages),
+        constant=tuple(
+            stage for codes, stages in by_codes.items() if not max(codes) for stage in stages
+        ),
         complete=len(rows) == math.prod(levels) == len(set(zip(*by_codes, strict=True))) > 1,
     )
 
 
 def replicate(rows: pd.DataFrame, field: str) -> str:
-    """The column of `rows` (from `load`) that tells independent replicates of the stage `field` apart.
+    """The column of `rows` (from `load`) that tells independent replicates of the stage `field`
+    apart.
 
-    Of seeds by stage it is that of the first stage with several: runs that share it are to be averaged.
-    """
+    Of seeds by stage it is that of the first stage with several: runs that share it are to be
+    averaged."""
     columns = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
     return next((name for name in columns if name in rows and rows[name].nunique() > 1), "seed")
 
 
 def squares(table: Floats) -> list[Square]:
-    """The mean squares of a crossed design, source by source, then of the interaction where there are two sources.
+    """The mean squares of a crossed design, source by source, then of the interaction where there
+    are two sources.
 
     Args:
         table: (V, L1, ..., Lk) scores of V variants, which are taken to be alike in this.
     """
     axes = range(1, table.ndim)
     rest = table - table.mean(axis=tuple(axes), keepdims=True)
-    effects = [rest.mean(axis=tuple(other for other in axes if other != axis), keepdims=True) for axis in axes]
+    effects = [
+        rest.mean(axis=tuple(other for other in axes if other != axis), keepdims=True)
+        for axis in axes
+    ]
     found = []
     for levels, effect in zip(table.shape[1:], effects, strict=True):
         value, freedom = pooled(effect.reshape(len(table), -1), freedom=levels - 1)
@@ -124,24 +135,27 @@ def squares(table: Floats) -> list[Square]:
 
 
 def of_new_run(table: Floats) -> tuple[float, float]:
-    """Variance of a run whose seeds are all new, and its degrees of freedom; `table` as for `squares`."""
+    """Variance of a run whose seeds are all new, and its degrees of freedom; `table` as for
+    `squares`.
+    """
     *sources, noise = squares(table)
     counted = [each for each in sources if each.value > noise.value]
     share = 1 - sum(1 / each.sharing for each in counted)
     return combined(
-        [(each.value / each.sharing, each.freedom) for each in counted] + [(share * noise.value, noise.freedom)]
+        [(each.value / each.sharing, each.freedom) for each in counted]
+        + [(share * noise.value, noise.freedom)]
     )
 
 
 def pooled(deviations: Floats, *, freedom: int) -> tuple[float, float]:
     """The mean over variants of a mean square, and its degrees of freedom.
 
-    Variants may share a baseline's noise, or a classifier. So their deviations are split into what is common to all
-    and the rest, and Satterthwaite's formula counts what is independent.
+    Variants may share a baseline's noise, or a classifier. So their deviations are split into what
+    is common to all and the rest, and Satterthwaite's formula counts what is independent.
 
     Args:
-        deviations: (V, N), whose squares summed over N have `freedom` degrees of freedom in each variant.
-        freedom: those of one variant.
+        deviations: (V, N), whose squares summed over N have `freedom` degrees of freedom in each
+        variant. freedom: those of one variant.
     """
     variants = len(deviations)
     common = deviations.mean(axis=0)
@@ -159,10 +173,15 @@ def combined(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _above_noise(found: Sequence[Square]) -> list[tuple[float, float]]:
-    """What the variance of a mean is made of, times the number of runs; a source below the noise adds nothing."""
+    """What the variance of a mean is made of, times the number of runs; a source below the noise
+    adds nothing.
+    """
     *sources, noise = found
     counted = [each for each in sources if each.value > noise.value]
-    return [*((each.value, each.freedom) for each in counted), ((1 - len(counted)) * noise.value, noise.freedom)]
+    return [
+        *((each.value, each.freedom) for each in counted),
+        ((1 - len(counted)) * noise.value, noise.freedom),
+    ]
 
 
 def _codes(values: "pd.Series[float]") -> tuple[int, ...]:

@@ -1,4 +1,6 @@
-"""Is a variant really better than the baseline: differences of mIoU with interval and p-value, from counts."""
+"""Is a variant really better than the baseline: differences of mIoU with interval and p-value, from
+counts.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,14 @@ import pandas as pd
 from analysis.read.artifacts import counted_stages, counts_of
 from analysis.read.counts import Floats, PerImage, miou
 from analysis.read.knobs import sharing
-from analysis.statistics.bootstrap import LEVEL, RESAMPLES, Interval, class_differences, difference, holm
+from analysis.statistics.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    class_differences,
+    difference,
+    holm,
+)
 from analysis.statistics.power import Need, need
 from analysis.statistics.seed_design import TRAINED, Design, design, of_new_run
 from analysis.table.groups import distinct
@@ -19,7 +28,9 @@ DELTA = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Counts of a variant and of the baseline by number of the replicate, and the seeds of the replicates."""
+    """Counts of a variant and of the baseline by number of the replicate, and the seeds of the
+    replicates.
+    """
 
     system: Mapping[int, PerImage]
     reference: Mapping[int, PerImage]
@@ -31,9 +42,10 @@ class Comparison:
     """A variant against the baseline.
 
     Attributes:
-        p_holm: adjusted over all comparisons that are shown together.
-        need: the seeds that a difference of `need.delta` would need; None where one seed tells nothing of the spread.
-        same: other variants with the same artifacts of that stage, which are no comparisons of their own.
+        p_holm: adjusted over all comparisons that are shown together. need: the seeds that a
+        difference of `need.delta` would need; None where one seed tells nothing of the spread.
+        same: other variants with the same artifacts of that stage, which are no comparisons of
+        their own.
     """
 
     variant: str
@@ -59,9 +71,11 @@ def compare(
     resamples: int = RESAMPLES,
     delta: float = DELTA,
 ) -> list[Comparison]:
-    """Every variant of `trials` (from `load`) against the baseline, by the mIoU of the scored stage `field`.
+    """Every variant of `trials` (from `load`) against the baseline, by the mIoU of the scored stage
+    `field`.
 
-    Variants whose artifacts are those of the baseline, or of a variant before, are not compared again.
+    Variants whose artifacts are those of the baseline, or of a variant before, are not compared
+    again.
 
     Args:
         trials: from `load`.
@@ -78,7 +92,8 @@ def compare(
     alike = sharing(current, field)
     pairs = _pairs(current[current["variant"].isin(alike)], field, tracking=tracking, subset=subset)
     found = [
-        difference(pair.system, pair.reference, design=pair.design, resamples=resamples) for pair in pairs.values()
+        difference(pair.system, pair.reference, design=pair.design, resamples=resamples)
+        for pair in pairs.values()
     ]
     adjusted = holm([interval.p or 0.0 for interval in found])
     spread = _spread(list(pairs.values()))
@@ -87,7 +102,9 @@ def compare(
             variant=variant,
             difference=interval,
             p_holm=p,
-            need=need(delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1])
+            need=need(
+                delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1]
+            )
             if spread
             else None,
             same=tuple(alike[variant]),
@@ -105,7 +122,8 @@ def compare_classes(
     subset: str = "all",
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """The differences of one variant from the baseline in the IoU of the background and of every class.
+    """The differences of one variant from the baseline in the IoU of the background and of every
+    class.
 
     Raises:
         ValueError: there is no such variant or baseline, or a run has no counts of that stage.
@@ -122,10 +140,15 @@ def compare_classes(
 
 def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = "all") -> str:
     """A Markdown table, in percentage points, and what its interval speaks of."""
-    lines = ["| variant | difference | 95 % interval | p (Holm) | seeds | |", "| :-- | --: | :-: | --: | --: | :-- |"]
+    lines = [
+        "| variant | difference | 95 % interval | p (Holm) | seeds | |",
+        "| :-- | --: | :-: | --: | --: | :-- |",
+    ]
     for each in comparisons:
         found = each.difference
-        name = each.variant + (f" (and {len(each.same)} with the same artifacts)" if each.same else "")
+        name = each.variant + (
+            f" (and {len(each.same)} with the same artifacts)" if each.same else ""
+        )
         lines.append(
             f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
             f"| {p_text(each.p_holm)} | {found.seeds} | {_verdict(each)} |"
@@ -139,8 +162,12 @@ def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = 
     return "\n".join(lines)
 
 
-def classes_text(classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all") -> str:
-    """A Markdown table of the differences of `variant` by class, the largest gain first, in percentage points."""
+def classes_text(
+    classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all"
+) -> str:
+    """A Markdown table of the differences of `variant` by class, the largest gain first, in
+    percentage points.
+    """
     lines = ["| class | difference | 95 % interval | p (Holm) |", "| :-- | --: | :-: | --: |"]
     adjusted = dict(zip(classes, holm([found.p or 0.0 for found in classes.values()]), strict=True))
     for name, found in sorted(classes.items(), key=lambda item: -item[1].value):
@@ -148,7 +175,9 @@ def classes_text(classes: Mapping[str, Interval], field: str, variant: str, *, s
             f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
             f"| {p_text(adjusted[name])} |"
         )
-    return "\n".join([*lines, "", f"{variant}, IoU by class. {_method(list(classes.values()), field, subset)}"])
+    return "\n".join(
+        [*lines, "", f"{variant}, IoU by class. {_method(list(classes.values()), field, subset)}"]
+    )
 
 
 def p_text(value: float) -> str:
@@ -157,7 +186,10 @@ def p_text(value: float) -> str:
 
 
 def _method(found: Sequence[Interval], field: str, subset: str) -> str:
-    covers, images = sorted({each.covers for each in found}), sorted({each.images for each in found})
+    covers, images = (
+        sorted({each.covers for each in found}),
+        sorted({each.images for each in found}),
+    )
     kind = "" if subset == "all" else f"_{subset}"
     return (
         f"{field}/miou{kind} against the baseline, in points: paired bootstrap over "
@@ -171,7 +203,9 @@ def _verdict(comparison: Comparison) -> str:
     return "; ".join(["within noise", *([comparison.need.text] if comparison.need else [])])
 
 
-def _pairs(trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str) -> dict[str, Pair]:
+def _pairs(
+    trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str
+) -> dict[str, Pair]:
     """Counts by seed of every variant and of the baseline; seeds that share an artifact count once."""
     baseline, others = trials[trials["baseline"]], trials[~trials["baseline"]]
     if baseline.empty or others.empty:
@@ -187,16 +221,26 @@ def _pairs(trials: pd.DataFrame, field: str, *, tracking: str | None, subset: st
     }
 
 
-def _pair(system: pd.DataFrame, reference: pd.DataFrame, field: str, counts: Mapping[str, PerImage]) -> Pair:
-    """Runs with equal seeds of all stages that both have: a baseline without CGNet stands beside every CGNet."""
+def _pair(
+    system: pd.DataFrame, reference: pd.DataFrame, field: str, counts: Mapping[str, PerImage]
+) -> Pair:
+    """Runs with equal seeds of all stages that both have: a baseline without CGNet stands beside
+    every CGNet.
+    """
     seeds = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
-    both = [name for name in seeds if all(name in rows and rows[name].notna().all() for rows in (system, reference))]
+    both = [
+        name
+        for name in seeds
+        if all(name in rows and rows[name].notna().all() for rows in (system, reference))
+    ]
     if min(len(system), len(reference)) == 1:  # one artifact, which no seed of the other can change
         pairs = system.merge(reference, how="cross", suffixes=("", ".other"))
     else:
         pairs = system.merge(reference, on=both or ["seed"], suffixes=("", ".other"))
     if pairs.empty:
-        raise ValueError(f"{system['variant'].iloc[0]}: no run has the seeds of one of the baseline")
+        raise ValueError(
+            f"{system['variant'].iloc[0]}: no run has the seeds of one of the baseline"
+        )
     for name in seeds:
         if name + ".other" in pairs:
             pairs[name] = pairs[name].fillna(pairs[name + ".other"])
@@ -208,7 +252,8 @@ def _pair(system: pd.DataFrame, reference: pd.DataFrame, field: str, counts: Map
 
 
 def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataFrame:
-    """The finished trials that have the score, the baseline's first; a gate may have stopped some before.
+    """The finished trials that have the score, the baseline's first; a gate may have stopped some
+    before.
 
     Imported runs without counts per image cannot be compared, only tabled: they are left out.
     """
@@ -216,22 +261,30 @@ def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataF
     if (metric := f"{field}/miou") in current:
         current = current[current[metric].notna()]
     runs = current[["run_id", "imported"]].itertuples(index=False, name=None)
-    counted = [not imported or field in counted_stages(run, tracking=tracking) for run, imported in runs]
+    counted = [
+        not imported or field in counted_stages(run, tracking=tracking) for run, imported in runs
+    ]
     current = current[counted]
     return current.sort_values("baseline", ascending=False, kind="stable")
 
 
 def _spread(pairs: Sequence[Pair]) -> tuple[float, float] | None:
-    """Variance of the difference of new runs and its degrees of freedom, from the pairs with most seeds alike."""
+    """Variance of the difference of new runs and its degrees of freedom, from the pairs with most
+    seeds alike.
+    """
     tables: dict[tuple[object, ...], list[Floats]] = {}
     for pair in pairs:
         if pair.design.complete:
-            scores = [_score(pair.system[each]) - _score(pair.reference[each]) for each in pair.system]
+            scores = [
+                _score(pair.system[each]) - _score(pair.reference[each]) for each in pair.system
+            ]
             key = (pair.design.sources, pair.design.levels)
             tables.setdefault(key, []).append(pair.design.table(scores))
     if not tables:
         return None
-    return of_new_run(np.stack(max(tables.values(), key=lambda found: len(found) * int(np.size(found[0])))))
+    return of_new_run(
+        np.stack(max(tables.values(), key=lambda found: len(found) * int(np.size(found[0]))))
+    )
 
 
 def _score(counts: PerImage) -> float:

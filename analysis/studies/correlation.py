@@ -1,10 +1,11 @@
-"""Does a better activation map make a better segmentation, and what would a choice by the maps have cost?
+"""Does a better activation map make a better segmentation, and what would a choice by the maps have
+cost?
 
-Spearman's rank correlation of the scores of two stages over the variants of a sweep, each the mean of its seeds: over
-all of them, and within the ways of erasing (ranks within each way, pooled), so that a difference between two ways alone
-makes no correlation. Variants that share the artifact of the earlier stage are no independent witnesses: the bootstrap
-draws such groups of variants, not single ones.
-"""
+Spearman's rank correlation of the scores of two stages over the variants of a sweep, each the mean
+of its seeds: over all of them, and within the ways of erasing (ranks within each way, pooled), so
+that a difference between two ways alone makes no correlation. Variants that share the artifact of
+the earlier stage are no independent witnesses: the bootstrap draws such groups of variants, not
+single ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,8 +46,8 @@ class Point:
 class Rank:
     """Spearman's correlation of two stages; `scope` is "all", "within" or a way of erasing.
 
-    `low` and `high` are None where fewer than five groups of variants speak, or all say the same: no resample differs.
-    """
+    `low` and `high` are None where fewer than five groups of variants speak, or all say the same:
+    no resample differs."""
 
     first: str
     second: str
@@ -60,7 +61,8 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True)
 class Regret:
-    """What of the last stage's best score is lost, as a fraction, when only the best `kept` by `stage` go on.
+    """What of the last stage's best score is lost, as a fraction, when only the best `kept` by
+    `stage` go on.
 
     `by_chance` is the mean loss of as many variants drawn at random.
     """
@@ -73,7 +75,9 @@ class Regret:
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
-    """All of it; `left_out` variants have no score of the last stage (a gate stopped them, or they are not done)."""
+    """All of it; `left_out` variants have no score of the last stage (a gate stopped them, or they
+    are not done).
+    """
 
     stages: tuple[str, ...]
     points: tuple[Point, ...]
@@ -86,16 +90,25 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     """How the scores of the stages hang together over the variants of `trials` (from `load`).
 
     Raises:
-        ValueError: fewer than two stages are scored, or fewer than three variants have the scores of all.
+        ValueError: fewer than two stages are scored, or fewer than three variants have the scores
+        of all.
     """
-    stages = tuple(stage for stage in STAGES if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any())
+    stages = tuple(
+        stage
+        for stage in STAGES
+        if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()
+    )
     if len(stages) < 2:
-        raise ValueError(f"a correlation needs two scored stages; there are: {', '.join(stages) or 'none'}")
+        raise ValueError(
+            f"a correlation needs two scored stages; there are: {', '.join(stages) or 'none'}"
+        )
     rows = scored(trials, f"{stages[-1]}/miou")
     rows = rows.dropna(subset=[f"{stage}/miou" for stage in stages])
     groups = [group for _, group in rows.groupby("variant", sort=False)]
     if len(groups) < 3:
-        raise ValueError(f"a correlation needs three variants with all of {', '.join(stages)}; {len(groups)} have them")
+        raise ValueError(
+            f"a correlation needs three variants with all of {', '.join(stages)}; {len(groups)} have them"
+        )
     points = tuple(_point(group, stages) for group in groups)
     modes = list(dict.fromkeys(point.mode for point in points))
     scopes = ("all", "within", *modes) if len(modes) > 1 else ("all",)
@@ -108,7 +121,9 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
         stages=stages,
         points=points,
         ranks=tuple(rank for rank in ranks if rank is not None),
-        regrets=tuple(regret for stage in stages[:-1] for regret in regrets(points, stage, last=stages[-1])),
+        regrets=tuple(
+            regret for stage in stages[:-1] for regret in regrets(points, stage, last=stages[-1])
+        ),
         left_out=trials.loc[trials["current"], "variant"].nunique() - len(points),
     )
 
@@ -119,10 +134,17 @@ def correlation_text(found: Correlation) -> str:
     lines = ["| stages | " + " | ".join(scopes) + " |", "| :-- |" + " --: |" * len(scopes)]
     by_pair: dict[str, dict[str, str]] = {}
     for rank in found.ranks:
-        ends = "" if rank.low is None or rank.high is None else f" ({rank.low:+.2f} to {rank.high:+.2f})"
-        by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = f"{rank.value:+.2f}{ends}"
+        ends = (
+            ""
+            if rank.low is None or rank.high is None
+            else f" ({rank.low:+.2f} to {rank.high:+.2f})"
+        )
+        by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = (
+            f"{rank.value:+.2f}{ends}"
+        )
     lines += [
-        f"| {pair} | " + " | ".join(row.get(scope, "–") for scope in scopes) + " |" for pair, row in by_pair.items()
+        f"| {pair} | " + " | ".join(row.get(scope, "–") for scope in scopes) + " |"
+        for pair, row in by_pair.items()
     ]
     lines += ["", f"{len(found.points)} variants.", METHOD]
     if found.left_out:
@@ -142,21 +164,36 @@ def _regret_lines(found: Correlation) -> list[str]:
     ]
     last = max((regret.kept for regret in found.regrets if regret.lost > 0), default=0)
     for kept in range(1, last + 1):
-        row = [100 * table[stage, kept].lost for stage in gates] + [100 * table[gates[0], kept].by_chance]
+        row = [100 * table[stage, kept].lost for stage in gates] + [
+            100 * table[gates[0], kept].by_chance
+        ]
         lines.append(f"| {kept} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
     note = f"Points of {found.stages[-1]}/miou that the best variant is above the best of those `kept`, "
-    return [*lines, "", f"{note}had only they gone on after a stage; nothing is lost from {last + 1} on."]
+    return [
+        *lines,
+        "",
+        f"{note}had only they gone on after a stage; nothing is lost from {last + 1} on.",
+    ]
 
 
 def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:
-    """What a gate after `stage` would have lost of the best `last`, by the number of variants that go on."""
+    """What a gate after `stage` would have lost of the best `last`, by the number of variants that
+    go on.
+    """
     ordered = sorted(points, key=lambda point: -point.scores[stage])
-    final, best = [point.scores[last] for point in ordered], max(point.scores[last] for point in points)
+    final, best = (
+        [point.scores[last] for point in ordered],
+        max(point.scores[last] for point in points),
+    )
     found = []
     for kept in range(1, len(ordered) + 1):
         edge = ordered[kept - 1].scores[stage]
         sure = sum(point.scores[stage] > edge for point in ordered)
-        tied = [value for point, value in zip(ordered, final, strict=True) if point.scores[stage] == edge]
+        tied = [
+            value
+            for point, value in zip(ordered, final, strict=True)
+            if point.scores[stage] == edge
+        ]
         expected = _expected_best(tied, kept - sure, at_least=max(final[:sure], default=-math.inf))
         chance = _expected_best(final, kept, at_least=-math.inf)
         found.append(Regret(stage=stage, kept=kept, lost=best - expected, by_chance=best - chance))
@@ -164,11 +201,15 @@ def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:
 
 
 def _expected_best(pool: Sequence[float], number: int, *, at_least: float) -> float:
-    """Mean of the highest among `number` values drawn from `pool` without putting back, and `at_least`."""
+    """Mean of the highest among `number` values drawn from `pool` without putting back, and
+    `at_least`.
+    """
     total = math.comb(len(pool), number)
     shares = [math.comb(len(pool) - place - 1, number - 1) / total for place in range(len(pool))]
     return sum(
-        share * max(value, at_least) for share, value in zip(shares, sorted(pool, reverse=True), strict=True) if share
+        share * max(value, at_least)
+        for share, value in zip(shares, sorted(pool, reverse=True), strict=True)
+        if share
     )
 
 
@@ -181,7 +222,9 @@ def _point(group: pd.DataFrame, stages: Sequence[str]) -> Point:
 
 
 def mode(trial: Mapping[Any, Any]) -> str:
-    """The way of erasing of a trial: `cse`, `class_agnostic`, or `none` where the classifier's maps are taken."""
+    """The way of erasing of a trial: `cse`, `class_agnostic`, or `none` where the classifier's maps
+    are taken.
+    """
     if trial.get("param.cam.source") == "oc":
         return "none"
     return str(trial.get("param.cgnet.erasing", "unknown"))
@@ -200,7 +243,9 @@ def _rank(
     resamples: int,
     seed: int,
 ) -> Rank | None:
-    """The correlation within a scope; None where it has fewer than three variants, or all score the same."""
+    """The correlation within a scope; None where it has fewer than three variants, or all score the
+    same.
+    """
     chosen = [index for index, point in enumerate(points) if scope in ("all", "within", point.mode)]
     scores = np.array([[points[index].scores[stage] for stage in pair] for index in chosen])
     modes = np.array([points[index].mode if scope == "within" else "" for index in chosen])
@@ -208,7 +253,8 @@ def _rank(
     if len(chosen) < 3 or math.isnan(value := _spearman(scores, modes)):
         return None
     number = int(groups.max()) + 1
-    certain = number < FEWEST or math.isclose(abs(value), 1)  # where all agree, so does every resample of them
+    # where all agree, so does every resample of them
+    certain = number < FEWEST or math.isclose(abs(value), 1)
     low, high = (None, None) if certain else _interval(scores, modes, groups, resamples, seed)
     return Rank(
         first=pair[0],
@@ -232,11 +278,18 @@ def _spearman(scores: Floats, modes: Texts) -> float:
     return float(centred.prod(axis=1).sum()) / spread if spread else math.nan
 
 
-def _interval(scores: Floats, modes: Texts, groups: Ints, resamples: int, seed: int) -> tuple[float, float]:
-    chance, members = np.random.default_rng(seed), [np.flatnonzero(groups == each) for each in range(groups.max() + 1)]
+def _interval(
+    scores: Floats, modes: Texts, groups: Ints, resamples: int, seed: int
+) -> tuple[float, float]:
+    chance, members = (
+        np.random.default_rng(seed),
+        [np.flatnonzero(groups == each) for each in range(groups.max() + 1)],
+    )
     found = []
     for _ in range(resamples):
-        drawn = np.concatenate([members[each] for each in chance.integers(len(members), size=len(members))])
+        drawn = np.concatenate(
+            [members[each] for each in chance.integers(len(members), size=len(members))]
+        )
         found.append(_spearman(scores[drawn], modes[drawn]))
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

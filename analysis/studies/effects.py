@@ -1,11 +1,11 @@
 """What the knobs of a sweep do to a score: main effects and interactions, honestly counted.
 
-Three things make a sweep's table unlike a textbook's. A knob may mean nothing for some trials (lambda without CGNet):
-trials with the same active knobs are analysed apart. Knobs may always move together: they are one factor. And trials
-share stages: those of one CGNet are not independent tests of lambda. So each knob is tested on the artifacts that it
-makes (a split-plot analysis): lambda on the means of CGNets, with the seeds as blocks; alpha on what becomes of each
-CGNet, with the CGNets as blocks.
-"""
+Three things make a sweep's table unlike a textbook's. A knob may mean nothing for some trials
+(lambda without CGNet): trials with the same active knobs are analysed apart. Knobs may always move
+together: they are one factor. And trials share stages: those of one CGNet are not independent tests
+of lambda. So each knob is tested on the artifacts that it makes (a split-plot analysis): lambda on
+the means of CGNets, with the seeds as blocks; alpha on what becomes of each CGNet, with the CGNets
+as blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,20 @@ from itertools import combinations
 import pandas as pd
 
 from analysis.read.knobs import PARAM, aliases, measurements, ordered, plain, scored, varied
-from analysis.statistics.anova import Margin, Row, Term, crossed, error_freedom, margins, separable, type_two
+from analysis.statistics.anova import (
+    AnovaRow,
+    Margin,
+    Term,
+    crossed,
+    error_freedom,
+    margins,
+    separable,
+    type_two,
+)
 from analysis.statistics.importance import importances
 
-# Stages on the way to the segmentation, each of which rests on the one before; the reported CRF branches off the CAM.
+# Stages on the way to the segmentation, each of which rests on the one before; the reported CRF
+# branches off the CAM.
 TRUNK = ("data", "pretrain", "oc", "cgnet", "cam", "affinity", "pseudo", "deeplab", "seg")
 MOST_LEVELS = 10
 SCORE, BLOCK = "score", "block"
@@ -28,20 +38,18 @@ class Group:
     """Trials whose active knobs are the same.
 
     Attributes:
-        where: the knobs that tell them from other groups, with their values.
-        variants, artifacts: how many variants, and distinct artifacts behind their scores.
-        mean: of the score over variants, a fraction.
-        rows: the table of variance.
-        margins: marginal means of every factor.
-        importance: share of the score's variance by factor, by fANOVA; empty for fewer than two factors.
-        notes: what was left out, and why.
+        where: the knobs that tell them from other groups, with their values. variants, artifacts:
+        how many variants, and distinct artifacts behind their scores. mean: of the score over
+        variants, a fraction. rows: the table of variance. margins: marginal means of every factor.
+        importance: share of the score's variance by factor, by fANOVA; empty for fewer than two
+        factors. notes: what was left out, and why.
     """
 
     where: Mapping[str, str]
     variants: int
     artifacts: int
     mean: float
-    rows: tuple[Row, ...]
+    rows: tuple[AnovaRow, ...]
     margins: tuple[Margin, ...]
     importance: Mapping[str, float]
     notes: tuple[str, ...]
@@ -85,7 +93,11 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
     active = rows[[PARAM + knob for knob in together]].notna()
     groups = [group for _, group in rows.groupby([active[column] for column in active], sort=False)]
     common = [knob for knob in together if active[PARAM + knob].all()]
-    telling = [knob for knob in common if len(groups) > 1 and all(each[PARAM + knob].nunique() == 1 for each in groups)]
+    telling = [
+        knob
+        for knob in common
+        if len(groups) > 1 and all(each[PARAM + knob].nunique() == 1 for each in groups)
+    ]
     return Effects(
         metric=metric,
         groups=tuple(
@@ -97,17 +109,23 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
     )
 
 
-def _group(rows: pd.DataFrame, metric: str, knobs: Sequence[str], telling: Sequence[str], *, forest: bool) -> Group:
+def _group(
+    rows: pd.DataFrame, metric: str, knobs: Sequence[str], telling: Sequence[str], *, forest: bool
+) -> Group:
     notes: list[str] = []
     factors = [knob for knob in knobs if rows[PARAM + knob].nunique() > 1]
     if fine := [knob for knob in factors if rows[PARAM + knob].nunique() > MOST_LEVELS]:
-        notes.append(f"{', '.join(fine)}: more than {MOST_LEVELS} values, so in the importance only.")
+        notes.append(
+            f"{', '.join(fine)}: more than {MOST_LEVELS} values, so in the importance only."
+        )
     named = [knob for knob in factors if knob not in fine]
     values = rows[[PARAM + knob for knob in named]].set_axis(named, axis=1)
     while len(named) > 1 and not separable(values, named):
         lost = max(named, key=lambda knob: values[knob].nunique())
         named.remove(lost)
-        notes.append(f"{lost}: its values cannot be told apart from the other knobs', so in the importance only.")
+        notes.append(
+            f"{lost}: its values cannot be told apart from the other knobs', so in the importance only."
+        )
     found = list(_analyses(rows, metric, named, notes))
     return Group(
         where={knob: plain(str(rows[PARAM + knob].iloc[0])) for knob in telling},
@@ -123,11 +141,20 @@ def _group(rows: pd.DataFrame, metric: str, knobs: Sequence[str], telling: Seque
 
 def _analyses(
     rows: pd.DataFrame, metric: str, factors: Sequence[str], notes: list[str]
-) -> Iterator[tuple[list[Row], list[Margin]]]:
-    """The tables of variance, one for each kind of artifact that decides a factor, the most shared first."""
+) -> Iterator[tuple[list[AnovaRow], list[Margin]]]:
+    """The tables of variance, one for each kind of artifact that decides a factor, the most shared
+    first.
+    """
     chain = _chain(rows, metric)
-    frame = rows[[PARAM + knob for knob in factors]].set_axis(list(factors), axis=1).assign(**{SCORE: rows[metric]})
-    home = {knob: next(at for at, unit in enumerate(chain) if _constant(frame[knob], unit)) for knob in factors}
+    frame = (
+        rows[[PARAM + knob for knob in factors]]
+        .set_axis(list(factors), axis=1)
+        .assign(**{SCORE: rows[metric]})
+    )
+    home = {
+        knob: next(at for at, unit in enumerate(chain) if _constant(frame[knob], unit))
+        for knob in factors
+    }
     block: pd.Series[str] | None = None
     for place in sorted(set(home.values())):
         known = [knob for knob in factors if home[knob] <= place]
@@ -135,16 +162,27 @@ def _analyses(
         columns = {**dict.fromkeys([*known, BLOCK], "first"), SCORE: "mean"}
         units = frame.groupby(chain[place], sort=False).agg(columns)
         mains: list[Term] = [(knob,) for knob in known if home[knob] == place]
-        pairs: list[Term] = [pair for pair in combinations(known, 2) if place in (home[pair[0]], home[pair[1]])]
+        pairs: list[Term] = [
+            pair for pair in combinations(known, 2) if place in (home[pair[0]], home[pair[1]])
+        ]
         by = BLOCK if 1 < units[BLOCK].nunique() < len(units) else None
         if pairs and not error_freedom(units, [*mains, *pairs], block=by):
-            notes.append(f"Interactions of {', '.join(known)}: too few runs to tell them from noise.")
+            notes.append(
+                f"Interactions of {', '.join(known)}: too few runs to tell them from noise."
+            )
             pairs = []
         if not crossed(units, known):
-            notes.append(f"Not all combinations of {', '.join(known)} were run: effects are adjusted for each other.")
+            notes.append(
+                f"Not all combinations of {', '.join(known)} were run: effects are adjusted for each other."
+            )
             pairs = []
-        model: list[Term] = [*((knob,) for knob in known), *(combinations(known, 2) if pairs else ())]
-        means = [margin for (knob,) in mains for margin in _ordered(margins(units, SCORE, model, knob))]
+        model: list[Term] = [
+            *((knob,) for knob in known),
+            *(combinations(known, 2) if pairs else ()),
+        ]
+        means = [
+            margin for (knob,) in mains for margin in _ordered(margins(units, SCORE, model, knob))
+        ]
         yield type_two(units, SCORE, [*mains, *pairs], block=by), means
         block = chain[place]
 
@@ -159,12 +197,17 @@ def _chain(rows: pd.DataFrame, metric: str) -> list["pd.Series[str]"]:
     field = metric.partition("/")[0]
     last = TRUNK.index(field) if field in TRUNK else TRUNK.index("cam")
     columns = [f"fingerprint.{stage}" for stage in dict.fromkeys((*TRUNK[: last + 1], field))]
-    return [*(rows[column] for column in columns if column in rows and rows[column].notna().all()), rows["run_id"]]
+    return [
+        *(rows[column] for column in columns if column in rows and rows[column].notna().all()),
+        rows["run_id"],
+    ]
 
 
 def _seeds(rows: pd.DataFrame, units: "pd.Series[str]") -> "pd.Series[str]":
     """The seeds that went into artifacts, as one text."""
-    seeds = [name for name in rows.columns if name.startswith("seed.") and _constant(rows[name], units)] or ["seed"]
+    seeds = [
+        name for name in rows.columns if name.startswith("seed.") and _constant(rows[name], units)
+    ] or ["seed"]
     return rows[seeds].apply(lambda seed: "/".join(map(str, seed)), axis=1)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from analysis.read.knobs import plain
-from analysis.statistics.anova import Margin, Row
+from analysis.statistics.anova import AnovaRow, Margin
 from analysis.studies.compare import p_text
 from analysis.studies.effects import Effects, Group
 
@@ -20,9 +20,14 @@ METHOD = (
 def effects_text(found: Effects) -> str:
     """Every group's table of variance and marginal means, in percent, with the method below."""
     lines = [line for group in found.groups for line in _group_lines(group, found.metric)]
-    lines += [f"{knob} always moves with {', '.join(others)}: one factor." for knob, others in found.together.items()]
+    lines += [
+        f"{knob} always moves with {', '.join(others)}: one factor."
+        for knob, others in found.together.items()
+    ]
     if found.powerless:
-        lines.append(f"Varied, but of no effect on the artifacts behind {found.metric}: {', '.join(found.powerless)}.")
+        lines.append(
+            f"Varied, but of no effect on the artifacts behind {found.metric}: {', '.join(found.powerless)}."
+        )
     return "\n".join([*lines, METHOD])
 
 
@@ -32,10 +37,15 @@ def _group_lines(group: Group, metric: str) -> Iterator[str]:
     yield f"**{where}**: {metric} {100 * group.mean:.1f}, mean of {size}."
     yield ""
     if group.rows or group.importance:
-        yield from ("| effect | df | F | p | partial eta² | fANOVA |", "| :-- | --: | --: | --: | --: | --: |")
+        yield from (
+            "| effect | df | F | p | partial eta² | fANOVA |",
+            "| :-- | --: | --: | --: | --: | --: |",
+        )
         yield from (_row_text(row, group) for row in group.rows)
         only = {
-            knob: share for knob, share in group.importance.items() if (knob,) not in {row.term for row in group.rows}
+            knob: share
+            for knob, share in group.importance.items()
+            if (knob,) not in {row.term for row in group.rows}
         }
         yield from (f"| {knob} | – | – | – | – | {share:.2f} |" for knob, share in only.items())
     if group.margins:
@@ -46,7 +56,7 @@ def _group_lines(group: Group, metric: str) -> Iterator[str]:
     yield from ("", *group.notes, *([""] if group.notes else []))
 
 
-def _row_text(row: Row, group: Group) -> str:
+def _row_text(row: AnovaRow, group: Group) -> str:
     share = group.importance.get(row.term[0]) if len(row.term) == 1 else None
     test = "– | –" if row.f is None or row.p is None else f"{row.f:.1f} | {p_text(row.p)}"
     importance = "" if share is None else f"{share:.2f}"
@@ -54,5 +64,9 @@ def _row_text(row: Row, group: Group) -> str:
 
 
 def _margin_text(margin: Margin) -> str:
-    ends = "" if margin.low is None or margin.high is None else f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
+    ends = (
+        ""
+        if margin.low is None or margin.high is None
+        else f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
+    )
     return f"| {margin.factor} | {plain(margin.level)} | {100 * margin.mean:.1f} | {ends} |"

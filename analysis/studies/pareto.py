@@ -1,10 +1,11 @@
-"""What a score costs: stage seconds of each variant against its score, and which variants nothing else beats.
+"""What a score costs: stage seconds of each variant against its score, and which variants nothing
+else beats.
 
 Two rules of what a trial costs, since trials of a sweep share stages:
 
 - alone: the seconds of every artifact that the trial rests on, as if nothing else had been run;
-- shared: the seconds of each artifact divided by the trials of the sweep that use it, so that the trials' costs add up
-  to what the sweep took.
+- shared: the seconds of each artifact divided by the trials of the sweep that use it, so that the
+  trials' costs add up to what the sweep took.
 
 A stage that was in the store before the sweep counts as if the sweep had made it.
 """
@@ -28,12 +29,12 @@ METHOD = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A variant's score (a fraction: mean and sample standard deviation of its seeds) and its cost in seconds.
+    """A variant's score (a fraction: mean and sample standard deviation of its seeds) and its cost
+    in seconds.
 
     Attributes:
-        std: None for one seed.
-        alone_s, shared_s: by the two rules; `shared_s` is None where MLflow has no seconds by stage.
-        best_alone, best_shared: whether it is on the front by that rule.
+        std: None for one seed. alone_s, shared_s: by the two rules; `shared_s` is None where MLflow
+        has no seconds by stage. best_alone, best_shared: whether it is on the front by that rule.
     """
 
     variant: str
@@ -48,7 +49,9 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Pareto:
-    """All variants in the order of the sweep; `sweep_s` is what all its distinct artifacts took, None if unknown."""
+    """All variants in the order of the sweep; `sweep_s` is what all its distinct artifacts took,
+    None if unknown.
+    """
 
     metric: str
     costs: tuple[Cost, ...]
@@ -68,7 +71,10 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     bills = [_bill(row) for row in rows.to_dict("records")]
     known = all(bills)
     table = _by_variant(rows, metric, bills)
-    fronts = {rule: front(list(zip(table[rule], table["score"], strict=True))) for rule in ("alone", "shared")}
+    fronts = {
+        rule: front(list(zip(table[rule], table["score"], strict=True)))
+        for rule in ("alone", "shared")
+    }
     costs = tuple(
         Cost(
             variant=str(variant),
@@ -86,15 +92,21 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     return Pareto(metric=metric, costs=costs, sweep_s=sum(once.values()) if known else None)
 
 
-def _by_variant(rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+def _by_variant(
+    rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]
+) -> pd.DataFrame:
     """Score and mean costs of each variant; `alone` as the runs say where a bill is unknown."""
     users = Counter(artifact for bill in bills for artifact in bill)
     costs = pd.DataFrame(
         {
             "variant": rows["variant"],
             "score": rows[metric],
-            "alone": [sum(bill.values()) for bill in bills] if all(bills) else rows["spent_s"] + rows["saved_s"],
-            "shared": [sum(seconds / users[name] for name, seconds in bill.items()) for bill in bills],
+            "alone": [sum(bill.values()) for bill in bills]
+            if all(bills)
+            else rows["spent_s"] + rows["saved_s"],
+            "shared": [
+                sum(seconds / users[name] for name, seconds in bill.items()) for bill in bills
+            ],
         }
     )
     return costs.groupby("variant", sort=False).agg(
@@ -107,7 +119,9 @@ def _by_variant(rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, fl
 
 
 def front(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Positions of the (cost, score) that no other point beats: as high for less, or higher for as much."""
+    """Positions of the (cost, score) that no other point beats: as high for less, or higher for as
+    much.
+    """
     return {
         place
         for place, (cost, score) in enumerate(points)
@@ -117,19 +131,32 @@ def front(points: Sequence[tuple[float, float]]) -> set[int]:
 
 def pareto_text(found: Pareto) -> str:
     """A Markdown table, the cheapest first, with the rules of cost below."""
-    unit, scale = ("hours", 3600) if max(each.alone_s for each in found.costs) > 7200 else ("minutes", 60)
-    lines = [f"| variant | {found.metric} | alone ({unit}) | shared ({unit}) |", "| :-- | --: | --: | --: |"]
+    unit, scale = (
+        ("hours", 3600) if max(each.alone_s for each in found.costs) > 7200 else ("minutes", 60)
+    )
+    lines = [
+        f"| variant | {found.metric} | alone ({unit}) | shared ({unit}) |",
+        "| :-- | --: | --: | --: |",
+    ]
     for each in sorted(found.costs, key=lambda cost: cost.alone_s):
         score = f"{100 * each.score:.1f}" + ("" if each.std is None else f" ± {100 * each.std:.1f}")
-        shared = "unknown" if each.shared_s is None else f"{each.shared_s / scale:.1f}{' *' * each.best_shared}"
-        lines.append(f"| {each.variant} | {score} | {each.alone_s / scale:.1f}{' *' * each.best_alone} | {shared} |")
+        shared = (
+            "unknown"
+            if each.shared_s is None
+            else f"{each.shared_s / scale:.1f}{' *' * each.best_shared}"
+        )
+        lines.append(
+            f"| {each.variant} | {score} | {each.alone_s / scale:.1f}{' *' * each.best_alone} | {shared} |"
+        )
     lines += ["", METHOD]
     if found.sweep_s is None:
         lines.append(
             "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared artifact twice."
         )
     else:
-        lines.append(f"All distinct artifacts of these variants together: {found.sweep_s / scale:.1f} {unit}.")
+        lines.append(
+            f"All distinct artifacts of these variants together: {found.sweep_s / scale:.1f} {unit}."
+        )
     return "\n".join(lines)
 
 
@@ -141,5 +168,8 @@ def _bill(trial: dict[Hashable, Any]) -> dict[str, float]:
         for name, value in trial.items()
         if str(name).startswith(prefix) and value == value
     ]
-    seconds = {str(trial[prefix + field]): float(trial.get(f"seconds.{field}", math.nan)) for field in fields}
+    seconds = {
+        str(trial[prefix + field]): float(trial.get(f"seconds.{field}", math.nan))
+        for field in fields
+    }
     return {} if any(math.isnan(each) for each in seconds.values()) else seconds

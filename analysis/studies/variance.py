@@ -1,9 +1,8 @@
 """How much of a score's spread comes from the seed of which stage: the variance components of
 `analysis.statistics.seed_design`.
 
-Intervals of differences of mean squares are those of the modified large-sample method (Burdick and Graybill, Confidence
-Intervals on Variance Components, 1992).
-"""
+Intervals of differences of mean squares are those of the modified large-sample method (Burdick and
+Graybill, Confidence Intervals on Variance Components, 1992)."""
 
 import math
 from collections.abc import Sequence
@@ -31,8 +30,8 @@ class Component:
     """The variance that one source adds, of a score as a fraction.
 
     Attributes:
-        stages: whose seed it is; several where they always had the same, so that they cannot be told apart; none for
-            the interaction of the others.
+        stages: whose seed it is; several where they always had the same, so that they cannot be
+            told apart; none for the interaction of the others.
         variance: the estimate, which may come out below 0.
         low, high: the ends of its 95 % interval, at least 0.
     """
@@ -58,11 +57,11 @@ class Variance:
     """Where the spread of `metric` over seeds comes from.
 
     Attributes:
-        components: by stage, upstream first, then their interaction.
-        constant: stages that had one seed only, whose share is unknown and not in these numbers.
-        variants, left_out: how many variants went in, and how many have other stages or lack runs.
-        runs: runs of each variant.
-        images, images_sd: standard error of a score that comes from the choice of that many images; None if not asked.
+        components: by stage, upstream first, then their interaction. constant: stages that had one
+        seed only, whose share is unknown and not in these numbers. variants, left_out: how many
+        variants went in, and how many have other stages or lack runs. runs: runs of each variant.
+        images, images_sd: standard error of a score that comes from the choice of that many images;
+        None if not asked.
     """
 
     metric: str
@@ -84,7 +83,9 @@ class Variance:
         return component.sd**2 / self.total_sd**2 if self.total_sd else math.nan
 
 
-def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, images: bool = True) -> Variance:
+def variance(
+    trials: pd.DataFrame, field: str, *, tracking: str | None = None, images: bool = True
+) -> Variance:
     """The variance of `field`/miou by stage seed.
 
     Args:
@@ -104,14 +105,21 @@ def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, i
         if (made := design(group, field)).complete:
             found.setdefault((made.sources, made.levels, made.constant), []).append((made, group))
     if not found:
-        raise ValueError(f"no variant has two seeds of {field}, each combined with every one of another stage")
+        raise ValueError(
+            f"no variant has two seeds of {field}, each combined with every one of another stage"
+        )
     chosen = max(found.values(), key=lambda each: len(each) * len(each[0][1]))
     made, groups = chosen[0][0], [group for _, group in chosen]
-    of_images = _of_images([group.iloc[:1] for group in groups], field, tracking) if images else (None, None)
+    of_images = (
+        _of_images([group.iloc[:1] for group in groups], field, tracking)
+        if images
+        else (None, None)
+    )
     return Variance(
         metric=f"{field}/miou",
         components=components(
-            np.stack([each.table(group[f"{field}/miou"].to_numpy()) for each, group in chosen]), made.sources
+            np.stack([each.table(group[f"{field}/miou"].to_numpy()) for each, group in chosen]),
+            made.sources,
         ),
         constant=made.constant,
         variants=len(groups),
@@ -124,30 +132,43 @@ def variance(trials: pd.DataFrame, field: str, *, tracking: str | None = None, i
 
 def variance_text(found: Variance) -> str:
     """A Markdown table, in percentage points, with the method below."""
-    lines = ["| seed of | standard deviation | 95 % interval | share of variance |", "| :-- | --: | :-: | --: |"]
+    lines = [
+        "| seed of | standard deviation | 95 % interval | share of variance |",
+        "| :-- | --: | :-: | --: |",
+    ]
     for each in found.components:
         ends = f"{100 * math.sqrt(each.low):.2f} to {100 * math.sqrt(each.high):.2f}"
-        lines.append(f"| {each.name} | {100 * each.sd:.2f} | {ends} | {100 * found.share(each):.0f} % |")
+        lines.append(
+            f"| {each.name} | {100 * each.sd:.2f} | {ends} | {100 * found.share(each):.0f} % |"
+        )
     if len(found.components) > 1:
         lines.append(f"| all, of one run | {100 * found.total_sd:.2f} | | 100 % |")
     if found.images_sd is not None:
-        lines.append(f"| beside it: choice of {found.images} images | {100 * found.images_sd:.2f} | | |")
+        lines.append(
+            f"| beside it: choice of {found.images} images | {100 * found.images_sd:.2f} | | |"
+        )
     return "\n".join([*lines, "", *_notes(found)])
 
 
 def _notes(found: Variance) -> list[str]:
     lines = [f"{found.metric} in points; {found.variants} variants of {found.runs} runs each."]
     if found.left_out:
-        lines[0] += f" Left out: {found.left_out} with other stages, or without all combinations of their seeds."
+        lines[0] += (
+            f" Left out: {found.left_out} with other stages, or without all combinations of their seeds."
+        )
     lines += [
         f"{each.name}: always the same seed for them all, so their shares cannot be told apart."
         for each in found.components
         if len(each.stages) > 1
     ]
     if found.constant:
-        lines.append(f"One seed only: {', '.join(found.constant)}; what another one would change is not in here.")
+        lines.append(
+            f"One seed only: {', '.join(found.constant)}; what another one would change is not in here."
+        )
     if found.images is not None:
-        lines.append("All runs are scored on the same images: their choice moves scores together (bootstrap).")
+        lines.append(
+            "All runs are scored on the same images: their choice moves scores together (bootstrap)."
+        )
     return [*lines, METHOD]
 
 
@@ -161,12 +182,17 @@ def components(table: Floats, names: Sequence[tuple[str, ...]]) -> tuple[Compone
     *sources, last = squares(table)
     if not sources:
         return (_alone(names[0], last),)
-    return (*(_above(stages, each, last) for stages, each in zip(names, sources, strict=True)), _alone((), last))
+    return (
+        *(_above(stages, each, last) for stages, each in zip(names, sources, strict=True)),
+        _alone((), last),
+    )
 
 
 def _alone(stages: tuple[str, ...], square: Square) -> Component:
     tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
-    low, high = (square.value * square.freedom / stats.chi2.ppf(tail, square.freedom) for tail in tails)
+    low, high = (
+        square.value * square.freedom / stats.chi2.ppf(tail, square.freedom) for tail in tails
+    )
     return Component(stages=stages, variance=square.value, low=low, high=high)
 
 
@@ -174,7 +200,10 @@ def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
     """The variance by which a mean square is above the noise, with its interval."""
     tail, freedom, below_freedom = (1 - LEVEL) / 2, square.freedom, noise.freedom
     upper_f, lower_f = (stats.f.isf(side, freedom, below_freedom) for side in (tail, 1 - tail))
-    g1, h1 = 1 - freedom / stats.chi2.isf(tail, freedom), freedom / stats.chi2.isf(1 - tail, freedom) - 1
+    g1, h1 = (
+        1 - freedom / stats.chi2.isf(tail, freedom),
+        freedom / stats.chi2.isf(1 - tail, freedom) - 1,
+    )
     g2 = 1 - below_freedom / stats.chi2.isf(tail, below_freedom)
     h2 = below_freedom / stats.chi2.isf(1 - tail, below_freedom) - 1
     g12 = ((upper_f - 1) ** 2 - g1**2 * upper_f**2 - h2**2) / upper_f
@@ -192,7 +221,9 @@ def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
 
 
 def _of_images(groups: list[pd.DataFrame], field: str, tracking: str | None) -> tuple[int, float]:
-    """Number of images, and the standard error that they leave in a score: root mean square over one run of each."""
+    """Number of images, and the standard error that they leave in a score: root mean square over
+    one run of each.
+    """
     counts = counts_of(pd.concat(groups), field, tracking=tracking).values()
     found = [interval({0: each}, resamples=RESAMPLES) for each in counts]
     return found[0].images, math.sqrt(float(np.mean([each.images_sd**2 for each in found])))

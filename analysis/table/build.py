@@ -18,8 +18,11 @@ from analysis.table.spec import Location, SpecError, TableSpec
 METRICS = ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou", "erase_and_infer/miou")
 
 
-def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: bool = False) -> Table:
-    """The table `spec` of `trials` (from `load`); by default variants against the mIoU of the scored stages.
+def build(
+    trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: bool = False
+) -> Table:
+    """The table `spec` of `trials` (from `load`); by default variants against the mIoU of the
+    scored stages.
 
     Trials that the sweep's file no longer asks for are left out.
 
@@ -29,8 +32,9 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
         allow_mixed: mark a column of numbers that cannot be compared, rather than refuse it.
 
     Raises:
-        ValueError: the sweep asks for none of the trials, or none has such a metric, or none is scored; a cell would
-            average over more than seeds, or a column mixes what cannot be compared.
+        ValueError: the sweep asks for none of the trials, or none has such a metric, or none is
+            scored; a cell would average over more than seeds, or a column mixes what cannot be
+            compared.
     """
     spec = spec or TableSpec()
     current = _selected(trials, spec)
@@ -38,7 +42,9 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
     metrics = spec.metrics or _planned(current)
     rows, common = row_groups(runs, spec)
     columns = [
-        (_column(metric, group, current, spec), group) for metric in metrics for group in column_groups(runs, spec)
+        (_column(metric, group, current, spec), group)
+        for metric in metrics
+        for group in column_groups(runs, spec)
     ]
     made = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(made, rows, columns, current, allow_mixed=allow_mixed)
@@ -51,7 +57,10 @@ def build(trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: b
         rows=mark(with_deltas(made, guarded, to=spec.delta), guarded),
         common=common,
         notes=(*_notes(spec, made, told), *in_parts(current)),
-        runs={str(status): int(count) for status, count in current["status"].value_counts().sort_index().items()},
+        runs={
+            str(status): int(count)
+            for status, count in current["status"].value_counts().sort_index().items()
+        },
         left_out=int((~trials["current"]).sum()),
         failures=failures(current, variant_labels(runs)[0]),
     )
@@ -71,8 +80,13 @@ def _row(row: Group, columns: Sequence[tuple[Column, Group]], spec: TableSpec) -
 def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     current = trials[trials["current"]]
     if current.empty:
-        raise ValueError(f"the sweep no longer asks for any of its {len(trials)} trials; run it again")
-    wanted = [run["run_id"] for run in matching(current.to_dict("records"), spec.where, location=("where",))]
+        raise ValueError(
+            f"the sweep no longer asks for any of its {len(trials)} trials; run it again"
+        )
+    wanted = [
+        run["run_id"]
+        for run in matching(current.to_dict("records"), spec.where, location=("where",))
+    ]
     current = current[current["run_id"].isin(wanted)]
     if current.empty:
         raise SpecError(("where",), "no trial has all of these values at once")
@@ -84,19 +98,23 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
     """A name that no trial logged is a slip, unless its stage has not been scored yet."""
     logged = sorted(name for name in trials.columns if "/" in name and trials[name].notna().any())
     planned = sorted({field for fields in trials["planned"] for field in fields})
-    named: list[tuple[Location, str]] = [(("metrics", place), metric) for place, metric in enumerate(spec.metrics)]
+    named: list[tuple[Location, str]] = [
+        (("metrics", place), metric) for place, metric in enumerate(spec.metrics)
+    ]
     if spec.best is not None:
         named.append((("best", "by"), spec.best.by))
     for location, metric in named:
         field = metric.partition("/")[0]
         if field not in planned:
             raise SpecError(
-                location, f"metric {metric!r}: no trial has a stage {field!r}; there are: {', '.join(planned)}"
+                location,
+                f"metric {metric!r}: no trial has a stage {field!r}; there are: {', '.join(planned)}",
             )
         siblings = [name for name in logged if name.startswith(f"{field}/")]
         if siblings and metric not in siblings:
             raise SpecError(
-                location, f"no trial has a metric {metric!r}; of this stage there are: {', '.join(siblings)}"
+                location,
+                f"no trial has a metric {metric!r}; of this stage there are: {', '.join(siblings)}",
             )
 
 
@@ -106,7 +124,9 @@ def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
         return found
     others = sorted(name for name in trials.columns if name.partition("/")[0] in fields)
     shown = f"; --metric shows others: {', '.join(others)}" if others else ""
-    raise ValueError(f"none of the stages that the sweep plans is scored ({', '.join(sorted(fields))}){shown}")
+    raise ValueError(
+        f"none of the stages that the sweep plans is scored ({', '.join(sorted(fields))}){shown}"
+    )
 
 
 def _column(metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec) -> Column:
@@ -145,7 +165,8 @@ def _guarded(
         found[metric] = mixed(metric, frame, names)
     if not allow_mixed and (lines := [line for lines in found.values() for line in lines]):
         raise ValueError(
-            "\n".join(lines) + "\nthese numbers cannot be compared: put the knob into the rows or columns, fix it with "
+            "\n".join(lines)
+            + "\nthese numbers cannot be compared: put the knob into the rows or columns, fix it with "
             "--where, or show them with a mark by --allow-mixed"
         )
     return [replace(column, mixed=found[column.metric]) for column, _ in columns]
@@ -155,9 +176,20 @@ def _notes(spec: TableSpec, rows: Sequence[Row], told: Sequence[str]) -> tuple[s
     notes, best = [], spec.best
     if best is not None:
         shown = "/".join(best.of)
-        notes.append(f"In brackets: {shown}, of whose values the one with the best {best.by} is shown.")
+        notes.append(
+            f"In brackets: {shown}, of whose values the one with the best {best.by} is shown."
+        )
         picked = [cell.chosen.split("/") for row in rows for cell in row.cells if cell.chosen]
-        told = [*told, *(f"{name}={value}" for values in picked for name, value in zip(best.of, values, strict=True))]
+        told = [
+            *told,
+            *(
+                f"{name}={value}"
+                for values in picked
+                for name, value in zip(best.of, values, strict=True)
+            ),
+        ]
     if spec.delta is not None:
-        notes.append(f"In parentheses: difference to the {'row above' if spec.delta == 'previous' else 'baseline'}.")
+        notes.append(
+            f"In parentheses: difference to the {'row above' if spec.delta == 'previous' else 'baseline'}."
+        )
     return tuple(filter(None, (*notes, thresholds_text(told))))

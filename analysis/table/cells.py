@@ -18,7 +18,9 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
     """
     field = column.metric.partition("/")[0]
     shared = {run["run_id"] for run in group.runs}
-    planned: Sequence[Run] = [run for run in row.runs if run["run_id"] in shared and field in run["planned"]]
+    planned: Sequence[Run] = [
+        run for run in row.runs if run["run_id"] in shared and field in run["planned"]
+    ]
     if not planned:
         return Cell(status="empty")
     choice = ""
@@ -26,14 +28,21 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         candidates = planned
         planned, choice = chosen(candidates, spec.best)
         if not planned:
-            return Cell(status=_status(candidates), planned=len({artifact(run, field) for run in candidates}))
+            return Cell(
+                status=_status(candidates),
+                planned=len({artifact(run, field) for run in candidates}),
+            )
     refuse_averages(planned, field, name=", ".join(filter(None, (row.told, group.told))))
     # a trial that failed later has the artifact too, so those that measured come first
     ranked = sorted(planned, key=lambda run: not has(run, column.metric))
     own = {artifact(run, field): run for run in reversed(ranked)}
-    measured = [run for run in ranked if own[artifact(run, field)] is run and has(run, column.metric)]
+    measured = [
+        run for run in ranked if own[artifact(run, field)] is run and has(run, column.metric)
+    ]
     missing = [run for run in own.values() if not has(run, column.metric)]
-    values = np.array([run[column.metric] for run in measured], np.float64) * (100 if column.score else 1)
+    values = np.array([run[column.metric] for run in measured], np.float64) * (
+        100 if column.score else 1
+    )
     return Cell(
         status=_status(missing),
         n=len(measured),

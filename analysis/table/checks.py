@@ -17,8 +17,11 @@ SHOWN = 4
 Run = Mapping[Any, Any]
 
 
-def check(table: Table, trials: pd.DataFrame, *, counted: Mapping[str, frozenset[str]]) -> list[str]:
-    """A line per reason, with the cells that it concerns; none where every number can be made again.
+def check(
+    table: Table, trials: pd.DataFrame, *, counted: Mapping[str, frozenset[str]]
+) -> list[str]:
+    """A line per reason, with the cells that it concerns; none where every number can be made
+    again.
 
     Args:
         table: of `trials`.
@@ -27,14 +30,18 @@ def check(table: Table, trials: pd.DataFrame, *, counted: Mapping[str, frozenset
     """
     runs = {run["run_id"]: run for run in trials.to_dict("records")}
     cells = list(_cells(table))
-    used = [(runs[source.run_id], column.metric) for _, column, cell in cells for source in cell.sources]
+    used = [
+        (runs[source.run_id], column.metric) for _, column, cell in cells for source in cell.sources
+    ]
     usual_code = _most(code for run, metric in used for code in _code(run, metric))
     usual = json.loads(_most(run["packages"] for run, _ in used if run["packages"]) or "{}")
     found: dict[str, list[str]] = {}
     for name, column, cell in cells:
         reasons = list(_incomplete(cell))
         for source in cell.sources:
-            reasons += _of_run(runs[source.run_id], column.metric, usual_code=usual_code, usual=usual)
+            reasons += _of_run(
+                runs[source.run_id], column.metric, usual_code=usual_code, usual=usual
+            )
             if column.score and column.metric.partition("/")[0] not in counted[source.run_id]:
                 reasons.append("no counts per image in MLflow: no interval, no other threshold")
         for reason in dict.fromkeys(reasons):
@@ -77,7 +84,9 @@ def _of_run(run: Run, metric: str, *, usual_code: str, usual: Mapping[str, str])
 
 
 def _code(run: Run, metric: str) -> list[str]:
-    """The commits that made an artifact and what it rests on; of old records that of the recording code."""
+    """The commits that made an artifact and what it rests on; of old records that of the recording
+    code.
+    """
     field = metric.partition("/")[0]
     before = PIPELINE[: PIPELINE.index(field) + 1] if field in PIPELINE else PIPELINE
     known = [code for each in before if isinstance(code := run.get(f"code.{each}"), str)]
@@ -97,7 +106,9 @@ def _which(names: list[str], total: int) -> str:
 
 
 def provenance(table: Table) -> str:
-    """Every number and the runs behind it: seed, run id, commit, fingerprint of the artifact that was scored."""
+    """Every number and the runs behind it: seed, run id, commit, fingerprint of the artifact that
+    was scored.
+    """
     lines = []
     for name, column, cell in _cells(table):
         if cell.mean is None:

@@ -1,8 +1,9 @@
-"""The comparability guard: a column whose rows were measured in different ways, which their names do not tell.
+"""The comparability guard: a column whose rows were measured in different ways, which their names
+do not tell.
 
-Split, data set, threshold rule, CRF, test scales and start weights move an mIoU by more than most methods do. Where a
-row's name says so itself (`preset=irn`), the difference is what the table is about; elsewhere it misleads.
-"""
+Split, data set, threshold rule, CRF, test scales and start weights move an mIoU by more than most
+methods do. Where a row's name says so itself (`preset=irn`), the difference is what the table is
+about; elsewhere it misleads."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ TOLD_BY = {
     "data": frozenset({"kind"}),
     "data_id": frozenset[str](),  # and any knob of the data
     "split": frozenset({"split", "kind"}),
-    "threshold_rule": frozenset({"alpha", "alpha_walk", "source", "threshold_min", "threshold_max"}),
+    "threshold_rule": frozenset(
+        {"alpha", "alpha_walk", "source", "threshold_min", "threshold_max"}
+    ),
     "crf": frozenset({"crf", "preset", "source"}),
     "scales": frozenset({"scales", "flip"}),
     "init": frozenset({"init", "source"}),
@@ -31,7 +34,8 @@ Told = tuple[tuple[str, str], ...]
 
 
 def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, ...]:
-    """What differs between the runs behind the numbers of `metric`, beside what the names of their rows say.
+    """What differs between the runs behind the numbers of `metric`, beside what the names of their
+    rows say.
 
     Args:
         metric: of a scored stage; of others nothing is known.
@@ -39,18 +43,26 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
         names: by run id, what row and column say of it, as in "source=cgnet, alpha=6".
     """
     stage = metric.partition("/")[0]
-    rows = frame[(frame["stage"] == stage) & (frame["subset"] == "all") & frame["run_id"].isin(list(names))]
+    rows = frame[
+        (frame["stage"] == stage) & (frame["subset"] == "all") & frame["run_id"].isin(list(names))
+    ]
     found = []
     of_data = {name.rpartition(".")[2] for name in frame.columns if name.startswith("param.data.")}
     for dimension, fixed in TOLD_BY.items():
         knobs = fixed | of_data if dimension == "data_id" else fixed
         told = [_told(names[run], knobs) for run in rows["run_id"]]
-        if dimension == "init" and "param.cam.source" in rows:  # the classifier's own maps: no other start, another way
+        # the classifier's own maps: no other start, another way
+        if dimension == "init" and "param.cam.source" in rows:
             told = [
-                (*known, ("source", str(source))) for known, source in zip(told, rows["param.cam.source"], strict=True)
+                (*known, ("source", str(source)))
+                for known, source in zip(told, rows["param.cam.source"], strict=True)
             ]
-        if (rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object)).nunique() > 1).any():
-            there = ", ".join(f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items())
+        if (
+            rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object)).nunique() > 1
+        ).any():
+            there = ", ".join(
+                f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items()
+            )
             found.append(f"{metric} mixes {MEANING[dimension]} that the names do not tell: {there}")
     return tuple(found)
 
@@ -58,4 +70,6 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
 def _told(name: str, knobs: frozenset[str]) -> Told:
     """The parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
     parts = (part.partition("=") for part in re.split(r", (?=[\w.*]+=)", name))
-    return tuple((knob, value) for knob, sign, value in parts if sign and knob.rpartition(".")[2] in knobs)
+    return tuple(
+        (knob, value) for knob, sign, value in parts if sign and knob.rpartition(".")[2] in knobs
+    )

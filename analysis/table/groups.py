@@ -37,7 +37,9 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
         return ("step",)
     if spec.rows:
         return tuple(short(_columns(spec.rows, runs, key="rows"), runs))
-    return ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
+    return (
+        ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
+    )
 
 
 def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
@@ -64,11 +66,14 @@ def column_groups(runs: Sequence[Run], spec: TableSpec) -> list[Group]:
 
 
 def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
-    """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`, and the values.
+    """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`,
+    and the values.
 
-    No trials where none has the metric yet; all of them where none has its stage by plan, so that nothing is chosen.
-    """
-    columns = [column_of(name, runs, location=("best", "of", place)) for place, name in enumerate(best.of)]
+    No trials where none has the metric yet; all of them where none has its stage by plan, so that
+    nothing is chosen."""
+    columns = [
+        column_of(name, runs, location=("best", "of", place)) for place, name in enumerate(best.of)
+    ]
     field = best.by.partition("/")[0]
     if not any(field in run["planned"] for run in runs):
         return runs, ""
@@ -90,28 +95,34 @@ def has(run: Run, metric: str) -> bool:
 
 
 def artifact(run: Run, field: str) -> str:
-    """What the stage `field` of a trial made; trials that share it are one measurement, not several."""
+    """What the stage `field` of a trial made; trials that share it are one measurement, not
+    several.
+    """
     fingerprint = run.get(f"fingerprint.{field}")
     return fingerprint if isinstance(fingerprint, str) and fingerprint else str(run["run_id"])
 
 
 def distinct(trials: pd.DataFrame, field: str) -> pd.DataFrame:
     """One row of the frame of `load` for each artifact of the stage `field`."""
-    artifacts = pd.Series([artifact(run, field) for run in trials.to_dict("records")], index=trials.index)
+    artifacts = pd.Series(
+        [artifact(run, field) for run in trials.to_dict("records")], index=trials.index
+    )
     return trials[~artifacts.duplicated()]
 
 
 def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
-    """Labels by experiment and variant, without the parts `knob=value` that all share, and those parts."""
+    """Labels by experiment and variant, without the parts `knob=value` that all share, and those
+    parts.
+    """
     keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
     # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
     parts = [re.split(r", (?=[\w.*]+=)", variant) for _, variant in keys]
     shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set[str]()
     common = tuple(part for part in parts[0] if part in shared)
     labels = [", ".join(part for part in own if part not in shared) for own in parts]
-    if all(labels) and len({(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}) == len(
-        keys
-    ):
+    if all(labels) and len(
+        {(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}
+    ) == len(keys):
         return dict(zip(keys, labels, strict=True)), common
     return {key: key[1] for key in keys}, ()
 
@@ -138,12 +149,20 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
     for run in runs:
         own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
     places: list[Mapping[str, int]] = [
-        {value: place for place, value in enumerate(ordered(values))} for values in zip(*own, strict=True)
+        {value: place for place, value in enumerate(ordered(values))}
+        for values in zip(*own, strict=True)
     ]
     heads = short(columns, runs)
     return [
-        Group(names=names, labels=names, told=", ".join(map("=".join, zip(heads, names, strict=True))), runs=own[names])
-        for names in sorted(own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)])
+        Group(
+            names=names,
+            labels=names,
+            told=", ".join(map("=".join, zip(heads, names, strict=True))),
+            runs=own[names],
+        )
+        for names in sorted(
+            own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)]
+        )
     ]
 
 
@@ -173,9 +192,16 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     again = [run for own in by_seed.values() if len(own) > 1 for run in own.values()]
     if not again:
         return
-    knobs = [column for column in again[0] if column.startswith(PARAM) and not column.endswith(".seed")]
-    values = {knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again)) for knob in knobs}
-    differ = "; ".join(f"{knob} ({', '.join(there)})" for knob, there in values.items() if len(there) > 1)
+    knobs = [
+        column for column in again[0] if column.startswith(PARAM) and not column.endswith(".seed")
+    ]
+    values = {
+        knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again))
+        for knob in knobs
+    }
+    differ = "; ".join(
+        f"{knob} ({', '.join(there)})" for knob, there in values.items() if len(there) > 1
+    )
     raise SpecError(
         ("rows",),
         f"{name or 'the table'} would average over what is not the seed alone: {differ or 'data, code or experiment'}; "

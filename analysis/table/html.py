@@ -1,4 +1,6 @@
-"""A `Table` as a fragment of HTML that needs nothing else: its own style, and links from numbers to their runs."""
+"""A `Table` as a fragment of HTML that needs nothing else: its own style, and links from numbers to
+their runs.
+"""
 
 from html import escape
 
@@ -44,7 +46,8 @@ def html(table: Table, *, server: str = SERVER, style: bool = True) -> str:
         style: include the style; a page with several tables needs it once.
     """
     heads = [
-        f'<th scope="col"{_name(place, table)}>{text}</th>' for place, text in enumerate(header_texts(table, HTML))
+        f'<th scope="col"{_name(place, table)}>{text}</th>'
+        for place, text in enumerate(header_texts(table, HTML))
     ]
     failures = [f"{HTML.glyphs['failed']} {HTML.escape(failure)}" for failure in table.failures]
     notes = [*legend(table, HTML), *summary(table, HTML), *failures]

@@ -1,4 +1,6 @@
-"""A `Table` as LaTeX: a booktabs tabular to `\\input` into a table environment, with its legend below."""
+"""A `Table` as LaTeX: a booktabs tabular to `\\input` into a table environment, with its legend
+below.
+"""
 
 import unicodedata
 
@@ -41,7 +43,9 @@ SYMBOLS = {
 
 
 def escape(text: str) -> str:
-    """`text` such that any LaTeX prints it; line breaks become spaces, letters that it may not have their code."""
+    """`text` such that any LaTeX prints it; line breaks become spaces, letters that it may not have
+    their code.
+    """
     return "".join(map(_letter, " ".join(text.split()).translate(ESCAPES)))
 
 
@@ -61,13 +65,23 @@ LATEX = Style(
     minus="$-$",
     dagger=r"$^\dagger$",
     section=r"$^\S$",
-    glyphs={"failed": r"$\times$", "pending": r"\dots{}", "stopped": r"$\oslash$", "empty": "--", "unknown": "?"},
+    glyphs={
+        "failed": r"$\times$",
+        "pending": r"\dots{}",
+        "stopped": r"$\oslash$",
+        "empty": "--",
+        "unknown": "?",
+    },
 )
 
 
 def latex(table: Table) -> str:
-    """The tabular; what a caption would say stands in comments above it, what a reader needs below it."""
-    caption = filter(None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}."))
+    """The tabular; what a caption would say stands in comments above it, what a reader needs below
+    it.
+    """
+    caption = filter(
+        None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}.")
+    )
     comments = [f"% {line}" for line in caption]
     rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
     notes = legend(table, LATEX)

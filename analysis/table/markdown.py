@@ -21,7 +21,9 @@ NUMBERS = ("mean", "std", "n", "planned", "status")
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How a format writes what the table says. `dagger` marks pixel ground truth, `section` what is not comparable."""
+    """How a format writes what the table says. `dagger` marks pixel ground truth, `section` what is
+    not comparable.
+    """
 
     escape: Callable[[str], str]
     bold: Callable[[str], str]
@@ -48,9 +50,13 @@ MARKDOWN = Style(
 
 
 def header_texts(table: Table, style: Style) -> list[str]:
-    """The headings, with a dagger for pixel ground truth and a section sign where rows cannot be compared."""
+    """The headings, with a dagger for pixel ground truth and a section sign where rows cannot be
+    compared.
+    """
     columns = [
-        style.escape(column.label) + style.dagger * bool(column.pixel_truth) + style.section * bool(column.mixed)
+        style.escape(column.label)
+        + style.dagger * bool(column.pixel_truth)
+        + style.section * bool(column.mixed)
         for column in table.columns
     ]
     return [*map(style.escape, table.heads), "n", *columns]
@@ -58,7 +64,10 @@ def header_texts(table: Table, style: Style) -> list[str]:
 
 def row_texts(table: Table, style: Style) -> list[list[str]]:
     """The cells below the header, names and number of seeds included."""
-    return [[*name_texts(row, style), str(row.seeds), *cell_texts(table, row, style)] for row in table.rows]
+    return [
+        [*name_texts(row, style), str(row.seeds), *cell_texts(table, row, style)]
+        for row in table.rows
+    ]
 
 
 def name_texts(row: Row, style: Style) -> list[str]:
@@ -69,7 +78,10 @@ def name_texts(row: Row, style: Style) -> list[str]:
 
 def cell_texts(table: Table, row: Row, style: Style) -> list[str]:
     """The numbers of a row."""
-    return [cell_text(cell, column, row, style) for cell, column in zip(row.cells, table.columns, strict=True)]
+    return [
+        cell_text(cell, column, row, style)
+        for cell, column in zip(row.cells, table.columns, strict=True)
+    ]
 
 
 def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
@@ -96,27 +108,45 @@ def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
 def legend(table: Table, style: Style) -> list[str]:
     """What the glyphs and marks of this table mean; nothing where it has none."""
     used = {cell.status for row in table.rows for cell in row.cells}
-    glyphs = [f"{style.glyphs[status]} {style.escape(text)}" for status, text in MEANING.items() if status in used]
+    glyphs = [
+        f"{style.glyphs[status]} {style.escape(text)}"
+        for status, text in MEANING.items()
+        if status in used
+    ]
     lines = ["; ".join(glyphs) + "."] if glyphs else []
     for use in dict.fromkeys(use for column in table.columns for use in column.pixel_truth):
-        metrics = list(dict.fromkeys(column.metric for column in table.columns if use in column.pixel_truth))
+        metrics = list(
+            dict.fromkeys(column.metric for column in table.columns if use in column.pixel_truth)
+        )
         verb = "may be" if use == NOT_KNOWN else "is" if len(metrics) == 1 else "are"
         note = f"{use}: {', '.join(metrics)} {verb} more than image labels alone can give."
         lines.append(f"{style.dagger} {style.escape(note)}")
     lines += [f"Paper, {style.escape(line)}." for column in table.columns for line in column.paper]
     mixed = dict.fromkeys(line for column in table.columns for line in column.mixed)
-    lines += [f"{style.section} {style.escape(line)}: these numbers cannot be compared." for line in mixed]
+    lines += [
+        f"{style.section} {style.escape(line)}: these numbers cannot be compared." for line in mixed
+    ]
     return lines
 
 
 def summary(table: Table, style: Style) -> list[str]:
     """What the numbers are and which runs they come from."""
     seconds = any(cell.second for row in table.rows for cell in row.cells)
-    best = "The best mean of a metric is bold" + f", the second {style.second_is}" * seconds + ", ties as printed."
+    best = (
+        "The best mean of a metric is bold"
+        + f", the second {style.second_is}" * seconds
+        + ", ties as printed."
+    )
     marked = any(cell.best for row in table.rows for cell in row.cells)
     runs = ", ".join(f"{count} {status.lower()}" for status, count in table.runs.items())
-    lines = [f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent.{f' {best}' * marked}"]
-    if metrics := {column.metric for column in table.columns if column.knobs and column.metric not in column.label}:
+    lines = [
+        f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent.{f' {best}' * marked}"
+    ]
+    if metrics := {
+        column.metric
+        for column in table.columns
+        if column.knobs and column.metric not in column.label
+    }:
         lines.append(f"The numbers are {style.escape(', '.join(sorted(metrics)))}.")
     lines += [style.escape(note) for note in table.notes]
     if table.common:
@@ -131,10 +161,18 @@ def summary(table: Table, style: Style) -> list[str]:
 def markdown(table: Table) -> str:
     """GitHub Markdown with columns aligned for a terminal, and the notes below."""
     header, rows = header_texts(table, MARKDOWN), row_texts(table, MARKDOWN)
-    widths = [max(3, *(display_width(text) for text in column)) for column in zip(header, *rows, strict=True)]
+    widths = [
+        max(3, *(display_width(text) for text in column))
+        for column in zip(header, *rows, strict=True)
+    ]
     names = len(table.heads)
-    rule = [f":{'-' * (w - 1)}" if place < names else f"{'-' * (w - 1)}:" for place, w in enumerate(widths)]
-    failures = [f"{MARKDOWN.glyphs['failed']} {MARKDOWN.escape(failure)}" for failure in table.failures]
+    rule = [
+        f":{'-' * (w - 1)}" if place < names else f"{'-' * (w - 1)}:"
+        for place, w in enumerate(widths)
+    ]
+    failures = [
+        f"{MARKDOWN.glyphs['failed']} {MARKDOWN.escape(failure)}" for failure in table.failures
+    ]
     notes = [*legend(table, MARKDOWN), *summary(table, MARKDOWN), *failures]
     title = [MARKDOWN.escape(table.title), ""] if table.title else []
     lines = (_line(texts, widths, names=names) for texts in (header, rule, *rows))
@@ -153,7 +191,8 @@ def _line(texts: Sequence[str], widths: Sequence[int], *, names: int) -> str:
 def display_width(text: str) -> int:
     """How many terminal cells `text` takes."""
     return sum(
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
     )
 
 
@@ -163,11 +202,20 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     knobs = [name for name, _ in table.columns[0].knobs]
     extra = [
-        name for name in ("delta", "chosen") if any(getattr(cell, name) for row in table.rows for cell in row.cells)
+        name
+        for name in ("delta", "chosen")
+        if any(getattr(cell, name) for row in table.rows for cell in row.cells)
     ]
     writer.writerow([*table.heads, *knobs, "metric", *NUMBERS, *extra])
     for row in table.rows:
         for cell, column in zip(row.cells, table.columns, strict=True):
             values = [value for _, value in column.knobs] or [""] * len(knobs)
-            writer.writerow([*row.names, *values, column.metric, *(getattr(cell, name) for name in (*NUMBERS, *extra))])
+            writer.writerow(
+                [
+                    *row.names,
+                    *values,
+                    column.metric,
+                    *(getattr(cell, name) for name in (*NUMBERS, *extra)),
+                ]
+            )
     return text.getvalue()

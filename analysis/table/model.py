@@ -1,8 +1,8 @@
-"""The results table: groups of trials against metrics or knobs, mean and sample standard deviation over seeds.
+"""The results table: groups of trials against metrics or knobs, mean and sample standard deviation
+over seeds.
 
-`build` makes one frozen `Table`; Markdown and CSV (`render.py`), LaTeX (`latex.py`), HTML (`html.py`) and XLSX
-(`xlsx.py`) print it, so their numbers agree.
-"""
+`build` makes one frozen `Table`; Markdown and CSV (`render.py`), LaTeX (`latex.py`), HTML
+(`html.py`) and XLSX (`xlsx.py`) print it, so their numbers agree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,8 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A metric, of those trials that have the knobs `knobs`. A score is shown in percent, higher is better.
+    """A metric, of those trials that have the knobs `knobs`. A score is shown in percent, higher is
+    better.
 
     Attributes:
         metric: name in MLflow, or of the paper's number.
@@ -56,14 +57,15 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A metric of a group of trials. `status` is the worst of its seeds: a cell can be failed and still have a mean.
+    """A metric of a group of trials. `status` is the worst of its seeds: a cell can be failed and
+    still have a mean.
 
     Attributes:
-        n: distinct artifacts that have the metric, of `planned`; `mean` needs one, `std` (ddof = 1) two.
-        best, second: whether the mean is the highest, or the next, of its metric as printed, ties included.
-        delta: difference to the row that the table compares with.
-        chosen: values of the knobs that the best were chosen of, empty where nothing was chosen.
-        sources: the runs behind the mean.
+        n: distinct artifacts that have the metric, of `planned`; `mean` needs one, `std` (ddof = 1)
+        two. best, second: whether the mean is the highest, or the next, of its metric as printed,
+        ties included. delta: difference to the row that the table compares with. chosen: values of
+        the knobs that the best were chosen of, empty where nothing was chosen. sources: the runs
+        behind the mean.
     """
 
     status: Status
@@ -91,10 +93,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below them.
+    """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below
+    them.
 
-    `notes` are sentences on how the numbers came about; `runs` counts trials by their status in MLflow.
-    """
+    `notes` are sentences on how the numbers came about; `runs` counts trials by their status in
+    MLflow."""
 
     title: str
     experiments: tuple[str, ...]
@@ -109,13 +112,18 @@ class Table:
 
 
 def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
-    """Mark the best and the second of each score, compared as printed: what reads the same is equally good.
+    """Mark the best and the second of each score, compared as printed: what reads the same is
+    equally good.
 
     Columns of one metric are judged together. A second needs three numbers.
     """
     best, second = set[tuple[int, str]](), set[tuple[int, str]]()
     for metric in {column.metric for column in columns if column.score and not column.paper}:
-        places = [place for place, column in enumerate(columns) if column.metric == metric and not column.paper]
+        places = [
+            place
+            for place, column in enumerate(columns)
+            if column.metric == metric and not column.paper
+        ]
         printed = [
             (place, columns[place].text(cell.mean))
             for row in rows
@@ -131,13 +139,20 @@ def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
         key = (place, columns[place].text(cell.mean) if cell.mean is not None else "")
         return replace(cell, best=key in best, second=key in second)
 
-    return tuple(replace(row, cells=tuple(marked(place, cell) for place, cell in enumerate(row.cells))) for row in rows)
+    return tuple(
+        replace(row, cells=tuple(marked(place, cell) for place, cell in enumerate(row.cells)))
+        for row in rows
+    )
 
 
-def with_deltas(rows: Sequence[Row], columns: Sequence[Column], *, to: str | None) -> tuple[Row, ...]:
+def with_deltas(
+    rows: Sequence[Row], columns: Sequence[Column], *, to: str | None
+) -> tuple[Row, ...]:
     """Write behind each mean how it differs from the row before, or from the baseline."""
     baseline = next((row for row in rows if row.baseline), None)
-    references = {"previous": [None, *rows[:-1]], "baseline": [baseline] * len(rows)}.get(to or "", [None] * len(rows))
+    references = {"previous": [None, *rows[:-1]], "baseline": [baseline] * len(rows)}.get(
+        to or "", [None] * len(rows)
+    )
 
     def cells(row: Row, reference: Row | None) -> tuple[Cell, ...]:
         if reference is None or row is reference:
@@ -149,12 +164,19 @@ def with_deltas(rows: Sequence[Row], columns: Sequence[Column], *, to: str | Non
             for cell, other, column in zip(row.cells, reference.cells, columns, strict=True)
         )
 
-    return tuple(replace(row, cells=cells(row, reference)) for row, reference in zip(rows, references, strict=True))
+    return tuple(
+        replace(row, cells=cells(row, reference))
+        for row, reference in zip(rows, references, strict=True)
+    )
 
 
 def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
     """A sentence per stage of which trainings had a GPU too small for a whole batch."""
-    found = {name.partition(".")[2]: trials[name].dropna() for name in trials.columns if name.startswith(PARTS)}
+    found = {
+        name.partition(".")[2]: trials[name].dropna()
+        for name in trials.columns
+        if name.startswith(PARTS)
+    }
     return tuple(
         f"{field}: in {len(parts)} of {len(trials)} trials each batch went in {max(parts):.0f} parts, a GPU being too "
         "small: the same but for the order of sums, what dropout drew and what a trained batch norm saw."
@@ -175,5 +197,7 @@ def failures(trials: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tup
         reason = next(iter(trial["error"].splitlines()), "no message")
         if not reason.startswith(trial["failed"]):
             reason = f"{trial['failed']}: {reason}"
-        lines.append(f"{labels[trial['experiment'], trial['variant']]}, seed {trial['seed']}: {reason}")
+        lines.append(
+            f"{labels[trial['experiment'], trial['variant']]}, seed {trial['seed']}: {reason}"
+        )
     return tuple(lines)

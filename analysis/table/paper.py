@@ -1,8 +1,8 @@
-"""The paper's numbers as a column beside ours, where they hold for the same data, split, network and lambda.
+"""The paper's numbers as a column beside ours, where they hold for the same data, split, network
+and lambda.
 
-They lie in `paper.yaml`, each with its source. A number is shown in a row that has a trial of just what it was measured
-on; never beside the embedded data set, whose numbers mean something else.
-"""
+They lie in `paper.yaml`, each with its source. A number is shown in a row that has a trial of just
+what it was measured on; never beside the embedded data set, whose numbers mean something else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +27,9 @@ PATH = Path(__file__).parent / "paper.yaml"
 
 
 class Number(BaseModel):
-    """A published number, in percent, and what it is one of; no value where it was looked for and not found."""
+    """A published number, in percent, and what it is one of; no value where it was looked for and
+    not found.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,8 +43,13 @@ class Number(BaseModel):
 
     def holds_for(self, run: Run) -> bool:
         """Whether a row of the tidy frame was measured on the same."""
-        same = run["stage"] == self.metric.partition("/")[0] and (run["data"], run["split"]) == (self.data, self.split)
-        return same and all(plain(run.get(PARAM + knob)) == plain(value) for knob, value in self.where.items())
+        same = run["stage"] == self.metric.partition("/")[0] and (run["data"], run["split"]) == (
+            self.data,
+            self.split,
+        )
+        return same and all(
+            plain(run.get(PARAM + knob)) == plain(value) for knob, value in self.where.items()
+        )
 
     def sentence(self) -> str:
         """The number for a note."""
@@ -52,19 +59,27 @@ class Number(BaseModel):
 @cache
 def numbers() -> tuple[Number, ...]:
     """All published numbers that we know of."""
-    return tuple(TypeAdapter(list[Number]).validate_python(yaml.safe_load(PATH.read_text(encoding="utf-8"))))
+    return tuple(
+        TypeAdapter(list[Number]).validate_python(yaml.safe_load(PATH.read_text(encoding="utf-8")))
+    )
 
 
 def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> Table:
-    """`table`, whose rows are `groups` of `trials`, with the paper's number beside each metric where it has one."""
+    """`table`, whose rows are `groups` of `trials`, with the paper's number beside each metric
+    where it has one.
+    """
     runs: dict[tuple[str, str], Run] = {
-        (run["run_id"], run["stage"]): run for run in tidy(trials).query("subset == 'all'").to_dict("records")
+        (run["run_id"], run["stage"]): run
+        for run in tidy(trials).query("subset == 'all'").to_dict("records")
     }
     columns, cells = list[Column](), [list[Cell]() for _ in table.rows]
     last = {column.metric: place for place, column in enumerate(table.columns)}
     for place, column in enumerate(table.columns):
         columns.append(column)
-        found = [_of_row(column.metric, runs, group) if last[column.metric] == place else None for group in groups]
+        found = [
+            _of_row(column.metric, runs, group) if last[column.metric] == place else None
+            for group in groups
+        ]
         known = [each for index, each in enumerate(found) if each and each not in found[:index]]
         for own, row, number in zip(cells, table.rows, found, strict=True):
             own += [row.cells[place], *([_cell(number)] if known else [])]
@@ -73,7 +88,9 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
     return replace(
         table,
         columns=tuple(columns),
-        rows=tuple(replace(row, cells=tuple(own)) for row, own in zip(table.rows, cells, strict=True)),
+        rows=tuple(
+            replace(row, cells=tuple(own)) for row, own in zip(table.rows, cells, strict=True)
+        ),
         notes=table.notes if len(columns) > len(table.columns) else (*table.notes, NONE_HOLDS),
     )
 

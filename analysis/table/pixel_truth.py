@@ -1,9 +1,9 @@
-"""The supervision ledger: which numbers of a table the pixel ground truth had a hand in, beside scoring them.
+"""The supervision ledger: which numbers of a table the pixel ground truth had a hand in, beside
+scoring them.
 
-Image labels are all that the method may see. The truth of the pixels comes in where it chooses something: a threshold,
-an epoch (runs say so themselves), the variants that a search tried, those that a gate let go on, and the values that
-the table itself picks as the best.
-"""
+Image labels are all that the method may see. The truth of the pixels comes in where it chooses
+something: a threshold, an epoch (runs say so themselves), the variants that a search tried, those
+that a gate let go on, and the values that the table itself picks as the best."""
 
 import pandas as pd
 
@@ -16,7 +16,9 @@ GATE, SEARCH = "gate after ", "search for "
 
 
 def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tuple[str, ...]:
-    """What was chosen with pixel ground truth for the numbers of `metric` in `trials`, a sentence each."""
+    """What was chosen with pixel ground truth for the numbers of `metric` in `trials`, a sentence
+    each.
+    """
     uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",") if use.strip()}
     uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
     field = metric.partition("/")[0]
@@ -28,23 +30,31 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
         sentences.append(
             f"{field}.threshold was chosen with the pixel ground truth of {images} images that are not scored"
         )
-    if any(protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]):
+    if any(
+        protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]
+    ):
         sentences.append(NOT_KNOWN)
     if best is not None:
         split = "val" if best.by.startswith("seg/") else "train"
         same = ", the very numbers that are shown" if best.by == metric else ""
         knobs = f"{' and '.join(best.of)} {'was' if len(best.of) == 1 else 'were'}"
-        sentences.append(f"{knobs} chosen by {best.by}, so with the pixel ground truth of {split}{same}")
+        sentences.append(
+            f"{knobs} chosen by {best.by}, so with the pixel ground truth of {split}{same}"
+        )
     return tuple(sentences)
 
 
 def _concerns(use: str, field: str) -> bool:
-    """A search chose all variants; a gate those whose later stages were made; anything else is of its own stage."""
+    """A search chose all variants; a gate those whose later stages were made; anything else is of
+    its own stage.
+    """
     if use.startswith(SEARCH):
         return True
     if use.startswith(GATE):
         order = {stage: place for place, stage in enumerate(STAGES)}
-        return order.get(field, -1) > order.get(use.removeprefix(GATE).partition(" on ")[0], len(order))
+        return order.get(field, -1) > order.get(
+            use.removeprefix(GATE).partition(" on ")[0], len(order)
+        )
     return use.startswith(f"{field}.")
 
 

@@ -1,18 +1,17 @@
 """What a table shows, as a small YAML file says it or the command line.
 
-    title: Does the best lambda depend on alpha?
-    rows: [cgnet.erasing, cgnet.lambda_start]       # knobs; without rows every variant has one
-    columns: [crf_low.alpha]                        # knobs; without columns each metric has one
-    metrics: [seg/miou]                             # cam/miou@0.3, cam/miou@held-out-50: see `analysis.read.thresholds`
-    where: {cam.source: cgnet, cgnet.erasing: [cse, class_agnostic]}
-    delta: previous                                 # or baseline: what is written behind each mean
-    baseline: {cam.source: oc}                      # instead of the sweep's own
-    best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou}
-    paper: true                                     # the paper's numbers beside ours
+    title: Does the best lambda depend on alpha? rows: [cgnet.erasing, cgnet.lambda_start]       #
+    knobs; without rows every variant has one columns: [crf_low.alpha]                        #
+    knobs; without columns each metric has one metrics: [seg/miou]                             #
+    cam/miou@0.3, cam/miou@held-out-50: see `analysis.read.thresholds` where: {cam.source: cgnet,
+    cgnet.erasing: [cse, class_agnostic]} delta: previous                                 # or
+    baseline: what is written behind each mean baseline: {cam.source: oc}                      #
+    instead of the sweep's own best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou} paper: true
+    # the paper's numbers beside ours
 
-A ladder has `steps: [{name: + erasing, where: {cam.source: cgnet}}, ...]` instead of rows. The stage before a knob's
-name may be left out where no other stage has the knob; `variant`, `experiment` and `seed` stand for themselves.
-"""
+A ladder has `steps: [{name: + erasing, where: {cam.source: cgnet}}, ...]` instead of rows. The
+stage before a knob's name may be left out where no other stage has the knob; `variant`,
+`experiment` and `seed` stand for themselves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ class SpecError(ValueError):
         self.location = location
 
 
-class Step(BaseModel):
+class LadderStep(BaseModel):
     """A row of a ladder: the trials that `where` means."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +54,9 @@ class Best(BaseModel):
 
 
 class TableSpec(BaseModel):
-    """Rows, columns and what stands in the cells; by default a row per variant and a column per scored stage."""
+    """Rows, columns and what stands in the cells; by default a row per variant and a column per
+    scored stage.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +65,7 @@ class TableSpec(BaseModel):
     columns: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     where: Where = {}
-    steps: tuple[Step, ...] = ()
+    steps: tuple[LadderStep, ...] = ()
     delta: Literal["previous", "baseline"] | None = None
     baseline: Where | None = None
     best: Best | None = None
@@ -75,11 +76,13 @@ class TableSpec(BaseModel):
         if self.rows and self.steps:
             raise ValueError("give `rows` or `steps`: a ladder's rows are its steps")
         if twice := sorted(set(self.rows) & set(self.columns)):
-            raise ValueError(f"{twice[0]} is in `rows` and in `columns`; expected it in one of them")
+            raise ValueError(
+                f"{twice[0]} is in `rows` and in `columns`; expected it in one of them"
+            )
         return self
 
 
-class Document:
+class TableFile:
     """A YAML file of a table, which knows in which line a key stands."""
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +96,9 @@ class Document:
             self._refuse_twice(self._root)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ValueError(f"{path}:{line}: this is no YAML of a table: {error.problem}") from None
+            raise ValueError(
+                f"{path}:{line}: this is no YAML of a table: {error.problem}"
+            ) from None
         except (ValueError, yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"{path}: this is no YAML of a table: {error}") from None
 
@@ -104,7 +109,8 @@ class Document:
             for place, (key, value) in enumerate(node.value):
                 if key.value in keys[:place]:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value} stands here twice", problem_mark=key.start_mark
+                        problem=f"the key {key.value} stands here twice",
+                        problem_mark=key.start_mark,
                     )
                 self._refuse_twice(value)
 
@@ -124,7 +130,7 @@ class Document:
         return f"{self.path}:{line}"
 
 
-def read_table_spec(document: Document) -> TableSpec:
+def read_table_spec(document: TableFile) -> TableSpec:
     """The table that a file describes.
 
     Raises:
@@ -136,11 +142,13 @@ def read_table_spec(document: Document) -> TableSpec:
     try:
         return TableSpec.model_validate(document.values)
     except ValidationError as error:
-        lines = [_line(document, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
+        lines = [
+            _line(document, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()
+        ]
         raise ValueError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _line(document: Document, location: Location, kind: str, message: str) -> str:
+def _line(document: TableFile, location: Location, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         model = _model_at(location)
         message = f"unknown key; allowed are {', '.join(model.model_fields)}"
@@ -152,4 +160,4 @@ def _model_at(location: Location) -> type[BaseModel]:
     """Whose keys are allowed at a place."""
     if len(location) < 2:
         return TableSpec
-    return Step if location[0] == "steps" else Best
+    return LadderStep if location[0] == "steps" else Best

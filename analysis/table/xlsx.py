@@ -13,13 +13,15 @@ from analysis.table.markdown import MARKDOWN, header_texts, legend, name_texts, 
 from analysis.table.model import Cell, Row, Table
 
 PLAIN = replace(MARKDOWN, escape=lambda text: " ".join(text.split()), second_is="underlined")
-PARTS = {"mean": "", "std": "std", "n": "n", "delta": "difference", "chosen": "chosen"}  # and what is in the heading
+# and what is in the heading
+PARTS = {"mean": "", "std": "std", "n": "n", "delta": "difference", "chosen": "chosen"}
 WIDTHS = (10, 60)  # in characters: no column narrower or wider
 Value = str | int | float | None
 
 
 def xlsx(table: Table) -> bytes:
-    """The file's content. Mean, deviation, number of seeds, ... of a column stand side by side, in full precision.
+    """The file's content. Mean, deviation, number of seeds, ... of a column stand side by side, in
+    full precision.
 
     What has no mean has the word of its status in the mean's place.
     """
@@ -29,21 +31,39 @@ def xlsx(table: Table) -> bytes:
     headings = header_texts(table, PLAIN)
     names, columns = headings[: len(table.heads)], headings[len(table.heads) + 1 :]
     cells = [cell for row in table.rows for cell in row.cells]
-    parts = [part for part in PARTS if part not in ("delta", "chosen") or any(getattr(cell, part) for cell in cells)]
-    _append(sheet, [*names, "n", *(f"{column} {PARTS[part]}".strip() for column in columns for part in parts)])
+    parts = [
+        part
+        for part in PARTS
+        if part not in ("delta", "chosen") or any(getattr(cell, part) for cell in cells)
+    ]
+    _append(
+        sheet,
+        [*names, "n", *(f"{column} {PARTS[part]}".strip() for column in columns for part in parts)],
+    )
     for row in table.rows:
         _append(
-            sheet, [*name_texts(row, PLAIN), row.seeds, *(_value(cell, part) for cell in row.cells for part in parts)]
+            sheet,
+            [
+                *name_texts(row, PLAIN),
+                row.seeds,
+                *(_value(cell, part) for cell in row.cells for part in parts),
+            ],
         )
         _format(sheet, row, table, step=len(parts))
     for cell in sheet[1]:
         cell.font = Font(bold=True)
     sheet.freeze_panes = sheet.cell(row=2, column=len(table.heads) + 1)
     for place, cells in enumerate(sheet.columns, start=1):
-        longest = max(len(str(cell.value or "")) for cell in cells if not isinstance(cell.value, float))
-        sheet.column_dimensions[get_column_letter(place)].width = min(max(longest, WIDTHS[0]), WIDTHS[1])
+        longest = max(
+            len(str(cell.value or "")) for cell in cells if not isinstance(cell.value, float)
+        )
+        sheet.column_dimensions[get_column_letter(place)].width = min(
+            max(longest, WIDTHS[0]), WIDTHS[1]
+        )
     notes = book.create_sheet("notes")
-    for note in filter(None, (table.title, *legend(table, PLAIN), *summary(table, PLAIN), *table.failures)):
+    for note in filter(
+        None, (table.title, *legend(table, PLAIN), *summary(table, PLAIN), *table.failures)
+    ):
         _append(notes, [note])
     content = io.BytesIO()
     book.save(content)
@@ -71,4 +91,6 @@ def _format(sheet: Worksheet, row: Row, table: Table, *, step: int) -> None:
             entry = sheet.cell(sheet.max_row, first + offset)
             if isinstance(entry.value, float):
                 entry.number_format = "0.0" if column.score else "0.000"
-        sheet.cell(sheet.max_row, first).font = Font(bold=cell.best, underline="single" if cell.second else None)
+        sheet.cell(sheet.max_row, first).font = Font(
+            bold=cell.best, underline="single" if cell.second else None
+        )

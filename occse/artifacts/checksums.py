@@ -1,7 +1,8 @@
-"""Damage of an artifact's files, noticed where they are read: sizes each time, SHA-256 once per machine.
+"""Damage of an artifact's files, noticed where they are read: sizes each time, SHA-256 once per
+machine.
 
-The seal of an artifact is the SHA-256 of `files.json`, which has the size and the SHA-256 of each of its files.
-"""
+The seal of an artifact is the SHA-256 of `files.json`, which has the size and the SHA-256 of each
+of its files."""
 
 import hashlib
 import json
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def node_cache() -> Path:
-    """Where this machine keeps what it can lose: `OCCSE_CACHE`, or a folder of its own in the user's cache folder."""
+    """Where this machine keeps what it can lose: `OCCSE_CACHE`, or a folder of its own in the
+    user's cache folder.
+    """
     given = os.environ.get("OCCSE_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
 
@@ -33,7 +36,9 @@ def node_cache() -> Path:
 def seal(folder: Path) -> str:
     """Write `files.json` for the files that lie in `folder`, and return the seal."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in paths}
+    files = {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in paths
+    }
     text = json.dumps(files, indent=0)
     (folder / FILES).write_text(text)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -42,8 +47,8 @@ def seal(folder: Path) -> str:
 def damage(folder: Path, sealed: str) -> str | None:
     """What is wrong with the files in `folder`, or None.
 
-    Files whose names, sizes and times are as they were when this machine hashed them last are not hashed again.
-    """
+    Files whose names, sizes and times are as they were when this machine hashed them last are not
+    hashed again."""
     listed = sealed_files(folder, sealed)
     if listed is None:
         return f"{FILES} is missing or damaged"
@@ -69,7 +74,9 @@ def damage(folder: Path, sealed: str) -> str | None:
 
 
 def sealed_files(folder: Path, sealed: str) -> Mapping[str, tuple[int, str]] | None:
-    """Size and SHA-256 of the files in `folder` by name, or None where they are not those that `sealed` stands for."""
+    """Size and SHA-256 of the files in `folder` by name, or None where they are not those that
+    `sealed` stands for.
+    """
     try:
         with (folder / FILES).open("rb") as file:
             data = file.read(SEAL_BYTES)
@@ -81,13 +88,19 @@ def sealed_files(folder: Path, sealed: str) -> Mapping[str, tuple[int, str]] | N
 
 
 def intact(root: Path, kind: str, fingerprint: str) -> bool:
-    """Whether the artifact is there and undamaged; a damaged one is set aside, as if it had never been made."""
+    """Whether the artifact is there and undamaged; a damaged one is set aside, as if it had never
+    been made.
+    """
     folder = artifact_at(root, kind, fingerprint)
     try:
         manifest = read_manifest((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return False
-    fault = f"{MANIFEST} is cut off or no JSON" if manifest is None else damage(folder, str(manifest.get("files")))
+    fault = (
+        f"{MANIFEST} is cut off or no JSON"
+        if manifest is None
+        else damage(folder, str(manifest.get("files")))
+    )
     if fault is not None:
         set_aside(root, kind, fingerprint, fault=fault)
     return fault is None
@@ -99,7 +112,9 @@ def set_aside(root: Path, kind: str, fingerprint: str, *, fault: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):  # somebody else did it
         artifact_at(root, kind, fingerprint).rename(place)
-        log.warning("the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, place)
+        log.warning(
+            "the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, place
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -33,10 +33,12 @@ class MissingInput(ValueError):  # noqa: N818 - no fault of the stage: its input
 
 
 def find(root: Path, node: Node) -> Manifest | None:
-    """The manifest of the artifact of `node`, or None where there is none. A damaged one is set aside, with a warning.
+    """The manifest of the artifact of `node`, or None where there is none. A damaged one is set
+    aside, with a warning.
 
     Raises:
-        ValueError: another version of this program wrote it, or it belongs to another configuration.
+        ValueError: another version of this program wrote it, or it belongs to another
+        configuration.
     """
     found = load_manifest(root, node)
     return found if intact(root, node.kind, node.fingerprint) else None
@@ -59,11 +61,11 @@ def execute(
 ) -> Manifest:
     """Run the stage of `node` below `root` unless its artifact is there, and return the manifest.
 
-    Only a stage that trains makes use of `processes` and `accumulate`. The manifest notes `git` and `command`, by
-    default those of this process.
+    Only a stage that trains makes use of `processes` and `accumulate`. The manifest notes `git` and
+    `command`, by default those of this process.
 
-    Two attempts may run at once (a node that was given up may still be alive): each writes into a folder of its own and
-    the first to rename wins.
+    Two attempts may run at once (a node that was given up may still be alive): each writes into a
+    folder of its own and the first to rename wins.
 
     Raises:
         MissingInput: an input is not in the store, or no longer.
@@ -74,9 +76,16 @@ def execute(
     if (found := find(root, node)) is not None:
         return found
     final = artifact_folder(root, node)
-    with _room(root), _scratch(root / "scratch" / node.fingerprint) as scratch, _aside(final, scratch) as output:
+    with (
+        _room(root),
+        _scratch(root / "scratch" / node.fingerprint) as scratch,
+        _aside(final, scratch) as output,
+    ):
         context = Context(
-            inputs={field: _input_folder(root, field, fingerprint) for field, fingerprint in node.inputs.items()},
+            inputs={
+                field: _input_folder(root, field, fingerprint)
+                for field, fingerprint in node.inputs.items()
+            },
             output=output,
             scratch=scratch,
             device=device,
@@ -99,7 +108,8 @@ def execute(
             command=shlex.join(sys.argv) if command is None else command,
         )
         (output / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        with contextlib.suppress(OSError):  # another attempt published first; its artifact is as good
+        # another attempt published first; its artifact is as good
+        with contextlib.suppress(OSError):
             output.rename(final)
         shutil.rmtree(scratch, ignore_errors=True)
     published = load_manifest(root, node)
@@ -136,7 +146,9 @@ def _aside(final: Path, scratch: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(final: Path, scratch: Path) -> None:
-    """Remove what killed attempts left; the caller holds `scratch`, so that only those with a private one may live."""
+    """Remove what killed attempts left; the caller holds `scratch`, so that only those with a
+    private one may live.
+    """
     own = {path.suffix for path in scratch.parent.glob(f"{final.name}.*")}
     for suffix in own | {path.suffix for path in final.parent.glob(f".{final.name}.*")}:
         private = scratch.with_name(f"{final.name}{suffix}")
@@ -164,7 +176,9 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _hold(folder: Path, stack: contextlib.ExitStack) -> bool:
-    """Lock `folder`, made where it is missing, until `stack` ends or the process dies; False if somebody else does."""
+    """Lock `folder`, made where it is missing, until `stack` ends or the process dies; False if
+    somebody else does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
     stack.callback(os.close, lock)
@@ -180,7 +194,13 @@ def _unique() -> str:
 
 
 def _describe(
-    node: Node, context: Context, *, metrics: Mapping[str, float], seconds: float, git: Mapping[str, str], command: str
+    node: Node,
+    context: Context,
+    *,
+    metrics: Mapping[str, float],
+    seconds: float,
+    git: Mapping[str, str],
+    command: str,
 ) -> Manifest:
     machine = machine_state(context.device)
     shares = {"processes": context.processes, "accumulate": context.accumulate}

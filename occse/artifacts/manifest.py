@@ -13,18 +13,17 @@ MANIFEST = "manifest.json"
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from; those of its inputs, found by fingerprint, tell the rest.
+    """What an artifact is and where it came from; those of its inputs, found by fingerprint, tell
+    the rest.
 
     Attributes:
-        config: the active knobs, seed and digest of the data among them.
-        seconds: time of the attempt that finished.
-        bytes: size of all files but this one.
-        files: seal of the artifact's files, see `occse.artifacts.checksums`.
-        git: commit and uncommitted difference of the code.
-        packages: versions of what can change a number.
-        machine: hardware, drivers, threads; `processes` and `accumulate` where the batches were shared: an equal
-            result, but for the order of sums, the activations that dropout drew and, under `accumulate`, the statistics
-            that a trained batch norm saw.
+        config: the active knobs, seed and digest of the data among them. seconds: time of the
+        attempt that finished. bytes: size of all files but this one. files: seal of the artifact's
+        files, see `occse.artifacts.checksums`. git: commit and uncommitted difference of the code.
+        packages: versions of what can change a number. machine: hardware, drivers, threads;
+        `processes` and `accumulate` where the batches were shared: an equal
+            result, but for the order of sums, the activations that dropout drew and, under
+            `accumulate`, the statistics that a trained batch norm saw.
         command: what the user called.
     """
 
@@ -59,7 +58,9 @@ def artifact_folder(root: Path, node: "Node") -> Path:
 
 
 def read_manifest(data: bytes) -> dict[str, Any] | None:
-    """A manifest as plain data; None where the file was cut off or is no JSON object, as if it were not there."""
+    """A manifest as plain data; None where the file was cut off or is no JSON object, as if it were
+    not there.
+    """
     try:
         values = json.loads(data)
     except ValueError:
@@ -71,7 +72,8 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
     """The manifest of the artifact of `node`; None where `read_manifest` has none.
 
     Raises:
-        ValueError: another version of this program wrote it, or it belongs to another configuration.
+        ValueError: another version of this program wrote it, or it belongs to another
+        configuration.
     """
     if read_manifest(data) is None:
         return None
@@ -83,7 +85,12 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
             f"{where} is no manifest of this version ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); "
             "move that folder away to compute it again"
         ) from None
-    expected = {"stage": node.kind, "version": node.stage.version, "config": node.stage.config(), "inputs": node.inputs}
+    expected = {
+        "stage": node.kind,
+        "version": node.stage.version,
+        "config": node.stage.config(),
+        "inputs": node.inputs,
+    }
     for key, value in expected.items():
         if getattr(manifest, key) != value:
             raise ValueError(
@@ -97,7 +104,8 @@ def load_manifest(root: Path, node: "Node") -> Manifest | None:
     """The manifest of a finished artifact, or None where there is none, or none that is whole.
 
     Raises:
-        ValueError: another version of this program wrote it, or it belongs to another configuration.
+        ValueError: another version of this program wrote it, or it belongs to another
+        configuration.
     """
     path = artifact_folder(root, node) / MANIFEST
     try:

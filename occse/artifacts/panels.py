@@ -1,8 +1,8 @@
 """Pictures of what the stages made of an image, side by side, from the artifacts alone.
 
-An image of `train_aug` shows its maps (one per present class), the CRF's labels and the pseudo labels; one of `val`
-shows the segmentation; both the truth where there is one. What an artifact does not have is left out.
-"""
+An image of `train_aug` shows its maps (one per present class), the CRF's labels and the pseudo
+labels; one of `val` shows the segmentation; both the truth where there is one. What an artifact
+does not have is left out."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +28,8 @@ HEAT_SHARE = 0.6
 
 
 def choose(dataset: Dataset, split: str, *, number: int, seed: int = 0) -> tuple[str, ...]:
-    """`number` images of `split`, the same for every trial on these data; those of several classes come first.
+    """`number` images of `split`, the same for every trial on these data; those of several classes
+    come first.
 
     On images of one class, class-specific and class-agnostic erasing do the same.
     """
@@ -38,20 +39,23 @@ def choose(dataset: Dataset, split: str, *, number: int, seed: int = 0) -> tuple
     return tuple(names[index] for index in ordered[:number])
 
 
-def draw_panel(name: str, folders: Mapping[str, Path], *, data_root: Path | None = None) -> Image.Image:
+def draw_panel(
+    name: str, folders: Mapping[str, Path], *, data_root: Path | None = None
+) -> Image.Image:
     """The panel of the image `name`.
 
     Args:
-        name: image of the data set.
-        folders: of the artifacts by pipeline field: "data", and any of "cam", "crf", "pseudo", "seg".
-        data_root: where data that are read in place lie.
+        name: image of the data set. folders: of the artifacts by pipeline field: "data", and any of
+        "cam", "crf", "pseudo", "seg". data_root: where data that are read in place lie.
 
     Raises:
         ValueError: the data set has no such image, or an artifact is damaged.
     """
     dataset = load_dataset(folders["data"], data_root=data_root)
     if name not in dataset.labels:
-        raise ValueError(f"the data set has no image {name!r}; it has {len(dataset.labels)}, such as {_some(dataset)}")
+        raise ValueError(
+            f"the data set has no image {name!r}; it has {len(dataset.labels)}, such as {_some(dataset)}"
+        )
     image = dataset.image(name)
     return _side_by_side([(name, image), *_cells(name, image, dataset, folders)])
 
@@ -65,10 +69,15 @@ def overlay(image: Rgb, cam: Float32[np.ndarray, "H W"]) -> Rgb:
     return mixed
 
 
-def _cells(name: str, image: Rgb, dataset: Dataset, folders: Mapping[str, Path]) -> Iterator[tuple[str, Rgb]]:
+def _cells(
+    name: str, image: Rgb, dataset: Dataset, folders: Mapping[str, Path]
+) -> Iterator[tuple[str, Rgb]]:
     if "cam" in folders and name in dataset.splits["train_aug"]:
         cam, classes = read_cam(ArrayReader(folders["cam"] / CAMS), name, image.shape[:2])
-        yield from ((f"CAM {dataset.classes[c]}", overlay(image, each)) for c, each in zip(classes, cam, strict=True))
+        yield from (
+            (f"CAM {dataset.classes[c]}", overlay(image, each))
+            for c, each in zip(classes, cam, strict=True)
+        )
     for field, title in LABEL_MAPS.items():
         path = folders[field] / LABELS / f"{name}.png" if field in folders else None
         if path is not None and path.exists():

@@ -1,8 +1,7 @@
 """A training on several processes of one machine: each runs the stage on its share of every batch.
 
-The caller's process only watches. Whatever ends one of them, ends them all: an error in one, a signal, the end of the
-caller; and where one is stuck, the others give up after `TIMEOUT`.
-"""
+The caller's process only watches. Whatever ends one of them, ends them all: an error in one, a
+signal, the end of the caller; and where one is stuck, the others give up after `TIMEOUT`."""
 
 import multiprocessing
 import os
@@ -32,7 +31,8 @@ GRACE_S = 2.0
 
 
 def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
-    """What `stage.run(ctx)` returns, by `ctx.processes` processes; the artifact and the metrics are the first one's.
+    """What `stage.run(ctx)` returns, by `ctx.processes` processes; the artifact and the metrics are
+    the first one's.
 
     On GPUs each process has one of its own. CPU threads and workers are divided among them.
 
@@ -44,10 +44,14 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
     if ctx.processes == 1:
         return stage.run(ctx)
     if ctx.device.startswith("cuda") and torch.cuda.device_count() < ctx.processes:
-        raise ValueError(f"{ctx.processes} processes need as many GPUs; here are {torch.cuda.device_count()}")
+        raise ValueError(
+            f"{ctx.processes} processes need as many GPUs; here are {torch.cuda.device_count()}"
+        )
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    shared = replace(ctx, workers=ctx.workers // ctx.processes, stopping=stop.is_set, report=_ignore)
+    shared = replace(
+        ctx, workers=ctx.workers // ctx.processes, stopping=stop.is_set, report=_ignore
+    )
     threads = max(1, torch.get_num_threads() // ctx.processes)
     processes: list[SpawnProcess] = []
     ranks: dict[Connection, int] = {}
@@ -56,7 +60,9 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
             for rank in range(ctx.processes):
                 ours, theirs = context.Pipe(duplex=False)
                 ranks[ours] = rank
-                process = context.Process(target=_work, args=(rank, stage, shared, theirs, Path(folder), threads))
+                process = context.Process(
+                    target=_work, args=(rank, stage, shared, theirs, Path(folder), threads)
+                )
                 process.start()
                 processes.append(process)
                 theirs.close()  # so that its end is seen here
@@ -95,7 +101,10 @@ def _messages(ranks: dict[Connection, int], timeout: float) -> Iterator[tuple[in
         try:
             what, value = connection.recv()
         except EOFError:
-            what, value = "failed", ChildProcessError(f"process {rank + 1} of those that share the training died")
+            what, value = (
+                "failed",
+                ChildProcessError(f"process {rank + 1} of those that share the training died"),
+            )
         if what != "report":
             del ranks[connection]
         yield rank, what, value
@@ -114,9 +123,12 @@ def _lost_another(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
 
 
-def _work(rank: int, stage: Stage, ctx: Context, connection: Connection, folder: Path, threads: int) -> None:
+def _work(
+    rank: int, stage: Stage, ctx: Context, connection: Connection, folder: Path, threads: int
+) -> None:
     """The whole life of one of the processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all of a terminal; the caller decides
+    # a Ctrl-C reaches all of a terminal; the caller decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     if rank == 0:

@@ -11,14 +11,26 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("occse", "torch", "torchvision", "numpy", "pillow", "pydensecrf2", "safetensors", "scipy", "ray")
+PACKAGES = (
+    "occse",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "pydensecrf2",
+    "safetensors",
+    "scipy",
+    "ray",
+)
 CPU_INFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number, and of Ray, which spreads the work."""
+    """Versions of Python and of the packages that can change a number, and of Ray, which spreads
+    the work.
+    """
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -27,7 +39,9 @@ def package_versions() -> dict[str, str]:
 
 
 def machine_state(device: str) -> dict[str, str | int]:
-    """The hardware that `device` means, its drivers, and the number of threads; what is not there is absent."""
+    """The hardware that `device` means, its drivers, and the number of threads; what is not there
+    is absent.
+    """
     state: dict[str, str | int] = {
         "os": platform.platform(),
         "cpu": _line(CPU_INFO, r"model name\s*:\s*(.+)") or platform.machine(),
@@ -48,12 +62,14 @@ def machine_state(device: str) -> dict[str, str | int]:
 def git_state() -> dict[str, str]:
     """The commit of the code and its uncommitted difference.
 
-    Where the code is no git checkout, as in a container's image, the commit is what OCCSE_COMMIT says, else empty.
-    """
+    Where the code is no git checkout, as in a container's image, the commit is what OCCSE_COMMIT
+    says, else empty."""
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parents[1]
-        answer = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False
+        )
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
     return {

@@ -12,9 +12,11 @@ WIDTH = 120
 
 
 def explain(first: str, second: str = DEFAULT) -> Iterator[str]:
-    """A table of the knobs that two profiles set to different values, then those with an effect in one of them only.
+    """A table of the knobs that two profiles set to different values, then those with an effect in
+    one of them only.
 
-    A knob has no effect where other knobs say so, or where its stage is not planned. The name "default" is no profile.
+    A knob has no effect where other knobs say so, or where its stage is not planned. The name
+    "default" is no profile.
 
     Raises:
         ValueError: there is no profile of one of these names.
@@ -32,15 +34,27 @@ def explain(first: str, second: str = DEFAULT) -> Iterator[str]:
 def _only(name: str, values: Mapping[str, str], *, beside: Mapping[str, str]) -> Iterator[str]:
     if listed := [f"{knob}={value}" for knob, value in values.items() if knob not in beside]:
         yield f"with an effect in {name} only:"
-        yield from wrap(", ".join(listed), WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        yield from wrap(
+            ", ".join(listed),
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
 
 
 def _values(name: str) -> dict[str, str]:
     """The active knobs of a profile's planned stages, in the order of the pipeline, as text."""
     pipeline = Pipeline() if name == DEFAULT else override(Pipeline(), profile(name))
     nodes = plan(pipeline)
-    configs = {field: nodes[field].stage.config() for field in Pipeline.model_fields if field in nodes}
-    return {f"{f}.{knob}": _text(knob, value) for f, config in configs.items() for knob, value in config.items()}
+    configs = {
+        field: nodes[field].stage.config() for field in Pipeline.model_fields if field in nodes
+    }
+    return {
+        f"{f}.{knob}": _text(knob, value)
+        for f, config in configs.items()
+        for knob, value in config.items()
+    }
 
 
 def _text(knob: str, value: object) -> str:

@@ -1,8 +1,7 @@
 """One file for the arrays of many images: a zip of `name/key.npy` members, never pickle.
 
-Such a file may come from anywhere (a shared store, a collaborator), so its headers are not trusted: the size is checked
-in the zip directory and against the .npy header before memory is allocated.
-"""
+Such a file may come from anywhere (a shared store, a collaborator), so its headers are not trusted:
+the size is checked in the zip directory and against the .npy header before memory is allocated."""
 
 import contextlib
 import math
@@ -19,7 +18,8 @@ KINDS = "biufU"
 
 
 class ArrayWriter:
-    """Writes the arrays of one image after another, compressed; the same arrays give the same bytes.
+    """Writes the arrays of one image after another, compressed; the same arrays give the same
+    bytes.
 
     The file counts only when the `with` block ends; an exception in it removes the file.
 
@@ -30,14 +30,18 @@ class ArrayWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: set[str] = set()
-        # Level 1: float16 CAMs as small as with level 6, 8-bit CRF scores 15 % larger, in about half the time.
+        # Level 1: float16 CAMs as small as with level 6, 8-bit CRF scores 15 % larger, in about
+        # half the time.
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
 
     def __enter__(self) -> "ArrayWriter":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._zip.close()
         if error is not None:  # the closed file looks complete and is not
@@ -46,7 +50,9 @@ class ArrayWriter:
     def write(self, name: str, /, **arrays: np.ndarray) -> None:
         """Store `arrays` under the image `name`: booleans, integers, floats or text."""
         if not name or name in self._names:
-            raise ValueError(f"{self._path}: the name {name!r} is {'there already' if name else 'empty'}")
+            raise ValueError(
+                f"{self._path}: the name {name!r} is {'there already' if name else 'empty'}"
+            )
         for key, array in arrays.items():
             if complaint := _complaint(array.dtype, array.nbytes):
                 raise ValueError(f"{self._path}: {name}/{key} {complaint}")
@@ -63,8 +69,9 @@ class ArrayWriter:
 class ArrayReader:
     """Reads what `ArrayWriter` wrote, in any order: `reader[name]` is a dict of arrays by key.
 
-    It opens the file when first used and once more in every process that uses it, so it may be pickled and carried over
-    a fork: two processes that share one open file would move each other's position.
+    It opens the file when first used and once more in every process that uses it, so it may be
+    pickled and carried over a fork: two processes that share one open file would move each other's
+    position.
 
     Raises:
         ValueError: the name is not in the file, or the file is broken; the message names the file.
@@ -87,7 +94,9 @@ class ArrayReader:
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
         self._open()
         if name not in self._members:
-            raise ValueError(f"{self._path} has no arrays of {name!r}; it holds {len(self._members)} other names")
+            raise ValueError(
+                f"{self._path} has no arrays of {name!r}; it holds {len(self._members)} other names"
+            )
         return {key: self._read(info) for key, info in self._members[name].items()}
 
     def _open(self) -> None:
@@ -108,7 +117,9 @@ class ArrayReader:
             if complaint := _complaint(dtype, num_bytes):
                 raise ValueError(f"{info.filename} {complaint}")
             if min(shape, default=0) < 0 or file.tell() + num_bytes != info.file_size:
-                raise ValueError(f"{info.filename} holds {info.file_size} bytes, its header promises {shape} {dtype}")
+                raise ValueError(
+                    f"{info.filename} holds {info.file_size} bytes, its header promises {shape} {dtype}"
+                )
             file.seek(0)
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -128,7 +139,9 @@ def _index(archive: zipfile.ZipFile) -> dict[str, dict[str, zipfile.ZipInfo]]:
     for info in archive.infolist():
         name, _, key = info.filename.removesuffix(".npy").rpartition("/")
         if not name or not key.isidentifier() or key in members.setdefault(name, {}):
-            raise ValueError(f"the member {info.filename!r} is unexpected; expected each name/key.npy once")
+            raise ValueError(
+                f"the member {info.filename!r} is unexpected; expected each name/key.npy once"
+            )
         members[name][key] = info
     return members
 

@@ -1,4 +1,6 @@
-"""MS COCO 2014 on disk: images, and objects from the instances files; masks are drawn from the objects."""
+"""MS COCO 2014 on disk: images, and objects from the instances files; masks are drawn from the
+objects.
+"""
 
 import re
 import warnings
@@ -70,18 +72,20 @@ class CocoDataset(Dataset):
     """MS COCO as it lies on disk: a data set whose masks are drawn when asked for.
 
     Attributes:
-        objects: class index and outline of an image's objects in the order of the file, crowds left out.
-        sizes: (height, width) of the images as the instances files declare them.
+        objects: class index and outline of an image's objects in the order of the file, crowds left
+        out. sizes: (height, width) of the images as the instances files declare them.
     """
 
     objects: Mapping[str, list[tuple[int, Segmentation]]]
     sizes: Mapping[str, tuple[int, int]]
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
-        """The mask of an image: pycocotools' `annToMask` of its objects, later ones on top; no void.
+        """The mask of an image: pycocotools' `annToMask` of its objects, later ones on top; no
+        void.
 
         Raises:
-            ValueError: the image has another size than declared, or an outline is no polygon or run-length code of it.
+            ValueError: the image has another size than declared, or an outline is no polygon or
+            run-length code of it.
         """
         height, width = self.sizes[name]
         if (found := self.size(name)) != (height, width):
@@ -94,37 +98,53 @@ class CocoDataset(Dataset):
             try:
                 labels[inside(segmentation, height=height, width=width)] = index + 1
             except ValueError as error:
-                raise ValueError(f"{name}: an object of class {self.classes[index]} {error}") from None
+                raise ValueError(
+                    f"{name}: an object of class {self.classes[index]} {error}"
+                ) from None
         return labels
 
 
-def read_coco(root: Path, *, images: Convention = "annotated", num_scored: int | None = None) -> CocoDataset:
-    """MS COCO 2014 below `root`: `annotations/instances_{train,val}2014.json` and the images of each split.
+def read_coco(
+    root: Path, *, images: Convention = "annotated", num_scored: int | None = None
+) -> CocoDataset:
+    """MS COCO 2014 below `root`: `annotations/instances_{train,val}2014.json` and the images of
+    each split.
 
-    Images lie in `train2014` and `val2014` or in `images/train2014` and `images/val2014`. Classes are the categories
-    by ascending id, 80 of 90. Crowds give neither label nor mask. `images` chooses between the two lists in use:
-    "annotated" has the images with an object (82,081 / 40,137), "all" has all (82,783 / 40,504). Without a class there
-    is nothing to erase and no CAM, so that images without an object are in no training split in either: "all" scores
-    those of `val`, as background. `train` is `num_scored` of `train_aug`, evenly spread over the ids (None: all).
+    Images lie in `train2014` and `val2014` or in `images/train2014` and `images/val2014`. Classes
+    are the categories by ascending id, 80 of 90. Crowds give neither label nor mask. `images`
+    chooses between the two lists in use: "annotated" has the images with an object (82,081 /
+    40,137), "all" has all (82,783 / 40,504). Without a class there is nothing to erase and no CAM,
+    so that images without an object are in no training split in either: "all" scores those of
+    `val`, as background. `train` is `num_scored` of `train_aug`, evenly spread over the ids (None:
+    all).
 
     Raises:
-        ValueError: files are missing, or the JSON is unreadable, contradicts itself, or names other files.
+        ValueError: files are missing, or the JSON is unreadable, contradicts itself, or names other
+        files.
     """
     _check_layout(root)
-    paths = {split: root / "annotations" / f"instances_{year}.json" for split, year in YEARS.items()}
+    paths = {
+        split: root / "annotations" / f"instances_{year}.json" for split, year in YEARS.items()
+    }
     found = {split: _read_instances(path) for split, path in paths.items()}
     classes = _classes(found, paths)
     position = {category: index for index, (category, _) in enumerate(classes)}
     names = {split: _names(instances, paths[split]) for split, instances in found.items()}
     if shared := set(names["train"].values()) & set(names["val"].values()):
-        raise ValueError(f"{paths['train']} and {paths['val']} share {min(shared)}; expected disjoint splits")
+        raise ValueError(
+            f"{paths['train']} and {paths['val']} share {min(shared)}; expected disjoint splits"
+        )
     objects = {
         name: outlines
         for split, instances in found.items()
         for name, outlines in _objects(instances, names[split], position, paths[split]).items()
     }
     listed = {
-        split: [name for _, name in sorted(by_id.items()) if objects[name] or (images, split) == ("all", "val")]
+        split: [
+            name
+            for _, name in sorted(by_id.items())
+            if objects[name] or (images, split) == ("all", "val")
+        ]
         for split, by_id in names.items()
     }
     for split in YEARS:
@@ -132,7 +152,9 @@ def read_coco(root: Path, *, images: Convention = "annotated", num_scored: int |
             raise ValueError(f"{paths[split]} has no image with an object that is no crowd")
     folders = {split: _image_folder(root, year) for split, year in YEARS.items()}
     for split in YEARS:
-        check_present(root / folders[split], (f"{name}.jpg" for name in listed[split]), source=paths[split])
+        check_present(
+            root / folders[split], (f"{name}.jpg" for name in listed[split]), source=paths[split]
+        )
     without = sum(not objects[name] for name in names["train"].values())
     return CocoDataset(
         root=root,
@@ -143,11 +165,15 @@ def read_coco(root: Path, *, images: Convention = "annotated", num_scored: int |
             "val": tuple(listed["val"]),
         },
         labels={
-            name: tuple(sorted({index for index, _ in objects[name]})) for split in YEARS for name in listed[split]
+            name: tuple(sorted({index for index, _ in objects[name]}))
+            for split in YEARS
+            for name in listed[split]
         },
         files={name: f"{folders[split]}/{name}.jpg" for split in YEARS for name in listed[split]},
         sources=tuple(paths.values()),
-        notes=(f"{without} images of train2014 have no object and are not trained on",) if without else (),
+        notes=(f"{without} images of train2014 have no object and are not trained on",)
+        if without
+        else (),
         objects=objects,
         sizes={
             names[split][image.id]: (image.height, image.width)
@@ -161,21 +187,30 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
     """The pixels of an object, (height, width) booleans, as pycocotools' `annToMask` gives them.
 
     Raises:
-        ValueError: the outline is no closed polygon near the image, or the runs do not add up to it.
+        ValueError: the outline is no closed polygon near the image, or the runs do not add up to
+        it.
     """
     tools = _pycocotools()
     if isinstance(segmentation, RunLengths):
         counts = segmentation.counts
-        if segmentation.size != (height, width) or min(counts, default=-1) < 0 or sum(counts) != height * width:
+        if (
+            segmentation.size != (height, width)
+            or min(counts, default=-1) < 0
+            or sum(counts) != height * width
+        ):
             raise ValueError(f"has runs that do not add up to {height} x {width}")
         runs = tools.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     else:
-        polygons = [_checked(polygon) for polygon in segmentation if len(polygon) > 4]  # two points enclose nothing
+        # two points enclose nothing
+        polygons = [_checked(polygon) for polygon in segmentation if len(polygon) > 4]
         if not polygons:
             return np.zeros((height, width), bool)
         runs = tools.merge(tools.frPyObjects(polygons, height, width))
-    with warnings.catch_warnings():  # pycocotools makes arrays in a way that numpy is about to change
-        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+    # pycocotools makes arrays in a way that numpy is about to change
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="__array__ implementation", category=DeprecationWarning
+        )
         return np.asarray(tools.decode(runs)).astype(bool)
 
 
@@ -193,7 +228,9 @@ def _pycocotools() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError:
-        raise ValueError("masks of MS COCO need pycocotools, which is not installed; install occse[coco]") from None
+        raise ValueError(
+            "masks of MS COCO need pycocotools, which is not installed; install occse[coco]"
+        ) from None
     module: ModuleType = mask
     return module
 
@@ -202,7 +239,9 @@ def _check_layout(root: Path) -> None:
     files = [f"annotations/instances_{year}.json" for year in YEARS.values()]
     missing = [file for file in files if not (root / file).is_file()]
     missing += [
-        f"{year} (or images/{year})" for year in YEARS.values() if not (root / _image_folder(root, year)).is_dir()
+        f"{year} (or images/{year})"
+        for year in YEARS.values()
+        if not (root / _image_folder(root, year)).is_dir()
     ]
     if missing:
         raise ValueError(
@@ -222,12 +261,15 @@ def _read_instances(path: Path) -> _Instances:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path} is no instances file of MS COCO: {where}: {first['msg']}"[:500]) from None
+        raise ValueError(
+            f"{path} is no instances file of MS COCO: {where}: {first['msg']}"[:500]
+        ) from None
 
 
 def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list[tuple[int, str]]:
     train, val = (
-        sorted((category.id, category.name) for category in found[split].categories) for split in ("train", "val")
+        sorted((category.id, category.name) for category in found[split].categories)
+        for split in ("train", "val")
     )
     if train != val:
         raise ValueError(f"{paths['train']} and {paths['val']} have different categories")
@@ -235,7 +277,9 @@ def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list
         if len(set(what)) != len(what):
             raise ValueError(f"{paths['train']} has a category twice")
     if not 1 <= len(train) < VOID:
-        raise ValueError(f"{paths['train']} has {len(train)} categories; expected 1 to {VOID - 1}, MS COCO has 80")
+        raise ValueError(
+            f"{paths['train']} has {len(train)} categories; expected 1 to {VOID - 1}, MS COCO has 80"
+        )
     return train
 
 
@@ -245,9 +289,13 @@ def _names(instances: _Instances, path: Path) -> dict[int, str]:
     for image in instances.images:
         match = IMAGE_NAME.fullmatch(image.file_name)
         if match is None:
-            raise ValueError(f"{path} names the image {image.file_name[:100]!r}; expected a JPEG without folder")
+            raise ValueError(
+                f"{path} names the image {image.file_name[:100]!r}; expected a JPEG without folder"
+            )
         if not (min(image.height, image.width) >= 1 and image.height * image.width <= MAX_PIXELS):
-            raise ValueError(f"{path}: {match[1]} is {image.height} x {image.width}; expected 1 to {MAX_PIXELS} pixels")
+            raise ValueError(
+                f"{path}: {match[1]} is {image.height} x {image.width}; expected 1 to {MAX_PIXELS} pixels"
+            )
         if image.id in names:
             raise ValueError(f"{path} has the image id {image.id} twice")
         names[image.id] = match[1]
@@ -267,7 +315,9 @@ def _objects(
                 "one of which it does not list"
             )
         if not annotation.iscrowd:
-            objects[names[annotation.image_id]].append((position[annotation.category_id], annotation.segmentation))
+            objects[names[annotation.image_id]].append(
+                (position[annotation.category_id], annotation.segmentation)
+            )
     return objects
 
 

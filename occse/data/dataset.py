@@ -67,19 +67,25 @@ class Dataset:
         """An image as RGB.
 
         Raises:
-            ValueError: no readable JPEG (or PNG with 8 bits per channel, by its suffix), or more than 100 megapixels.
+            ValueError: no readable JPEG (or PNG with 8 bits per channel, by its suffix), or more
+            than 100 megapixels.
         """
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
-            if image.mode.startswith(("I", "F")):  # converted, all but the darkest pixels would be white
-                raise ValueError(f"{path} has pixels of mode {image.mode}; expected 8 bits per channel")
-            return np.array(_decode(image, path).convert("RGB"))  # a copy: torch warns of arrays it cannot write to
+            # converted, all but the darkest pixels would be white
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"{path} has pixels of mode {image.mode}; expected 8 bits per channel"
+                )
+            # a copy: torch warns of arrays it cannot write to
+            return np.array(_decode(image, path).convert("RGB"))
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
         """A mask as label values: 0 background, 1..C classes, 255 void.
 
         Raises:
-            ValueError: no readable palette or grey PNG, another size than the image's, or other values.
+            ValueError: no readable palette or grey PNG, another size than the image's, or other
+            values.
         """
         path = self.mask_path(name)
         mask = read_label_map(path, num_classes=len(self.classes))
@@ -106,17 +112,23 @@ def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
     """
     with _open(path, PngImageFile) as image:
         if image.mode not in ("P", "L"):
-            raise ValueError(f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values)")
+            raise ValueError(
+                f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values)"
+            )
         labels: UInt8[np.ndarray, "H W"] = np.array(_decode(image, path))
     counts = np.bincount(labels.ravel(), minlength=VOID + 1)
     if counts[num_classes + 1 : VOID].any():
         values = (num_classes + 1 + np.flatnonzero(counts[num_classes + 1 : VOID])).tolist()
-        raise ValueError(f"{path} holds the labels {values}; allowed are 0..{num_classes} and {VOID}")
+        raise ValueError(
+            f"{path} holds the labels {values}; allowed are 0..{num_classes} and {VOID}"
+        )
     return labels
 
 
 def save_index(dataset: Dataset, folder: Path) -> None:
-    """Write the index of `dataset` into the artifact `folder`; a root inside the folder is noted as relative to it."""
+    """Write the index of `dataset` into the artifact `folder`; a root inside the folder is noted as
+    relative to it.
+    """
     inside = dataset.root.is_relative_to(folder)
     index = {
         "root": dataset.root.relative_to(folder).as_posix() if inside else None,
@@ -130,7 +142,8 @@ def save_index(dataset: Dataset, folder: Path) -> None:
 
 
 def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
-    """The data set whose index lies in the artifact `folder`; `data_root` is where images read in place lie now.
+    """The data set whose index lies in the artifact `folder`; `data_root` is where images read in
+    place lie now.
 
     Raises:
         ValueError: no index there, or the images are read in place and `data_root` is None.
@@ -147,14 +160,18 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         raise ValueError(f"{path} is no index of a data set: {error!r}") from None
     root = data_root if inside is None else folder / PurePosixPath(inside)
     if root is None:
-        raise ValueError(f"the images of {path} are read in place; say where they lie with --data-root")
+        raise ValueError(
+            f"the images of {path} are read in place; say where they lie with --data-root"
+        )
     return Dataset(
         root=root,
         classes=classes,
         splits=splits,
         labels=labels,
         files=files,
-        masks=None if masks is None else {"artifact": folder, "root": root}[masks[0]] / PurePosixPath(masks[1]),
+        masks=None
+        if masks is None
+        else {"artifact": folder, "root": root}[masks[0]] / PurePosixPath(masks[1]),
     )
 
 

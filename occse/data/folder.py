@@ -1,4 +1,6 @@
-"""A user's own data: a folder of images, a table of image labels, and masks only where scores are wanted."""
+"""A user's own data: a folder of images, a table of image labels, and masks only where scores are
+wanted.
+"""
 
 import csv
 import re
@@ -17,15 +19,17 @@ NAME = re.compile(r"\w[\w .+-]*")
 def read_folder(root: Path) -> Dataset:
     """The data set below `root`.
 
-    `classes.txt` has one class per line: the first is label 1 in a mask, 0 is background, 255 void. `labels.csv` has
-    the columns `image` (a file in `images`, with or without suffix), `split` (`train` or `val`) and `labels` (classes
-    between semicolons); an image may have several rows, whose labels add up. `images` holds JPEG or PNG files, `masks`
-    PNG files of the same name, palette or grey. All of `train` is trained on (`train_aug`), and scored where it has a
-    mask (`train`); every image of `val` needs one.
+    `classes.txt` has one class per line: the first is label 1 in a mask, 0 is background, 255 void.
+    `labels.csv` has the columns `image` (a file in `images`, with or without suffix), `split`
+    (`train` or `val`) and `labels` (classes between semicolons); an image may have several rows,
+    whose labels add up. `images` holds JPEG or PNG files, `masks` PNG files of the same name,
+    palette or grey. All of `train` is trained on (`train_aug`), and scored where it has a mask
+    (`train`); every image of `val` needs one.
 
     Raises:
-        ValueError: a file is missing or unreadable, names an unknown class, split or image, or contradicts itself; an
-            image of `train` has no label, one of `val` no mask, or no image of `train` has a mask.
+        ValueError: a file is missing or unreadable, names an unknown class, split or image, or
+            contradicts itself; an image of `train` has no label, one of `val` no mask, or no image
+            of `train` has a mask.
     """
     needed = ("classes.txt", "labels.csv", "images", "masks")
     if missing := [name for name in needed if not (root / name).exists()]:
@@ -58,7 +62,9 @@ def _read_classes(path: Path) -> tuple[str, ...]:
             )
         classes.append(line)
     if not 1 <= len(classes) < VOID:
-        raise ValueError(f"{path} has {len(classes)} classes; expected 1 to {VOID - 1}, one per line")
+        raise ValueError(
+            f"{path} has {len(classes)} classes; expected 1 to {VOID - 1}, one per line"
+        )
     return tuple(classes)
 
 
@@ -68,7 +74,9 @@ def _image_files(folder: Path) -> dict[str, str]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES:
             if path.stem in files:
-                raise ValueError(f"{folder} has {files[path.stem]} and {path.name}; expected one file per name")
+                raise ValueError(
+                    f"{folder} has {files[path.stem]} and {path.name}; expected one file per name"
+                )
             files[path.stem] = path.name
     return files
 
@@ -90,29 +98,45 @@ def _read_labels(
                 f"{', '.join(SUFFIXES)} file of letters, digits and ._+- and spaces"
             )
         if split not in SPLITS:
-            raise ValueError(f"{path}:{number}: the split {split[:100]!r}; expected {' or '.join(SPLITS)}")
+            raise ValueError(
+                f"{path}:{number}: the split {split[:100]!r}; expected {' or '.join(SPLITS)}"
+            )
         if unknown := [label for label in labels if label not in position]:
-            raise ValueError(f"{path}:{number}: the class {unknown[0][:100]!r}; classes.txt has {', '.join(classes)}")
+            raise ValueError(
+                f"{path}:{number}: the class {unknown[0][:100]!r}; classes.txt has {', '.join(classes)}"
+            )
         if split_of.setdefault(names[image], split) != split:
-            raise ValueError(f"{path}:{number}: {image} is in {split_of[names[image]]} and in {split}")
+            raise ValueError(
+                f"{path}:{number}: {image} is in {split_of[names[image]]} and in {split}"
+            )
         found.setdefault(names[image], set()).update(position[label] for label in labels)
-    splits = {split: tuple(name for name, own in split_of.items() if own == split) for split in SPLITS}
+    splits = {
+        split: tuple(name for name, own in split_of.items() if own == split) for split in SPLITS
+    }
     return splits, {name: tuple(sorted(present)) for name, present in found.items()}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(read_text(path, expected="a table of image labels").splitlines(), strict=True)
+    reader = csv.DictReader(
+        read_text(path, expected="a table of image labels").splitlines(), strict=True
+    )
     try:
         header = [(column or "").strip() for column in reader.fieldnames or ()]
         if missing := [column for column in COLUMNS if header.count(column) != 1]:
-            raise ValueError(f"{path} lacks the column {missing[0]}; expected {','.join(COLUMNS)} in its first line")
+            raise ValueError(
+                f"{path} lacks the column {missing[0]}; expected {','.join(COLUMNS)} in its first line"
+            )
         reader.fieldnames = header
         for row in reader:
             if None in row or None in row.values():
-                raise ValueError(f"{path}:{reader.line_num}: expected {len(header)} values, as in the first line")
+                raise ValueError(
+                    f"{path}:{reader.line_num}: expected {len(header)} values, as in the first line"
+                )
             yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{path}:{reader.line_num}: {error}; expected comma-separated values") from None
+        raise ValueError(
+            f"{path}:{reader.line_num}: {error}; expected comma-separated values"
+        ) from None
 
 
 def _check(
@@ -136,4 +160,6 @@ def _check(
             "and needs a mask"
         )
     if not scored:
-        raise ValueError(f"{root / 'masks'} has no mask of any image of train; expected some, for the scores of CAMs")
+        raise ValueError(
+            f"{root / 'masks'} has no mask of any image of train; expected some, for the scores of CAMs"
+        )

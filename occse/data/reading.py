@@ -49,11 +49,14 @@ def num_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); expected a file of the data set") from None
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); expected a file of the data set"
+        ) from None
 
 
 def check_present(folder: Path, files: Iterable[str], *, source: object) -> None:
-    """Refuse `files` that `source` names and `folder` lacks, with the first of them and their number.
+    """Refuse `files` that `source` names and `folder` lacks, with the first of them and their
+    number.
 
     One listing of the folder: asking for each of many thousand files is slow on a network drive.
     """
@@ -61,4 +64,6 @@ def check_present(folder: Path, files: Iterable[str], *, source: object) -> None
     missing = [file for file in files if file not in present]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise ValueError(f"{source} names {Path(missing[0]).stem}, but {folder / missing[0]} is missing{more}")
+        raise ValueError(
+            f"{source} names {Path(missing[0]).stem}, but {folder / missing[0]} is missing{more}"
+        )

@@ -10,7 +10,14 @@ from torch.nn import functional
 
 from occse.data.dataset import Dataset
 from occse.data.normalize import to_tensor
-from occse.data.transforms import classification_view, color_jitter, random_crop, rescale, segmentation_view, uniform
+from occse.data.transforms import (
+    classification_view,
+    color_jitter,
+    random_crop,
+    rescale,
+    segmentation_view,
+    uniform,
+)
 
 
 class LabelledImages:
@@ -68,16 +75,20 @@ class LabelMapImages:
         """A segmentation view of image `index` and its label map."""
         name = self.names[index]
         return segmentation_view(
-            self.dataset.image(name), self.labels(name), scale=self.scale, crop=self.crop, generator=generator
+            self.dataset.image(name),
+            self.labels(name),
+            scale=self.scale,
+            crop=self.crop,
+            generator=generator,
         )
 
 
 class AffinityImages:
     """Views with the affinity labels of the crop: (3, crop, crop) and (crop / pool, crop / pool).
 
-    `scores(name)` gives the low-alpha and the high-alpha CRF scores of all classes, (2 * L, H, W), and `label` turns
-    the cropped scores into labels: the crop comes first, so that pooled cells never straddle its edge.
-    """
+    `scores(name)` gives the low-alpha and the high-alpha CRF scores of all classes, (2 * L, H, W),
+    and `label` turns the cropped scores into labels: the crop comes first, so that pooled cells
+    never straddle its edge."""
 
     def __init__(
         self,
@@ -104,7 +115,9 @@ class AffinityImages:
         if self.scale != (1.0, 1.0):
             factor = uniform(*self.scale, generator)
             image = rescale(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
-            scores = functional.interpolate(scores[None], image.shape[:2], mode="bilinear", align_corners=False)[0]
+            scores = functional.interpolate(
+                scores[None], image.shape[:2], mode="bilinear", align_corners=False
+            )[0]
         image = color_jitter(image, jitter=self.jitter, hue=self.hue, generator=generator)
         maps = to_tensor(image), scores
         if torch.rand((), generator=generator) < 0.5:

@@ -1,4 +1,6 @@
-"""Random views of an image for training. Every random number comes from the generator that is passed in."""
+"""Random views of an image for training. Every random number comes from the generator that is
+passed in.
+"""
 
 import numpy as np
 import torch
@@ -24,7 +26,9 @@ def rescale(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[n
 def color_jitter(
     image: UInt8[np.ndarray, "H W 3"], *, jitter: float, hue: float, generator: Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Change brightness, contrast and saturation by up to `jitter`, the hue by up to `hue` turns, in random order."""
+    """Change brightness, contrast and saturation by up to `jitter`, the hue by up to `hue` turns,
+    in random order.
+    """
     picture = Image.fromarray(image)
     for change in torch.randperm(4, generator=generator).tolist():
         if change < 3 and jitter > 0:
@@ -37,14 +41,21 @@ def color_jitter(
 
 def _turn_hue(picture: Image.Image, turns: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
-    turned = np.array(hue) + np.int32(turns * 255).astype(np.uint8)  # a byte runs over, as a hue does
+    # a byte runs over, as a hue does
+    turned = np.array(hue) + np.int32(turns * 255).astype(np.uint8)
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
 def random_crop(
-    maps: tuple[Shaped[Tensor, "_ H W"], ...], fills: tuple[float, ...], *, crop: int, generator: Generator
+    maps: tuple[Shaped[Tensor, "_ H W"], ...],
+    fills: tuple[float, ...],
+    *,
+    crop: int,
+    generator: Generator,
 ) -> tuple[Shaped[Tensor, "_ crop crop"], ...]:
-    """Cut the same random window from each map; where the image is smaller it lies at a random place in the fill."""
+    """Cut the same random window from each map; where the image is smaller it lies at a random
+    place in the fill.
+    """
     height, width = maps[0].shape[1:]
     windows = []
     for side in (height, width):
@@ -70,7 +81,9 @@ def classification_view(
     crop: int,
     generator: Generator,
 ) -> Float[Tensor, "3 crop crop"]:
-    """Long side drawn from `long_side` (both ends count), flip, color jitter, normalize, crop padded with the mean."""
+    """Long side drawn from `long_side` (both ends count), flip, color jitter, normalize, crop
+    padded with the mean.
+    """
     longest = int(torch.randint(long_side[0], long_side[1] + 1, (), generator=generator))
     factor = longest / max(image.shape[:2])
     image = rescale(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
@@ -89,13 +102,20 @@ def segmentation_view(
     crop: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, "3 crop crop"], Int[Tensor, "crop crop"]]:
-    """Scale drawn from `scale`, flip, normalize and crop of an image with its label map; beyond the image is void."""
+    """Scale drawn from `scale`, flip, normalize and crop of an image with its label map; beyond the
+    image is void.
+    """
     factor = uniform(*scale, generator)
     size = (round(image.shape[0] * factor), round(image.shape[1] * factor))
     image = rescale(image, size)
-    labels = np.asarray(Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    labels = np.asarray(
+        Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    )
     if torch.rand((), generator=generator) < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    tensors = to_tensor(np.ascontiguousarray(image)), torch.from_numpy(labels.astype(np.int64))[None]
+    tensors = (
+        to_tensor(np.ascontiguousarray(image)),
+        torch.from_numpy(labels.astype(np.int64))[None],
+    )
     view, target = random_crop(tensors, (0.0, 255), crop=crop, generator=generator)
     return view, target[0]

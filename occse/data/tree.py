@@ -21,9 +21,10 @@ def masked_names(dataset: Dataset) -> list[str]:
 def tree_digest(dataset: Dataset) -> str:
     """SHA-256 (hex) of the files behind a data set.
 
-    It covers the classes, the splits, the image labels whatever file they come from, and the sizes in bytes of the
-    images and of the masks of `train` and `val`; of masks that are drawn from `sources`, the bytes of those files.
-    Images are not read, so that it takes seconds for all of VOC.
+    It covers the classes, the splits, the image labels whatever file they come from, and the sizes
+    in bytes of the images and of the masks of `train` and `val`; of masks that are drawn from
+    `sources`, the bytes of those files. Images are not read, so that it takes seconds for all of
+    VOC.
 
     Raises:
         ValueError: one of those files is missing.
@@ -59,7 +60,8 @@ def faults(dataset: Dataset) -> Iterator[str]:
 
 
 def describe(dataset: Dataset, *, published: Mapping[str, int]) -> Iterator[str]:
-    """The counts of a data set in lines for people: images by split, by number of classes, and by class.
+    """The counts of a data set in lines for people: images by split, by number of classes, and by
+    class.
 
     `published` are the known numbers of images by split, shown where they differ.
     """
@@ -67,7 +69,9 @@ def describe(dataset: Dataset, *, published: Mapping[str, int]) -> Iterator[str]
     width = max(map(len, (*dataset.splits, *dataset.classes)))
     for split, names in dataset.splits.items():
         known = published.get(split, len(names))
-        yield f"{split:<{width}}  {len(names):>7,} images" + (f" (published: {known:,})" if known != len(names) else "")
+        yield f"{split:<{width}}  {len(names):>7,} images" + (
+            f" (published: {known:,})" if known != len(names) else ""
+        )
     trained = dataset.splits["train_aug"]
     numbers = Counter(len(dataset.labels[name]) for name in trained)
     yield "train_aug, images by number of classes:"

@@ -1,4 +1,6 @@
-"""PASCAL VOC on disk: image labels from the annotations or from one file, label maps as palette PNG."""
+"""PASCAL VOC on disk: image labels from the annotations or from one file, label maps as palette
+PNG.
+"""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -58,8 +60,9 @@ def read_voc(
     A list `test` is read if it is there; its images have no labels.
 
     Raises:
-        ValueError: `root` is not in VOC layout; a list is at fault or names an image that is not there; an annotation
-            is unreadable or hostile, names an unknown class, or no object at all; so does `cls_labels.npy`.
+        ValueError: `root` is not in VOC layout; a list is at fault or names an image that is not
+            there; an annotation is unreadable or hostile, names an unknown class, or no object at
+            all; so does `cls_labels.npy`.
     """
     folders = [folder for folder in FOLDERS if folder != "Annotations" or labels == "annotations"]
     missing = [folder for folder in folders if not (root / folder).is_dir()]
@@ -71,19 +74,25 @@ def read_voc(
     present = (*splits, TEST_SPLIT) if list_path(root, TEST_SPLIT).is_file() else tuple(splits)
     lists, sources = read_lists(root, present)
     for split, listed in lists.items():
-        check_present(root / "JPEGImages", (f"{name}.jpg" for name in listed), source=sources[split])
+        check_present(
+            root / "JPEGImages", (f"{name}.jpg" for name in listed), source=sources[split]
+        )
     names = sorted({name for split in splits for name in lists[split]})
     return Dataset(
         root=root,
         classes=tuple(classes),
         splits=lists,
         labels=_labels(root, names, classes, labels),
-        notes=tuple(f"{split} comes from {path}" for split, path in sources.items() if path.suffix != ".txt"),
+        notes=tuple(
+            f"{split} comes from {path}" for split, path in sources.items() if path.suffix != ".txt"
+        ),
     )
 
 
 def palette() -> UInt8[np.ndarray, "256 3"]:
-    """The palette of VOC's masks: bit b of a label is bit 7 - b // 3 of red, green or blue, for b % 3 = 0, 1 or 2."""
+    """The palette of VOC's masks: bit b of a label is bit 7 - b // 3 of red, green or blue, for b %
+    3 = 0, 1 or 2.
+    """
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         colours[:, bit % 3] |= ((np.arange(256) >> bit & 1) << 7 - bit // 3).astype(np.uint8)
@@ -107,7 +116,9 @@ def _labels(
     for name in names:
         if not found.get(name):
             reason = "no class for" if name in found else "no entry for"
-            raise ValueError(f"{root / LABELS} has {reason} {name}; expected at least one class of every listed image")
+            raise ValueError(
+                f"{root / LABELS} has {reason} {name}; expected at least one class of every listed image"
+            )
     return {name: found[name] for name in names}
 
 
@@ -115,18 +126,27 @@ def _read_labels(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     names = [(element.text or "").strip() for element in _parse_xml(path).iterfind("object/name")]
     unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise ValueError(f"{path} names the unknown class {unknown[0]!r}; the classes are {', '.join(classes)}")
+        raise ValueError(
+            f"{path} names the unknown class {unknown[0]!r}; the classes are {', '.join(classes)}"
+        )
     if not names:
-        raise ValueError(f"{path} has no object, so its image has no label; expected at least one object/name")
+        raise ValueError(
+            f"{path} has no object, so its image has no label; expected at least one object/name"
+        )
     return tuple(sorted({list(classes).index(name) for name in names}))
 
 
 def _parse_xml(path: Path) -> ET.Element:
-    """Parse an annotation that declares nothing: without DOCTYPE there are no entities that could expand."""
-    # decoded here: in another encoding a declaration would pass the search, and for a str expat takes no other
+    """Parse an annotation that declares nothing: without DOCTYPE there are no entities that could
+    expand.
+    """
+    # decoded here: in another encoding a declaration would pass the search, and for a str expat
+    # takes no other
     text = read_text(path, limit=MAX_XML_BYTES, expected="a VOC annotation")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError(f"{path} declares a document type or an entity; expected a plain VOC annotation")
+        raise ValueError(
+            f"{path} declares a document type or an entity; expected a plain VOC annotation"
+        )
     try:
         return ET.fromstring(text)
     except ET.ParseError as error:

@@ -23,22 +23,30 @@ def list_path(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def read_lists(root: Path, splits: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, Path]]:
+def read_lists(
+    root: Path, splits: Sequence[str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Path]]:
     """Image names by split, and the file or folder that each split comes from.
 
-    Without a list, `train_aug` is what VOC and SBD make it: VOC train + SBD train + SBD val - VOC val, in the order of
-    the names. SBD is looked for beside the tree (`benchmark_RELEASE` as it is unpacked, or `SBD`); without SBD the
-    names are those of the masks in `SegmentationClassAug`.
+    Without a list, `train_aug` is what VOC and SBD make it: VOC train + SBD train + SBD val - VOC
+    val, in the order of the names. SBD is looked for beside the tree (`benchmark_RELEASE` as it is
+    unpacked, or `SBD`); without SBD the names are those of the masks in `SegmentationClassAug`.
 
     Raises:
-        ValueError: a list is missing, empty, no text, or names an image twice; `train` is no subset of `train_aug`, or
-            other splits overlap.
+        ValueError: a list is missing, empty, no text, or names an image twice; `train` is no subset
+            of `train_aug`, or other splits overlap.
     """
     sources = {split: list_path(root, split) for split in splits}
     derived = "train_aug" in sources and not sources["train_aug"].is_file()
-    lists = {split: read_list(path) for split, path in sources.items() if not derived or split != "train_aug"}
+    lists = {
+        split: read_list(path)
+        for split, path in sources.items()
+        if not derived or split != "train_aug"
+    }
     if derived:
-        lists["train_aug"], sources["train_aug"] = _train_aug(root, train=lists["train"], val=lists["val"])
+        lists["train_aug"], sources["train_aug"] = _train_aug(
+            root, train=lists["train"], val=lists["val"]
+        )
     _check_overlap(lists, sources)
     return lists, sources
 
@@ -47,7 +55,8 @@ def read_list(path: Path) -> tuple[str, ...]:
     """The image names that a list holds, in its order, as bare ids or as lines of image and mask.
 
     Raises:
-        ValueError: the list is missing or empty, names an image twice, or has a line that is neither.
+        ValueError: the list is missing or empty, names an image twice, or has a line that is
+        neither.
     """
     names: dict[str, int] = {}
     if not path.is_file():
@@ -61,21 +70,27 @@ def read_list(path: Path) -> tuple[str, ...]:
             )
         name = match[1]
         if name in names:
-            raise ValueError(f"{path}:{number}: {name} is listed twice, first on line {names[name]}")
+            raise ValueError(
+                f"{path}:{number}: {name} is listed twice, first on line {names[name]}"
+            )
         names[name] = number
     if not names:
         raise ValueError(f"{path} lists no image; expected one id per line")
     return tuple(names)
 
 
-def _train_aug(root: Path, *, train: Sequence[str], val: Sequence[str]) -> tuple[tuple[str, ...], Path]:
+def _train_aug(
+    root: Path, *, train: Sequence[str], val: Sequence[str]
+) -> tuple[tuple[str, ...], Path]:
     for folder in _sbd_folders(root):
         if all((folder / f"{split}.txt").is_file() for split in ("train", "val")):
             both = {*read_list(folder / "train.txt"), *read_list(folder / "val.txt")}
             return tuple(sorted((both | set(train)) - set(val))), folder
     masks = root / "SegmentationClassAug"
     if masks.is_dir():
-        return tuple(sorted(({path.stem for path in masks.glob("*.png")} | set(train)) - set(val))), masks
+        return tuple(
+            sorted(({path.stem for path in masks.glob("*.png")} | set(train)) - set(val))
+        ), masks
     raise ValueError(
         f"{list_path(root, 'train_aug')} is missing; it is the 10,582 training images of VOC and SBD that are not in "
         "VOC's val, and VOC does not bring it. Expected that list, or SBD (benchmark_RELEASE/dataset with train.txt "

@@ -10,7 +10,8 @@ FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
 def write_submission(path: Path, *, labels: Path, names: Iterable[str]) -> None:
-    """Pack the label maps `labels`/name.png of `names` as a .tgz; the same maps give the same bytes.
+    """Pack the label maps `labels`/name.png of `names` as a .tgz; the same maps give the same
+    bytes.
 
     Raises:
         FileNotFoundError: a label map is missing.

@@ -24,11 +24,13 @@ def multi_scale_cam(
     flip: bool,
     device: str,
 ) -> list[Float32[np.ndarray, "_ H W"]]:
-    """The normalized CAMs A^c = relu(f^c) / (max + 1e-5) of each image's present classes, (K, H, W) in [0, 1].
+    """The normalized CAMs A^c = relu(f^c) / (max + 1e-5) of each image's present classes, (K, H, W)
+    in [0, 1].
 
-    relu(f^c) is summed over the passes, one per scale and, with `flip`, one more for the mirrored image; each pass is
-    enlarged to image size before its ReLU. `network` maps normalized images on `device` to signed cams (B, C, h, w) and
-    must be in evaluation mode; image and mirror image go through it as one batch.
+    relu(f^c) is summed over the passes, one per scale and, with `flip`, one more for the mirrored
+    image; each pass is enlarged to image size before its ReLU. `network` maps normalized images on
+    `device` to signed cams (B, C, h, w) and must be in evaluation mode; image and mirror image go
+    through it as one batch.
 
     Args:
         present: class indices of each image; the maps come in this order.
@@ -36,7 +38,9 @@ def multi_scale_cam(
     """
     counts = [len(classes) for classes in present]
     rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(device)
-    columns = torch.tensor([index for classes in present for index in classes], dtype=torch.long, device=device)
+    columns = torch.tensor(
+        [index for classes in present for index in classes], dtype=torch.long, device=device
+    )
     height, width = images.shape[1:3]
     merged = torch.zeros(len(rows), height, width, device=device)
     for scale in scales:
@@ -53,14 +57,22 @@ def _rescale(images: UInt8[np.ndarray, "B H W 3"], scale: float) -> Float[Tensor
     """Network inputs at `scale`; resized as 8-bit images, which is what the official code does."""
     height, width = images.shape[1:3]
     size = round(width * scale), round(height * scale)
-    resized = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
+    resized = [
+        np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        for image in images
+    ]
     return to_tensor(np.stack(resized))
 
 
 def _add_activations(merged: Float32[Tensor, "M H W"], maps: Float32[Tensor, "M h w"]) -> None:
-    """Add relu(upsample(f^c)) of the wanted maps; enlarging those of absent classes would dominate the cost."""
-    # On a CPU one by one: an enlarged map stays in the cache until it is added, a batch of them does not.
+    """Add relu(upsample(f^c)) of the wanted maps; enlarging those of absent classes would dominate
+    the cost.
+    """
+    # On a CPU one by one: an enlarged map stays in the cache until it is added, a batch of them
+    # does not.
     together = 1 if merged.device.type == "cpu" else max(len(maps), 1)
     for total, part in zip(torch.split(merged, together), torch.split(maps, together), strict=True):
-        enlarged = functional.interpolate(part.unsqueeze(1), total.shape[1:], mode="bilinear", align_corners=False)
+        enlarged = functional.interpolate(
+            part.unsqueeze(1), total.shape[1:], mode="bilinear", align_corners=False
+        )
         total += enlarged.squeeze(1).relu_()

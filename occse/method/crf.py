@@ -1,8 +1,7 @@
 """The dense CRF (Krähenbühl and Koltun, NIPS 2011) that fits scores to the image's edges.
 
-Runs in processes of its own, one per core: nothing here imports torch, which would cost each of them a second and
-hundreds of megabytes.
-"""
+Runs in processes of its own, one per core: nothing here imports torch, which would cost each of
+them a second and hundreds of megabytes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,10 +24,11 @@ MIN_SCORE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Parameters of one CRF: the smoothness kernel (`gaussian_*`) and the appearance kernel (`bilateral_*`).
+    """Parameters of one CRF: the smoothness kernel (`gaussian_*`) and the appearance kernel
+    (`bilateral_*`).
 
-    `sxy` is a standard deviation in pixels, `srgb` one in 8-bit color levels, `compat` the weight of the kernel.
-    """
+    `sxy` is a standard deviation in pixels, `srgb` one in 8-bit color levels, `compat` the weight
+    of the kernel."""
 
     iterations: int
     gaussian_sxy: float
@@ -38,7 +38,9 @@ class Preset:
     bilateral_compat: float
 
 
-def _preset(iterations: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]) -> Preset:
+def _preset(
+    iterations: int, gaussian: tuple[float, float], bilateral: tuple[float, float, float]
+) -> Preset:
     return Preset(
         iterations=iterations,
         gaussian_sxy=gaussian[0],
@@ -54,14 +56,18 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
         "psa": _preset(10, (3, 3), (80, 13, 10)),  # jiwoon-ahn/psa, OC-CSE's too
         "irn": _preset(10, (3, 3), (50, 5, 10)),  # jiwoon-ahn/irn, on label maps
-        "deeplab": _preset(10, (1, 3), (67, 3, 4)),  # kazuto1011/deeplab-pytorch, DeepLabv2 at test time
-        "seam": _preset(1, (3, 3), (32, 13, 10)),  # YudeWang/semantic-segmentation-codebase, at test time
+        # kazuto1011/deeplab-pytorch, DeepLabv2 at test time
+        "deeplab": _preset(10, (1, 3), (67, 3, 4)),
+        # YudeWang/semantic-segmentation-codebase, at test time
+        "seam": _preset(1, (3, 3), (32, 13, 10)),
         "mctformer": _preset(10, (4, 3), (83, 5, 3)),  # xulianuwa/MCTformer, at test time
     }
 )
 
 
-def with_background(cam: Float32[np.ndarray, "K H W"], alpha: float) -> Float32[np.ndarray, "K+1 H W"]:
+def with_background(
+    cam: Float32[np.ndarray, "K H W"], alpha: float
+) -> Float32[np.ndarray, "K+1 H W"]:
     """The power background (1 - max_c A^c)^alpha, stacked before the CAMs `cam` (in [0, 1]).
 
     An image without any class is all background.
@@ -91,11 +97,12 @@ def alpha_text(alpha: float) -> str:
 
 
 def bracket_fault(threshold: float, *, low: float, high: float) -> str:
-    """What is wrong with the affinity labels' alphas `low` and `high`, given the CAM's best threshold; "": nothing.
+    """What is wrong with the affinity labels' alphas `low` and `high`, given the CAM's best
+    threshold; "": nothing.
 
-    The labels trust foreground above the threshold of the low alpha and background below that of the high one; a best
-    threshold that is not between the two says that one of them is trusted too easily.
-    """
+    The labels trust foreground above the threshold of the low alpha and background below that of
+    the high one; a best threshold that is not between the two says that one of them is trusted too
+    easily."""
     if implied_threshold(high) < threshold < implied_threshold(low):
         return ""
     return (
@@ -108,10 +115,11 @@ def bracket_fault(threshold: float, *, low: float, high: float) -> str:
 def dense_crf(
     image: UInt8[np.ndarray, "..."], scores: Float32[np.ndarray, "..."], *, preset: Preset
 ) -> Float32[np.ndarray, "L H W"]:
-    """Marginals of the L labels after mean-field inference, for an (H, W, 3) image and (L, H, W) scores.
+    """Marginals of the L labels after mean-field inference, for an (H, W, 3) image and (L, H, W)
+    scores.
 
-    The unary energy is -log of the scores, clipped to [1e-5, 1]. They need not sum to 1: a constant factor per pixel
-    changes nothing.
+    The unary energy is -log of the scores, clipped to [1e-5, 1]. They need not sum to 1: a constant
+    factor per pixel changes nothing.
 
     Raises:
         ValueError: the shapes do not fit, or a score is not finite.
@@ -129,7 +137,9 @@ def dense_crf(
         compat=preset.bilateral_compat,
     )
     # A copy: the marginals live in memory that belongs to the library.
-    return np.array(crf.inference(preset.iterations), dtype=np.float32).reshape(num_labels, height, width)
+    return np.array(crf.inference(preset.iterations), dtype=np.float32).reshape(
+        num_labels, height, width
+    )
 
 
 def refine_labels(
@@ -140,7 +150,8 @@ def refine_labels(
     preset: Preset = PRESETS["irn"],
     confidence: float = 0.7,
 ) -> UInt8[np.ndarray, "H W"]:
-    """The label map (values below `num_labels`) fitted to the image, as irn does between its two steps.
+    """The label map (values below `num_labels`) fitted to the image, as irn does between its two
+    steps.
 
     Each pixel's own label has the score `confidence`; the other labels share the rest.
 
@@ -160,12 +171,14 @@ def refine_labels(
     return refined
 
 
-def refine_many(tasks: Iterable[Task], function: Callable[[Task], Result], *, workers: int) -> Iterator[Result]:
+def refine_many(
+    tasks: Iterable[Task], function: Callable[[Task], Result], *, workers: int
+) -> Iterator[Result]:
     """`function` of each task, in order, in `workers` processes (0 or 1: in this one).
 
-    No more than four tasks per process are taken from `tasks` ahead of the results, so a data set is never held in
-    memory. An exception in `function` reaches the caller. `function` must be importable: it is found by its name.
-    """
+    No more than four tasks per process are taken from `tasks` ahead of the results, so a data set
+    is never held in memory. An exception in `function` reaches the caller. `function` must be
+    importable: it is found by its name."""
     if workers <= 1:
         yield from map(function, tasks)
         return
@@ -205,16 +218,21 @@ class RefinedCam(NamedTuple):
 
 def refine_cam(task: CamTask) -> RefinedCam:
     """Run the CRF on one image."""
-    scores = dense_crf(task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset])
+    scores = dense_crf(
+        task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset]
+    )
     values = np.array([0, *(index + 1 for index in task.classes)], np.uint8)
-    return RefinedCam(task.name, task.classes, np.rint(scores * 255).astype(np.uint8), values[scores.argmax(0)])
+    return RefinedCam(
+        task.name, task.classes, np.rint(scores * 255).astype(np.uint8), values[scores.argmax(0)]
+    )
 
 
 class ScoresTask(NamedTuple):
-    """One image whose scores of background and `classes` become a label map, through the CRF `preset` if there is one.
+    """One image whose scores of background and `classes` become a label map, through the CRF
+    `preset` if there is one.
 
-    The CRF takes the scores as they are, or with `unary` "labels" their label map with 0.7 for each pixel's own label.
-    """
+    The CRF takes the scores as they are, or with `unary` "labels" their label map with 0.7 for each
+    pixel's own label."""
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -231,7 +249,9 @@ def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
         places = dense_crf(task.image, task.scores, preset=PRESETS[task.preset]).argmax(axis=0)
     elif task.preset != "none":
         labels = places.astype(np.uint8)
-        places = refine_labels(task.image, labels, num_labels=len(task.scores), preset=PRESETS[task.preset])
+        places = refine_labels(
+            task.image, labels, num_labels=len(task.scores), preset=PRESETS[task.preset]
+        )
     values = np.array([0, *(index + 1 for index in task.classes)], np.uint8)
     return task.name, values[places]
 
@@ -240,6 +260,8 @@ def _check(image: np.ndarray, scores: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image: expected the shape (H, W, 3), not {image.shape}")
     if scores.ndim != 3 or scores.shape[0] == 0 or scores.shape[1:] != image.shape[:2]:
-        raise ValueError(f"scores: expected the shape (L, {image.shape[0]}, {image.shape[1]}), not {scores.shape}")
+        raise ValueError(
+            f"scores: expected the shape (L, {image.shape[0]}, {image.shape[1]}), not {scores.shape}"
+        )
     if not np.isfinite(scores).all():
         raise ValueError("scores: expected finite numbers, found NaN or infinity")

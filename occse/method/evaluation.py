@@ -1,8 +1,8 @@
-"""The one evaluator of CAMs, CRF scores, pseudo labels and segmentations: confusion counts per image, then scores.
+"""The one evaluator of CAMs, CRF scores, pseudo labels and segmentations: confusion counts per
+image, then scores.
 
-The counts are stored with the artifact; every threshold, subset and class table follows from them without another
-look at a pixel.
-"""
+The counts are stored with the artifact; every threshold, subset and class table follows from them
+without another look at a pixel."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ TEXTS = ("names", "classes")
 class Counts:
     """Pixels per image, ground truth, prediction and threshold; void is left out.
 
-    Entry e says: in image `image[e]`, `count[e]` pixels of the label `gt[e]` are predicted as `pred[e]` at the first
-    `bin[e]` thresholds and as background at the others. So one histogram holds the confusion at every threshold.
-    Label maps have no threshold (T = 0); their pixels count as if there were one.
-    """
+    Entry e says: in image `image[e]`, `count[e]` pixels of the label `gt[e]` are predicted as
+    `pred[e]` at the first `bin[e]` thresholds and as background at the others. So one histogram
+    holds the confusion at every threshold. Label maps have no threshold (T = 0); their pixels count
+    as if there were one."""
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
@@ -38,8 +38,11 @@ class Counts:
     pred: Int64[np.ndarray, " E"]
     count: Int64[np.ndarray, " E"]
 
-    def confusion(self, names: Collection[str] | None = None) -> Int64[np.ndarray, "levels labels labels"]:
-        """Pixels by [threshold, ground truth, prediction], summed over the images `names` (None: all).
+    def confusion(
+        self, names: Collection[str] | None = None
+    ) -> Int64[np.ndarray, "levels labels labels"]:
+        """Pixels by [threshold, ground truth, prediction], summed over the images `names` (None:
+        all).
 
         Label maps have one level.
 
@@ -49,8 +52,13 @@ class Counts:
         entries = slice(None) if names is None else np.isin(self.image, self._indices(names))
         labels = len(self.classes) + 1
         histogram = np.zeros((_levels(self.thresholds) + 1, labels, labels), np.int64)
-        np.add.at(histogram, (self.bin[entries], self.gt[entries], self.pred[entries]), self.count[entries])
-        # Foreground at threshold t: all pixels in bins above t. The rest of each ground truth is background.
+        np.add.at(
+            histogram,
+            (self.bin[entries], self.gt[entries], self.pred[entries]),
+            self.count[entries],
+        )
+        # Foreground at threshold t: all pixels in bins above t. The rest of each ground truth is
+        # background.
         foreground = histogram[::-1].cumsum(axis=0)[::-1][1:]
         foreground[:, :, 0] += histogram.sum(axis=(0, 2)) - foreground.sum(axis=2)
         return foreground
@@ -58,7 +66,9 @@ class Counts:
     def _indices(self, names: Collection[str]) -> list[int]:
         position = {name: index for index, name in enumerate(self.names)}
         if unknown := [name for name in names if name not in position]:
-            raise ValueError(f"no counts of the image {unknown[0]!r}; {len(self.names)} other images were counted")
+            raise ValueError(
+                f"no counts of the image {unknown[0]!r}; {len(self.names)} other images were counted"
+            )
         return [position[name] for name in names]
 
     def save(self, path: Path) -> None:
@@ -85,11 +95,12 @@ class Counts:
 
 
 class CountsBuilder:
-    """Counts one image after another: CAMs where there are `thresholds`, label maps where there are none.
+    """Counts one image after another: CAMs where there are `thresholds`, label maps where there are
+    none.
 
     Raises:
-        ValueError: thresholds that are not ascending in [0, 1), an image twice, a ground truth of another size or with
-            labels out of range; the message names the image.
+        ValueError: thresholds that are not ascending in [0, 1), an image twice, a ground truth of
+            another size or with labels out of range; the message names the image.
     """
 
     def __init__(self, classes: Sequence[str], *, thresholds: Sequence[float] = ()) -> None:
@@ -98,7 +109,9 @@ class CountsBuilder:
         self._thresholds = np.array(thresholds, dtype=np.float32)
         _check_thresholds(self._thresholds)
         if len(self._classes) >= VOID:
-            raise ValueError(f"{len(self._classes)} classes do not fit 8-bit label maps; at most {VOID - 1} do")
+            raise ValueError(
+                f"{len(self._classes)} classes do not fit 8-bit label maps; at most {VOID - 1} do"
+            )
         self._names: dict[str, None] = {}
         self._entries = [np.empty((5, 0), np.int64)]
 
@@ -112,11 +125,17 @@ class CountsBuilder:
     ) -> None:
         """Count the CAMs of the present `classes` (ascending indices from 0) at every threshold.
 
-        A pixel belongs to the class of its best score where that exceeds the threshold; the first class wins a tie
-        between classes, background one with the threshold. All thresholds take one pass.
-        """
-        if np.any(np.diff(classes) <= 0) or np.any(classes < 0) or np.any(classes >= len(self._classes)):
-            raise ValueError(f"{name}: classes {classes.tolist()}; expected ascending indices below the class count")
+        A pixel belongs to the class of its best score where that exceeds the threshold; the first
+        class wins a tie between classes, background one with the threshold. All thresholds take one
+        pass."""
+        if (
+            np.any(np.diff(classes) <= 0)
+            or np.any(classes < 0)
+            or np.any(classes >= len(self._classes))
+        ):
+            raise ValueError(
+                f"{name}: classes {classes.tolist()}; expected ascending indices below the class count"
+            )
         self._check(name, size=cam.shape[1:], gt=gt)
         best, winner = _best(cam)
         if not np.isfinite(best).all():
@@ -129,14 +148,20 @@ class CountsBuilder:
         histogram[0, 1:] = 0
         self._add(name, histogram, labels=np.concatenate(([0], classes + 1)))
 
-    def add_labels(self, name: str, prediction: UInt8[np.ndarray, "H W"], *, gt: UInt8[np.ndarray, "..."]) -> None:
+    def add_labels(
+        self, name: str, prediction: UInt8[np.ndarray, "H W"], *, gt: UInt8[np.ndarray, "..."]
+    ) -> None:
         """Count a predicted label map; each of its pixels must carry a label, void is none."""
         if self._thresholds.size:
-            raise ValueError(f"{name}: a label map has no scores that could be compared with thresholds")
+            raise ValueError(
+                f"{name}: a label map has no scores that could be compared with thresholds"
+            )
         self._check(name, size=prediction.shape, gt=gt)
         histogram = _histogram((prediction, gt), (NUM_VALUES, NUM_VALUES))
         if histogram[len(self._classes) + 1 :].any():
-            raise ValueError(f"{name}: the prediction goes up to {prediction.max()}; allowed are {self._allowed}")
+            raise ValueError(
+                f"{name}: the prediction goes up to {prediction.max()}; allowed are {self._allowed}"
+            )
         # The second of two bins: predicted so at the one level that label maps have.
         levels = np.stack((np.zeros_like(histogram), histogram))
         self._add(name, levels, labels=np.arange(NUM_VALUES))
@@ -163,13 +188,17 @@ class CountsBuilder:
         if name in self._names:
             raise ValueError(f"{name}: this image was counted before")
         if gt.shape != size:
-            raise ValueError(f"{name}: the ground truth has the size {gt.shape}, the prediction {size}")
+            raise ValueError(
+                f"{name}: the ground truth has the size {gt.shape}, the prediction {size}"
+            )
 
     def _add(self, name: str, histogram: np.ndarray, *, labels: np.ndarray) -> None:
         """Store the filled cells of a histogram over [bin, slot in `labels`, ground truth]."""
         if histogram[:, :, len(self._classes) + 1 : VOID].any():
             found = np.flatnonzero(histogram.sum(axis=(0, 1)))
-            raise ValueError(f"{name}: ground truth labels {found.tolist()}; allowed are {self._allowed} and {VOID}")
+            raise ValueError(
+                f"{name}: ground truth labels {found.tolist()}; allowed are {self._allowed} and {VOID}"
+            )
         counted = histogram[:, :, :VOID]
         bins, slot, gt = np.nonzero(counted)
         image = np.full(bins.size, len(self._names))
@@ -177,31 +206,41 @@ class CountsBuilder:
         self._names[name] = None
 
 
-def iou(confusion: Int64[np.ndarray, "*levels labels labels"]) -> Float64[np.ndarray, "*levels labels"]:
+def iou(
+    confusion: Int64[np.ndarray, "*levels labels labels"],
+) -> Float64[np.ndarray, "*levels labels"]:
     """Intersection over union per label, TP / (T + P - TP + 1e-10).
 
-    A label that is in neither ground truth nor prediction has 0 and counts in the mean, as in the reference.
-    """
+    A label that is in neither ground truth nor prediction has 0 and counts in the mean, as in the
+    reference."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return np.asarray(hits / (confusion.sum(axis=-1) + confusion.sum(axis=-2) - hits + EPSILON))
 
 
-def precision(confusion: Int64[np.ndarray, "*levels labels labels"]) -> Float64[np.ndarray, "*levels labels"]:
+def precision(
+    confusion: Int64[np.ndarray, "*levels labels labels"],
+) -> Float64[np.ndarray, "*levels labels"]:
     """The part of each label's predicted pixels that is right, TP / (P + 1e-10)."""
-    return np.asarray(np.diagonal(confusion, axis1=-2, axis2=-1) / (confusion.sum(axis=-2) + EPSILON))
+    return np.asarray(
+        np.diagonal(confusion, axis1=-2, axis2=-1) / (confusion.sum(axis=-2) + EPSILON)
+    )
 
 
-def recall(confusion: Int64[np.ndarray, "*levels labels labels"]) -> Float64[np.ndarray, "*levels labels"]:
+def recall(
+    confusion: Int64[np.ndarray, "*levels labels labels"],
+) -> Float64[np.ndarray, "*levels labels"]:
     """The part of each label's pixels that is found, TP / (T + 1e-10)."""
-    return np.asarray(np.diagonal(confusion, axis1=-2, axis2=-1) / (confusion.sum(axis=-1) + EPSILON))
+    return np.asarray(
+        np.diagonal(confusion, axis1=-2, axis2=-1) / (confusion.sum(axis=-1) + EPSILON)
+    )
 
 
 def summarize(counts: Counts, *, multi_label: Collection[str]) -> dict[str, float]:
-    """The scores of `counts` by metric name, as fractions, at the threshold with the best mIoU (the first of equals).
+    """The scores of `counts` by metric name, as fractions, at the threshold with the best mIoU (the
+    first of equals).
 
-    The threshold is chosen on the ground truth that scores it. `multi_label` names the images with at least two
-    classes; `miou_multi` is their mIoU at the same threshold.
-    """
+    The threshold is chosen on the ground truth that scores it. `multi_label` names the images with
+    at least two classes; `miou_multi` is their mIoU at the same threshold."""
     confusion = counts.confusion()
     best = int(iou(confusion).mean(axis=-1).argmax())
     scores = iou(confusion[best])
@@ -211,7 +250,8 @@ def summarize(counts: Counts, *, multi_label: Collection[str]) -> dict[str, floa
         "recall": float(recall(confusion[best]).mean()),
     }
     metrics |= {
-        f"iou/{label}": float(score) for label, score in zip(("background", *counts.classes), scores, strict=True)
+        f"iou/{label}": float(score)
+        for label, score in zip(("background", *counts.classes), scores, strict=True)
     }
     if counts.thresholds.size:
         metrics["threshold"] = float(str(counts.thresholds[best]))  # 0.17, not 0.17000000178813934
@@ -229,11 +269,19 @@ def _validate(arrays: dict[str, np.ndarray]) -> None:
     if arrays.keys() != (expected := Counts.__dataclass_fields__.keys()):
         raise ValueError(f"expected the arrays {', '.join(expected)}, found {', '.join(arrays)}")
     for key in TEXTS:
-        if arrays[key].ndim != 1 or arrays[key].dtype.kind != "U" or len(set(arrays[key])) != arrays[key].size:
+        if (
+            arrays[key].ndim != 1
+            or arrays[key].dtype.kind != "U"
+            or len(set(arrays[key])) != arrays[key].size
+        ):
             raise ValueError(f"{key}: expected a list of distinct texts")
     _check_thresholds(arrays["thresholds"])
     num_entries, num_labels = arrays["count"].size, arrays["classes"].size + 1
-    limits = {"image": arrays["names"].size, "bin": _levels(arrays["thresholds"]) + 1, "count": np.inf}
+    limits = {
+        "image": arrays["names"].size,
+        "bin": _levels(arrays["thresholds"]) + 1,
+        "count": np.inf,
+    }
     for key, limit in (limits | {"gt": num_labels, "pred": num_labels}).items():
         values = arrays[key]
         if values.dtype != np.int64 or values.shape != (num_entries,):
@@ -243,13 +291,21 @@ def _validate(arrays: dict[str, np.ndarray]) -> None:
 
 
 def _check_thresholds(thresholds: np.ndarray) -> None:
-    good = thresholds.ndim == 1 and thresholds.dtype == np.float32 and bool(np.all(np.diff(thresholds) > 0))
+    good = (
+        thresholds.ndim == 1
+        and thresholds.dtype == np.float32
+        and bool(np.all(np.diff(thresholds) > 0))
+    )
     if not good or not np.all((thresholds >= 0) & (thresholds < 1)):
-        raise ValueError(f"thresholds: expected ascending numbers in [0, 1), not {thresholds.tolist()}")
+        raise ValueError(
+            f"thresholds: expected ascending numbers in [0, 1), not {thresholds.tolist()}"
+        )
 
 
 def _best(cam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per pixel the best score and its place from 1; the first wins, and 0 at place 0 where none is positive."""
+    """Per pixel the best score and its place from 1; the first wins, and 0 at place 0 where none is
+    positive.
+    """
     best = np.zeros(cam.shape[1:], cam.dtype)
     winner = np.zeros(cam.shape[1:], np.uint8)
     for place, scores in enumerate(cam, start=1):

@@ -1,7 +1,8 @@
-"""AffinityNet (Ahn and Kwak, CVPR 2018): features whose distance says whether two nearby pixels are of one class.
+"""AffinityNet (Ahn and Kwak, CVPR 2018): features whose distance says whether two nearby pixels are
+of one class.
 
-Its rival is IRN's class boundaries, `occse.networks.boundary`; a checkpoint of either says which of the two it is.
-"""
+Its rival is IRN's class boundaries, `occse.networks.boundary`; a checkpoint of either says which of
+the two it is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,17 +26,20 @@ OFFICIAL_WIDTHS = (64, 128, 256)
 
 
 class AffinityHead(nn.Module):
-    """Three taps of a backbone to the features whose L1 distance is the affinity; all convolutions are 1x1.
+    """Three taps of a backbone to the features whose L1 distance is the affinity; all convolutions
+    are 1x1.
 
     Args:
-        channels: of the three taps. No tap is widened: each width is the official one or the tap's own, if smaller.
+        channels: of the three taps. No tap is widened: each width is the official one or the tap's
+        own, if smaller.
     """
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
         super().__init__()
         widths = [min(pair) for pair in zip(OFFICIAL_WIDTHS, channels, strict=True)]
         self.f8_3, self.f8_4, self.f8_5 = (
-            nn.Conv2d(tap, width, 1, bias=False) for tap, width in zip(channels, widths, strict=True)
+            nn.Conv2d(tap, width, 1, bias=False)
+            for tap, width in zip(channels, widths, strict=True)
         )
         self.f9 = nn.Conv2d(sum(widths), sum(widths), 1, bias=False)
         for conv in (self.f8_3, self.f8_4, self.f8_5):
@@ -45,9 +49,14 @@ class AffinityHead(nn.Module):
     def forward(self, taps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B D h w"]:
         """Features at the size of the last tap; taps of another size are interpolated."""
         size = taps[-1].shape[2:]
-        reduced = [functional.elu(conv(tap)) for conv, tap in zip((self.f8_3, self.f8_4, self.f8_5), taps, strict=True)]
+        reduced = [
+            functional.elu(conv(tap))
+            for conv, tap in zip((self.f8_3, self.f8_4, self.f8_5), taps, strict=True)
+        ]
         same_size = [
-            each if each.shape[2:] == size else functional.interpolate(each, size, mode="bilinear", align_corners=False)
+            each
+            if each.shape[2:] == size
+            else functional.interpolate(each, size, mode="bilinear", align_corners=False)
             for each in reduced
         ]
         return functional.elu(self.f9(torch.cat(same_size, dim=1)))
@@ -76,7 +85,9 @@ class AffinityNet(nn.Module):
         features: Tensor = self.head(self.backbone.taps(images))
         return features
 
-    def affinities(self, features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:
+    def affinities(
+        self, features: Float[Tensor, "B D h w"], *, radius: int
+    ) -> Float[Tensor, "B P S"]:
         """Affinities of the pairs of pixels of the features that the network gave."""
         return affinities(features, radius=radius)
 
@@ -90,16 +101,17 @@ def affinities(features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tens
 class _PairDistances(torch.autograd.Function):
     """mean_channels |f_i - f_j|, offset by offset in both directions.
 
-    The differences of all pairs would take gigabytes, at once or kept for the gradient. Computing them twice is also
-    faster than what autograd does with the slices.
-    """
+    The differences of all pairs would take gigabytes, at once or kept for the gradient. Computing
+    them twice is also faster than what autograd does with the slices."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, radius: int) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(features)
         ctx.radius = radius
         source, partners = pair_views(features, radius=radius)
-        return torch.stack([(partner - source).abs_().mean(dim=1).flatten(1) for partner in partners], dim=1)
+        return torch.stack(
+            [(partner - source).abs_().mean(dim=1).flatten(1) for partner in partners], dim=1
+        )
 
     @staticmethod
     @once_differentiable
@@ -109,7 +121,9 @@ class _PairDistances(torch.autograd.Function):
         source, partners = pair_views(features, radius=ctx.radius)
         grad_source, grad_partners = pair_views(grad, radius=ctx.radius)
         weights = (grad_distances / features.shape[1]).unflatten(2, source.shape[2:])
-        for partner, grad_partner, weight in zip(partners, grad_partners, weights.unbind(1), strict=True):
+        for partner, grad_partner, weight in zip(
+            partners, grad_partners, weights.unbind(1), strict=True
+        ):
             change = (partner - source).sign_().mul_(weight.unsqueeze(1))
             grad_partner.add_(change)
             grad_source.sub_(change)

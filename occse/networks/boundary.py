@@ -1,8 +1,9 @@
-"""IRN's class boundaries (Ahn et al., CVPR 2019): two pixels are of one class unless a boundary lies between them.
+"""IRN's class boundaries (Ahn et al., CVPR 2019): two pixels are of one class unless a boundary
+lies between them.
 
-The network learns its boundaries from the affinities alone, as in jiwoon-ahn/irn: no boundary is ever labelled. IRN's
-other branch, the displacement field, tells instances of a class apart; label maps do not need it, and it is not here.
-"""
+The network learns its boundaries from the affinities alone, as in jiwoon-ahn/irn: no boundary is
+ever labelled. IRN's other branch, the displacement field, tells instances of a class apart; label
+maps do not need it, and it is not here."""
 
 from collections.abc import Sequence
 
@@ -18,12 +19,15 @@ WIDTH, GROUPS = 32, 4
 
 
 class BoundaryHead(nn.Module):
-    """Every level of a backbone, reduced to 32 channels and enlarged to the size of the first, to one score."""
+    """Every level of a backbone, reduced to 32 channels and enlarged to the size of the first, to
+    one score.
+    """
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(level, WIDTH, 1, bias=False), nn.GroupNorm(GROUPS, WIDTH)) for level in channels
+            nn.Sequential(nn.Conv2d(level, WIDTH, 1, bias=False), nn.GroupNorm(GROUPS, WIDTH))
+            for level in channels
         )
         self.score = nn.Conv2d(WIDTH * len(channels), 1, 1)
 
@@ -39,7 +43,8 @@ class BoundaryHead(nn.Module):
 
 
 class BoundaryNet(nn.Module):
-    """A backbone, kept as it is, and the `BoundaryHead` that learns; "resnet50_s16" has irn's five levels and strides.
+    """A backbone, kept as it is, and the `BoundaryHead` that learns; "resnet50_s16" has irn's five
+    levels and strides.
 
     Args:
         backbone: name of the feature extractor.
@@ -78,15 +83,27 @@ class BoundaryNet(nn.Module):
 
 
 def path(dy: int, dx: int) -> list[tuple[int, int]]:
-    """The pixels from (0, 0) to (dy, dx), both included, whose distance to the line between them is below 1."""
+    """The pixels from (0, 0) to (dy, dx), both included, whose distance to the line between them is
+    below 1.
+    """
     columns = range(min(0, dx), max(0, dx) + 1)
-    return [(y, x) for y in range(dy + 1) for x in columns if (dy * x - dx * y) ** 2 < dy**2 + dx**2]
+    return [
+        (y, x) for y in range(dy + 1) for x in columns if (dy * x - dx * y) ** 2 < dy**2 + dx**2
+    ]
 
 
 def path_affinities(boundaries: Float[Tensor, "*B h w"], *, radius: int) -> Float[Tensor, "*B P S"]:
     """1 - the highest boundary on the path between the two pixels of a pair, by offset and source."""
     reach = range(1 - radius, radius)
-    views = {(dy, dx): view_at(boundaries, (dy, dx), radius=radius) for dy in range(radius) for dx in reach}
-    # max, not amax: its gradient keeps the places of the maxima instead of every value on every path.
-    highest = [torch.stack([views[at] for at in path(*offset)]).max(dim=0).values for offset in pair_offsets(radius)]
+    views = {
+        (dy, dx): view_at(boundaries, (dy, dx), radius=radius)
+        for dy in range(radius)
+        for dx in reach
+    }
+    # max, not amax: its gradient keeps the places of the maxima instead of every value on every
+    # path.
+    highest = [
+        torch.stack([views[at] for at in path(*offset)]).max(dim=0).values
+        for offset in pair_offsets(radius)
+    ]
     return 1 - torch.stack(highest, dim=-3).flatten(-2)

@@ -1,4 +1,6 @@
-"""Weights in safetensors files that carry their architecture: a reader never restates an upstream choice."""
+"""Weights in safetensors files that carry their architecture: a reader never restates an upstream
+choice.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +17,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def save_weights(model: nn.Module, path: Path, *, architecture: Mapping[str, Any]) -> None:
     """Write the weights of `model` and the arguments that build it."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     save_file(tensors, path, metadata={"architecture": json.dumps(architecture)})
 
 
@@ -31,7 +35,9 @@ def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Mod
             model = build(**architecture)
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no weights of {getattr(build, '__name__', build)}: {error}") from None
+        raise ValueError(
+            f"{path} holds no weights of {getattr(build, '__name__', build)}: {error}"
+        ) from None
     return place(model, device).eval()
 
 

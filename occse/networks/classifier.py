@@ -13,9 +13,9 @@ class Classifier(nn.Module):
     """Images to raw class activation maps; both the ordinary classifier and CGNet are one.
 
     Args:
-        backbone: name of the feature extractor.
-        num_classes: C, without background.
-        dropout: share of the feature channels that training drops before the head; nothing to a finished classifier.
+        backbone: name of the feature extractor. num_classes: C, without background. dropout: share
+        of the feature channels that training drops before the head; nothing to a finished
+        classifier.
     """
 
     def __init__(self, backbone: str, num_classes: int, *, dropout: float = 0.0) -> None:

@@ -32,7 +32,13 @@ class DeepLab(nn.Module):
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, head: str = "largefov", *, width: int = 512, dilation: int = 12
+        self,
+        backbone: str,
+        num_classes: int,
+        head: str = "largefov",
+        *,
+        width: int = 512,
+        dilation: int = 12,
     ) -> None:
         super().__init__()
         self.architecture = {
@@ -43,10 +49,14 @@ class DeepLab(nn.Module):
             "dilation": dilation,
         }
         self.backbone = build_backbone(backbone)
-        self.head = build_head(head, self.backbone, num_labels=num_classes + 1, width=width, dilation=dilation)
+        self.head = build_head(
+            head, self.backbone, num_labels=num_classes + 1, width=width, dilation=dilation
+        )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L h w"]:
-        """Class scores (L = C + 1, background first) at the backbone's stride; of DeepLabv3+, at its shallow map's."""
+        """Class scores (L = C + 1, background first) at the backbone's stride; of DeepLabv3+, at
+        its shallow map's.
+        """
         scores: Tensor = self.head(*self.backbone.low_and_deep(images))
         return scores
 
@@ -65,8 +75,12 @@ def load_deeplab(path: Path, *, device: str = "cpu") -> DeepLab:
     return load_weights(path, DeepLab, device=device)
 
 
-def segmentation_loss(scores: Float[Tensor, "B L h w"], labels: Int[Tensor, "B H W"]) -> Float[Tensor, ""]:
-    """Cross entropy at the size of the labels, mean over the pixels that are not void (0 where all are)."""
+def segmentation_loss(
+    scores: Float[Tensor, "B L h w"], labels: Int[Tensor, "B H W"]
+) -> Float[Tensor, ""]:
+    """Cross entropy at the size of the labels, mean over the pixels that are not void (0 where all
+    are).
+    """
     full = functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=False)
     total = functional.cross_entropy(full, labels, ignore_index=VOID, reduction="sum")
     return total / (labels != VOID).sum().clamp(min=1)
@@ -84,9 +98,8 @@ def multi_scale_scores(
 ) -> Float[Tensor, "B L H W"]:
     """Class probabilities from the scores of every scale and its mirror image.
 
-    "mean": averaged before the softmax, as SEAM does. "max": the maximum over the passes of the probabilities, as
-    MCTformer does; they no longer sum to 1.
-    """
+    "mean": averaged before the softmax, as SEAM does. "max": the maximum over the passes of the
+    probabilities, as MCTformer does; they no longer sum to 1."""
     passes = _passes(network, images, scales=scales, flip=flip, device=device)
     if merge == "max":
         return reduce(torch.maximum, (scores.softmax(1) for scores in passes))
@@ -105,7 +118,9 @@ def _passes(
     for scale in scales:
         batch = torch.stack([to_tensor(_resize(image, scale)) for image in images]).to(device)
         scores = network(torch.cat([batch, batch.flip(-1)]) if flip else batch)
-        scores = functional.interpolate(scores, images.shape[1:3], mode="bilinear", align_corners=False).cpu()
+        scores = functional.interpolate(
+            scores, images.shape[1:3], mode="bilinear", align_corners=False
+        ).cpu()
         yield scores[: len(images)]
         if flip:
             yield scores[len(images) :].flip(-1)

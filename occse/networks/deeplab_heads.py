@@ -1,4 +1,6 @@
-"""What the DeepLabs put on a backbone: each head maps its shallow and its deepest feature map to class scores."""
+"""What the DeepLabs put on a backbone: each head maps its shallow and its deepest feature map to
+class scores.
+"""
 
 from typing import Literal, get_args
 
@@ -17,7 +19,9 @@ DEEPLABV3_RATES = (6, 12, 18)
 DEEPLABV3_WIDTH, DECODER_LOW_WIDTH = 256, 48
 
 
-def build_head(name: str, backbone: Backbone, *, num_labels: int, width: int, dilation: int) -> nn.Module:
+def build_head(
+    name: str, backbone: Backbone, *, num_labels: int, width: int, dilation: int
+) -> nn.Module:
     """An untrained head for the maps of `backbone`; `width` and `dilation` are LargeFOV's.
 
     Raises:
@@ -34,7 +38,9 @@ def build_head(name: str, backbone: Backbone, *, num_labels: int, width: int, di
 
 
 class LargeFov(nn.Module):
-    """DeepLab-LargeFOV as SEAM has it: a dilated 3x3 and a 1x1 convolution with batch norm, dropout, 1x1."""
+    """DeepLab-LargeFOV as SEAM has it: a dilated 3x3 and a 1x1 convolution with batch norm,
+    dropout, 1x1.
+    """
 
     def __init__(self, channels: int, num_labels: int, *, width: int, dilation: int) -> None:
         super().__init__()
@@ -46,36 +52,49 @@ class LargeFov(nn.Module):
         )
         _initialize(self)
 
-    def forward(self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L h w"]:
+    def forward(
+        self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]
+    ) -> Float[Tensor, "B L h w"]:
         """Scores at the size of `deep`; `low` is not looked at."""
         scores: Tensor = self.layers(deep)
         return scores
 
 
 class SummedAspp(nn.Module):
-    """DeepLabv2's atrous spatial pyramid pooling: the sum of four 3x3 convolutions, dilated by 6, 12, 18 and 24."""
+    """DeepLabv2's atrous spatial pyramid pooling: the sum of four 3x3 convolutions, dilated by 6,
+    12, 18 and 24.
+    """
 
     def __init__(self, channels: int, num_labels: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Conv2d(channels, num_labels, 3, padding=rate, dilation=rate) for rate in DEEPLABV2_RATES
+            nn.Conv2d(channels, num_labels, 3, padding=rate, dilation=rate)
+            for rate in DEEPLABV2_RATES
         )
         for name, parameter in self.named_parameters():
-            nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
+            nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(
+                parameter, std=0.01
+            )
 
-    def forward(self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L h w"]:
+    def forward(
+        self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]
+    ) -> Float[Tensor, "B L h w"]:
         """Scores at the size of `deep`; `low` is not looked at."""
         return torch.stack([branch(deep) for branch in self.branches]).sum(0)
 
 
 class EncoderDecoder(nn.Module):
-    """DeepLabv3+ (Chen et al., ECCV 2018): ASPP of `deep`, enlarged, beside `low` in 48 channels, two 3x3, 1x1.
+    """DeepLabv3+ (Chen et al., ECCV 2018): ASPP of `deep`, enlarged, beside `low` in 48 channels,
+    two 3x3, 1x1.
 
     The convolutions are ordinary ones; the paper's Xception variant separates them.
     """
 
-    def __init__(self, low_channels: int, channels: int, num_labels: int, *, rates: list[int]) -> None:
-        from torchvision.models.segmentation.deeplabv3 import ASPP  # a second that other heads need not wait for
+    def __init__(
+        self, low_channels: int, channels: int, num_labels: int, *, rates: list[int]
+    ) -> None:
+        # a second that other heads need not wait for
+        from torchvision.models.segmentation.deeplabv3 import ASPP
 
         super().__init__()
         self.aspp = ASPP(channels, rates, DEEPLABV3_WIDTH)
@@ -87,9 +106,13 @@ class EncoderDecoder(nn.Module):
         )
         _initialize(self)
 
-    def forward(self, low: Float[Tensor, "B E v u"], deep: Float[Tensor, "B D h w"]) -> Float[Tensor, "B L v u"]:
+    def forward(
+        self, low: Float[Tensor, "B E v u"], deep: Float[Tensor, "B D h w"]
+    ) -> Float[Tensor, "B L v u"]:
         """Scores at the size of `low`."""
-        context = functional.interpolate(self.aspp(deep), low.shape[2:], mode="bilinear", align_corners=False)
+        context = functional.interpolate(
+            self.aspp(deep), low.shape[2:], mode="bilinear", align_corners=False
+        )
         scores: Tensor = self.decoder(torch.cat([context, self.low(low)], dim=1))
         return scores
 

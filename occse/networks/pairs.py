@@ -1,9 +1,10 @@
-"""Pairs of nearby pixels of a feature map, what is known of them, and the loss of whoever predicts their affinity.
+"""Pairs of nearby pixels of a feature map, what is known of them, and the loss of whoever predicts
+their affinity.
 
-A pair is a source pixel of the feature map and one of the pixels around it, in the half plane right of or below it. The
-sources are the pixels whose whole neighbourhood lies in the map, so a strip of radius - 1 pixels at the left, the right
-and the bottom is met only as targets, as in the official code.
-"""
+A pair is a source pixel of the feature map and one of the pixels around it, in the half plane right
+of or below it. The sources are the pixels whose whole neighbourhood lies in the map, so a strip of
+radius - 1 pixels at the left, the right and the bottom is met only as targets, as in the official
+code."""
 
 from typing import NamedTuple
 
@@ -17,14 +18,20 @@ VOID = 255
 
 
 def pair_offsets(radius: int) -> list[tuple[int, int]]:
-    """(dy, dx) from a source to its partners: the half disk of distance < radius, row by row; 34 at radius 5."""
+    """(dy, dx) from a source to its partners: the half disk of distance < radius, row by row; 34 at
+    radius 5.
+    """
     reach = range(1 - radius, radius)
     below = [(dy, dx) for dy in range(1, radius) for dx in reach if dy**2 + dx**2 < radius**2]
     return [(0, dx) for dx in range(1, radius)] + below
 
 
-def view_at(maps: Shaped[Tensor, "*C h w"], offset: tuple[int, int], *, radius: int) -> Shaped[Tensor, "*C v u"]:
-    """What `maps` has at the pixels that lie (dy, dx) from the sources; a view. Empty in a map too small for a pair."""
+def view_at(
+    maps: Shaped[Tensor, "*C h w"], offset: tuple[int, int], *, radius: int
+) -> Shaped[Tensor, "*C v u"]:
+    """What `maps` has at the pixels that lie (dy, dx) from the sources; a view. Empty in a map too
+    small for a pair.
+    """
     (dy, dx), margin = offset, radius - 1
     rows = max(maps.shape[-2] - margin, 0)
     columns = max(maps.shape[-1] - 2 * margin, 0)
@@ -40,7 +47,9 @@ def pair_views(
 
 
 class PairLabels(NamedTuple):
-    """Which pairs are both background, both of one foreground class, or of different classes; none if one is void."""
+    """Which pairs are both background, both of one foreground class, or of different classes; none
+    if one is void.
+    """
 
     background: Bool[Tensor, "B P S"]
     foreground: Bool[Tensor, "B P S"]
@@ -72,10 +81,14 @@ def affinity_loss(
     foreground: Bool[Tensor, "B P S"],
     negative: Bool[Tensor, "B P S"],
 ) -> Float[Tensor, ""]:
-    """L = L_bg / 4 + L_fg / 4 + L_neg / 2, each a cross entropy averaged over its own pairs in the batch."""
+    """L = L_bg / 4 + L_fg / 4 + L_neg / 2, each a cross entropy averaged over its own pairs in the
+    batch.
+    """
     alike = -torch.log(affinities + EPSILON)
     different = -torch.log(1 + EPSILON - affinities)
-    return _mean(alike, background) / 4 + _mean(alike, foreground) / 4 + _mean(different, negative) / 2
+    return (
+        _mean(alike, background) / 4 + _mean(alike, foreground) / 4 + _mean(different, negative) / 2
+    )
 
 
 def _mean(values: Float[Tensor, "B P S"], chosen: Bool[Tensor, "B P S"]) -> Float[Tensor, ""]:
@@ -83,17 +96,24 @@ def _mean(values: Float[Tensor, "B P S"], chosen: Bool[Tensor, "B P S"]) -> Floa
 
 
 def block_mean(scores: Float[Tensor, "*B L H W"], *, pool: int) -> Float[Tensor, "*B L h w"]:
-    """Means of pool x pool blocks; a last block that the map does not fill counts zeros in its mean."""
-    height, width = scores.shape[-2:]
-    return functional.avg_pool2d(functional.pad(scores, (0, -width % pool, 0, -height % pool)), pool)
-
-
-def affinity_label(low: Float[Tensor, "L H W"], high: Float[Tensor, "L H W"], *, pool: int) -> UInt8[Tensor, "h w"]:
-    """The label map that AffinityNet trusts: pooled scores (background first), at the size of the features, argmax.
-
-    Foreground is what wins at the low alpha, background what wins at the high alpha, the rest is void (255), as is what
-    has no score (< 1e-5 everywhere: outside of the image). Labels are positions in the stack.
+    """Means of pool x pool blocks; a last block that the map does not fill counts zeros in its
+    mean.
     """
+    height, width = scores.shape[-2:]
+    return functional.avg_pool2d(
+        functional.pad(scores, (0, -width % pool, 0, -height % pool)), pool
+    )
+
+
+def affinity_label(
+    low: Float[Tensor, "L H W"], high: Float[Tensor, "L H W"], *, pool: int
+) -> UInt8[Tensor, "h w"]:
+    """The label map that AffinityNet trusts: pooled scores (background first), at the size of the
+    features, argmax.
+
+    Foreground is what wins at the low alpha, background what wins at the high alpha, the rest is
+    void (255), as is what has no score (< 1e-5 everywhere: outside of the image). Labels are
+    positions in the stack."""
     low, high = block_mean(low, pool=pool), block_mean(high, pool=pool)
     label = low.argmax(dim=0)
     label[label == 0] = VOID

@@ -1,4 +1,6 @@
-"""`affinity`: AffinityNet or IRN's class boundaries, trained on pairs of pixels that the two CRFs are sure of."""
+"""`affinity`: AffinityNet or IRN's class boundaries, trained on pairs of pixels that the two CRFs
+are sure of.
+"""
 
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -21,12 +23,14 @@ from occse.training.loop import Step
 
 
 class TrainAffinity(TrainedStage):
-    """What the walk goes by, learnt from `train_aug`; `radius` is that of the pairs, in cells of the feature map.
+    """What the walk goes by, learnt from `train_aug`; `radius` is that of the pairs, in cells of
+    the feature map.
 
-    `network` "psa": AffinityNet (Ahn and Kwak, CVPR 2018), at the backbone's stride. "irn": class boundaries (Ahn et
-    al., CVPR 2019) without the displacement field, at stride 4; only the head learns, at `lr` * `head_lr`. irn takes
-    resnet50 of stride 16, radius 10, 0.1 for the head, weight decay 1e-4, 3 epochs, crop 512, scales 0.5 to 1.5, no
-    jitter, and labels from CRFs on label maps at constant thresholds; here both networks take `crf_low` and `crf_high`.
+    `network` "psa": AffinityNet (Ahn and Kwak, CVPR 2018), at the backbone's stride. "irn": class
+    boundaries (Ahn et al., CVPR 2019) without the displacement field, at stride 4; only the head
+    learns, at `lr` * `head_lr`. irn takes resnet50 of stride 16, radius 10, 0.1 for the head,
+    weight decay 1e-4, 3 epochs, crop 512, scales 0.5 to 1.5, no jitter, and labels from CRFs on
+    label maps at constant thresholds; here both networks take `crf_low` and `crf_high`.
 
     Without epochs it is the network in the file `init` as it is.
     """
@@ -71,7 +75,9 @@ class TrainAffinity(TrainedStage):
 
     def _train(self, ctx: Context, model: AffinityNet | BoundaryNet) -> dict[str, float]:
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
-        scores = PairedScores(ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes))
+        scores = PairedScores(
+            ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes)
+        )
         samples = AffinityImages(
             dataset,
             dataset.splits["train_aug"],
@@ -93,7 +99,9 @@ class TrainAffinity(TrainedStage):
 
 
 class PairedScores:
-    """Low-alpha and high-alpha CRF scores of an image as one stack of all classes, background first."""
+    """Low-alpha and high-alpha CRF scores of an image as one stack of all classes, background
+    first.
+    """
 
     def __init__(self, low: Path, high: Path, num_classes: int) -> None:
         self.readers = ArrayReader(low), ArrayReader(high)

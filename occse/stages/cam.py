@@ -24,11 +24,12 @@ BATCH = 32
 
 
 class MakeCam(Stage):
-    """CAMs of `train_aug` at several scales and mirrored, summed; scored on `train` (paper, section 4.1).
+    """CAMs of `train_aug` at several scales and mirrored, summed; scored on `train` (paper, section
+    4.1).
 
-    `threshold_min` and `threshold_max` bound the sweep in steps of 0.01; the best threshold is picked with the pixel
-    truth of `train`, as the official code does. CAMs are stored as float16 at 1/`reduction` of the image's sides.
-    """
+    `threshold_min` and `threshold_max` bound the sweep in steps of 0.01; the best threshold is
+    picked with the pixel truth of `train`, as the official code does. CAMs are stored as float16 at
+    1/`reduction` of the image's sides."""
 
     source: Literal["cgnet", "oc"] = "cgnet"
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
@@ -57,17 +58,28 @@ class MakeCam(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the maps."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
-        network = in_precision(load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device), self.precision)
+        network = in_precision(
+            load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device), self.precision
+        )
         counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
         scored = set(dataset.splits["train"])
         with ArrayWriter(ctx.output / CAMS) as writer:
-            for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH):
+            for names, images in same_size_batches(
+                dataset, dataset.splits["train_aug"], limit=BATCH
+            ):
                 present = [dataset.labels[name] for name in names]
                 cams = multi_scale_cam(
-                    network, images, present=present, scales=self.scales, flip=self.flip, device=ctx.device
+                    network,
+                    images,
+                    present=present,
+                    scales=self.scales,
+                    flip=self.flip,
+                    device=ctx.device,
                 )
                 for name, cam, classes in zip(names, cams, present, strict=True):
-                    writer.write(name, cam=reduce(cam, self.reduction), classes=np.array(classes, np.int16))
+                    writer.write(
+                        name, cam=reduce(cam, self.reduction), classes=np.array(classes, np.int16)
+                    )
                     if name in scored:
                         counts.add_cam(name, cam, classes=np.array(classes), gt=dataset.mask(name))
         return scores_of(counts, dataset, ctx.output)
@@ -79,10 +91,14 @@ class MakeCam(Stage):
 
 
 def reduce(cam: Float[np.ndarray, "K H W"], factor: int) -> Float[np.ndarray, "K h w"]:
-    """The maps at 1/`factor` of their sides (rounded up), float16: what the network's stride left of them anyway."""
+    """The maps at 1/`factor` of their sides (rounded up), float16: what the network's stride left
+    of them anyway.
+    """
     if factor == 1:
         return cam.astype(np.float16)
-    pooled = functional.avg_pool2d(torch.from_numpy(cam)[None], factor, ceil_mode=True, count_include_pad=False)
+    pooled = functional.avg_pool2d(
+        torch.from_numpy(cam)[None], factor, ceil_mode=True, count_include_pad=False
+    )
     return pooled[0].numpy().astype(np.float16)
 
 

@@ -1,4 +1,6 @@
-"""`cgnet`: the CAM-generating network, trained against the frozen ordinary classifier by adversarial erasing."""
+"""`cgnet`: the CAM-generating network, trained against the frozen ordinary classifier by
+adversarial erasing.
+"""
 
 from typing import Annotated, Literal
 
@@ -8,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from occse.data.dataset import load_dataset
-from occse.method.erasing import balancing_weights, erase, erasing_loss, erasing_targets, harden, soft_labels
+from occse.method.erasing import (
+    balancing_weights,
+    erase,
+    erasing_loss,
+    erasing_targets,
+    harden,
+    soft_labels,
+)
 from occse.networks.classifier import Classifier, load_classifier, logits, save_classifier
 from occse.stage import Context
 from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
@@ -18,13 +27,13 @@ from occse.training.loop import Step
 class TrainCGNet(ClassificationStage):
     """Minimize BCE(p, t) + lambda * BCE(OC(erased image), what should remain) (paper, section 3.2).
 
-    lambda is `lambda_start + lambda_slope * epoch`. With both at 0 nothing is erased: plain further training, the
-    control for any claim about erasing.
+    lambda is `lambda_start + lambda_slope * epoch`. With both at 0 nothing is erased: plain further
+    training, the control for any claim about erasing.
 
-    `draw` says which class is erased: "uniform" (paper) or "balanced" (`balancing_weights`). A `mask` is "soft" (paper)
-    or "hard", 1 above `mask_threshold` (`harden`; PNOC takes 0.3, or 0.2). OC should see in the erased image what is
-    left of the `labels` (paper), or as much of it as OC itself sees in the intact image, "oc" (`soft_labels`).
-    """
+    `draw` says which class is erased: "uniform" (paper) or "balanced" (`balancing_weights`). A
+    `mask` is "soft" (paper) or "hard", 1 above `mask_threshold` (`harden`; PNOC takes 0.3, or 0.2).
+    OC should see in the erased image what is left of the `labels` (paper), or as much of it as OC
+    itself sees in the intact image, "oc" (`soft_labels`)."""
 
     init: Annotated[str, first_weights("oc", "pretrain", "imagenet", "random")] = "imagenet"
     erasing: Literal["cse", "class_agnostic"] = "cse"
@@ -42,9 +51,18 @@ class TrainCGNet(ClassificationStage):
         return ("data", "oc", "pretrain") if self.init == "pretrain" else ("data", "oc")
 
     def inactive(self) -> frozenset[str]:
-        """Without erasing nothing of it matters; class-agnostic erasing draws no class and leaves none."""
+        """Without erasing nothing of it matters; class-agnostic erasing draws no class and leaves
+        none.
+        """
         if self.lambda_start == self.lambda_slope == 0:
-            return super().inactive() | {"erasing", "mask_max", "mask", "mask_threshold", "draw", "remaining"}
+            return super().inactive() | {
+                "erasing",
+                "mask_max",
+                "mask",
+                "mask_threshold",
+                "draw",
+                "remaining",
+            }
         of_soft = {"mask_threshold"} if self.mask == "soft" else set()
         of_agnostic = {"draw", "remaining"} if self.erasing == "class_agnostic" else set()
         return super().inactive() | of_soft | of_agnostic
@@ -60,12 +78,19 @@ class TrainCGNet(ClassificationStage):
             model.head.load_state_dict(oc.head.state_dict())
         initialize(model, self.init, ctx)
         weights = balancing_weights(samples.targets) if self.draw == "balanced" else None
-        metrics = self.fit(ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step, weights))
+        metrics = self.fit(
+            ctx, model, samples, lambda batch, step: self._loss(model, oc, batch, step, weights)
+        )
         save_classifier(model, ctx.output / MODEL)
         return metrics
 
     def _loss(
-        self, model: Classifier, oc: Classifier, batch: tuple[Tensor, ...], step: Step, weights: Tensor | None
+        self,
+        model: Classifier,
+        oc: Classifier,
+        batch: tuple[Tensor, ...],
+        step: Step,
+        weights: Tensor | None,
     ) -> dict[str, Tensor]:
         images, labels = batch
         cams = step.spread(model, images)

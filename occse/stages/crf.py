@@ -22,8 +22,8 @@ LABELS = "labels"
 class RefineCam(Stage):
     """Dense CRF on [(1 - max CAM)^alpha, CAM] of `train_aug`; scored on `train`.
 
-    The metric `implied_threshold` is the CAM score from which on a class beats the background before the CRF.
-    """
+    The metric `implied_threshold` is the CAM score from which on a class beats the background
+    before the CRF."""
 
     version: ClassVar[int] = 2
 
@@ -46,8 +46,12 @@ class RefineCam(Stage):
         scored = set(dataset.splits["train"])
         (ctx.output / LABELS).mkdir()
         with ArrayWriter(ctx.output / SCORES) as writer:
-            for refined in refine_many(self._tasks(dataset, cams), refine_cam, workers=ctx.workers + 1):
-                writer.write(refined.name, scores=refined.scores, classes=np.array(refined.classes, np.int16))
+            for refined in refine_many(
+                self._tasks(dataset, cams), refine_cam, workers=ctx.workers + 1
+            ):
+                writer.write(
+                    refined.name, scores=refined.scores, classes=np.array(refined.classes, np.int16)
+                )
                 write_label_map(ctx.output / LABELS / f"{refined.name}.png", refined.labels)
                 if refined.name in scored:
                     counts.add_labels(refined.name, refined.labels, gt=dataset.mask(refined.name))

@@ -1,4 +1,6 @@
-"""The data stages: images, image labels, splits and masks, drawn here or read where the user keeps them."""
+"""The data stages: images, image labels, splits and masks, drawn here or read where the user keeps
+them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,7 +24,9 @@ class Shapes(Stage):
 
     kind: Literal["shapes"] = "shapes"
     drawing: int = Field(default=0, ge=0, lt=2**32)
-    """Which drawing of the data set. Not the seed of a training: a sweep over seeds leaves it alone."""
+    """Which drawing of the data set. Not the seed of a training: a sweep over seeds leaves it
+    alone.
+    """
     num_train: int = Field(default=400, ge=1)
     """Images of `train_aug`, which have image labels only."""
     num_scored: int = Field(default=200, ge=1)
@@ -35,7 +39,9 @@ class Shapes(Stage):
     @model_validator(mode="after")
     def _scored_are_train(self) -> "Shapes":
         if self.num_scored > self.num_train:
-            raise ValueError(f"num_scored is {self.num_scored}; expected at most num_train, {self.num_train}")
+            raise ValueError(
+                f"num_scored is {self.num_scored}; expected at most num_train, {self.num_train}"
+            )
         return self
 
     def run(self, ctx: Context) -> dict[str, float]:
@@ -55,7 +61,9 @@ class Shapes(Stage):
 
 
 class InPlace(Stage):
-    """Data that are read where the user keeps them: nothing is copied but the lists and the image labels."""
+    """Data that are read where the user keeps them: nothing is copied but the lists and the image
+    labels.
+    """
 
     example: ClassVar[str]
     """What to give as data root."""
@@ -76,10 +84,16 @@ class InPlace(Stage):
         Raises:
             ValueError: `root` is not a data set of this kind.
         """
-        return self if self.digest else self.model_copy(update={"digest": tree_digest(self.read(root))})
+        return (
+            self
+            if self.digest
+            else self.model_copy(update={"digest": tree_digest(self.read(root))})
+        )
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
-        """Look at every image and mask, before hours are spent on them, and return what the index stands for."""
+        """Look at every image and mask, before hours are spent on them, and return what the index
+        stands for.
+        """
         if (fault := next(faults(dataset), None)) is not None:
             raise ValueError(fault)
         return dataset
@@ -88,18 +102,23 @@ class InPlace(Stage):
         """Read the lists and labels, look at every image and mask, and leave the index.
 
         Raises:
-            ValueError: no `data_root`, or what lies there is not the tree that is meant, or damaged.
+            ValueError: no `data_root`, or what lies there is not the tree that is meant, or
+            damaged.
         """
         if ctx.data_root is None:
             kind = type(self).model_fields["kind"].default
-            raise ValueError(f"data.kind is {kind}, but nothing says where it lies: give --data-root {self.example}")
+            raise ValueError(
+                f"data.kind is {kind}, but nothing says where it lies: give --data-root {self.example}"
+            )
         try:
             dataset = self.read(ctx.data_root)
         except ValueError as error:
             raise ValueError(f"{error} (--data-root is {ctx.data_root})") from None
         found = tree_digest(dataset)
         if self.digest not in ("", found):
-            raise ValueError(f"{ctx.data_root} has the digest {found}; data.digest expects {self.digest}")
+            raise ValueError(
+                f"{ctx.data_root} has the digest {found}; data.digest expects {self.digest}"
+            )
         save_index(self.keep(dataset, ctx.output), ctx.output)
         return _count(dataset)
 
@@ -127,11 +146,12 @@ class Coco(InPlace):
     example: ClassVar[str] = ".../coco"
     kind: Literal["coco"] = "coco"
     images: Convention = "annotated"
-    """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504). Images without an object
-    are never trained on; "all" scores those of `val`, as background."""
+    """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504).
+    Images without an object are never trained on; "all" scores those of `val`, as background."""
     num_scored: int | None = Field(default=5000, ge=1)
-    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels; None: all of them.
-    The number is ours: which images the published scores are of is unknown, and all masks take long to draw."""
+    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels;
+    None: all of them. The number is ours: which images the published scores are of is unknown, and
+    all masks take long to draw."""
 
     def read(self, root: Path) -> Dataset:
         """The MS COCO tree below `root`."""
@@ -154,7 +174,9 @@ class Coco(InPlace):
 
 
 class Folder(InPlace):
-    """A user's own data, read in place: `images`, `labels.csv`, `classes.txt`, and `masks` where scores are wanted."""
+    """A user's own data, read in place: `images`, `labels.csv`, `classes.txt`, and `masks` where
+    scores are wanted.
+    """
 
     example: ClassVar[str] = "FOLDER"
     kind: Literal["folder"] = "folder"
@@ -165,4 +187,7 @@ class Folder(InPlace):
 
 
 def _count(dataset: Dataset) -> dict[str, float]:
-    return {"images": len(dataset.labels), **{f"images/{split}": len(names) for split, names in dataset.splits.items()}}
+    return {
+        "images": len(dataset.labels),
+        **{f"images/{split}": len(names) for split, names in dataset.splits.items()},
+    }

@@ -18,10 +18,10 @@ from occse.training.loop import Step
 class TrainSegmentation(TrainedStage):
     """DeepLab on `train_aug`; scale drawn between `scale_min` and `scale_max`, flip, crop.
 
-    `head` "largefov" with these defaults is SEAM's recipe (YudeWang/semantic-segmentation-codebase) but for batch norm:
-    its scales and shifts are trained too, and its statistics move by `bn_momentum` per step (SEAM: 0.0003). "aspp" is
-    DeepLabv2's head, "deeplabv3plus" has an encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
-    """
+    `head` "largefov" with these defaults is SEAM's recipe (YudeWang/semantic-segmentation-codebase)
+    but for batch norm: its scales and shifts are trained too, and its statistics move by
+    `bn_momentum` per step (SEAM: 0.0003). "aspp" is DeepLabv2's head, "deeplabv3plus" has an
+    encoder and a decoder of its own; `width` and `dilation` are LargeFOV's."""
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     batch_size: int = Field(default=10, ge=1)
@@ -46,7 +46,9 @@ class TrainSegmentation(TrainedStage):
     @model_validator(mode="after")
     def _normalizable(self) -> "TrainSegmentation":
         if self.head == "deeplabv3plus" and self.batch_size == 1 and not self.freeze_bn:
-            raise ValueError("head 'deeplabv3plus' normalizes one value per image: batch_size 1 needs freeze_bn")
+            raise ValueError(
+                "head 'deeplabv3plus' normalizes one value per image: batch_size 1 needs freeze_bn"
+            )
         return self
 
     def inactive(self) -> frozenset[str]:
@@ -67,7 +69,9 @@ class TrainSegmentation(TrainedStage):
         """Train the network and keep its weights."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         self.seed_weights()
-        large_fov = {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
+        large_fov = (
+            {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
+        )
         model = DeepLab(self.backbone, len(dataset.classes), self.head, **large_fov)
         initialize(model, self.init, ctx)
         for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):

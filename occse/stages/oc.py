@@ -16,9 +16,9 @@ from occse.training.loop import Step
 class TrainClassifier(ClassificationStage):
     """Multi-label classification of `train_aug` by binary cross entropy (paper, section 3.1).
 
-    The defaults are those of jiwoon-ahn/psa, whose classifier the paper takes, but for its momentum. Without epochs it
-    is the classifier in the file `init`, such as the official one, as it is.
-    """
+    The defaults are those of jiwoon-ahn/psa, whose classifier the paper takes, but for its
+    momentum. Without epochs it is the classifier in the file `init`, such as the official one, as
+    it is."""
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     epochs: int = Field(default=15, ge=0)
@@ -41,7 +41,11 @@ class TrainClassifier(ClassificationStage):
 
         def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            return {"loss": functional.binary_cross_entropy_with_logits(logits(step.spread(model, images)), labels)}
+            return {
+                "loss": functional.binary_cross_entropy_with_logits(
+                    logits(step.spread(model, images)), labels
+                )
+            }
 
         metrics = self.fit(ctx, model, samples, loss) if self.epochs else {}
         save_classifier(model, ctx.output / MODEL)

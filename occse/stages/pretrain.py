@@ -1,4 +1,6 @@
-"""`pretrain`: weights to start from where there are no ImageNet weights, learnt on images of one object."""
+"""`pretrain`: weights to start from where there are no ImageNet weights, learnt on images of one
+object.
+"""
 
 from torch import Tensor
 from torch.nn import functional
@@ -11,7 +13,9 @@ from occse.training.loop import Step
 
 
 class Pretrain(ClassificationStage):
-    """Single-label classification of the split `object_centric`, by softmax; stands in for ImageNet."""
+    """Single-label classification of the split `object_centric`, by softmax; stands in for
+    ImageNet.
+    """
 
     freeze_bn: bool = False
     freeze_stem: bool = False

@@ -1,4 +1,6 @@
-"""`pseudo`: the label maps that train the segmentation network, by a random walk on the affinities of `affinity`."""
+"""`pseudo`: the label maps that train the segmentation network, by a random walk on the affinities
+of `affinity`.
+"""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -32,15 +34,16 @@ BATCH = 16
 class MakePseudoLabels(Stage):
     """Pseudo labels of `train_aug`, scored on `train`.
 
-    `source` "walk": [(1 - max CAM)^alpha_walk, CAM] walks 2^`log_steps` steps of T = column-normalized affinity^beta
-    between pixels closer than `radius` (Ahn and Kwak, CVPR 2018), or as IRN walks if the network of `affinity` is its
-    (irn: beta 10, and alpha_walk 4.82 for its threshold of 0.25; see `occse.method.random_walk`). "crf": the CRF's
-    label maps as they are. "cam": the CAM against (1 - max CAM)^alpha_walk.
+    `source` "walk": [(1 - max CAM)^alpha_walk, CAM] walks 2^`log_steps` steps of T =
+    column-normalized affinity^beta between pixels closer than `radius` (Ahn and Kwak, CVPR 2018),
+    or as IRN walks if the network of `affinity` is its (irn: beta 10, and alpha_walk 4.82 for its
+    threshold of 0.25; see `occse.method.random_walk`). "crf": the CRF's label maps as they are.
+    "cam": the CAM against (1 - max CAM)^alpha_walk.
 
-    A preset in `crf` is a dense CRF after the walk. `crf_unary` "scores": on the walk's scores, as SEAM's infer_aff
-    does on demand (psa's kernels, one iteration). "labels": on their label map, with 0.7 for each pixel's own label,
-    which is irn's crf_inference_label. Neither psa nor irn has a CRF at this place.
-    """
+    A preset in `crf` is a dense CRF after the walk. `crf_unary` "scores": on the walk's scores, as
+    SEAM's infer_aff does on demand (psa's kernels, one iteration). "labels": on their label map,
+    with 0.7 for each pixel's own label, which is irn's crf_inference_label. Neither psa nor irn has
+    a CRF at this place."""
 
     source: Literal["walk", "crf", "cam"] = "walk"
     alpha_walk: float = Field(default=16, gt=0)
@@ -52,13 +55,19 @@ class MakePseudoLabels(Stage):
 
     def needs(self) -> tuple[str, ...]:
         """The data and what the source reads."""
-        return {"walk": ("data", "cam", "affinity"), "crf": ("data", "crf"), "cam": ("data", "cam")}[self.source]
+        return {
+            "walk": ("data", "cam", "affinity"),
+            "crf": ("data", "crf"),
+            "cam": ("data", "cam"),
+        }[self.source]
 
     def inactive(self) -> frozenset[str]:
         """Knobs of the walk do not matter to the other sources."""
         of_walk = {"radius", "beta", "log_steps", "crf", "crf_unary"}
         of_no_crf = {"crf_unary"} if self.crf == "none" else set()
-        return frozenset({"walk": of_no_crf, "crf": of_walk | {"alpha_walk"}, "cam": of_walk}[self.source])
+        return frozenset(
+            {"walk": of_no_crf, "crf": of_walk | {"alpha_walk"}, "cam": of_walk}[self.source]
+        )
 
     def resources(self) -> Resources:
         """A GPU for the walk, and processes for the CRF behind it; the other sources need neither."""
@@ -72,7 +81,9 @@ class MakePseudoLabels(Stage):
         counts = CountsBuilder(dataset.classes)
         scored = set(dataset.splits["train"])
         (ctx.output / LABELS).mkdir()
-        for name, labels in {"walk": self._walk, "crf": self._crf, "cam": self._cam}[self.source](ctx, dataset):
+        for name, labels in {"walk": self._walk, "crf": self._crf, "cam": self._cam}[self.source](
+            ctx, dataset
+        ):
             write_label_map(ctx.output / LABELS / f"{name}.png", labels)
             if name in scored:
                 counts.add_labels(name, labels, gt=dataset.mask(name))
@@ -88,18 +99,26 @@ class MakePseudoLabels(Stage):
         # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
         limit = 1 if ctx.device == "cpu" else BATCH
         for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=limit):
-            cams, classes = zip(*(read_cam(reader, name, images.shape[1:3]) for name in names), strict=True)
+            cams, classes = zip(
+                *(read_cam(reader, name, images.shape[1:3]) for name in names), strict=True
+            )
             walked = walk_scores(
                 network,
                 to_tensor(images).to(ctx.device),
-                pad_sequence([torch.from_numpy(cam) for cam in cams], batch_first=True).to(ctx.device),
+                pad_sequence([torch.from_numpy(cam) for cam in cams], batch_first=True).to(
+                    ctx.device
+                ),
                 alpha=self.alpha_walk,
                 radius=self.radius,
                 beta=self.beta,
                 steps=2**self.log_steps,
             )
-            for name, image, scores, present in zip(names, images, walked.cpu().numpy(), classes, strict=True):
-                yield ScoresTask(name, image, scores[: len(present) + 1], present, self.crf, self.crf_unary)
+            for name, image, scores, present in zip(
+                names, images, walked.cpu().numpy(), classes, strict=True
+            ):
+                yield ScoresTask(
+                    name, image, scores[: len(present) + 1], present, self.crf, self.crf_unary
+                )
 
     def _crf(self, ctx: Context, dataset: Dataset) -> Labelled:
         folder = ctx.inputs["crf"] / LABELS
@@ -112,5 +131,7 @@ class MakePseudoLabels(Stage):
             image = dataset.image(name)
             cam, classes = read_cam(reader, name, image.shape[:2])
             yield label_scores(
-                ScoresTask(name, image, with_background(cam, self.alpha_walk), classes, "none", "scores")
+                ScoresTask(
+                    name, image, with_background(cam, self.alpha_walk), classes, "none", "scores"
+                )
             )

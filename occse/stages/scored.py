@@ -12,4 +12,6 @@ def scores_of(builder: CountsBuilder, dataset: Dataset, output: Path) -> dict[st
     """Store the per-image confusion counts below `output` and return the metrics they give."""
     counts = builder.build()
     counts.save(output / COUNTS)
-    return summarize(counts, multi_label={name for name in counts.names if len(dataset.labels[name]) > 1})
+    return summarize(
+        counts, multi_label={name for name in counts.names if len(dataset.labels[name]) > 1}
+    )

@@ -1,4 +1,6 @@
-"""`seg`: predictions of the segmentation network, and the final score or the archive for the test server."""
+"""`seg`: predictions of the segmentation network, and the final score or the archive for the test
+server.
+"""
 
 from typing import Literal
 
@@ -24,11 +26,11 @@ ARCHIVE = "comp6.tgz"
 
 
 class Segment(Stage):
-    """Label maps of `split`: scores of all scales and mirror images merged, then the dense CRF of the preset `crf`.
+    """Label maps of `split`: scores of all scales and mirror images merged, then the dense CRF of
+    the preset `crf`.
 
-    `merge` "mean" averages the scores, "max" takes the maximum of the probabilities. VOC's `test` has no masks here: it
-    is not scored but packed for the evaluation server.
-    """
+    `merge` "mean" averages the scores, "max" takes the maximum of the probabilities. VOC's `test`
+    has no masks here: it is not scored but packed for the evaluation server."""
 
     split: Literal["val", "test"] = "val"
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
@@ -57,12 +59,19 @@ class Segment(Stage):
         """
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
         names = _names(dataset, self.split)
-        network = in_precision(load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device), self.precision)
+        network = in_precision(
+            load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device), self.precision
+        )
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
         for batch, images in same_size_batches(dataset, names, limit=BATCH):
             scores = multi_scale_scores(
-                network, images, scales=self.scales, flip=self.flip, merge=self.merge, device=ctx.device
+                network,
+                images,
+                scales=self.scales,
+                flip=self.flip,
+                merge=self.merge,
+                device=ctx.device,
             )
             for name, image, score in zip(batch, images, scores.numpy(), strict=True):
                 labels = self._labels(image, score)

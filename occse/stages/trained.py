@@ -33,11 +33,12 @@ FILE = re.compile(rf"{SHA256}[0-9a-f]{{64}}|[\w.+-]+(?:{'|'.join(map(re.escape, 
 
 
 class TrainedStage(Stage):
-    """A stage that trains a network. `bias_lr` and `head_lr` are factors on `lr`; biases do not decay.
+    """A stage that trains a network. `bias_lr` and `head_lr` are factors on `lr`; biases do not
+    decay.
 
-    `freeze_bn` and `freeze_stem` suit weights that were learnt elsewhere: they keep all batch norms, and the backbone's
-    first layers, as they are. The official momentum is 5e-4: weight decay, passed in the place of momentum.
-    """
+    `freeze_bn` and `freeze_stem` suit weights that were learnt elsewhere: they keep all batch
+    norms, and the backbone's first layers, as they are. The official momentum is 5e-4: weight
+    decay, passed in the place of momentum."""
 
     shares_batches: ClassVar[bool] = True
     kept: ClassVar[frozenset[str]] = frozenset({"backbone", "init", "epochs"})
@@ -59,7 +60,9 @@ class TrainedStage(Stage):
     precision: Precision = "float32"
 
     def inactive(self) -> frozenset[str]:
-        """AdamW has no momentum knob, some networks no batch norm; without epochs only file and network matter."""
+        """AdamW has no momentum knob, some networks no batch norm; without epochs only file and
+        network matter.
+        """
         if self.epochs == 0:
             return frozenset(type(self).model_fields) - self.kept
         unused = {"momentum"} if self.optimizer == "adamw" else set()
@@ -72,7 +75,9 @@ class TrainedStage(Stage):
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainedStage":
         if self.epochs == 0 and not is_file(getattr(self, "init", "")):
-            raise ValueError("epochs is 0, which keeps the weights of a file, but init names no file")
+            raise ValueError(
+                "epochs is 0, which keeps the weights of a file, but init names no file"
+            )
         return self
 
     def resources(self) -> Resources:
@@ -116,7 +121,8 @@ class TrainedStage(Stage):
 
 
 class ClassificationStage(TrainedStage):
-    """A stage that trains on image labels: long side drawn between `resize_min` and `resize_max`, jitter, hue, crop.
+    """A stage that trains on image labels: long side drawn between `resize_min` and `resize_max`,
+    jitter, hue, crop.
 
     `head_dropout` is the share of the backbone's channels that each image loses before the head.
     """
@@ -162,7 +168,8 @@ def is_file(init: str) -> bool:
 
 
 def with_digest(stage: Stage, weights: Path | None) -> Stage:
-    """`stage` with the digest of its weight file in place of the name, so that the content is the identity.
+    """`stage` with the digest of its weight file in place of the name, so that the content is the
+    identity.
 
     Without the folder `weights` it stays as it is: it can be planned, not run.
 
@@ -184,14 +191,17 @@ def locate(init: str, weights: Path | None) -> Path:
         ValueError: no folder, or no such file in it.
     """
     if weights is None:
-        raise ValueError(f"{init!r} is a file, but nothing says where it lies: give its folder as --weights")
+        raise ValueError(
+            f"{init!r} is a file, but nothing says where it lies: give its folder as --weights"
+        )
     if not init.startswith(SHA256):
         raise ValueError(f"{init!r} is a name and not yet a digest: resolve the pipeline first")
     return find_weights(weights, init.removeprefix(SHA256))
 
 
 def initialize(model: Network, init: str, ctx: Context, *, whole: bool = False) -> None:
-    """Give the backbone of `model` its first weights, and the head too where a file has one that fits.
+    """Give the backbone of `model` its first weights, and the head too where a file has one that
+    fits.
 
     Args:
         model: the untrained network.
@@ -200,7 +210,8 @@ def initialize(model: Network, init: str, ctx: Context, *, whole: bool = False) 
         whole: refuse a file without the head.
 
     Raises:
-        ValueError: the file is not there, is damaged or does not fit; or the upstream classifier has another backbone.
+        ValueError: the file is not there, is damaged or does not fit; or the upstream classifier
+        has another backbone.
     """
     if is_file(init):
         load_into(model, locate(init, ctx.weights), whole=whole)

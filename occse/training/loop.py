@@ -1,4 +1,6 @@
-"""The one training loop. Every random number is a function of seed and step, so a resumed run is the same run."""
+"""The one training loop. Every random number is a function of seed and step, so a resumed run is
+the same run.
+"""
 
 import math
 import time
@@ -33,7 +35,9 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where the training stands: the step, its epoch, the randomness of this step, and the way through a network."""
+    """Where the training stands: the step, its epoch, the randomness of this step, and the way
+    through a network.
+    """
 
     number: int
     epoch: int
@@ -68,18 +72,19 @@ def train(
 ) -> list[dict[str, float]]:
     """Train `model` and return one record of means per epoch.
 
-    `loss` maps a batch to named parts; the one called "loss" is minimized. It sends the images through the model by
-    `step.spread`: in a batch that processes share, the images are those of this process, but the targets and what comes
-    out of `step.spread` are the whole batch's. Parameters below `backbone.` move at `lr`, all others are the head.
+    `loss` maps a batch to named parts; the one called "loss" is minimized. It sends the images
+    through the model by `step.spread`: in a batch that processes share, the images are those of
+    this process, but the targets and what comes out of `step.spread` are the whole batch's.
+    Parameters below `backbone.` move at `lr`, all others are the head.
 
-    A checkpoint in `scratch` holds model, optimizer, step and records; a run that finds one goes on from it and ends
-    with the same weights, bit for bit on the CPU. `report` gets each record when its epoch ends; a resumed run repeats
-    those since its checkpoint.
+    A checkpoint in `scratch` holds model, optimizer, step and records; a run that finds one goes on
+    from it and ends with the same weights, bit for bit on the CPU. `report` gets each record when
+    its epoch ends; a resumed run repeats those since its checkpoint.
 
     Raises:
-        Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that step.
-        ValueError: fewer images than one batch.
-        FloatingPointError: a loss is not finite; the message has the step and the parts, the weights were not touched.
+        Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that
+        step. ValueError: fewer images than one batch. FloatingPointError: a loss is not finite; the
+        message has the step and the parts, the weights were not touched.
     """
     per_epoch = len(samples) // batch_size
     if per_epoch == 0:
@@ -92,11 +97,20 @@ def train(
     spread = Spread(model, batch_size=batch_size, parts=accumulate, precision=precision)
     batches = _Batches(len(samples), batch_size, spread.rows, first=run.step, last=total, seed=seed)
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
-        _Views(samples, seed), batch_sampler=batches, num_workers=workers, pin_memory=device != "cpu"
+        _Views(samples, seed),
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=device != "cpu",
     )
     for batch in loader:
-        step = Step(number=run.step, epoch=run.step // per_epoch, generator=seeded(seed, 1, run.step), spread=spread)
-        torch.manual_seed(_mix(seed, 2, run.step, rank()))  # dropout draws from the global generator
+        step = Step(
+            number=run.step,
+            epoch=run.step // per_epoch,
+            generator=seeded(seed, 1, run.step),
+            spread=spread,
+        )
+        # dropout draws from the global generator
+        torch.manual_seed(_mix(seed, 2, run.step, rank()))
         set_lr(optimizer, (1 - run.step / total) ** optimization.poly_power)
         images, *targets = (_to(each, device) for each in batch)
         parts = loss((images, *map(gather, targets)), step)
@@ -105,7 +119,9 @@ def train(
         if run.step < total and any_process(stopping(), device=device):
             run.write()
             wait_for_all()  # the first to leave ends them all
-            raise Stopped(f"stopped on request after step {run.step} of {total}; it goes on from there")
+            raise Stopped(
+                f"stopped on request after step {run.step} of {total}; it goes on from there"
+            )
     model.eval()
     return run.records
 
@@ -121,7 +137,13 @@ class _Run:
         every_s: float,
         report: Callable[[Mapping[str, float]], None],
     ) -> None:
-        self.model, self.optimizer, self.path, self.every_s, self.report = model, optimizer, path, every_s, report
+        self.model, self.optimizer, self.path, self.every_s, self.report = (
+            model,
+            optimizer,
+            path,
+            every_s,
+            report,
+        )
         self.step = 0
         self.sums: dict[str, float] = {}
         self.records: list[dict[str, float]] = []
@@ -167,9 +189,13 @@ class _Run:
 
 
 class _Batches:
-    """The keys (step, place in the batch, image) of the `rows` of every batch, in the order that the seed gives."""
+    """The keys (step, place in the batch, image) of the `rows` of every batch, in the order that
+    the seed gives.
+    """
 
-    def __init__(self, images: int, batch_size: int, rows: slice, *, first: int, last: int, seed: int) -> None:
+    def __init__(
+        self, images: int, batch_size: int, rows: slice, *, first: int, last: int, seed: int
+    ) -> None:
         self.images, self.batch_size, self.rows = images, batch_size, rows
         self.first, self.last, self.seed = first, last, seed
 
@@ -215,7 +241,9 @@ def _to(tensor: Tensor, device: str) -> Tensor:
 def _update(optimizer: torch.optim.Optimizer, parts: dict[str, Tensor], *, step: int) -> None:
     if not all(math.isfinite(value.item()) for value in parts.values()):
         listed = ", ".join(f"{name} {value.item():g}" for name, value in parts.items())
-        raise FloatingPointError(f"the loss is not finite at step {step}: {listed}; try a smaller learning rate")
+        raise FloatingPointError(
+            f"the loss is not finite at step {step}: {listed}; try a smaller learning rate"
+        )
     optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()  # type: ignore[no-untyped-call]
     optimizer.step()

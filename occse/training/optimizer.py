@@ -14,8 +14,8 @@ from occse.networks.backbones import Backbone
 class Optimization:
     """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
 
-    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
-    """
+    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the
+    backbone's first layers."""
 
     optimizer: str
     lr: float
@@ -44,13 +44,17 @@ def _frozen(model: nn.Module, options: Optimization) -> Iterator[nn.Module]:
 
 
 def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
-    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients and is in none."""
+    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients
+    and is in none.
+    """
     for module in _frozen(model, options):
         module.requires_grad_(False)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((not name.startswith("backbone."), name.endswith(".bias")), []).append(parameter)
+            groups.setdefault(
+                (not name.startswith("backbone."), name.endswith(".bias")), []
+            ).append(parameter)
     settings: list[dict[str, Any]] = []
     for (head, bias), parameters in groups.items():
         lr = options.lr * (options.head_lr if head else 1) * (options.bias_lr if bias else 1)

@@ -1,10 +1,10 @@
 """Batches that several processes share, or that go through a network part by part.
 
-The losses of the method look at the batch as a whole: at its largest activation, at the number of its valid pixels or
-pairs. So no loss is ever split. Each process sends its own images through the network, and the outputs are brought
-together: every process computes the same loss of the whole batch, and the gradient of each output goes back to where
-the output came from. One process and one part is the ordinary case and costs nothing.
-"""
+The losses of the method look at the batch as a whole: at its largest activation, at the number of
+its valid pixels or pairs. So no loss is ever split. Each process sends its own images through the
+network, and the outputs are brought together: every process computes the same loss of the whole
+batch, and the gradient of each output goes back to where the output came from. One process and one
+part is the ordinary case and costs nothing."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,22 +30,29 @@ def ranks() -> int:
 
 
 class Spread:
-    """How a batch of `batch_size` images is spread over the processes, and in how many parts each takes its own.
+    """How a batch of `batch_size` images is spread over the processes, and in how many parts each
+    takes its own.
 
     Args:
-        model: the network that is trained, in training mode; its gradients become those of the whole batch, and its
-            batch norms, where they are trained, normalize over the images of all processes.
-        parts: with several, activations are computed again for the gradient, so that only one part's are in memory.
-            Batch norm then normalizes over a part: the one thing that differs from the whole batch by more than the
-            order of sums, beside dropout, which draws anew for every process and part.
+        model: the network that is trained, in training mode; its gradients become those of the
+            whole batch, and its batch norms, where they are trained, normalize over the images of
+            all processes.
+        parts: with several, activations are computed again for the gradient, so that only one
+            part's are in memory. Batch norm then normalizes over a part: the one thing that differs
+            from the whole batch by more than the order of sums, beside dropout, which draws anew
+            for every process and part.
 
     Raises:
         ValueError: the batch does not divide among the processes.
     """
 
-    def __init__(self, model: nn.Module, *, batch_size: int, parts: int, precision: Precision) -> None:
+    def __init__(
+        self, model: nn.Module, *, batch_size: int, parts: int, precision: Precision
+    ) -> None:
         if batch_size % ranks():
-            raise ValueError(f"a batch of {batch_size} images does not divide among {ranks()} processes")
+            raise ValueError(
+                f"a batch of {batch_size} images does not divide among {ranks()} processes"
+            )
         share = batch_size // ranks()
         self.rows = slice(rank() * share, (rank() + 1) * share)
         self.parts, self.precision, self.model = parts, precision, model
@@ -56,7 +63,9 @@ class Spread:
 
     def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
         """The outputs of `network` for the whole batch, float32, from this process's `images`."""
-        share = self._trained if network is self.model else _Share(network, self.parts, self.precision)
+        share = (
+            self._trained if network is self.model else _Share(network, self.parts, self.precision)
+        )
         return gather(share(images))
 
     def own(self, batch: Tensor) -> Tensor:
@@ -89,9 +98,13 @@ class _Share(nn.Module):
 
 @contextmanager
 def _keeping_statistics(network: nn.Module) -> Iterator[None]:
-    """Where activations are computed for the second time: batch norm has moved its statistics the first time."""
+    """Where activations are computed for the second time: batch norm has moved its statistics the
+    first time.
+    """
     moving = [
-        (module, module.momentum, module.num_batches_tracked) for module in _batch_norms(network) if module.training
+        (module, module.momentum, module.num_batches_tracked)
+        for module in _batch_norms(network)
+        if module.training
     ]
     for module, _, _ in moving:
         module.momentum, module.num_batches_tracked = 0.0, None
@@ -111,11 +124,11 @@ def gather(own: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """The gradient of a row is the sum over all processes, for each of them has a loss that it flows into.
+    """The gradient of a row is the sum over all processes, for each of them has a loss that it
+    flows into.
 
-    All those losses are one and the same, so this is `ranks()` times the gradient of one of them; the mean over the
-    processes, which DistributedDataParallel takes, makes it right.
-    """
+    All those losses are one and the same, so this is `ranks()` times the gradient of one of them;
+    the mean over the processes, which DistributedDataParallel takes, makes it right."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ANN401
@@ -135,17 +148,21 @@ class _Gather(torch.autograd.Function):
 class _SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes, which have equally many.
 
-    torch's SyncBatchNorm does the same on GPUs only, and could not be held against a single process on the CPU.
-    """
+    torch's SyncBatchNorm does the same on GPUs only, and could not be held against a single process
+    on the CPU."""
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
             return super().forward(images)
         values = images.float()
-        variances, means = (gather(own[None]) for own in torch.var_mean(values, (0, 2, 3), correction=0))
+        variances, means = (
+            gather(own[None]) for own in torch.var_mean(values, (0, 2, 3), correction=0)
+        )
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
-        self._move(mean.detach(), variance.detach(), count=ranks() * images.numel() // images.shape[1])
+        self._move(
+            mean.detach(), variance.detach(), count=ranks() * images.numel() // images.shape[1]
+        )
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (values * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(images.dtype)

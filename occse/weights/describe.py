@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from occse.networks.backbones import BackboneName, build_backbone
-from occse.weights.load import BACKBONE, HEAD, HEADS, Fit, Shape, fit, shapes
+from occse.weights.load import BACKBONE, HEAD, HEADS, Fit, Shape, match, shapes
 from occse.weights.read import digest, file_format, known_file, read_weights
 
 AFFINITY_HEAD = set(HEADS.values()) - {"head.weight"}
@@ -52,7 +52,11 @@ class Description:
             yield f"  damaged  {self.damage}"
             return
         yield "  intact   it can be read to its end, and no checksum is wrong"
-        parameters = sum(math.prod(shape) for name, shape in self.tensors.items() if not name.endswith(STATISTICS))
+        parameters = sum(
+            math.prod(shape)
+            for name, shape in self.tensors.items()
+            if not name.endswith(STATISTICS)
+        )
         yield f"  holds    {len(self.tensors)} tensors, {parameters:,} parameters, {self.head}"
         yield from self._fits()
 
@@ -69,7 +73,8 @@ class Description:
 
 
 def describe(path: Path) -> Description:
-    """Say what the file is, whether it is intact, and which backbones it fits; damage is an answer, no error.
+    """Say what the file is, whether it is intact, and which backbones it fits; damage is an answer,
+    no error.
 
     Raises:
         OSError: there is no file, or it cannot be read.
@@ -81,9 +86,13 @@ def describe(path: Path) -> Description:
         tensors = shapes(read_weights(path))
     except ValueError as error:
         damage = str(error)
-    body = {name: shape for name, shape in tensors.items() if not HEADS.get(name, name).startswith(HEAD)}
-    fits = {} if damage else {name: fit(wanted, body) for name, wanted in _backbones()}
-    ranked = sorted(fits.items(), key=lambda item: (not item[1].fills(BACKBONE), -len(item[1].names)))
+    body = {
+        name: shape for name, shape in tensors.items() if not HEADS.get(name, name).startswith(HEAD)
+    }
+    fits = {} if damage else {name: match(wanted, body) for name, wanted in _backbones()}
+    ranked = sorted(
+        fits.items(), key=lambda item: (not item[1].fills(BACKBONE), -len(item[1].names))
+    )
     return Description(
         path=path,
         kind=kind,
@@ -93,7 +102,9 @@ def describe(path: Path) -> Description:
         known=known_file(path),
         damage=damage,
         tensors=tensors,
-        head=_head({HEADS.get(name, name): shape for name, shape in tensors.items() if name not in body}),
+        head=_head(
+            {HEADS.get(name, name): shape for name, shape in tensors.items() if name not in body}
+        ),
         fits=dict(ranked),
     )
 
@@ -115,6 +126,8 @@ def _backbones() -> Iterator[tuple[str, dict[str, Shape]]]:
     ours = get_args(BackboneName)
     with torch.device("meta"):
         networks = {name: build_backbone(name) for name in ours}
-        networks |= {f"torchvision's {name}": get_model(name) for name in TORCHVISION if name not in ours}
+        networks |= {
+            f"torchvision's {name}": get_model(name) for name in TORCHVISION if name not in ours
+        }
     for name, network in networks.items():
         yield name, shapes(network.state_dict(), prefix=BACKBONE)

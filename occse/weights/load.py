@@ -1,4 +1,6 @@
-"""How the tensors of a weight file reach a network: by name and shape, with both sides of every difference said."""
+"""How the tensors of a weight file reach a network: by name and shape, with both sides of every
+difference said.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ HEADS = {
 BACKBONE, HEAD = "backbone.", "head."
 # A counter that old PyTorch did not write and that our networks never read.
 OPTIONAL = ".num_batches_tracked"
-# The layers for ImageNet's classes in torchvision's networks; ours may keep a part of them, or nothing.
+# The layers for ImageNet's classes in torchvision's networks; ours may keep a part of them, or
+# nothing.
 IMAGENET_HEADS = ("fc.", "classifier.")
 MAX_LISTED = 20
 
@@ -31,11 +34,11 @@ class Fit:
     """How the tensors of a file and of a network agree.
 
     Attributes:
-        names: name in the network -> name in the file, where the shapes agree.
-        reshaped: name in the network -> name in the file, its shape there, its shape in the network.
-        missing: what only the network has, with its shape.
-        left_over: what only the file has, with its shape.
-        deeper: those of `left_over` in a part of the backbone that the network has too: the file is of a larger one.
+        names: name in the network -> name in the file, where the shapes agree. reshaped: name in
+        the network -> name in the file, its shape there, its shape in the network. missing: what
+        only the network has, with its shape. left_over: what only the file has, with its shape.
+        deeper: those of `left_over` in a part of the backbone that the network has too: the file is
+        of a larger one.
     """
 
     names: Mapping[str, str]
@@ -45,17 +48,24 @@ class Fit:
     deeper: tuple[str, ...]
 
     def fills(self, part: str) -> bool:
-        """Whether the file has every tensor of the network below `part` in its shape, and no more of the backbone's."""
+        """Whether the file has every tensor of the network below `part` in its shape, and no more
+        of the backbone's.
+        """
         if part == BACKBONE and self.deeper:
             return False
         return not any(name.startswith(part) for name in (*self.reshaped, *self.missing))
 
     def differences(self) -> Iterator[str]:
         """One line for each kind of difference, both sides."""
-        swapped = [f"{own} {file} instead of {network}" for own, file, network in self.reshaped.values()]
+        swapped = [
+            f"{own} {file} instead of {network}" for own, file, network in self.reshaped.values()
+        ]
         for title, listed in (
             ("missing in the file", [f"{name} {shape}" for name, shape in self.missing.items()]),
-            ("left over in the file", [f"{name} {shape}" for name, shape in self.left_over.items()]),
+            (
+                "left over in the file",
+                [f"{name} {shape}" for name, shape in self.left_over.items()],
+            ),
             ("of another shape", swapped),
         ):
             if listed:
@@ -63,26 +73,36 @@ class Fit:
                 yield f"{title} ({len(listed)}): {', '.join(listed[:MAX_LISTED])}{more}"
 
 
-def fit(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
+def match(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
     """Compare the shapes that a network wants with those that a file offers.
 
-    The file may name the tensors of the backbone as we do, or as if the backbone (or the one module in it) stood alone;
-    those of the head as we do or as the official code does. `num_batches_tracked` may be missing.
-    """
+    The file may name the tensors of the backbone as we do, or as if the backbone (or the one module
+    in it) stood alone; those of the head as we do or as the official code does.
+    `num_batches_tracked` may be missing."""
     root = _root(wanted)
     renamings = [
-        {HEADS.get(name, prefix + name): name for name in offered} for prefix in dict.fromkeys(("", BACKBONE, root))
+        {HEADS.get(name, prefix + name): name for name in offered}
+        for prefix in dict.fromkeys(("", BACKBONE, root))
     ]
-    ours = max(renamings, key=lambda names: sum(wanted.get(name) == offered[own] for name, own in names.items()))
+    ours = max(
+        renamings,
+        key=lambda names: sum(wanted.get(name) == offered[own] for name, own in names.items()),
+    )
     common = {name: own for name, own in ours.items() if name in wanted}
     left_over = {name: own for name, own in ours.items() if name not in common}
     parts = {name.removeprefix(root).split(".")[0] for name in wanted if name.startswith(root)}
     return Fit(
         names={name: own for name, own in common.items() if offered[own] == wanted[name]},
         reshaped={
-            name: (own, offered[own], wanted[name]) for name, own in common.items() if offered[own] != wanted[name]
+            name: (own, offered[own], wanted[name])
+            for name, own in common.items()
+            if offered[own] != wanted[name]
         },
-        missing={name: shape for name, shape in wanted.items() if name not in common and not name.endswith(OPTIONAL)},
+        missing={
+            name: shape
+            for name, shape in wanted.items()
+            if name not in common and not name.endswith(OPTIONAL)
+        },
         left_over={own: offered[own] for own in left_over.values()},
         deeper=tuple(
             own
@@ -105,7 +125,8 @@ def shapes(tensors: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, Shap
 
 
 def load_into(model: nn.Module, path: Path, *, whole: bool) -> None:
-    """Copy the weights in `path` into the backbone of `model`, and into the head if the file has all of it.
+    """Copy the weights in `path` into the backbone of `model`, and into the head if the file has
+    all of it.
 
     Args:
         model: a backbone and a head, as all our networks are; its other weights stay as they are.
@@ -116,12 +137,16 @@ def load_into(model: nn.Module, path: Path, *, whole: bool) -> None:
         ValueError: the file is damaged or does not fill the network; both sides are listed.
     """
     weights = read_weights(path)
-    found = fit(shapes(model.state_dict()), shapes(weights))
+    found = match(shapes(model.state_dict()), shapes(weights))
     parts = [part for part in (BACKBONE, HEAD) if found.fills(part)]
-    if lacking := [part for part in ((BACKBONE, HEAD) if whole else (BACKBONE,)) if part not in parts]:
+    if lacking := [
+        part for part in ((BACKBONE, HEAD) if whole else (BACKBONE,)) if part not in parts
+    ]:
         raise ValueError(
             f"{path} does not fill the {lacking[0].rstrip('.')} of {type(model).__name__}: "
             f"{'; '.join(found.differences())}"
         )
-    chosen = {name: weights[own] for name, own in found.names.items() if name.startswith(tuple(parts))}
+    chosen = {
+        name: weights[own] for name, own in found.names.items() if name.startswith(tuple(parts))
+    }
     model.load_state_dict(chosen, strict=False)

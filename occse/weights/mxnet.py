@@ -1,8 +1,8 @@
 """MXNet's NDArray files, read without MXNet: the format, and the names of ResNet38 in it.
 
-Such a file may come from anywhere and copies are damaged now and then, so nothing in it is believed: every length and
-count is checked against the size of the file before it is used. Arrays are views of the mapped file, so that reading
-allocates next to nothing.
+Such a file may come from anywhere and copies are damaged now and then, so nothing in it is
+believed: every length and count is checked against the size of the file before it is used. Arrays
+are views of the mapped file, so that reading allocates next to nothing.
 
 Little-endian, source: apache/mxnet, src/ndarray/ndarray.cc:
 
@@ -109,9 +109,12 @@ class _Reader:
         shape = self.shape(what)
         _, _, kind = self.numbers("iii", f"the type of {what}")
         if kind not in DTYPES:
-            raise ValueError(f"{what} has the type {kind}; expected one of {', '.join(map(str, DTYPES))}")
+            raise ValueError(
+                f"{what} has the type {kind}; expected one of {', '.join(map(str, DTYPES))}"
+            )
         dtype = np.dtype(DTYPES[kind])
-        count = math.prod(shape)  # Python's integers: no product of lying dimensions can wrap around
+        # Python's integers: no product of lying dimensions can wrap around
+        count = math.prod(shape)
         self.need(count * dtype.itemsize, f"{what} of the shape {shape} and type {dtype.name}")
         array = np.frombuffer(self.data, dtype, count, self.position).reshape(shape)
         self.position += count * dtype.itemsize
@@ -122,12 +125,16 @@ class _Reader:
         if mark in (V2, V3):
             (storage,) = self.numbers("i", what)
             if storage != 0:
-                raise ValueError(f"{what} has the storage type {storage}; only dense arrays (0) can be read")
+                raise ValueError(
+                    f"{what} has the storage type {storage}; only dense arrays (0) can be read"
+                )
         ndim = self.numbers("I", what)[0] if mark in (V1, V2, V3) else mark
         least = 0 if mark == V3 else 1  # scalars came with V3; before, no dimension meant no array
         if not least <= ndim <= MAX_DIMS:
             raise ValueError(f"{what} has {ndim} dimensions; expected {least} to {MAX_DIMS}")
-        shape = self.numbers(f"{ndim}{'q' if mark in (V1, V2, V3) else 'I'}", f"the shape of {what}")
+        shape = self.numbers(
+            f"{ndim}{'q' if mark in (V1, V2, V3) else 'I'}", f"the shape of {what}"
+        )
         if min(shape, default=1) < 1:
             raise ValueError(f"{what} has the shape {shape}; expected positive dimensions")
         return shape
@@ -145,10 +152,11 @@ class _Reader:
 
 
 def official_name(name: str) -> str | None:
-    """What the official PyTorch code calls the ResNet38 tensor that MXNet calls `name`; None: it has none such.
+    """What the official PyTorch code calls the ResNet38 tensor that MXNet calls `name`; None: it
+    has none such.
 
-    `arg:res5b1_branch2a_weight` is `b5_1.conv_branch2a.weight`, `aux:bn7_moving_var` is `bn7.running_var`.
-    """
+    `arg:res5b1_branch2a_weight` is `b5_1.conv_branch2a.weight`, `aux:bn7_moving_var` is
+    `bn7.running_var`."""
     match = NAME.fullmatch(name)
     if match is None:
         return None

@@ -1,8 +1,7 @@
 """Weight files that a user brings: read safely, told intact from damaged, found by what is in them.
 
-The format is told by the first bytes, not by the name: MXNet's NDArray files, PyTorch's zip files and the ones before
-version 1.6, safetensors. No file can run code.
-"""
+The format is told by the first bytes, not by the name: MXNet's NDArray files, PyTorch's zip files
+and the ones before version 1.6, safetensors. No file can run code."""
 
 import contextlib
 import hashlib
@@ -40,19 +39,24 @@ PROMISE = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt)")
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file by name, on the CPU.
 
-    A state dict may stand under the key "state_dict", and its names may begin with "module.". Those tensors of an MXNet
-    file that are ResNet38's get their official PyTorch names, others keep their own.
+    A state dict may stand under the key "state_dict", and its names may begin with "module.". Those
+    tensors of an MXNet file that are ResNet38's get their official PyTorch names, others keep their
+    own.
 
     Raises:
-        ValueError: the file is damaged or of no known format; the message names it and says what is wrong.
-        FileNotFoundError: there is no file.
+        ValueError: the file is damaged or of no known format; the message names it and says what is
+        wrong. FileNotFoundError: there is no file.
     """
     kind = file_format(path)
     _check_promise(path)
     if kind == MXNET:
         return _read_mxnet(path)
     with _naming(path, kind):
-        tensors = _read_safetensors(path) if kind == SAFETENSORS else _read_pytorch(path, is_zip=kind == ZIP)
+        tensors = (
+            _read_safetensors(path)
+            if kind == SAFETENSORS
+            else _read_pytorch(path, is_zip=kind == ZIP)
+        )
         plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
         if len(plain) < len(tensors):
             raise ValueError("a name is there twice, with and without 'module.'")
@@ -80,7 +84,9 @@ def file_format(path: Path) -> str:
     if head.lstrip().startswith(b"<"):
         raise ValueError(f"{path} is a web page instead of weights: the download did not work")
     if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a pointer of Git LFS instead of weights: fetch the file itself")
+        raise ValueError(
+            f"{path} is a pointer of Git LFS instead of weights: fetch the file itself"
+        )
     raise ValueError(
         f"{path} is no weight file: it begins with {head[:16]!r}; "
         f"expected one of {', '.join((MXNET, SAFETENSORS, ZIP, LEGACY))}"
@@ -96,7 +102,9 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 @cache
 def _digest(path: Path, algorithm: str, _size: int, _changed: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
 
 
 def known_file(path: Path) -> str:
@@ -113,7 +121,9 @@ def find_weights(folder: Path | None, sha256: str) -> Path:
         ValueError: there is no such file; or no folder.
     """
     if folder is None:
-        raise ValueError(f"init is the file with the SHA-256 {sha256}, but nothing says where it lies: give --weights")
+        raise ValueError(
+            f"init is the file with the SHA-256 {sha256}, but nothing says where it lies: give --weights"
+        )
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     for path in files:
         if digest(path) == sha256:
@@ -139,13 +149,18 @@ def _read_mxnet(path: Path) -> dict[str, Tensor]:
     except ValueError as error:
         raise ValueError(f"{error} ({_beside_published(path)})") from None
     names = {name: official_name(name) for name in arrays}
-    if sum(name is not None for name in names.values()) == RESNET38_TENSORS and digest(path, "md5") != RESNET38_MD5:
+    if (
+        sum(name is not None for name in names.values()) == RESNET38_TENSORS
+        and digest(path, "md5") != RESNET38_MD5
+    ):
         odd = next((name for name, array in arrays.items() if not np.isfinite(array).all()), "")
         raise ValueError(
             f"{path} can be read to its end and has all tensors of ResNet38, but {_beside_published(path)}: bytes were "
             f"changed{f' (the first values that are not finite are in {odd})' if odd else ''}; fetch it again"
         )
-    return {names[name] or name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    return {
+        names[name] or name: torch.from_numpy(np.array(array)) for name, array in arrays.items()
+    }
 
 
 def _beside_published(path: Path) -> str:
@@ -167,11 +182,19 @@ def _read_pytorch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
-        raise ValueError(f"it holds {loaded!r:.40}; expected a state dict, or one under 'state_dict'")
+        raise ValueError(
+            f"it holds {loaded!r:.40}; expected a state dict, or one under 'state_dict'"
+        )
     for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        if (
+            not isinstance(name, str)
+            or not isinstance(value, Tensor)
+            or value.layout != torch.strided
+        ):
             kind = type(value).__name__
-            raise ValueError(f"{name!r} is a {kind}; expected dense tensors by name, or such under 'state_dict'")
+            raise ValueError(
+                f"{name!r} is a {kind}; expected dense tensors by name, or such under 'state_dict'"
+            )
         if value.nbytes > path.stat().st_size:  # a view may repeat few bytes without end
             raise ValueError(f"{name!r} of the shape {tuple(value.shape)} is larger than the file")
     return {name: value.detach() for name, value in loaded.items()}
@@ -182,7 +205,9 @@ def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise ValueError(f"its member {info.filename!r} is compressed, which PyTorch never writes")
+                raise ValueError(
+                    f"its member {info.filename!r} is compressed, which PyTorch never writes"
+                )
         if broken := archive.testzip():
             raise ValueError(f"the checksum of its member {broken!r} is wrong")
 

@@ -18,11 +18,12 @@ LOSSES = 3
 
 
 def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: ANN401
-    """Tune's trainable: see the stages that `config["requests"]` asks for through, a JSON object by field.
+    """Tune's trainable: see the stages that `config["requests"]` asks for through, a JSON object by
+    field.
 
-    A stage's failure is no failure of the coordinator, which Tune would only repeat: it ends what hangs on that stage,
-    the rest of the trial goes on, and the driver reads the failures in the last report.
-    """
+    A stage's failure is no failure of the coordinator, which Tune would only repeat: it ends what
+    hangs on that stage, the rest of the trial goes on, and the driver reads the failures in the
+    last report."""
     trial = tune.get_context().get_trial_id()
     plan: dict[str, Json] = json.loads(config["requests"])
     done: set[str] = set()
@@ -35,7 +36,9 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: A
 
     def ask_ready() -> None:
         for field, request in plan.items():
-            if field not in done | failed.keys() | set(asked.values()) and done.issuperset(request["node"]["inputs"]):
+            if field not in done | failed.keys() | set(asked.values()) and done.issuperset(
+                request["node"]["inputs"]
+            ):
                 ask(field)
 
     ask_ready()

@@ -1,4 +1,6 @@
-"""What the scheduler keeps of a stage from the first that asks for it to its end. Importing this imports no torch."""
+"""What the scheduler keeps of a stage from the first that asks for it to its end. Importing this
+imports no torch.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,11 +11,12 @@ from sweeps.cluster.stage_task import Json
 
 
 @dataclass(kw_only=True, eq=False)
-class Flight:
-    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since when it does.
+class StageRun:
+    """A stage that somebody asked for: who waits for it, on which machine it is to run, and since
+    when it does.
 
-    `ours` says that this cluster has the lease on the stage; until then it runs `elsewhere`, or nobody knows yet.
-    """
+    `ours` says that this cluster has the lease on the stage; until then it runs `elsewhere`, or
+    nobody knows yet."""
 
     request: Json
     ours: bool = False

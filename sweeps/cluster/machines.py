@@ -8,20 +8,27 @@ Machine = Mapping[str, float]
 
 
 def shared_batch(stage: Stage) -> int:
-    """The images of a batch that several GPUs of a stage share evenly; 0 where it makes use of one alone."""
+    """The images of a batch that several GPUs of a stage share evenly; 0 where it makes use of one
+    alone.
+    """
     return getattr(stage, "batch_size", 0) if stage.shares_batches else 0
 
 
-def fit(asked: Resources, machines: Sequence[Machine], *, batch_size: int = 0) -> Resources:
+def clamp(asked: Resources, machines: Sequence[Machine], *, batch_size: int = 0) -> Resources:
     """`asked`, clamped to the largest machine; a cluster without GPUs is asked for none.
 
     Several GPUs are as many as `batch_size`, if given, divides among.
     """
     num_gpus = min(asked.num_gpus, max(machine.get("GPU", 0.0) for machine in machines))
     if batch_size and num_gpus > 1:
-        num_gpus = next(number for number in range(int(num_gpus), 0, -1) if batch_size % number == 0)
+        num_gpus = next(
+            number for number in range(int(num_gpus), 0, -1) if batch_size % number == 0
+        )
     able = [machine for machine in machines if machine.get("GPU", 0.0) >= num_gpus]
-    return Resources(num_cpus=min(asked.num_cpus, max(machine.get("CPU", 0.0) for machine in able)), num_gpus=num_gpus)
+    return Resources(
+        num_cpus=min(asked.num_cpus, max(machine.get("CPU", 0.0) for machine in able)),
+        num_gpus=num_gpus,
+    )
 
 
 def share(resources: Resources, machines: Sequence[Machine]) -> float:

@@ -1,4 +1,5 @@
-"""Which stages start next. Pure: the scheduler asks it about the cluster, the simulation of a plan about a made-up one.
+"""Which stages start next. Pure: the scheduler asks it about the cluster, the simulation of a plan
+about a made-up one.
 
 Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as Ray gives them.
 """
@@ -15,8 +16,8 @@ class Waiting:
     """A stage whose inputs are there.
 
     Attributes:
-        needs: what it occupies on one machine while it runs.
-        path_s: seconds from its start to the end of the longest chain of stages that begins with it.
+        needs: what it occupies on one machine while it runs. path_s: seconds from its start to the
+        end of the longest chain of stages that begins with it.
     """
 
     fingerprint: str
@@ -24,12 +25,15 @@ class Waiting:
     path_s: float = 0.0
 
 
-def longest_paths(inputs: Mapping[str, Iterable[str]], seconds: Mapping[str, float]) -> dict[str, float]:
-    """For each stage, the seconds from its start to the end of the longest chain that begins with it.
+def longest_paths(
+    inputs: Mapping[str, Iterable[str]], seconds: Mapping[str, float]
+) -> dict[str, float]:
+    """For each stage, the seconds from its start to the end of the longest chain that begins with
+    it.
 
     Args:
-        inputs: the fingerprints that each stage reads, upstream first; those that are no key are there already.
-        seconds: how long each stage takes; what is missing counts as nothing.
+        inputs: the fingerprints that each stage reads, upstream first; those that are no key are
+        there already. seconds: how long each stage takes; what is missing counts as nothing.
     """
     paths = {fingerprint: seconds.get(fingerprint, 0.0) for fingerprint in inputs}
     for fingerprint in reversed(list(inputs)):
@@ -39,8 +43,11 @@ def longest_paths(inputs: Mapping[str, Iterable[str]], seconds: Mapping[str, flo
     return paths
 
 
-def cpus_beside_gpus(inputs: Mapping[str, Iterable[str]], needs: Mapping[str, Amounts]) -> dict[str, float]:
-    """For each stage, the most CPUs per GPU that it or a stage behind it needs; 0 where no GPU is needed any more.
+def cpus_beside_gpus(
+    inputs: Mapping[str, Iterable[str]], needs: Mapping[str, Amounts]
+) -> dict[str, float]:
+    """For each stage, the most CPUs per GPU that it or a stage behind it needs; 0 where no GPU is
+    needed any more.
 
     Args:
         inputs: as for `longest_paths`.
@@ -55,13 +62,18 @@ def cpus_beside_gpus(inputs: Mapping[str, Iterable[str]], needs: Mapping[str, Am
 
 
 def choose(
-    waiting: Iterable[Waiting], free: Sequence[Amounts], *, totals: Sequence[Amounts] | None = None, kept: float = 0.0
+    waiting: Iterable[Waiting],
+    free: Sequence[Amounts],
+    *,
+    totals: Sequence[Amounts] | None = None,
+    kept: float = 0.0,
 ) -> list[tuple[Waiting, int]]:
     """What to start now, and on which of the machines.
 
-    Stages that need a GPU come first, so that no GPU idles for want of CPUs; then the longest path. What does not fit
-    anywhere lets others pass. A stage without a GPU goes where the fewest GPUs are, and leaves the CPUs that the GPUs
-    will need, unless no machine of this cluster could ever take it then.
+    Stages that need a GPU come first, so that no GPU idles for want of CPUs; then the longest path.
+    What does not fit anywhere lets others pass. A stage without a GPU goes where the fewest GPUs
+    are, and leaves the CPUs that the GPUs will need, unless no machine of this cluster could ever
+    take it then.
 
     Args:
         waiting: the stages whose inputs are there.
@@ -81,12 +93,16 @@ def choose(
     return chosen
 
 
-def _place(needs: Amounts, left: Sequence[Amounts], totals: Sequence[Amounts], *, kept: float) -> int | None:
+def _place(
+    needs: Amounts, left: Sequence[Amounts], totals: Sequence[Amounts], *, kept: float
+) -> int | None:
     """The fullest machine that has room, so that wide stages find one too."""
     gpus = left if needs.get("GPU") else totals
     if needs.get("GPU") or not any(fits(needs, _without_kept(machine, kept)) for machine in totals):
         kept = 0.0
-    able = [place for place, machine in enumerate(left) if fits(needs, _without_kept(machine, kept))]
+    able = [
+        place for place, machine in enumerate(left) if fits(needs, _without_kept(machine, kept))
+    ]
     order = [(gpus[place].get("GPU", 0.0), left[place].get("CPU", 0.0), place) for place in able]
     return min(order)[-1] if order else None
 

@@ -1,4 +1,6 @@
-"""A stage in a worker process of the cluster, as a Ray task. Importing this module does not import torch."""
+"""A stage in a worker process of the cluster, as a Ray task. Importing this module does not import
+torch.
+"""
 
 import os
 import signal
@@ -22,11 +24,14 @@ SEVERAL = 2  # the parts of a batch when a whole one does not fit the GPU
 def stage_task(request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Ray remote function
     """`run_stage` as a Ray task with the resources that `request` names."""
     resources = {"num_cpus": request["num_cpus"], "num_gpus": request["num_gpus"], "max_retries": 3}
-    resources["retry_exceptions"] = [ChildProcessError]  # the death of a process of its own is as good as the worker's
+    # the death of a process of its own is as good as the worker's
+    resources["retry_exceptions"] = [ChildProcessError]
     if request["num_gpus"]:
-        return ray.remote(max_calls=1, **resources)(run_stage)  # the process ends, and so its hold on GPU memory
-    # Ray shows a node's GPUs even to a task that asked for none. And an environment of their own keeps the processes
-    # that have imported torch for stages: Ray would make coordinators of those that are idle.
+        # the process ends, and so its hold on GPU memory
+        return ray.remote(max_calls=1, **resources)(run_stage)
+    # Ray shows a node's GPUs even to a task that asked for none. And an environment of their own
+    # keeps the processes that have imported torch for stages: Ray would make coordinators of those
+    # that are idle.
     resources["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
     return ray.remote(**resources)(run_stage)
 
@@ -34,9 +39,9 @@ def stage_task(request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Ray remot
 def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: ANN401 - an actor handle
     """Run one stage and return its seconds, or its error as text.
 
-    Exceptions come back as values: unpickling one in the actor might import torch there. `retry` is the number of parts
-    of each batch with which a training that ran out of GPU memory may be tried once more, `missing` the input that is
-    not in the store any more.
+    Exceptions come back as values: unpickling one in the actor might import torch there. `retry` is
+    the number of parts of each batch with which a training that ran out of GPU memory may be tried
+    once more, `missing` the input that is not in the store any more.
 
     Raises:
         ChildProcessError: one of the processes that share a training died; Ray tries again.
@@ -55,7 +60,9 @@ def run_stage(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: A
 
 
 def hear_cancellation() -> None:
-    """Ray cancels a task by a SIGINT to itself; a sweep started in the background of a shell would ignore that."""
+    """Ray cancels a task by a SIGINT to itself; a sweep started in the background of a shell would
+    ignore that.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -108,7 +115,9 @@ def _execute(request: Json, settings: Json, scheduler: Any) -> Json:  # noqa: AN
 
 
 def _parts(request: Json, error: Exception) -> int | None:
-    """In how many parts a batch may be tried once more: only where memory was short, and only in a training."""
+    """In how many parts a batch may be tried once more: only where memory was short, and only in a
+    training.
+    """
     import torch
 
     from occse.pipeline import STAGES

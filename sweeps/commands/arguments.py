@@ -14,9 +14,15 @@ Commands = Any  # argparse's sub-parsers have no public type
 
 def add_spec(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """The sweep's file, and where its data and weights lie on this machine."""
-    parser.add_argument("spec", type=Path, nargs="?" if optional else None, help="the sweep's YAML file")
-    parser.add_argument("--data-root", type=Path, help="the user's data set, instead of the spec's data_root")
-    parser.add_argument("--weights", type=Path, help="folder of the weight files, instead of the spec's weights")
+    parser.add_argument(
+        "spec", type=Path, nargs="?" if optional else None, help="the sweep's YAML file"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, help="the user's data set, instead of the spec's data_root"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="folder of the weight files, instead of the spec's weights"
+    )
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,6 @@
-"""`python -m sweeps doctor [SPEC]`: look at every machine before a sweep, and say what to do about what is wrong."""
+"""`python -m sweeps doctor [SPEC]`: look at every machine before a sweep, and say what to do about
+what is wrong.
+"""
 
 import argparse
 from pathlib import Path
@@ -11,11 +13,15 @@ from sweeps.doctor.facts import Question
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("doctor", help="check GPUs, store, tracking, data and weights from every machine")
+    parser = commands.add_parser(
+        "doctor", help="check GPUs, store, tracking, data and weights from every machine"
+    )
     add_spec(parser, optional=True)
     add_store(parser)
     add_tracking(parser)
-    parser.add_argument("--address", help="a running Ray cluster, such as auto; by default this machine alone")
+    parser.add_argument(
+        "--address", help="a running Ray cluster, such as auto; by default this machine alone"
+    )
     parser.set_defaults(command=doctor)
 
 
@@ -53,7 +59,9 @@ def _question(options: argparse.Namespace, store: str, token: str) -> Question:
         spec, trials = read_sweep(options)
         data_root, weights = spec.data_root, spec.weights
         stages = [node.stage for trial in trials for node in trial.nodes.values()]
-        data = next((stage.model_dump(mode="json") for stage in stages if isinstance(stage, InPlace)), None)
+        data = next(
+            (stage.model_dump(mode="json") for stage in stages if isinstance(stage, InPlace)), None
+        )
         files = {init for stage in stages if is_file(init := getattr(stage, "init", ""))}
         digests = {init.removeprefix(SHA256) for init in files if init.startswith(SHA256)}
     return Question(

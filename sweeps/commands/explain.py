@@ -1,4 +1,6 @@
-"""`python -m sweeps explain SPEC [TRIAL] [STAGE]`: hit or miss, and in what the nearest artifact differs."""
+"""`python -m sweeps explain SPEC [TRIAL] [STAGE]`: hit or miss, and in what the nearest artifact
+differs.
+"""
 
 import argparse
 
@@ -10,9 +12,13 @@ from sweeps.store.store import Store
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("explain", help="why a stage runs or not: in what the nearest artifact differs")
+    parser = commands.add_parser(
+        "explain", help="why a stage runs or not: in what the nearest artifact differs"
+    )
     add_spec(parser)
-    parser.add_argument("trial", nargs="?", help="a trial's number, or a part of its name that no other has")
+    parser.add_argument(
+        "trial", nargs="?", help="a trial's number, or a part of its name that no other has"
+    )
     parser.add_argument("stage", nargs="?", help="a stage of that trial")
     add_store(parser)
     parser.set_defaults(command=explain)

@@ -8,8 +8,12 @@ from sweeps.commands.arguments import Commands, add_tracking, natural
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("import", help="record old results: a CSV file, or outputs of the official code")
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="the MLflow experiment; made where there is none")
+    parser = commands.add_parser(
+        "import", help="record old results: a CSV file, or outputs of the official code"
+    )
+    parser.add_argument(
+        "experiment", metavar="EXPERIMENT", help="the MLflow experiment; made where there is none"
+    )
     parser.add_argument(
         "sources",
         type=Path,
@@ -18,11 +22,21 @@ def add(commands: Commands) -> None:
         help="a .csv file, or a folder experiments/NAME of KAIST-vilab/OC-CSE",
     )
     add_tracking(parser)
-    parser.add_argument("--unit", choices=("fraction", "percent"), help="of the scores in CSV files")
-    parser.add_argument("--data-root", type=Path, help="VOC 2012: the CAMs in the folders are scored anew, per image")
+    parser.add_argument(
+        "--unit", choices=("fraction", "percent"), help="of the scores in CSV files"
+    )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        help="VOC 2012: the CAMs in the folders are scored anew, per image",
+    )
     parser.add_argument("--variant", help="of the folders' runs, instead of the name in the log")
-    parser.add_argument("--seed", type=natural, help="of one folder's run, instead of the seed in the log")
-    parser.add_argument("--baseline", action="store_true", help="the folders' runs are the baseline")
+    parser.add_argument(
+        "--seed", type=natural, help="of one folder's run, instead of the seed in the log"
+    )
+    parser.add_argument(
+        "--baseline", action="store_true", help="the folders' runs are the baseline"
+    )
     parser.set_defaults(command=import_)
 
 

@@ -7,7 +7,8 @@ import sys
 from sweeps.commands.arguments import Commands, add_tracking
 from sweeps.tracking.database import artifacts, database
 
-PAGE = "/#/experiments?workflowType=machine_learning"  # by default MLflow shows its pages for language models
+# by default MLflow shows its pages for language models
+PAGE = "/#/experiments?workflowType=machine_learning"
 
 
 def add(commands: Commands) -> None:
@@ -19,16 +20,28 @@ def add(commands: Commands) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Become MLflow's server, which others on this machine may also use as http://127.0.0.1:PORT for `--tracking`.
+    """Become MLflow's server, which others on this machine may also use as http://127.0.0.1:PORT
+    for `--tracking`.
 
-    It listens on the loopback alone and answers to no other name; no job runner, which takes gigabytes.
-    """
+    It listens on the loopback alone and answers to no other name; no job runner, which takes
+    gigabytes."""
     path = database(options.tracking)
     if path is None:
-        raise ValueError(f"--tracking {options.tracking}: expected a database, as sqlite:///runs/mlflow.db")
+        raise ValueError(
+            f"--tracking {options.tracking}: expected a database, as sqlite:///runs/mlflow.db"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     names = f"localhost:{options.port},127.0.0.1:{options.port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(options.port),
+    ]
     command += ["--workers", "1", "--allowed-hosts", names, "--backend-store-uri", options.tracking]
     # not served: files stay where a sweep that opens the database itself finds them too
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts(path).as_uri()]

@@ -8,7 +8,7 @@ import torch
 from sweeps.cluster.machines import Machine
 from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
 from sweeps.plan.costs import make_costs
-from sweeps.plan.past_runs import History
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import make_plan
 from sweeps.plan.plan_text import describe, describe_time
 from sweeps.selection.expected import expected
@@ -20,13 +20,23 @@ CPUS_PER_GPU = 8
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("plan", help="what would run and why, and what it costs; writes nothing")
+    parser = commands.add_parser(
+        "plan", help="what would run and why, and what it costs; writes nothing"
+    )
     add_spec(parser)
     add_store(parser)
-    parser.add_argument("--gpus", type=natural, metavar="N", help="plan for a machine with N GPUs (this one's)")
+    parser.add_argument(
+        "--gpus", type=natural, metavar="N", help="plan for a machine with N GPUs (this one's)"
+    )
     cpus = f"and M CPUs (this one's, or {CPUS_PER_GPU} per GPU)"
     parser.add_argument("--cpus", type=positive, metavar="M", help=cpus)
-    parser.add_argument("--simulate", type=positive, nargs="+", metavar="GPUS", help="the time on so many GPUs, each")
+    parser.add_argument(
+        "--simulate",
+        type=positive,
+        nargs="+",
+        metavar="GPUS",
+        help="the time on so many GPUs, each",
+    )
     parser.add_argument("--all", action="store_true", help="list every variant and every reason")
     parser.set_defaults(command=plan)
 
@@ -42,12 +52,14 @@ def plan(options: argparse.Namespace) -> int:
         stored=lambda nodes: {node.fingerprint for node in nodes} - made.reasons.keys(),
         resources=spec.resources_of,
     )
-    history = History(store.manifests())
+    history = PastRuns(store.manifests())
     machines = [_machine(options.gpus, options.cpus)]
     costs = make_costs(through, history, machines=machines, resources=spec.resources_of)
     print(describe(made, spec, costs, whole=options.all))
     for gpus in options.simulate or ():
-        costs = make_costs(through, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of)
+        costs = make_costs(
+            through, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of
+        )
         print(describe_time(costs))
     return 0
 

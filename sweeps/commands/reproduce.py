@@ -1,4 +1,6 @@
-"""`python -m sweeps reproduce RUN`: make a recorded trial again from its record, and compare its metrics."""
+"""`python -m sweeps reproduce RUN`: make a recorded trial again from its record, and compare its
+metrics.
+"""
 
 import argparse
 from pathlib import Path
@@ -8,17 +10,25 @@ from sweeps.commands.arguments import Commands, add_tracking, natural
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("reproduce", help="make a recorded trial again and compare its metrics")
-    parser.add_argument("run", metavar="RUN", help="the id of the trial's run in MLflow, or EXPERIMENT/TRIAL")
+    parser = commands.add_parser(
+        "reproduce", help="make a recorded trial again and compare its metrics"
+    )
+    parser.add_argument(
+        "run", metavar="RUN", help="the id of the trial's run in MLflow, or EXPERIMENT/TRIAL"
+    )
     add_tracking(parser)
     parser.add_argument(
-        "--store", default="runs/reproduce", help="a folder for its artifacts, each run apart (runs/reproduce)"
+        "--store",
+        default="runs/reproduce",
+        help="a folder for its artifacts, each run apart (runs/reproduce)",
     )
     parser.add_argument("--data-root", type=Path, help="the user's data set")
     parser.add_argument("--weights", type=Path, help="folder of the weight files")
     parser.add_argument("--device", help="cpu or cuda (cuda where there is one)")
     parser.add_argument("--workers", type=natural, default=0, help="processes beside this one (0)")
-    parser.add_argument("--tolerance", type=float, help="how far a metric may be off (0 on a CPU, 0.01 on a GPU)")
+    parser.add_argument(
+        "--tolerance", type=float, help="how far a metric may be off (0 on a CPU, 0.01 on a GPU)"
+    )
     parser.set_defaults(command=reproduce)
 
 
@@ -30,18 +40,32 @@ def reproduce(options: argparse.Namespace) -> int:
     """
     import torch  # seconds of imports that a faulty command line need not wait for
 
-    from sweeps.driver.reproduce import compare, differences, rebuild, report, run_again, surroundings
+    from sweeps.driver.reproduce import (
+        compare,
+        differences,
+        rebuild,
+        report,
+        run_again,
+        surroundings,
+    )
     from sweeps.store.store import Store
     from sweeps.tracking.query import find_trial
 
     run = find_trial(options.tracking, options.run)
     nodes = rebuild(run)
-    print(f"{run.info.run_name}: {len(nodes)} stages, rebuilt from the params of run {run.info.run_id}")
+    print(
+        f"{run.info.run_name}: {len(nodes)} stages, rebuilt from the params of run {run.info.run_id}"
+    )
     found = list(differences(run, nodes))
-    print("\n".join(found) if found else "this code gives every stage the recorded fingerprint", flush=True)
+    print(
+        "\n".join(found) if found else "this code gives every stage the recorded fingerprint",
+        flush=True,
+    )
     print("".join(f"{line}\n" for line in surroundings(run)), end="", flush=True)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tolerance = options.tolerance if options.tolerance is not None else (0.0 if device == "cpu" else 0.01)
+    tolerance = (
+        options.tolerance if options.tolerance is not None else (0.0 if device == "cpu" else 0.01)
+    )
     metrics = run_again(
         run,
         nodes,

@@ -5,7 +5,15 @@ import subprocess
 import sys
 
 from occse.pipeline import SCORED, check_files
-from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, positive, python, read_sweep
+from sweeps.commands.arguments import (
+    Commands,
+    add_spec,
+    add_store,
+    add_tracking,
+    positive,
+    python,
+    read_sweep,
+)
 from sweeps.commands.mlflow import PAGE
 from sweeps.driver.remake import compare, set_aside
 from sweeps.store.store import Store
@@ -13,16 +21,26 @@ from sweeps.store.store import Store
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("run", help="run what is not in the store, record, print the table")
+    parser = commands.add_parser(
+        "run", help="run what is not in the store, record, print the table"
+    )
     add_spec(parser)
     add_store(parser)
     add_tracking(parser)
-    parser.add_argument("--address", help="a running Ray cluster, such as auto; by default one on this machine")
     parser.add_argument(
-        "--autoscaling", action="store_true", help="that cluster starts machines on demand: ask for what the spec says"
+        "--address", help="a running Ray cluster, such as auto; by default one on this machine"
     )
-    parser.add_argument("--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)")
-    parser.add_argument("--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)")
+    parser.add_argument(
+        "--autoscaling",
+        action="store_true",
+        help="that cluster starts machines on demand: ask for what the spec says",
+    )
+    parser.add_argument(
+        "--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)"
+    )
+    parser.add_argument(
+        "--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)"
+    )
     parser.add_argument(
         "--force",
         action="append",
@@ -42,10 +60,14 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.driver.sweep import Cluster, run_sweep
     from sweeps.progress.screen import Screen
     from sweeps.selection.suggestions import Suggestions
-    from sweeps.tracking.writer import Tracking  # seconds of imports that a faulty file need not wait for
+
+    # seconds of imports that a faulty file need not wait for
+    from sweeps.tracking.writer import Tracking
 
     if options.autoscaling and options.address is None:
-        raise ValueError("--autoscaling: a cluster on this machine cannot grow; give the --address of one that can")
+        raise ValueError(
+            "--autoscaling: a cluster on this machine cannot grow; give the --address of one that can"
+        )
     spec, found = read_sweep(options)
     store = Store(options.store)
     suggestions = Suggestions(spec, store=store, first=len(found)) if spec.search else None
@@ -95,4 +117,6 @@ def _show_server(uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {uri}{PAGE}")
     else:
-        print(f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000{PAGE}")
+        print(
+            f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000{PAGE}"
+        )

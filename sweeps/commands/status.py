@@ -1,4 +1,6 @@
-"""`python -m sweeps status`: what runs on a store, what is left, when it ends, and whether its driver is alive."""
+"""`python -m sweeps status`: what runs on a store, what is left, when it ends, and whether its
+driver is alive.
+"""
 
 import argparse
 import time
@@ -13,8 +15,12 @@ from sweeps.store.store import Store
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("status", help="what runs, what is left, when it ends; needs the store and no Ray")
-    parser.add_argument("sweep", nargs="?", help="the name of a sweep; by default those that run, else the last one")
+    parser = commands.add_parser(
+        "status", help="what runs, what is left, when it ends; needs the store and no Ray"
+    )
+    parser.add_argument(
+        "sweep", nargs="?", help="the name of a sweep; by default those that run, else the last one"
+    )
     add_store(parser)
     parser.set_defaults(command=status)
 
@@ -28,7 +34,11 @@ def status(options: argparse.Namespace) -> int:
     now = time.time()
     found = read_status(Store(options.store))
     alive = [each for each in found if each.alive(now)]
-    wanted = [each for each in found if each.name == options.sweep] if options.sweep else alive or found[:1]
+    wanted = (
+        [each for each in found if each.name == options.sweep]
+        if options.sweep
+        else alive or found[:1]
+    )
     if not wanted:
         names = ", ".join(each.name for each in found) or "none"
         what = f"no sweep {options.sweep}" if options.sweep else "no sweep"

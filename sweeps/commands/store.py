@@ -1,4 +1,6 @@
-"""`python -m sweeps store ls|du|gc`: what lies in the store, how much room it takes, and what nobody needs."""
+"""`python -m sweeps store ls|du|gc`: what lies in the store, how much room it takes, and what
+nobody needs.
+"""
 
 import argparse
 import time
@@ -12,16 +14,26 @@ from sweeps.text import amount, number
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
-    parser = commands.add_parser("store", help="what lies in the store, and what of it nobody needs")
+    parser = commands.add_parser(
+        "store", help="what lies in the store, and what of it nobody needs"
+    )
     parts = parser.add_subparsers(required=True, metavar="ls|du|gc")
     ls = parts.add_parser("ls", help="the artifacts by stage class")
     ls.add_argument("--kind", help="one stage class only, such as TrainCGNet")
     ls.set_defaults(command=list_artifacts)
     du = parts.add_parser("du", help="the room that they take, and what else lies there")
     du.set_defaults(command=show_usage)
-    gc = parts.add_parser("gc", help="find what no run in MLflow refers to and nothing that runs now needs")
+    gc = parts.add_parser(
+        "gc", help="find what no run in MLflow refers to and nothing that runs now needs"
+    )
     gc.add_argument("--delete", action="store_true", help="remove it; by default it is only shown")
-    gc.add_argument("--keep-days", type=float, default=7.0, metavar="N", help="keep what is younger than this (7)")
+    gc.add_argument(
+        "--keep-days",
+        type=float,
+        default=7.0,
+        metavar="N",
+        help="keep what is younger than this (7)",
+    )
     add_tracking(gc)
     gc.set_defaults(command=collect)
     for part in (ls, du, gc):
@@ -30,7 +42,9 @@ def add(commands: Commands) -> None:
 
 def list_artifacts(options: argparse.Namespace) -> int:
     """Print the artifacts."""
-    manifests = (each for each in Store(options.store).manifests() if options.kind in (None, each.stage))
+    manifests = (
+        each for each in Store(options.store).manifests() if options.kind in (None, each.stage)
+    )
     print("\n".join(listing(manifests)).rstrip())
     return 0
 
@@ -45,8 +59,8 @@ def collect(options: argparse.Namespace) -> int:
     """Show what nobody needs, and remove it when told to.
 
     Raises:
-        ValueError: artifacts would be removed on the word of a tracking server that knows none of them.
-        ConnectionError: the tracking server does not answer.
+        ValueError: artifacts would be removed on the word of a tracking server that knows none of
+        them. ConnectionError: the tracking server does not answer.
     """
     from sweeps.tracking.query import referenced  # seconds of imports that ls and du do without
 
@@ -63,10 +77,15 @@ def collect(options: argparse.Namespace) -> int:
     room = amount(sum(item.bytes for item in found))
     if found:
         print("\n".join(doomed(found, now=time.time())), end="\n\n")
-    print(f"runs at {options.tracking} refer to {len(artifacts & known)} of {number(len(artifacts), 'artifact')}")
+    print(
+        f"runs at {options.tracking} refer to {len(artifacts & known)} of {number(len(artifacts), 'artifact')}"
+    )
     if options.delete:
         remove(store, found)
         print(f"removed {number(len(found), 'thing')}, {room}")
     else:
-        print(f"{number(len(found), 'thing')}, {room}, may go" + ("; --delete removes them" if found else ""))
+        print(
+            f"{number(len(found), 'thing')}, {room}, may go"
+            + ("; --delete removes them" if found else "")
+        )
     return 0

@@ -1,4 +1,6 @@
-"""What a machine of the cluster has, as plain facts: it looks for itself, `sweeps.doctor.report` compares and judges."""
+"""What a machine of the cluster has, as plain facts: it looks for itself, `sweeps.doctor.report`
+compares and judges.
+"""
 
 import os
 import platform
@@ -23,11 +25,11 @@ class Question:
     """What every machine is asked for: plain values, since it travels.
 
     Attributes:
-        store: folder or URL of the artifacts.
-        token: name of the file that the driver left in the store, for the others to find.
-        tracking: MLflow's URI; only a server can be seen from other machines.
-        data: the stage that reads data in place, as JSON, or None for data that the sweep makes itself.
-        weights: folder of the weight files, and the digests that the sweep needs of it.
+        store: folder or URL of the artifacts. token: name of the file that the driver left in the
+        store, for the others to find. tracking: MLflow's URI; only a server can be seen from other
+        machines. data: the stage that reads data in place, as JSON, or None for data that the sweep
+        makes itself. weights: folder of the weight files, and the digests that the sweep needs of
+        it.
     """
 
     store: str
@@ -78,15 +80,29 @@ def _gpus() -> list[str]:
     if shutil.which(query[0]) is None:
         return []
     answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60)
-    return [" ".join(line.split(", ")) for line in answer.stdout.splitlines()] if answer.returncode == 0 else []
+    return (
+        [" ".join(line.split(", ")) for line in answer.stdout.splitlines()]
+        if answer.returncode == 0
+        else []
+    )
 
 
 def _cuda() -> str:
-    """ "ok" where torch computes on a GPU, else why not. In a process of its own: a context would hold GPU memory."""
+    """ "ok" where torch computes on a GPU, else why not. In a process of its own: a context would
+    hold GPU memory.
+    """
     code = "import torch; torch.zeros(8, device='cuda').sum().item()"
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    return "ok" if answer.returncode == 0 else (answer.stderr.strip().splitlines() or ["no message"])[-1]
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"
+    }
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    return (
+        "ok"
+        if answer.returncode == 0
+        else (answer.stderr.strip().splitlines() or ["no message"])[-1]
+    )
 
 
 def _store(place: str, token: str) -> Facts:
@@ -96,7 +112,8 @@ def _store(place: str, token: str) -> Facts:
     if store.files.read(token) is None:
         raise OSError(f"{store.url} is not the store that the driver sees")
     store.check_writable()
-    free = shutil.disk_usage(store.root).free  # of an object store, where its artifacts are kept on this machine
+    # of an object store, where its artifacts are kept on this machine
+    free = shutil.disk_usage(store.root).free
     return {"free": free, "said": f"writable, {free / 2**30:.0f} GB free"}
 
 
@@ -118,10 +135,17 @@ def _data(question: Question) -> Facts:
     data = DATA[question.data["kind"]].model_validate(question.data)
     assert isinstance(data, InPlace)
     if question.data_root is None:
-        raise ValueError(f"the data are a user's, but nothing says where it lies: give --data-root {data.example}")
-    expected, found = data.digest, data.model_copy(update={"digest": ""}).resolved(Path(question.data_root)).digest
+        raise ValueError(
+            f"the data are a user's, but nothing says where it lies: give --data-root {data.example}"
+        )
+    expected, found = (
+        data.digest,
+        data.model_copy(update={"digest": ""}).resolved(Path(question.data_root)).digest,
+    )
     if expected not in ("", found):
-        raise ValueError(f"{question.data_root} has the digest {found[:12]}, on the driver it has {expected[:12]}")
+        raise ValueError(
+            f"{question.data_root} has the digest {found[:12]}, on the driver it has {expected[:12]}"
+        )
     return {"said": f"digest {found[:12]}"}
 
 

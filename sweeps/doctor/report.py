@@ -1,4 +1,6 @@
-"""What a sweep needs of every machine, looked at before hours are spent; each fault comes with its remedy."""
+"""What a sweep needs of every machine, looked at before hours are spent; each fault comes with its
+remedy.
+"""
 
 import time
 import uuid
@@ -34,12 +36,16 @@ class Finding:
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<8} {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
+        return f"{self.level:<8} {self.what}" + (
+            f"\n         -> {self.advice}" if self.advice else ""
+        )
 
 
 @contextmanager
 def token_in(files: Files) -> Iterator[str]:
-    """The name of a new file in the store, for other machines to find: the same path may be another folder there."""
+    """The name of a new file in the store, for other machines to find: the same path may be another
+    folder there.
+    """
     token = f".doctor.{uuid.uuid4().hex[:8]}"
     files.write(token, b"here")
     try:
@@ -64,15 +70,17 @@ def ask_nodes(question: Question) -> list[Facts]:
     asked = time.time()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     answers = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            question, num_gpus=node["Resources"].get("GPU", 0.0)
-        ): node
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(question, num_gpus=node["Resources"].get("GPU", 0.0)): node
         for node in nodes
     }
     ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=PATIENCE_S)
     if late:
         silent = ", ".join(answers[ref]["NodeManagerHostname"] for ref in late)
-        raise TimeoutError(f"no answer within {PATIENCE_S:.0f} s from {silent}: is its disk or its network stuck?")
+        raise TimeoutError(
+            f"no answer within {PATIENCE_S:.0f} s from {silent}: is its disk or its network stuck?"
+        )
     answered = time.time()
     return [{**ray.get(ref), "asked": asked, "answered": answered} for ref in ready]
 
@@ -85,7 +93,9 @@ def judge(driver: Facts, machines: Sequence[Facts]) -> list[Finding]:
         findings += [Finding(level="ok", what=f"{machine['host']}: {_summary(machine)}"), *found]
     if not any(machine["num_gpus"] or machine["gpus"] for machine in machines):
         advice = "the GPU stages will run on CPUs; fine for the embedded data, days for PASCAL VOC"
-        findings.append(Finding(level="warning", what="no machine of the cluster has a GPU", advice=advice))
+        findings.append(
+            Finding(level="warning", what="no machine of the cluster has a GPU", advice=advice)
+        )
     return findings
 
 
@@ -102,7 +112,9 @@ def _of_code(machine: Facts, driver: Facts) -> Iterator[Finding]:
             yield Finding(
                 level=level,
                 what=f"{machine['host']}: {package} {theirs or 'is missing'}, the driver has {mine}",
-                advice="numbers of the two machines may differ" if level == "warning" else "Ray needs them equal",
+                advice="numbers of the two machines may differ"
+                if level == "warning"
+                else "Ray needs them equal",
             )
 
 
@@ -137,7 +149,10 @@ def _of_clock(machine: Facts) -> Iterator[Finding]:
 
 
 def _summary(machine: Facts) -> str:
-    parts = [f"Python {machine['versions']['python']}", f"torch {machine['versions'].get('torch', 'is missing')}"]
+    parts = [
+        f"Python {machine['versions']['python']}",
+        f"torch {machine['versions'].get('torch', 'is missing')}",
+    ]
     parts.append(", ".join(machine["gpus"]) or "no GPU")
     parts += [f"{part} {machine[part]['said']}" for part in REMEDIES if "said" in machine[part]]
     return ", ".join(parts)

@@ -1,4 +1,6 @@
-"""Ctrl-C: the first lets running stages reach their checkpoint, the second ends the sweep now, as does a SIGTERM."""
+"""Ctrl-C: the first lets running stages reach their checkpoint, the second ends the sweep now, as
+does a SIGTERM.
+"""
 
 import _thread
 import signal
@@ -14,13 +16,17 @@ ASK_EVERY_S = 1.0
 
 
 def stop_file(fingerprint: str) -> str:
-    """The file of the store whose presence asks a running stage to stop; it lies beside the stage's checkpoint."""
+    """The file of the store whose presence asks a running stage to stop; it lies beside the stage's
+    checkpoint.
+    """
     return f"scratch/{fingerprint}/.stop"
 
 
 @dataclass
 class StopRequested:
-    """Whether the file is there; looks at most once a second, so that a training may ask after every step."""
+    """Whether the file is there; looks at most once a second, so that a training may ask after
+    every step.
+    """
 
     files: Files
     name: str
@@ -35,7 +41,9 @@ class StopRequested:
 
 
 def exit_on_sigterm() -> None:
-    """Make a SIGTERM a `SystemExit`; once more after Ray has started, whose handler allows a process three seconds."""
+    """Make a SIGTERM a `SystemExit`; once more after Ray has started, whose handler allows a
+    process three seconds.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
 
@@ -52,7 +60,10 @@ class Interrupt:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._before)

@@ -25,7 +25,9 @@ Show = Callable[[Status], None]
 
 
 class Telling:
-    """Everything that the driver tells while it runs: lines, the live view, and the status in the store."""
+    """Everything that the driver tells while it runs: lines, the live view, and the status in the
+    store.
+    """
 
     def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show | None) -> None:
         self.progress, self.say = progress, say
@@ -53,7 +55,8 @@ def watched(
     launched: Collection[str],
     hear: Callable[[Json], None],
 ) -> Iterator[None]:
-    """Tell what happens from a thread of its own, which also sees to Ctrl-C: Tune holds the main one.
+    """Tell what happens from a thread of its own, which also sees to Ctrl-C: Tune holds the main
+    one.
 
     Args:
         scheduler: the actor.
@@ -67,7 +70,8 @@ def watched(
 
     def poll() -> None:
         info = ray.get(scheduler.info.remote(seen["id"]), timeout=10 * POLL_S)
-        if info["pid"] != seen["pid"]:  # the actor came back after a crash and counts from the start
+        # the actor came back after a crash and counts from the start
+        if info["pid"] != seen["pid"]:
             info = ray.get(scheduler.info.remote(0), timeout=10 * POLL_S)
         news = [*info["events"], *info["points"]]
         seen.update(pid=info["pid"], id=max((item["id"] for item in news), default=seen["id"]))
@@ -81,7 +85,11 @@ def watched(
                 told = True
                 telling.say(STOPPING)
             with suppress(RayError):
-                left = ray.get(scheduler.drain.remote(list(launched)), timeout=10 * POLL_S) if interrupt.pressed else 1
+                left = (
+                    ray.get(scheduler.drain.remote(list(launched)), timeout=10 * POLL_S)
+                    if interrupt.pressed
+                    else 1
+                )
                 poll()
                 if not left:
                     interrupt.press_again()

@@ -1,8 +1,9 @@
-"""What of a sweep comes next: the driver's account of the trials that wait, of those at a gate, and of what runs.
+"""What of a sweep comes next: the driver's account of the trials that wait, of those at a gate, and
+of what runs.
 
-A trial runs in steps, each up to its next gate, and holds no process between them. All this is in the driver's memory:
-a sweep that is run again replays it from the artifacts in the store, in the order in which they were made.
-"""
+A trial runs in steps, each up to its next gate, and holds no process between them. All this is in
+the driver's memory: a sweep that is run again replays it from the artifacts in the store, in the
+order in which they were made."""
 
 import heapq
 from collections import deque
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
-from sweeps.driver.recorder import Ledger
+from sweeps.driver.recorder import Recorder
 from sweeps.plan.plan import ORDER, Plan, make_plan
 from sweeps.selection.gatekeeper import Gatekeeper, Verdict
 from sweeps.selection.suggestions import Suggestions
@@ -23,7 +24,7 @@ End = Literal["done", "stopped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class TrialStep:
     """A part of a trial that one coordinator sees through: the stages in `fields`, upstream first."""
 
     trial: Trial
@@ -51,8 +52,9 @@ class _Variant:
         return len(self.ended) == len(self.trials)
 
 
-class Agenda:
-    """Hands out steps, and is told when they end. What the store has already is recorded without a step.
+class TrialQueue:
+    """Hands out steps, and is told when they end. What the store has already is recorded without a
+    step.
 
     Args:
         spec: with gates and limits.
@@ -65,15 +67,19 @@ class Agenda:
         limit: the limit that is reached, for people; empty where none is.
     """
 
-    def __init__(self, spec: Spec, *, store: Store, ledger: Ledger, suggestions: Suggestions | None = None) -> None:
+    def __init__(
+        self, spec: Spec, *, store: Store, ledger: Recorder, suggestions: Suggestions | None = None
+    ) -> None:
         self.plans: deque[Plan] = deque()
         self.limit = ""
         self._spec, self._store, self._ledger, self._suggestions = spec, store, ledger, suggestions
-        self._gates = [Gatekeeper(gate) for gate in sorted(spec.gates, key=lambda gate: ORDER[gate.after])]
+        self._gates = [
+            Gatekeeper(gate) for gate in sorted(spec.gates, key=lambda gate: ORDER[gate.after])
+        ]
         self._variants: dict[str, _Variant] = {}
         self._arrivals: list[tuple[str, int, Trial, float]] = []
-        self._queue: deque[Step] = deque()
-        self._running: list[Step] = []
+        self._queue: deque[TrialStep] = deque()
+        self._running: list[TrialStep] = []
         self._launched: set[str] = set()
 
     @property
@@ -91,15 +97,20 @@ class Agenda:
         self._ledger.expect(trials)
         for trial in trials:
             if trial.variant not in self._variants:
-                knobs = {name: node.stage.config() for name, node in trial.nodes.items()} if self._gates else {}
+                knobs = (
+                    {name: node.stage.config() for name, node in trial.nodes.items()}
+                    if self._gates
+                    else {}
+                )
                 for gate in self._gates:
                     gate.expect(trial.variant, knobs=knobs, baseline=trial.baseline)
             self._variants.setdefault(trial.variant, _Variant()).trials.append(trial)
         self._open(trials)
         self._settle()
 
-    def next(self, *, gpu_s: float, wall_s: float) -> Step | None:
-        """What should run now; None where nothing can, until a step ends, or ever, where a limit is reached.
+    def next(self, *, gpu_s: float, wall_s: float) -> TrialStep | None:
+        """What should run now; None where nothing can, until a step ends, or ever, where a limit is
+        reached.
 
         Args:
             gpu_s: seconds that GPUs were held so far.
@@ -120,7 +131,7 @@ class Agenda:
                 self.add(self._suggestions.ask())
         return None
 
-    def end(self, step: Step, *, failed: Mapping[str, str]) -> None:
+    def end(self, step: TrialStep, *, failed: Mapping[str, str]) -> None:
         """`step` ran to its end; `failed` has the errors of its stages by field."""
         self._running.remove(step)
         if failed:
@@ -138,20 +149,24 @@ class Agenda:
     def _more(self) -> int:
         return self._suggestions.left if self._suggestions is not None else 0
 
-    def _launch(self, step: Step) -> Step:
+    def _launch(self, step: TrialStep) -> TrialStep:
         self._queue.remove(step)
         self._running.append(step)
         self._launched.add(step.trial.identity)
         return step
 
     def _open(self, trials: Sequence[Trial]) -> None:
-        """Plan the next step of `trials`, all at the same gate, and queue those of which something must run."""
+        """Plan the next step of `trials`, all at the same gate, and queue those of which something
+        must run.
+        """
         if not trials:
             return
         level = self._variants[trials[0].variant].level
         reached, passed = self._up_to(level), self._up_to(level - 1) if level else set()
         resources = self._spec.resources_of
-        plan = make_plan(trials, stored=self._store.present, resources=resources, fields=reached - passed)
+        plan = make_plan(
+            trials, stored=self._store.present, resources=resources, fields=reached - passed
+        )
         self.plans.append(plan)
         self._ledger.add(plan)
         for trial in trials:
@@ -162,7 +177,7 @@ class Agenda:
             elif needed.isdisjoint(plan.reasons):
                 self._come(trial)
             else:
-                self._queue.append(Step(trial=trial, fields=fields))
+                self._queue.append(TrialStep(trial=trial, fields=fields))
 
     def _up_to(self, level: int) -> set[str]:
         """The stages up to the gate of `level`, or all."""
@@ -170,7 +185,9 @@ class Agenda:
         return {name for name, place in ORDER.items() if place <= last}
 
     def _come(self, trial: Trial) -> None:
-        """A trial is at its next gate, or at its end. A gate takes trials in the order of their artifacts."""
+        """A trial is at its next gate, or at its end. A gate takes trials in the order of their
+        artifacts.
+        """
         made, score, level = "", 0.0, self._variants[trial.variant].level
         if level < len(self._gates):
             after = self._gates[level].gate.after
@@ -180,7 +197,9 @@ class Agenda:
                 self._lose(trial, {after: str(error)})
                 return
             if manifest is None:
-                self._lose(trial, {after: "its artifact was removed: the same command makes it again"})
+                self._lose(
+                    trial, {after: "its artifact was removed: the same command makes it again"}
+                )
                 return
             made, score = manifest.created, manifest.metrics["miou"]
         heapq.heappush(self._arrivals, (made, trial.order, trial, score))
@@ -200,7 +219,9 @@ class Agenda:
             self._judge()
 
     def _gather(self, name: str) -> None:
-        """Let a variant come to its gate once none of its trials is on its way, and not all of them are lost."""
+        """Let a variant come to its gate once none of its trials is on its way, and not all of them
+        are lost.
+        """
         variant = self._variants[name]
         if variant.scores and len(variant.scores) + len(variant.ended) == len(variant.trials):
             self._gates[variant.level].arrive(name, fmean(variant.scores.values()))
@@ -228,7 +249,9 @@ class Agenda:
         self._gather(trial.variant)
 
     def _close(self, trial: Trial, how: End) -> None:
-        """A trial ended. With its last one a variant comes to no gate any more, and a search hears of it."""
+        """A trial ended. With its last one a variant comes to no gate any more, and a search hears
+        of it.
+        """
         variant = self._variants[trial.variant]
         variant.ended[trial.identity] = how
         if not variant.over:

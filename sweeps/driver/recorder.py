@@ -1,4 +1,6 @@
-"""The driver's account of a sweep: every trial that ended goes to MLflow, now or as soon as the server answers."""
+"""The driver's account of a sweep: every trial that ended goes to MLflow, now or as soon as the
+server answers.
+"""
 
 import threading
 import time
@@ -94,7 +96,7 @@ class _Account:
     saved_s: float
 
 
-class Ledger:
+class Recorder:
     """Which trials ended, and which of them are recorded."""
 
     def __init__(self, *, store: Store, tracking: Tracking, say: Say) -> None:
@@ -123,7 +125,9 @@ class Ledger:
     def add(self, plan: Plan) -> None:
         """Take in the stages of `plan`, which was made before any of them ran."""
         self._live.add(plan)
-        self._missing |= {each: plan.nodes[each] for each in plan.reasons if each not in self._stored}
+        self._missing |= {
+            each: plan.nodes[each] for each in plan.reasons if each not in self._stored
+        }
         found = plan.nodes.keys() - plan.reasons.keys() - self._stored - self._missing.keys()
         self._stored |= found
         self._broken |= self.store.faults(plan.nodes[fingerprint] for fingerprint in found)
@@ -133,13 +137,19 @@ class Ledger:
         return not self._broken.keys().isdisjoint(fingerprints)
 
     def hear(self, info: Json) -> None:
-        """Show in MLflow what the scheduler tells of trials that have not ended, and what the server missed."""
+        """Show in MLflow what the scheduler tells of trials that have not ended, and what the
+        server missed.
+        """
         self._live.update(info)
         with suppress(ValueError, OSError):  # whoever ends the sweep gets the error
             self._log_missing()
 
-    def end(self, trial: Trial, *, failed: Mapping[str, str], stopped: Stopped | None = None) -> None:
-        """Record a trial that ended, from the store; `stopped` by a gate, where it did not come to its last stage."""
+    def end(
+        self, trial: Trial, *, failed: Mapping[str, str], stopped: Stopped | None = None
+    ) -> None:
+        """Record a trial that ended, from the store; `stopped` by a gate, where it did not come to
+        its last stage.
+        """
         record = self._record(trial, failed, stopped)
         self._accounts[trial.identity] = self._account(record)
         self._unlogged[trial.identity] = record
@@ -182,7 +192,9 @@ class Ledger:
             self._log_all()
         except ConnectionError as error:
             if not self._quiet_until:
-                self._say(f"warning: {error}; the sweep goes on, and what is missing is logged later")
+                self._say(
+                    f"warning: {error}; the sweep goes on, and what is missing is logged later"
+                )
             self._quiet_until = time.monotonic() + PAUSE_S
 
     def _log_all(self) -> None:
@@ -193,18 +205,20 @@ class Ledger:
 
     def _unclaimed(self) -> Iterator[float]:
         """Seconds of each stage that ran and whose trials did not come to their end."""
-        left = [node for fingerprint, node in self._missing.items() if fingerprint not in self._claimed]
+        left = [
+            node for fingerprint, node in self._missing.items() if fingerprint not in self._claimed
+        ]
         with suppress(ValueError, OSError):  # a count is not worth an error here
             here = self.store.present(left)
             found = (self.store.manifest(node) for node in left if node.fingerprint in here)
             yield from (manifest.seconds for manifest in found if manifest is not None)
 
     def _record(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> Record:
-        """What the store has of `trial`. Each fresh artifact counts as run for the first trial that ends with it.
+        """What the store has of `trial`. Each fresh artifact counts as run for the first trial that
+        ends with it.
 
-        What is behind the gate that stopped it is left out, though another sweep may have made it: the record must not
-        depend on what else was run.
-        """
+        What is behind the gate that stopped it is left out, though another sweep may have made it:
+        the record must not depend on what else was run."""
         manifests: dict[str, Manifest] = {}
         faults, reused = dict(failed), set[str]()
         last = ORDER[stopped[0]] if stopped else len(ORDER)
@@ -213,20 +227,29 @@ class Ledger:
                 break
             try:
                 manifest = self.store.manifest(node)
-                self.store.curves(node)  # damaged ones are a fault of the stage, found before anything is written
+                # damaged ones are a fault of the stage, found before anything is written
+                self.store.curves(node)
             except ValueError as error:
                 faults[field] = str(error)
                 continue
             if manifest is None:
                 if not failed:  # else it was never made
-                    faults[field] = "its artifact was damaged or removed: the same command makes it again"
+                    faults[field] = (
+                        "its artifact was damaged or removed: the same command makes it again"
+                    )
                 continue
             manifests[field] = manifest
             if node.fingerprint in self._missing and node.fingerprint not in self._claimed:
                 self._claimed.add(node.fingerprint)
             else:
                 reused.add(field)
-        return Record(trial=trial, manifests=manifests, reused=frozenset(reused), failed=faults, stopped=stopped)
+        return Record(
+            trial=trial,
+            manifests=manifests,
+            reused=frozenset(reused),
+            failed=faults,
+            stopped=stopped,
+        )
 
     @staticmethod
     def _account(record: Record) -> _Account:

@@ -1,8 +1,8 @@
 """Stages that are made again on purpose, and how what comes out compares with what was there.
 
-The old artifact is set aside, not removed, below `corrupt` in the store, until `sweeps store gc` clears it away. What
-was made from it stays valid: an artifact's identity is its configuration and that of its inputs, not their bytes.
-"""
+The old artifact is set aside, not removed, below `corrupt` in the store, until `sweeps store gc`
+clears it away. What was made from it stays valid: an artifact's identity is its configuration and
+that of its inputs, not their bytes."""
 
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -20,13 +20,18 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
     """Set the artifacts of the stages in `fields` aside, and return them with their manifests.
 
     Raises:
-        ValueError: no trial has such a stage; or the store is no folder, and other machines may have copies.
+        ValueError: no trial has such a stage; or the store is no folder, and other machines may
+        have copies.
     """
     if "://" in store.url:
-        raise ValueError(f"--force: {store.url} is no folder; remove the artifact there, and from each machine's cache")
+        raise ValueError(
+            f"--force: {store.url} is no folder; remove the artifact there, and from each machine's cache"
+        )
     known = dict.fromkeys(field for trial in trials for field in trial.nodes)
     if unknown := sorted(set(fields) - known.keys()):
-        raise ValueError(f"--force: no trial has a stage {', '.join(unknown)}; they have {', '.join(known)}")
+        raise ValueError(
+            f"--force: no trial has a stage {', '.join(unknown)}; they have {', '.join(known)}"
+        )
     wanted = [trial.nodes[field] for trial in trials for field in fields if field in trial.nodes]
     nodes = {node.fingerprint: node for node in wanted}
     found = [(node, made) for node in nodes.values() if (made := store.manifest(node)) is not None]
@@ -45,7 +50,11 @@ def compare(store: Store, forced: Forced) -> Iterator[str]:
         elif differences := list(_differences(before.metrics, now.metrics)):
             yield f"{what}: OTHER METRICS: {', '.join(differences)}"
         else:
-            files = "and the same files, byte for byte" if now.files == before.files else "in files that differ"
+            files = (
+                "and the same files, byte for byte"
+                if now.files == before.files
+                else "in files that differ"
+            )
             yield f"{what}: the same metrics, {files}"
 
 

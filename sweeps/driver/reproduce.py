@@ -1,4 +1,6 @@
-"""A trial from its record in MLflow alone: what it was, whether it is the same to this code, its metrics once more."""
+"""A trial from its record in MLflow alone: what it was, whether it is the same to this code, its
+metrics once more.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ SHOWN = "miou"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class MetricComparison:
     """One metric: as recorded, as it came out here (None: not at all), and whether the two agree."""
 
     name: str
@@ -35,10 +37,13 @@ def rebuild(run: Run) -> dict[str, Node]:
     Params hold the active knobs; the others cannot change a result and take this code's defaults.
 
     Raises:
-        ValueError: the run was imported, a stage, a knob or a value is unknown here, or an input is not recorded.
+        ValueError: the run was imported, a stage, a knob or a value is unknown here, or an input is
+        not recorded.
     """
     if source := run.data.tags.get("occse.imported"):
-        raise ValueError(f"run {run.info.run_id} was imported from {source}; no code here can make it again")
+        raise ValueError(
+            f"run {run.info.run_id} was imported from {source}; no code here can make it again"
+        )
     knobs: dict[str, dict[str, str]] = {}
     for key, text in run.data.params.items():
         field, _, knob = key.partition(".")
@@ -52,16 +57,24 @@ def rebuild(run: Run) -> dict[str, Node]:
         if field in knobs:
             stage = _stage(field, knobs.pop(field))
             if missing := [need for need in stage.needs() if need not in nodes]:
-                raise ValueError(f"run {run.info.run_id}: {field} needs {', '.join(missing)}, of which no params tell")
+                raise ValueError(
+                    f"run {run.info.run_id}: {field} needs {', '.join(missing)}, of which no params tell"
+                )
             inputs = {need: nodes[need].fingerprint for need in stage.needs()}
-            nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+            nodes[field] = Node(
+                field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs)
+            )
     if knobs:
-        raise ValueError(f"run {run.info.run_id}: this code has no stage {', '.join(knobs)}; {_commit(run)}")
+        raise ValueError(
+            f"run {run.info.run_id}: this code has no stage {', '.join(knobs)}; {_commit(run)}"
+        )
     return nodes
 
 
 def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
-    """Where this code gives a stage another fingerprint than the recorded one, and why as far as the record tells."""
+    """Where this code gives a stage another fingerprint than the recorded one, and why as far as
+    the record tells.
+    """
     recorded = {field: run.data.tags.get(FINGERPRINT + field, "none") for field in nodes}
     changed = [field for field in nodes if nodes[field].fingerprint != recorded[field]]
     for field in changed:
@@ -69,9 +82,14 @@ def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
         new = [knob for knob in node.stage.config() if f"{field}.{knob}" not in run.data.params]
         old = [knob for knob in _recorded_knobs(run, field) if knob not in node.stage.config()]
         waits = [need for need in node.inputs if need in changed]
-        reasons = [f"the knob {knob} is new here" for knob in new] + [f"{knob} has no effect here" for knob in old]
+        reasons = [f"the knob {knob} is new here" for knob in new] + [
+            f"{knob} has no effect here" for knob in old
+        ]
         reasons += [f"it is made from {', '.join(waits)}"] if waits else []
-        why = "; ".join(reasons) or f"its knobs are the same, so its version was another than {node.stage.version}"
+        why = (
+            "; ".join(reasons)
+            or f"its knobs are the same, so its version was another than {node.stage.version}"
+        )
         yield f"{field}: recorded {recorded[field]}, here {node.fingerprint}: {why}"
 
 
@@ -81,19 +99,28 @@ def surroundings(run: Run) -> Iterator[str]:
     if sha != here["sha"]:
         yield f"commit: recorded {sha[:12] or 'unknown'}, here {here['sha'][:12] or 'unknown'}"
     if run.data.tags.get("occse.git.dirty") == "true" or here["diff"]:
-        yield "there are uncommitted changes " + ("here" if here["diff"] else "in what was recorded")
+        yield "there are uncommitted changes " + (
+            "here" if here["diff"] else "in what was recorded"
+        )
     recorded: dict[str, str] = json.loads(run.data.tags.get("occse.packages", "{}"))
     for package, version in package_versions().items():
         if recorded.get(package, version) != version:
             yield f"{package}: recorded {recorded[package]}, here {version}"
 
 
-def run_again(run: Run, nodes: Mapping[str, Node], store: Store, *, say: Say, **machine: Any) -> dict[str, float]:  # noqa: ANN401
-    """Run the trial's stages in this process, one after the other, and return their metrics as MLflow names them.
+def run_again(
+    run: Run,
+    nodes: Mapping[str, Node],
+    store: Store,
+    *,
+    say: Say,
+    **machine: Any,  # noqa: ANN401 - occse.artifacts.execute.execute types them
+) -> dict[str, float]:
+    """Run the trial's stages in this process, one after the other, and return their metrics as
+    MLflow names them.
 
-    A sum of floating-point numbers depends on the number of threads: each stage gets as many as are recorded, else one,
-    and its batches in as many parts.
-    """
+    A sum of floating-point numbers depends on the number of threads: each stage gets as many as are
+    recorded, else one, and its batches in as many parts."""
     import torch
 
     threads: dict[str, int] = json.loads(run.data.tags.get("occse.threads", "{}"))
@@ -109,17 +136,20 @@ def run_again(run: Run, nodes: Mapping[str, Node], store: Store, *, say: Say, **
     return metrics
 
 
-def compare(run: Run, metrics: Mapping[str, float], *, tolerance: float) -> list[Comparison]:
+def compare(run: Run, metrics: Mapping[str, float], *, tolerance: float) -> list[MetricComparison]:
     """Every recorded metric beside what came out here; NaN equals NaN."""
     return [
-        Comparison(
-            name=name, recorded=recorded, here=metrics.get(name), agrees=_agree(recorded, metrics.get(name), tolerance)
+        MetricComparison(
+            name=name,
+            recorded=recorded,
+            here=metrics.get(name),
+            agrees=_agree(recorded, metrics.get(name), tolerance),
         )
         for name, recorded in sorted(run.data.metrics.items())
     ]
 
 
-def report(found: Sequence[Comparison]) -> list[str]:
+def report(found: Sequence[MetricComparison]) -> list[str]:
     """The scores, and every other metric that differs."""
     shown = [each for each in found if each.name.endswith(f"/{SHOWN}") or not each.agrees]
     rows = [
@@ -142,16 +172,22 @@ def _stage(field: str, texts: Mapping[str, str]) -> Stage:
     if annotation is None:
         raise ValueError(f"data.kind is {kind!r}; this code knows {', '.join(DATA)}")
     if unknown := [knob for knob in texts if knob not in annotation.model_fields]:
-        raise ValueError(f"this code has no knob {', '.join(f'{field}.{knob}' for knob in unknown)}")
+        raise ValueError(
+            f"this code has no knob {', '.join(f'{field}.{knob}' for knob in unknown)}"
+        )
     try:
-        stage: Stage = annotation.model_validate({k: _value(annotation, k, text) for k, text in texts.items()})
+        stage: Stage = annotation.model_validate(
+            {k: _value(annotation, k, text) for k, text in texts.items()}
+        )
     except ValidationError as error:
         raise ValueError(f"{field}: {error.errors()[0]['msg']} (recorded: {dict(texts)})") from None
     return stage
 
 
 def _value(stage: type[Stage], knob: str, text: str) -> object:
-    """Text is recorded as it is, everything else as JSON: the knob's type tells which of the two it was."""
+    """Text is recorded as it is, everything else as JSON: the knob's type tells which of the two it
+    was.
+    """
     annotation: Any = stage.model_fields[knob].annotation
     try:
         TypeAdapter(annotation).validate_python(text, strict=True)

@@ -1,4 +1,6 @@
-"""One sweep from start to end: what the store has is recorded, the rest goes through Ray Tune and the scheduler."""
+"""One sweep from start to end: what the store has is recorded, the rest goes through Ray Tune and
+the scheduler.
+"""
 
 import logging
 import time
@@ -10,16 +12,16 @@ import ray
 
 from occse.artifacts.provenance import git_state
 from occse.stage import Resources
-from sweeps.cluster.machines import Machine, count, fit, share, shared_batch
+from sweeps.cluster.machines import Machine, clamp, count, share, shared_batch
 from sweeps.cluster.scheduler import HEAD, NAMESPACE, connect
 from sweeps.cluster.stage_task import Json
 from sweeps.driver.interrupt import exit_on_sigterm
 from sweeps.driver.monitor import Show, Telling, watched
-from sweeps.driver.queue import Agenda, Step
-from sweeps.driver.recorder import Ledger, Summary
+from sweeps.driver.queue import TrialQueue, TrialStep
+from sweeps.driver.recorder import Recorder, Summary
 from sweeps.driver.requests import Requests
-from sweeps.driver.tune import Feed, run_steps
-from sweeps.plan.past_runs import History
+from sweeps.driver.tune import TrialSource, run_steps
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, total
 from sweeps.progress.progress import Progress, Say
 from sweeps.selection.suggestions import Suggestions
@@ -37,11 +39,11 @@ OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus` (all, if None).
+    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus`
+    (all, if None).
 
-    With `autoscaling` the cluster starts machines when they are asked for; without, stages make do with those that are
-    alive when the sweep starts.
-    """
+    With `autoscaling` the cluster starts machines when they are asked for; without, stages make do
+    with those that are alive when the sweep starts."""
 
     address: str | None = None
     num_cpus: int | None = None
@@ -63,40 +65,44 @@ def run_sweep(
 ) -> Summary:
     """Run what is not in the store, and record every trial.
 
-    Running it again goes on: finished stages are found in the store, recorded trials in MLflow. The first Ctrl-C lets
-    running stages reach their checkpoint, the second ends the sweep now.
+    Running it again goes on: finished stages are found in the store, recorded trials in MLflow. The
+    first Ctrl-C lets running stages reach their checkpoint, the second ends the sweep now.
 
     Args:
-        spec: what is asked.
-        trials: what `sweeps.spec.trials.trials` made of it, and what a search suggested in former runs.
-        store: where the artifacts are.
-        tracking: where MLflow's records are.
-        cluster: where to run.
-        say: takes a line for people.
-        show: takes the status of the sweep, every second; lines are shorter then.
-        again: the command that continues the sweep, for people who ask for its status.
-        suggestions: where a search gets more trials from.
+        spec: what is asked. trials: what `sweeps.spec.trials.trials` made of it, and what a search
+        suggested in former runs. store: where the artifacts are. tracking: where MLflow's records
+        are. cluster: where to run. say: takes a line for people. show: takes the status of the
+        sweep, every second; lines are shorter then. again: the command that continues the sweep,
+        for people who ask for its status. suggestions: where a search gets more trials from.
 
     Raises:
-        OSError: the store cannot be written, or the tracking server or the cluster does not answer; nothing was run.
-        ValueError: the search's study is of another space.
-        KeyboardInterrupt: the sweep was stopped.
+        OSError: the store cannot be written, or the tracking server or the cluster does not answer;
+        nothing was run. ValueError: the search's study is of another space. KeyboardInterrupt: the
+        sweep was stopped.
     """
     store.check_writable()
     tracking.open(trials)
-    ledger = Ledger(store=store, tracking=tracking, say=say)
-    agenda = Agenda(spec, store=store, ledger=ledger, suggestions=suggestions)
+    ledger = Recorder(store=store, tracking=tracking, say=say)
+    agenda = TrialQueue(spec, store=store, ledger=ledger, suggestions=suggestions)
     try:
         agenda.add(trials)
         for line in _opening(spec, trials, agenda, suggestions):
             say(line)
         if not agenda.finished:
             with joined(cluster):
-                history = History(store.manifests())
-                progress = Progress(spec.name, history=history, say=say, command=again, summed=show is None)
+                history = PastRuns(store.manifests())
+                progress = Progress(
+                    spec.name, history=history, say=say, command=again, summed=show is None
+                )
                 telling = Telling(progress, store=store, say=say, show=show)
                 _run_on_cluster(
-                    spec, agenda, store=store, history=history, hear=ledger.hear, cluster=cluster, telling=telling
+                    spec,
+                    agenda,
+                    store=store,
+                    history=history,
+                    hear=ledger.hear,
+                    cluster=cluster,
+                    telling=telling,
                 )
     except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
         say(ledger.close().describe())
@@ -107,7 +113,9 @@ def run_sweep(
     return ledger.close(limit=agenda.limit)
 
 
-def _opening(spec: Spec, trials: Sequence[Trial], agenda: Agenda, suggestions: Suggestions | None) -> Iterator[str]:
+def _opening(
+    spec: Spec, trials: Sequence[Trial], agenda: TrialQueue, suggestions: Suggestions | None
+) -> Iterator[str]:
     first = f", {total(agenda.plans[0])}" if agenda.plans else ""
     to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""
     yield f"{spec.name}: {number(len(trials), 'trial')}{to_come}{first}"
@@ -116,10 +124,10 @@ def _opening(spec: Spec, trials: Sequence[Trial], agenda: Agenda, suggestions: S
 
 def _run_on_cluster(
     spec: Spec,
-    agenda: Agenda,
+    agenda: TrialQueue,
     *,
     store: Store,
-    history: History,
+    history: PastRuns,
     hear: Callable[[Json], None],
     cluster: Cluster,
     telling: Telling,
@@ -138,34 +146,41 @@ def _run_on_cluster(
             requests.add(plan, granted=granted)
             progress.add(plan, granted=granted, machines=machines)
 
-    def launch() -> Step | None:
+    def launch() -> TrialStep | None:
         step = agenda.next(gpu_s=progress.gpu_s(), wall_s=time.monotonic() - start)
         announce()
         return step
 
-    def end(step: Step, failed: Mapping[str, str]) -> None:
+    def end(step: TrialStep, failed: Mapping[str, str]) -> None:
         agenda.end(step, failed=failed)
         announce()
         if not failed:
             progress.settle(step.trial.nodes[field] for field in step.fields)
 
     slots = _slots(agenda.plans, spec, machines, cluster)
-    say(f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time")
+    say(
+        f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time"
+    )
     for line in () if cluster.autoscaling else _clamped(agenda.plans, spec, machines):
         say(line)
     announce()
-    feed = Feed(launch=launch, finished=lambda: agenda.finished, requests=requests.of)
+    feed = TrialSource(launch=launch, finished=lambda: agenda.finished, requests=requests.of)
     at_once = cluster.max_concurrent or _bound(slots, cluster)
     with watched(scheduler, telling, launched=feed.steps, hear=hear):
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 run_steps(feed, scheduler, end=end, at_once=at_once, say=say)
                 break
-            except Exception as error:  # Tune gives up on what it does not expect, such as a node out of memory
+            # Tune gives up on what it does not expect, such as a node out of memory
+            except Exception as error:
                 reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
                 if attempt == ATTEMPTS:
-                    raise ConnectionError(f"{reason}; the same command goes on from here") from error
-                say(f"warning: {reason}; going on with the {number(agenda.left, 'trial')} that are left")
+                    raise ConnectionError(
+                        f"{reason}; the same command goes on from here"
+                    ) from error
+                say(
+                    f"warning: {reason}; going on with the {number(agenda.left, 'trial')} that are left"
+                )
                 agenda.again()
 
 
@@ -182,17 +197,30 @@ def _slots(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine], clust
     return max(1, round(len(shares) / sum(shares)))
 
 
-def _granted(spec: Spec, plan: Plan, machines: Sequence[Machine], cluster: Cluster) -> dict[str, Resources]:
-    asked = {fingerprint: spec.resources_of(node.field, node.stage) for fingerprint, node in plan.nodes.items()}
+def _granted(
+    spec: Spec, plan: Plan, machines: Sequence[Machine], cluster: Cluster
+) -> dict[str, Resources]:
+    asked = {
+        fingerprint: spec.resources_of(node.field, node.stage)
+        for fingerprint, node in plan.nodes.items()
+    }
     if cluster.autoscaling:
         return asked
-    return {each: fit(asked[each], machines, batch_size=shared_batch(plan.nodes[each].stage)) for each in asked}
+    return {
+        each: clamp(asked[each], machines, batch_size=shared_batch(plan.nodes[each].stage))
+        for each in asked
+    }
 
 
 def _bound(slots: int, cluster: Cluster) -> int:
-    """Trials at a time: enough to fill the cluster, no more than a quarter of the head's memory holds."""
+    """Trials at a time: enough to fill the cluster, no more than a quarter of the head's memory
+    holds.
+    """
     wanted = max(4, 2 * slots, GROWING if cluster.autoscaling else 0)
-    head = next((node for node in ray.nodes() if node["Alive"] and next(iter(HEAD)) in node["Resources"]), None)
+    head = next(
+        (node for node in ray.nodes() if node["Alive"] and next(iter(HEAD)) in node["Resources"]),
+        None,
+    )
     memory = head["Resources"].get("memory", 0.0) if head else 0.0
     return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
 
@@ -211,7 +239,9 @@ def _clamped(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine]) -> 
         f"a batch of {batch_size} divides among"
         for node, resources in zip(nodes, asked, strict=True)
         if (batch_size := shared_batch(node.stage))
-        and 0 < (got := fit(resources, machines, batch_size=batch_size).num_gpus) < resources.num_gpus
+        and 0
+        < (got := clamp(resources, machines, batch_size=batch_size).num_gpus)
+        < resources.num_gpus
     )
 
 
@@ -229,12 +259,18 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:
 
 @contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
-    """A connection to the cluster. One of this machine's own ends with the sweep; a joined one goes on."""
+    """A connection to the cluster. One of this machine's own ends with the sweep; a joined one goes
+    on.
+    """
     if ray.is_initialized():
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    own = {"num_cpus": cluster.num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    own = {
+        "num_cpus": cluster.num_cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
     ray.init(
         address=cluster.address or "local",
         namespace=NAMESPACE,

@@ -11,11 +11,11 @@ from ray.tune.search import Searcher
 from sweeps.cluster.coordinator import coordinate
 from sweeps.cluster.scheduler import HEAD
 from sweeps.cluster.stage_task import Json
-from sweeps.driver.queue import Step
+from sweeps.driver.queue import TrialStep
 from sweeps.progress.progress import Say
 
 
-class Feed(Searcher):  # type: ignore[misc]  # Ray has no types
+class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
     """Tune's source of trials: each is a step, and carries the requests for its stages.
 
     Args:
@@ -27,25 +27,31 @@ class Feed(Searcher):  # type: ignore[misc]  # Ray has no types
     def __init__(
         self,
         *,
-        launch: Callable[[], Step | None],
+        launch: Callable[[], TrialStep | None],
         finished: Callable[[], bool],
-        requests: Callable[[Step], Mapping[str, Json]],
+        requests: Callable[[TrialStep], Mapping[str, Json]],
     ) -> None:
         super().__init__()
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, TrialStep] = {}
         self._launch, self._finished, self._requests = launch, finished, requests
 
     def __getstate__(self) -> dict[str, object]:
-        return {}  # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
+        # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
+        return {}
 
     def suggest(self, trial_id: str) -> Json | str | None:
-        """The next step as Tune's configuration; None while there is none, FINISHED when none will come."""
+        """The next step as Tune's configuration; None while there is none, FINISHED when none will
+        come.
+        """
         if (step := self._launch()) is None:
             return str(Searcher.FINISHED) if self._finished() else None
         self.steps[trial_id] = step
-        return {"requests": json.dumps(self._requests(step))}  # as one text: Tune copies and prints what it looks into
+        # as one text: Tune copies and prints what it looks into
+        return {"requests": json.dumps(self._requests(step))}
 
-    def on_trial_complete(self, trial_id: str, result: Json | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: Json | None = None, error: bool = False
+    ) -> None:
         """`_Ended` sees to it."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -53,10 +59,10 @@ class Feed(Searcher):  # type: ignore[misc]  # Ray has no types
 
 
 def run_steps(
-    feed: Feed,
+    feed: TrialSource,
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     *,
-    end: Callable[[Step, Mapping[str, str]], None],
+    end: Callable[[TrialStep, Mapping[str, str]], None],
     at_once: int,
     say: Say,
 ) -> None:
@@ -64,7 +70,8 @@ def run_steps(
     trainable = tune.with_parameters(coordinate, scheduler=scheduler)
     # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
-    # not in the store: what a killed driver leaves of it nobody needs, and coordinators keep no checkpoints there
+    # not in the store: what a killed driver leaves of it nobody needs, and coordinators keep no
+    # checkpoints there
     with tempfile.TemporaryDirectory(prefix="occse-tune-") as results:
         tune.Tuner(
             trainable,
@@ -86,14 +93,16 @@ def run_steps(
 
 
 class _Ended(tune.Callback):  # type: ignore[misc]
-    """Tells of a step that ended and gives back its leases. An exception here would end the whole Tune run."""
+    """Tells of a step that ended and gives back its leases. An exception here would end the whole
+    Tune run.
+    """
 
     def __init__(
         self,
         scheduler: Any,  # noqa: ANN401
-        steps: Mapping[str, Step],
+        steps: Mapping[str, TrialStep],
         *,
-        end: Callable[[Step, Mapping[str, str]], None],
+        end: Callable[[TrialStep, Mapping[str, str]], None],
         say: Say,
     ) -> None:
         self._scheduler = scheduler
@@ -102,7 +111,7 @@ class _Ended(tune.Callback):  # type: ignore[misc]
         self._say = say
 
     def __getstate__(self) -> dict[str, object]:
-        return {}  # see `Feed`
+        return {}  # see `TrialSource`
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """The coordinator saw its step through; its last report tells what failed."""

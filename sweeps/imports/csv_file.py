@@ -33,7 +33,8 @@ def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
         unit: of all scores, `fraction` or `percent`.
 
     Raises:
-        ValueError: a column or a value is not what it should be; the message names file, line and column.
+        ValueError: a column or a value is not what it should be; the message names file, line and
+        column.
     """
     text = read_text(path, expected="a CSV file of old results")
     reader = csv.DictReader(io.StringIO(text), strict=True, restval="")
@@ -56,7 +57,9 @@ def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if missing := [name for name in REQUIRED if name not in columns]:
-        raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}")
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}"
+        )
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ValueError(f"{path} has the column {twice[0]!r} twice")
     for name in columns:
@@ -74,7 +77,10 @@ def _run(cells: Cells, unit: str | None, *, source: str, made: int) -> OldRun:
     if cells.get("baseline", "false") not in ("true", "false"):
         raise ValueError(f"baseline: {cells['baseline']!r}; allowed are true and false")
     scores = dict(_scores(cells, unit))
-    protocol = {stage: _protocol(cells, stage) for stage in dict.fromkeys(name.partition("/")[0] for name in scores)}
+    protocol = {
+        stage: _protocol(cells, stage)
+        for stage in dict.fromkeys(name.partition("/")[0] for name in scores)
+    }
     if not protocol:
         raise ValueError("no metric; there must be one such as cam/miou")
     return OldRun(
@@ -87,7 +93,11 @@ def _run(cells: Cells, unit: str | None, *, source: str, made: int) -> OldRun:
         scores=scores,
         params={name: _knob(name, text) for name, text in cells.items() if name in matching("*")},
         protocol=protocol,
-        pixel_truth=[f"{stage}.threshold on {known['split']}" for stage, known in protocol.items() if _picked(known)],
+        pixel_truth=[
+            f"{stage}.threshold on {known['split']}"
+            for stage, known in protocol.items()
+            if _picked(known)
+        ],
         notes=[cells["source"]] if "source" in cells else [],
     )
 
@@ -121,9 +131,13 @@ def _picked(known: Cells) -> bool:
 
 
 def _knob(name: str, text: str) -> str:
-    """The value of a knob, written as in a sweep's file; a short one, since YAML can make much of little."""
+    """The value of a knob, written as in a sweep's file; a short one, since YAML can make much of
+    little.
+    """
     if len(text) > MAX_VALUE:
-        raise ValueError(f"{name}: {text[:20]!r}... has {len(text)} characters; expected at most {MAX_VALUE}")
+        raise ValueError(
+            f"{name}: {text[:20]!r}... has {len(text)} characters; expected at most {MAX_VALUE}"
+        )
     try:
         return normalized(name, yaml.safe_load(text))
     except yaml.YAMLError:
@@ -132,6 +146,10 @@ def _knob(name: str, text: str) -> str:
 
 def _check_unit(path: Path, runs: Sequence[OldRun], unit: str | None) -> None:
     """Percent that are all below 1 are fractions under a wrong name."""
-    scores = [value for run in runs for name, value in run.scores.items() if name.split("/")[1] in SCORES]
+    scores = [
+        value for run in runs for name, value in run.scores.items() if name.split("/")[1] in SCORES
+    ]
     if unit == "percent" and scores and max(scores) < 0.01:
-        raise ValueError(f"{path}: no score is above 1 percent; if they are fractions, give --unit fraction")
+        raise ValueError(
+            f"{path}: no score is above 1 percent; if they are fractions, give --unit fraction"
+        )

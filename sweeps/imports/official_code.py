@@ -1,9 +1,10 @@
-"""Outputs of the official code, KAIST-vilab/OC-CSE: `experiments/NAME` with `log.txt` and the CAMs in `dict`.
+"""Outputs of the official code, KAIST-vilab/OC-CSE: `experiments/NAME` with `log.txt` and the CAMs
+in `dict`.
 
-What to know of it: `log.txt` opens with every argument; after each epoch it scores that epoch's CAMs on the list
-`train` at thirty thresholds, and the best epoch and threshold by this pixel ground truth are the result. Each epoch
-overwrites `dict`, and so does inference later, so that only their score tells which epoch the CAMs in it are of.
-"""
+What to know of it: `log.txt` opens with every argument; after each epoch it scores that epoch's
+CAMs on the list `train` at thirty thresholds, and the best epoch and threshold by this pixel ground
+truth are the result. Each epoch overwrites `dict`, and so does inference later, so that only their
+score tells which epoch the CAMs in it are of."""
 
 import json
 import re
@@ -29,7 +30,8 @@ KNOBS = {
     "batch_size": ["cgnet.batch_size"],
     "crop": ["cgnet.crop"],
     "lr": ["cgnet.lr"],
-    "wt_dec": ["cgnet.weight_decay", "cgnet.momentum"],  # its optimizer takes the decay for the momentum, too
+    # its optimizer takes the decay for the momentum, too
+    "wt_dec": ["cgnet.weight_decay", "cgnet.momentum"],
     "max_epochs": ["cgnet.epochs"],
     "cc_init": ["cgnet.lambda_start"],
     "cc_slope": ["cgnet.lambda_slope"],
@@ -54,7 +56,8 @@ OF_MODEL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """What `log.txt` says: the arguments, the list that was scored, the thresholds, and of each epoch the best of them.
+    """What `log.txt` says: the arguments, the list that was scored, the thresholds, and of each
+    epoch the best of them.
 
     `miou` is in percent, cut (not rounded) to six characters by the official code.
     """
@@ -78,13 +81,21 @@ def read_log(path: Path) -> Log:
         ValueError: it is none, has no scored epoch, or holds more than one training.
     """
     expected = "the log of the official code's train.py"
-    lines = read_bytes(path, limit=MAX_LOG_BYTES, expected=expected).decode(errors="replace").splitlines()
+    lines = (
+        read_bytes(path, limit=MAX_LOG_BYTES, expected=expected)
+        .decode(errors="replace")
+        .splitlines()
+    )
     settings = dict(_settings(lines))
     if not settings:
-        raise ValueError(f"{path} has no block SETUP with lines `argument : value`; expected {expected}")
+        raise ValueError(
+            f"{path} has no block SETUP with lines `argument : value`; expected {expected}"
+        )
     epochs = [match.groups() for line in lines if (match := EPOCH.fullmatch(line.strip()))]
     if [int(number) for number, _, _ in epochs] != list(range(len(epochs))):
-        raise ValueError(f"{path} has its epochs in another order than 0, 1, 2, ...; expected the log of one training")
+        raise ValueError(
+            f"{path} has its epochs in another order than 0, 1, 2, ...; expected the log of one training"
+        )
     if not epochs or not all(float(miou) <= 100 and float(at) < 1 for _, miou, at in epochs):
         raise ValueError(
             f"{path} has no line `Epoch N mIoU=..% at threshold t`, or one out of range; nothing to import"
@@ -95,14 +106,16 @@ def read_log(path: Path) -> Log:
         split=lists.pop() if len(lists) == 1 else "unknown",
         tried=sorted({float(match[1]) for line in lines if (match := TRIED.match(line.strip()))}),
         miou=[float(miou) for _, miou, _ in epochs],
-        threshold=[round(float(at), 2) for _, _, at in epochs],  # sums of binary fractions: 0.30000000000000004
+        # sums of binary fractions: 0.30000000000000004
+        threshold=[round(float(at), 2) for _, _, at in epochs],
     )
 
 
 def official_run(
     folder: Path, *, variant: str | None, seed: int | None, baseline: bool, data_root: Path | None
 ) -> OldRun:
-    """The run whose outputs lie in `folder`, with its CAMs scored anew where `data_root` (of VOC 2012) is given.
+    """The run whose outputs lie in `folder`, with its CAMs scored anew where `data_root` (of VOC
+    2012) is given.
 
     Raises:
         ValueError: log, CAMs or data are missing, damaged, or not of the official code.
@@ -121,7 +134,10 @@ def official_run(
         made=int((folder / LOG).stat().st_mtime * 1000),
         content=content,
         scores={"cam/miou": log.miou[best] / 100, "cam/threshold": log.threshold[best]},
-        curves={"cgnet/cam_miou": [miou / 100 for miou in log.miou], "cgnet/cam_threshold": log.threshold},
+        curves={
+            "cgnet/cam_miou": [miou / 100 for miou in log.miou],
+            "cgnet/cam_threshold": log.threshold,
+        },
         params=params,
         others=others,
         protocol={"cam": _protocol(log, params)},
@@ -130,7 +146,9 @@ def official_run(
     )
     if data_root is not None:
         return _scored(run, log, folder / MAPS, data_root)
-    return replace(run, notes=[*run.notes, "its scores are the log's own; nothing here has looked at its CAMs"])
+    return replace(
+        run, notes=[*run.notes, "its scores are the log's own; nothing here has looked at its CAMs"]
+    )
 
 
 def _settings(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -146,7 +164,9 @@ def _settings(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _knobs(log: Log) -> tuple[dict[str, str], dict[str, str]]:
-    """The settings by our knobs, and the rest by their own names; of another model than the official all are rest."""
+    """The settings by our knobs, and the rest by their own names; of another model than the
+    official all are rest.
+    """
     if log.settings.get("model") != MODEL:
         return {}, dict(log.settings)
     fixed: dict[str, object] = dict(OF_MODEL)
@@ -167,7 +187,9 @@ def _knobs(log: Log) -> tuple[dict[str, str], dict[str, str]]:
 def _mapped(key: str, text: str) -> Iterator[tuple[str, object]]:
     """The knobs that a setting means."""
     if key == "resize" and (sides := re.fullmatch(r"\[(\d+), (\d+)\]", text)):
-        yield from zip(("cgnet.resize_min", "cgnet.resize_max"), map(int, sides.groups()), strict=True)
+        yield from zip(
+            ("cgnet.resize_min", "cgnet.resize_max"), map(int, sides.groups()), strict=True
+        )
     for knob in KNOBS.get(key, ()):
         yield knob, WEIGHTS.get(text, text) if knob.endswith(".init") else json.loads(text)
 
@@ -175,7 +197,11 @@ def _mapped(key: str, text: str) -> Iterator[tuple[str, object]]:
 def _protocol(log: Log, params: Mapping[str, str]) -> dict[str, str]:
     known = {"split": log.split, "crf": "none", "threshold_rule": f"best on {log.split}"}
     if params:
-        known |= {"data": "voc", "scales": "0.5 1 1.5 2 mirrored", "init": f"file {params['cgnet.init']}"}
+        known |= {
+            "data": "voc",
+            "scales": "0.5 1 1.5 2 mirrored",
+            "init": f"file {params['cgnet.init']}",
+        }
     return known
 
 
@@ -190,7 +216,9 @@ def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
     """The same run with the scores of the CAMs that lie there now, by our evaluation."""
     dataset = read_voc(data_root)
     counts = _counts(maps, dataset)
-    scores = summarize(counts, multi_label={name for name in counts.names if len(dataset.labels[name]) > 1})
+    scores = summarize(
+        counts, multi_label={name for name in counts.names if len(dataset.labels[name]) > 1}
+    )
     epochs = [
         number
         for number, (miou, threshold) in enumerate(zip(log.miou, log.threshold, strict=True))
@@ -206,7 +234,14 @@ def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
         source=f"{run.source}, {len(counts.names)} files in {maps}",
         content=run.content + sha256(counts.confusion().tobytes()),
         scores={f"cam/{name}": value for name, value in scores.items()},
-        protocol={"cam": {**run.protocol["cam"], "split": "train", "threshold_rule": "best on train", "data": "voc"}},
+        protocol={
+            "cam": {
+                **run.protocol["cam"],
+                "split": "train",
+                "threshold_rule": "best on train",
+                "data": "voc",
+            }
+        },
         pixel_truth=("cam.threshold on train", *chosen),
         counts={"cam": counts},
         notes=[*run.notes, epoch],
@@ -217,7 +252,9 @@ def _counts(maps: Path, dataset: Dataset) -> Counts:
     """Confusion counts of the CAMs of all images of `train`."""
     names = dataset.splits["train"]
     if not maps.is_dir():
-        raise ValueError(f"{maps} is missing; without CAMs leave --data-root out, and the log alone is imported")
+        raise ValueError(
+            f"{maps} is missing; without CAMs leave --data-root out, and the log alone is imported"
+        )
     check_present(maps, (f"{name}.npy" for name in names), source="the list train")
     builder = CountsBuilder(dataset.classes, thresholds=MakeCam().thresholds())
     for name in names:

@@ -1,4 +1,5 @@
-"""Runs that no sweep made, in the schema of `sweeps/tracking/writer.py`: they stand in one table with those of sweeps.
+"""Runs that no sweep made, in the schema of `sweeps/tracking/writer.py`: they stand in one table
+with those of sweeps.
 
 What is not known of them is said to be unknown, tag by tag, and never filled in from our defaults.
 """
@@ -31,18 +32,13 @@ class OldRun:
     """What is known of an old run.
 
     Attributes:
-        variant, seed, baseline: as of a trial.
-        source: where it was read, and the SHA-256 of that.
-        made: when it was made, in milliseconds since 1970.
-        content: what tells it from others: the same content is the same run, wherever it lies.
-        scores: metrics at step 0.
-        curves: metrics at the epochs 1, 2, ...
-        params: `field.knob`, where the mapping to our knobs is certain.
-        others: what else the source says, by its own names.
-        protocol: of each scored stage what its number rests on, `unknown` where the source does not tell.
-        pixel_truth: as of a trial.
-        counts: per-image confusion counts by field.
-        notes: what a person should know.
+        variant, seed, baseline: as of a trial. source: where it was read, and the SHA-256 of that.
+        made: when it was made, in milliseconds since 1970. content: what tells it from others: the
+        same content is the same run, wherever it lies. scores: metrics at step 0. curves: metrics
+        at the epochs 1, 2, ... params: `field.knob`, where the mapping to our knobs is certain.
+        others: what else the source says, by its own names. protocol: of each scored stage what its
+        number rests on, `unknown` where the source does not tell. pixel_truth: as of a trial.
+        counts: per-image confusion counts by field. notes: what a person should know.
     """
 
     variant: str
@@ -63,7 +59,9 @@ class OldRun:
     @property
     def identity(self) -> str:
         """One run per content, variant and seed."""
-        return hashlib.sha256(json.dumps([self.variant, self.seed, self.content]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.variant, self.seed, self.content]).encode()
+        ).hexdigest()
 
     @property
     def name(self) -> str:
@@ -72,11 +70,12 @@ class OldRun:
 
 
 def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[str]:
-    """Record `runs` in an experiment, those that are there already excepted; yields a line about each.
+    """Record `runs` in an experiment, those that are there already excepted; yields a line about
+    each.
 
     Raises:
-        ValueError: two runs are one variant and seed, among themselves or with what the experiment has.
-        ConnectionError: the tracking server does not answer.
+        ValueError: two runs are one variant and seed, among themselves or with what the experiment
+        has. ConnectionError: the tracking server does not answer.
     """
     twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
@@ -92,7 +91,9 @@ def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[s
         for run in runs:
             if run not in fresh:
                 yield f"{run.name}: run {known[run.identity].info.run_id} has it already"
-        orders = {run.data.tags["occse.variant"]: int(run.data.tags["occse.order"]) for run in present}
+        orders = {
+            run.data.tags["occse.variant"]: int(run.data.tags["occse.order"]) for run in present
+        }
         for run in fresh:  # behind what the experiment has; the seeds of a variant stand together
             order = orders.setdefault(run.variant, max(orders.values(), default=-1) + 1)
             yield f"{run.name}: run {_record(client, place, run, order, known.get(run.identity))}"
@@ -135,13 +136,17 @@ def _check(runs: Sequence[OldRun], present: Sequence[Run]) -> None:
 
 
 def _record(client: MlflowClient, place: str, run: OldRun, order: int, begun: Run | None) -> str:
-    """Write one run; a run that was `begun` and not completed is written again, which changes nothing in it."""
+    """Write one run; a run that was `begun` and not completed is written again, which changes
+    nothing in it.
+    """
     if begun is None:
         begun = client.create_run(place, start_time=run.made, tags=_tags(run, order))
     run_id: str = begun.info.run_id
     metrics = [Metric(name, value, run.made, 0) for name, value in run.scores.items()]
     for name, values in run.curves.items():
-        metrics += [Metric(name, value, run.made, step) for step, value in enumerate(values, start=1)]
+        metrics += [
+            Metric(name, value, run.made, step) for step, value in enumerate(values, start=1)
+        ]
     client.log_batch(run_id, metrics=metrics, params=[Param(*item) for item in run.params.items()])
     with tempfile.TemporaryDirectory() as folder:
         for stage, counts in run.counts.items():
@@ -158,7 +163,10 @@ def _tags(run: OldRun, order: int) -> dict[str, str]:
     about = [f"**{run.name}**, imported from {run.source}", *run.notes]
     # no artifact of a store, but what tells this one's scores from all others'
     scored = {f"occse.fingerprint.{stage}": f"{IMPORTED}{run.identity}" for stage in run.protocol}
-    about += [f"{name}: {value} (by its own name; not mapped to a knob)" for name, value in run.others.items()]
+    about += [
+        f"{name}: {value} (by its own name; not mapped to a knob)"
+        for name, value in run.others.items()
+    ]
     return scored | {
         "mlflow.runName": run.name,
         "mlflow.note.content": "\n- ".join(about),
@@ -166,7 +174,9 @@ def _tags(run: OldRun, order: int) -> dict[str, str]:
         "occse.imported": run.source[:TAG_CHARACTERS],
         "occse.imported.others": json.dumps(run.others),
         "occse.imported.notes": "\n".join(run.notes)[:TAG_CHARACTERS],
-        "occse.protocol": json.dumps({stage: {**UNKNOWN_PROTOCOL, **known} for stage, known in run.protocol.items()}),
+        "occse.protocol": json.dumps(
+            {stage: {**UNKNOWN_PROTOCOL, **known} for stage, known in run.protocol.items()}
+        ),
         "occse.trial": run.identity,
         "occse.variant": run.variant,
         "occse.order": str(order),

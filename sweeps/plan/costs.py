@@ -1,5 +1,5 @@
-"""What a plan costs: GPU hours, time on a cluster, disk. Each figure three times: if every stage took the least that it
-ever took, the median, and the most."""
+"""What a plan costs: GPU hours, time on a cluster, disk. Each figure three times: if every stage
+took the least that it ever took, the median, and the most."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from statistics import median
 
 from occse.pipeline import Node
 from occse.stage import Resources, Stage
-from sweeps.cluster.machines import Machine, fit, shared_batch
-from sweeps.plan.past_runs import GROWS, Estimate, History, Range
+from sweeps.cluster.machines import Machine, clamp, shared_batch
+from sweeps.plan.past_runs import GROWS, Estimate, PastRuns, Range
 from sweeps.plan.plan import Plan
 from sweeps.plan.simulation import Task, makespan
 
@@ -39,10 +39,10 @@ class Costs:
     """What a plan costs on `machines`.
 
     Attributes:
-        rows: by stage class, only those of which something must be made.
-        gpu_s: time that GPUs are held, in seconds; of the stages whose time is known.
-        wall_s: from start to end, without the time to start processes; what was never measured counts as nothing.
-        trial_maps: bytes of what the images of one trial leave: maps and arrays; None where not all of it is known.
+        rows: by stage class, only those of which something must be made. gpu_s: time that GPUs are
+        held, in seconds; of the stages whose time is known. wall_s: from start to end, without the
+        time to start processes; what was never measured counts as nothing. trial_maps: bytes of
+        what the images of one trial leave: maps and arrays; None where not all of it is known.
         trial_networks: bytes of its networks.
     """
 
@@ -60,7 +60,11 @@ class Costs:
 
 
 def make_costs(
-    plan: Plan, history: History, *, machines: Sequence[Machine], resources: Callable[[str, Stage], Resources]
+    plan: Plan,
+    history: PastRuns,
+    *,
+    machines: Sequence[Machine],
+    resources: Callable[[str, Stage], Resources],
 ) -> Costs:
     """What `plan` costs on `machines`, by what `history` tells.
 
@@ -72,14 +76,23 @@ def make_costs(
     """
     nodes = [plan.nodes[fingerprint] for fingerprint in plan.reasons]
     granted = {
-        node.fingerprint: fit(resources(node.field, node.stage), machines, batch_size=shared_batch(node.stage))
+        node.fingerprint: clamp(
+            resources(node.field, node.stage), machines, batch_size=shared_batch(node.stage)
+        )
         for node in nodes
     }
-    seconds = {each.fingerprint: history.seconds(each, plan.nodes, granted=granted[each.fingerprint]) for each in nodes}
+    seconds = {
+        each.fingerprint: history.seconds(each, plan.nodes, granted=granted[each.fingerprint])
+        for each in nodes
+    }
     by_kind: dict[str, list[Node]] = {row.kind: [] for row in plan.rows if row.to_run}
     for node in nodes:
         by_kind[node.kind].append(node)
-    known = [(granted[fingerprint].num_gpus, each) for fingerprint, each in seconds.items() if each is not None]
+    known = [
+        (granted[fingerprint].num_gpus, each)
+        for fingerprint, each in seconds.items()
+        if each is not None
+    ]
     maps, networks = _of_one_trial(plan, history)
     return Costs(
         machines=machines,
@@ -96,7 +109,9 @@ Way = Callable[[Estimate], float]
 
 def _each_way(figure: Callable[[Way], float]) -> Range:
     return Range(
-        low=figure(lambda each: each.low), usual=figure(lambda each: each.usual), high=figure(lambda each: each.high)
+        low=figure(lambda each: each.low),
+        usual=figure(lambda each: each.usual),
+        high=figure(lambda each: each.high),
     )
 
 
@@ -110,7 +125,9 @@ def _tasks(
     for node in nodes:
         each, occupied = seconds[node.fingerprint], granted[node.fingerprint]
         needs = {"CPU": occupied.num_cpus, "GPU": occupied.num_gpus}
-        tasks[node.fingerprint] = Task(inputs=node.inputs.values(), needs=needs, seconds=way(each) if each else 0.0)
+        tasks[node.fingerprint] = Task(
+            inputs=node.inputs.values(), needs=needs, seconds=way(each) if each else 0.0
+        )
     return tasks
 
 
@@ -119,7 +136,7 @@ def _cost(
     nodes: Sequence[Node],
     seconds: Mapping[str, Estimate | None],
     granted: Mapping[str, Resources],
-    history: History,
+    history: PastRuns,
     plan: Plan,
 ) -> Cost:
     times = [seconds[node.fingerprint] for node in nodes]
@@ -152,14 +169,18 @@ def _merged(estimates: Sequence[Estimate | None]) -> Estimate | None:
     )
 
 
-def _of_one_trial(plan: Plan, history: History) -> tuple[float | None, float | None]:
+def _of_one_trial(plan: Plan, history: PastRuns) -> tuple[float | None, float | None]:
     """Bytes of the maps and of the networks of the first trial, the baseline where there is one."""
     first = plan.trials[0].nodes.values() if plan.trials else ()
     nodes = {node.fingerprint: node for node in first if "data" in node.inputs}
     sizes = {fingerprint: history.bytes(node, plan.nodes) for fingerprint, node in nodes.items()}
 
     def total(*, maps: bool) -> float | None:
-        some = [each for fingerprint, each in sizes.items() if (nodes[fingerprint].kind in GROWS) == maps]
+        some = [
+            each
+            for fingerprint, each in sizes.items()
+            if (nodes[fingerprint].kind in GROWS) == maps
+        ]
         known = [each.usual for each in some if each is not None]
         return sum(known) if len(known) == len(some) else None
 

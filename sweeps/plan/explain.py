@@ -1,4 +1,6 @@
-"""Why an artifact is in the store or not: in what the nearest one that is there differs, down to the knob upstream."""
+"""Why an artifact is in the store or not: in what the nearest one that is there differs, down to
+the knob upstream.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +44,9 @@ class Explainer:
         return self._found.get(node.fingerprint)
 
     def nearest(self, node: Node) -> tuple[Manifest, list[Difference]] | None:
-        """The artifact of the same stage class with the fewest differences, and these; the youngest of several."""
+        """The artifact of the same stage class with the fewest differences, and these; the youngest
+        of several.
+        """
         near = [manifest for manifest in self._found.values() if manifest.stage == node.kind]
         if not near:
             return None
@@ -53,7 +57,9 @@ class Explainer:
     def _differences(self, node: Node, made: Manifest) -> frozenset[Difference]:
         key = (node.fingerprint, made.fingerprint)
         if key not in self._compared:
-            self._compared[key] = frozenset(self._compare(node, made)) if key[0] != key[1] else frozenset()
+            self._compared[key] = (
+                frozenset(self._compare(node, made)) if key[0] != key[1] else frozenset()
+            )
         return self._compared[key]
 
     def _compare(self, node: Node, made: Manifest) -> Iterator[Difference]:
@@ -61,7 +67,9 @@ class Explainer:
             yield Difference(node.field, node.kind, made.stage)
             return
         if node.stage.version != made.version:
-            yield Difference(f"version of {node.field}'s code", str(node.stage.version), str(made.version))
+            yield Difference(
+                f"version of {node.field}'s code", str(node.stage.version), str(made.version)
+            )
         knobs = list(_knobs(node.field, node.stage.config(), made.config))
         yield from knobs
         for field in sorted(node.inputs.keys() | made.inputs.keys()):
@@ -69,7 +77,9 @@ class Explainer:
             if here and there and here != there:
                 yield from self._upstream(field, here, there)
             elif here != there and not knobs:  # else a knob such as `source` tells it
-                yield Difference(f"{node.field} reads {field}", "yes" if here else "no", "yes" if there else "no")
+                yield Difference(
+                    f"{node.field} reads {field}", "yes" if here else "no", "yes" if there else "no"
+                )
 
     def _upstream(self, field: str, here: str, there: str) -> Iterable[Difference]:
         if there in self._found:
@@ -77,10 +87,14 @@ class Explainer:
         return [Difference(field, here[:8], f"{there[:8]} (not in the store any more)")]
 
 
-def _knobs(field: str, here: Mapping[str, object], there: Mapping[str, object]) -> Iterator[Difference]:
+def _knobs(
+    field: str, here: Mapping[str, object], there: Mapping[str, object]
+) -> Iterator[Difference]:
     for knob in sorted(here.keys() | there.keys()):
         if here.get(knob) != there.get(knob) or (knob in here) != (knob in there):
-            values = (show(values[knob]) if knob in values else "absent" for values in (here, there))
+            values = (
+                show(values[knob]) if knob in values else "absent" for values in (here, there)
+            )
             yield Difference(f"{field}.{knob}", *values)
 
 
@@ -92,11 +106,15 @@ def choose_trial(trials: Sequence[Trial], wanted: str) -> Trial:
     """
     if wanted.isdecimal() and int(wanted) < len(trials):
         return trials[int(wanted)]
-    found = [trial for trial in trials if wanted == trial.name] or [trial for trial in trials if wanted in trial.name]
+    found = [trial for trial in trials if wanted == trial.name] or [
+        trial for trial in trials if wanted in trial.name
+    ]
     if len(found) != 1:
         some = "; ".join(f"{trial.order} ({trial.name})" for trial in (found or trials)[:5])
         many = f"is {len(found)} trials" if found else "is no trial"
-        raise ValueError(f"{wanted!r} {many} of this sweep; give a number up to {len(trials) - 1} or a name, as {some}")
+        raise ValueError(
+            f"{wanted!r} {many} of this sweep; give a number up to {len(trials) - 1} or a name, as {some}"
+        )
     return found[0]
 
 
@@ -105,7 +123,9 @@ def explain_sweep(trials: Sequence[Trial], explainer: Explainer) -> str:
     lines = []
     for trial in trials:
         missing = [node for node in trial.nodes.values() if explainer.stored(node) is None]
-        why = f"{missing[0].field}: {_why(missing[0], explainer)}" if missing else "all in the store"
+        why = (
+            f"{missing[0].field}: {_why(missing[0], explainer)}" if missing else "all in the store"
+        )
         lines.append((f"  {trial.order}", trial.name, f"{len(missing)} of {len(trial.nodes)}", why))
     return "\n".join(table(("  trial", "name", "to run", "why the first of them"), lines))
 
@@ -117,7 +137,9 @@ def explain_trial(trial: Trial, explainer: Explainer) -> str:
         made = explainer.stored(node)
         why = _origin(made) if made else _why(node, explainer)
         lines.append((f"  {field}", "hit" if made else "miss", node.fingerprint[:8], why))
-    return "\n".join([f"Trial {trial.order}: {trial.name}", *table(("  stage", "", "artifact", "why"), lines)])
+    return "\n".join(
+        [f"Trial {trial.order}: {trial.name}", *table(("  stage", "", "artifact", "why"), lines)]
+    )
 
 
 def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
@@ -127,7 +149,9 @@ def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
         ValueError: the trial has no such stage.
     """
     if field not in trial.nodes:
-        raise ValueError(f"trial {trial.order} has no stage {field!r}; it has {', '.join(trial.nodes)}")
+        raise ValueError(
+            f"trial {trial.order} has no stage {field!r}; it has {', '.join(trial.nodes)}"
+        )
     node = trial.nodes[field]
     head = f"{field} of trial {trial.order} ({trial.name}) is {node.kind}/{node.fingerprint}"
     if (made := explainer.stored(node)) is not None:
@@ -136,12 +160,18 @@ def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
     if (near := explainer.nearest(node)) is None:
         return "\n".join([*lines, f"No {node.kind} ever was made in this store."])
     manifest, differences = near
-    lines.append(f"The nearest is {node.kind}/{manifest.fingerprint}, {_origin(manifest)}. It differs in")
+    lines.append(
+        f"The nearest is {node.kind}/{manifest.fingerprint}, {_origin(manifest)}. It differs in"
+    )
     lines += [f"  {difference}" for difference in differences]
     inputs = [
-        need for need in node.inputs if (upstream := trial.nodes.get(need)) and explainer.stored(upstream) is None
+        need
+        for need in node.inputs
+        if (upstream := trial.nodes.get(need)) and explainer.stored(upstream) is None
     ]
-    return "\n".join([*lines, f"Before it, {', '.join(inputs)} must run." if inputs else "Its inputs are there."])
+    return "\n".join(
+        [*lines, f"Before it, {', '.join(inputs)} must run." if inputs else "Its inputs are there."]
+    )
 
 
 def _origin(made: Manifest) -> str:

@@ -1,8 +1,7 @@
 """What past runs say of a stage that has not run: its time and its size, from the nearest of them.
 
-Nothing is scaled but the size of what grows with the images, and every estimate says what it rests on. Where nothing at
-VOC's size was made yet, its maps are as large as those of a benchmark.
-"""
+Nothing is scaled but the size of what grows with the images, and every estimate says what it rests
+on. Where nothing at VOC's size was made yet, its maps are as large as those of a benchmark."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,21 +14,49 @@ from occse.stage import Resources, Stage
 from occse.stages.cam import MakeCam
 from occse.stages.data import InPlace, Shapes
 
-# Knobs that change numbers, not the work: a run that differs in them only is as good as a run of the same stage.
+# Knobs that change numbers, not the work: a run that differs in them only is as good as a run of
+# the same stage.
 EFFORTLESS = frozenset(
     (
-        *("seed", "drawing", "lr", "momentum", "weight_decay", "poly_power", "bias_lr", "head_lr", "bn_momentum"),
-        *("lambda_start", "lambda_slope", "mask_max", "alpha", "alpha_walk", "beta", "jitter", "hue", "head_dropout"),
+        *(
+            "seed",
+            "drawing",
+            "lr",
+            "momentum",
+            "weight_decay",
+            "poly_power",
+            "bias_lr",
+            "head_lr",
+            "bn_momentum",
+        ),
+        *(
+            "lambda_start",
+            "lambda_slope",
+            "mask_max",
+            "alpha",
+            "alpha_walk",
+            "beta",
+            "jitter",
+            "hue",
+            "head_dropout",
+        ),
         *("threshold_min", "threshold_max"),
     )
 )
 NETWORK = ("backbone", "head", "width", "dilation")
 DECISIVE = frozenset((*NETWORK, "epochs", "scales", "kind", "images", "device"))
 """Without a run that agrees in these, and in the number of images, nothing can be said."""
-GROWS = {"MakeCam": "train_aug", "RefineCam": "train_aug", "MakePseudoLabels": "train_aug", "Segment": "val"}
+GROWS = {
+    "MakeCam": "train_aug",
+    "RefineCam": "train_aug",
+    "MakePseudoLabels": "train_aug",
+    "Segment": "val",
+}
 """Stages with an array or a map for each image, and the split that the images are of."""
 BENCHMARK = {"MakeCam": 24_000, "RefineCam": 19_500, "MakePseudoLabels": 2_800, "Segment": 2_200}
-"""Bytes per image of 500 x 375 and default knobs, as tests/benchmarks/bench_artifact_size.py measured them."""
+"""Bytes per image of 500 x 375 and default knobs, as tests/benchmarks/bench_artifact_size.py
+measured them.
+"""
 REDUCTION: int = MakeCam.model_fields["reduction"].default
 PIXELS = {"voc": 500 * 375, "coco": 640 * 480}
 """Of a usual image. The images of a user's own folder may have any size."""
@@ -67,24 +94,35 @@ class _Run:
     data: Manifest | None
 
 
-class History:
+class PastRuns:
     """The artifacts of a store, as experience."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         found = {manifest.fingerprint: manifest for manifest in manifests}
         self._seconds = {made.fingerprint: made.seconds for made in found.values()}
-        self._images = {made.fingerprint: made.metrics for made in found.values() if "images" in made.metrics}
+        self._images = {
+            made.fingerprint: made.metrics for made in found.values() if "images" in made.metrics
+        }
         self._runs: dict[str, dict[frozenset[tuple[str, str]], list[_Run]]] = {}
         for made in found.values():
-            inputs = {field: found[need].config for field, need in made.inputs.items() if need in found}
-            device = {"device": "GPU" if "gpu" in made.machine else "CPU", "CPUs": str(made.machine.get("threads"))}
+            inputs = {
+                field: found[need].config for field, need in made.inputs.items() if need in found
+            }
+            device = {
+                "device": "GPU" if "gpu" in made.machine else "CPU",
+                "CPUs": str(made.machine.get("threads")),
+            }
             work = _work(made.config, inputs) | device
             run = _Run(made, found.get(made.inputs.get("data", "")))
-            self._runs.setdefault(made.stage, {}).setdefault(frozenset(work.items()), []).append(run)
+            self._runs.setdefault(made.stage, {}).setdefault(frozenset(work.items()), []).append(
+                run
+            )
         self._configs: dict[int, tuple[Stage, dict[str, Any]]] = {}
         self._known: dict[tuple[object, ...], Estimate | None] = {}
 
-    def seconds(self, node: Node, nodes: Mapping[str, Node], *, granted: Resources) -> Estimate | None:
+    def seconds(
+        self, node: Node, nodes: Mapping[str, Node], *, granted: Resources
+    ) -> Estimate | None:
         """How long the stage takes; None where its class never ran on such data and such a device.
 
         Args:
@@ -92,16 +130,23 @@ class History:
             nodes: all artifacts of the plan, by fingerprint.
             granted: whether it runs on a GPU, and on how many CPUs.
         """
-        device = {"device": "GPU" if granted.num_gpus else "CPU", "CPUs": str(max(1, int(granted.num_cpus)))}
+        device = {
+            "device": "GPU" if granted.num_gpus else "CPU",
+            "CPUs": str(max(1, int(granted.num_cpus))),
+        }
         work = self._work_of(node, nodes) | device
         key = (node.kind, frozenset(work.items()))
         if key not in self._known:
             runs = self._nearest(node.kind, work)
-            self._known[key] = _summed_up((run, run.manifest.seconds, differs) for run, differs in runs)
+            self._known[key] = _summed_up(
+                (run, run.manifest.seconds, differs) for run, differs in runs
+            )
         return self._known[key]
 
     def bytes(self, node: Node, nodes: Mapping[str, Node]) -> Estimate | None:
-        """How large the artifact is; None where no such network, or nothing for so many images, was ever made."""
+        """How large the artifact is; None where no such network, or nothing for so many images, was
+        ever made.
+        """
         work = self._work_of(node, nodes)
         own = [key for key in work if "." not in key and key != "scales"]
         among = NETWORK if "backbone" in work else [*own, "data.kind"]
@@ -110,7 +155,9 @@ class History:
         key = (node.kind, frozenset(work.items()), data and data.fingerprint)
         if key not in self._known:
             runs = self._nearest(node.kind, work, among=among)
-            self._known[key] = _summed_up(self._sizes(runs, node.kind, data)) or self._benchmark(node, data)
+            self._known[key] = _summed_up(self._sizes(runs, node.kind, data)) or self._benchmark(
+                node, data
+            )
         return self._known[key]
 
     def took(self, fingerprint: str) -> float | None:
@@ -118,7 +165,9 @@ class History:
         return self._seconds.get(fingerprint)
 
     def images(self, data: Node, split: str) -> float | None:
-        """Images of a split: as counted when the data was read or drawn, else as they are published or asked for."""
+        """Images of a split: as counted when the data was read or drawn, else as they are published
+        or asked for.
+        """
         if (metrics := self._images.get(data.fingerprint)) is not None:
             return metrics.get(f"images/{split}")
         if isinstance(data.stage, Shapes):
@@ -133,7 +182,10 @@ class History:
             if kind not in GROWS:
                 yield run, run.manifest.bytes, differs
             elif data is not None and run.data is not None:
-                before, now = run.data.metrics.get(f"images/{GROWS[kind]}"), self.images(data, GROWS[kind])
+                before, now = (
+                    run.data.metrics.get(f"images/{GROWS[kind]}"),
+                    self.images(data, GROWS[kind]),
+                )
                 if before and now:
                     yield run, run.manifest.bytes * now / before, differs
 
@@ -141,15 +193,27 @@ class History:
         """Bytes at VOC's size where no run tells; of a larger usual image by its pixels."""
         pixels = PIXELS.get(self._config(data.stage)["kind"]) if data else None
         images = self.images(data, GROWS[node.kind]) if data and node.kind in GROWS else None
-        if not pixels or not images or self._config(node.stage).get("reduction", REDUCTION) != REDUCTION:
+        if (
+            not pixels
+            or not images
+            or self._config(node.stage).get("reduction", REDUCTION) != REDUCTION
+        ):
             return None
         size = BENCHMARK[node.kind] * images * pixels / PIXELS["voc"]
-        return Estimate(low=size, usual=size, high=size, runs=frozenset(), where="a benchmark's images of 500 x 375")
+        return Estimate(
+            low=size,
+            usual=size,
+            high=size,
+            runs=frozenset(),
+            where="a benchmark's images of 500 x 375",
+        )
 
     def _nearest(
         self, kind: str, work: Work, *, among: Collection[str] | None = None
     ) -> list[tuple[_Run, tuple[str, ...]]]:
-        """The runs that differ in the fewest keys (of `among`) from `work`, and in which; never in a decisive one."""
+        """The runs that differ in the fewest keys (of `among`) from `work`, and in which; never in
+        a decisive one.
+        """
         near: list[tuple[_Run, tuple[str, ...]]] = []
         for items, runs in self._runs.get(kind, {}).items():
             other = dict(items)

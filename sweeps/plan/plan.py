@@ -1,4 +1,6 @@
-"""The plan of a sweep: what its trials ask for, what the store holds, what would run and why. Writes nothing."""
+"""The plan of a sweep: what its trials ask for, what the store holds, what would run and why.
+Writes nothing.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ ORDER = {field: position for position, field in enumerate(Pipeline.model_fields)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StageRow:
     """The artifacts of one stage class, whatever field they are asked for in.
 
     Attributes:
@@ -52,7 +54,7 @@ class Plan:
     trials: Sequence[Trial]
     nodes: Mapping[str, Node]
     reasons: Mapping[str, str]
-    rows: Sequence[Row]
+    rows: Sequence[StageRow]
 
     @property
     def visits(self) -> int:
@@ -70,10 +72,9 @@ def make_plan(
     """The plan of `trials`, given what the store has.
 
     Args:
-        trials: what `sweeps.spec.trials.trials` returned.
-        stored: asked once for all distinct artifacts, returns the fingerprints of those that are there.
-        resources: what the stage in a field may occupy, `Spec.resources_of`.
-        fields: the stages to plan.
+        trials: what `sweeps.spec.trials.trials` returned. stored: asked once for all distinct
+        artifacts, returns the fingerprints of those that are there. resources: what the stage in a
+        field may occupy, `Spec.resources_of`. fields: the stages to plan.
     """
     visits = [node for trial in trials for node in trial.nodes.values() if node.field in fields]
     nodes = {node.fingerprint: node for node in visits}
@@ -92,14 +93,14 @@ def _rows(
     reasons: Mapping[str, str],
     *,
     resources: Callable[[str, Stage], Resources],
-) -> Iterator[Row]:
+) -> Iterator[StageRow]:
     visited: dict[str, list[Node]] = {}
     for node in nodes:
         visited.setdefault(node.kind, []).append(node)
     for kind, visits in sorted(visited.items(), key=lambda item: ORDER[item[1][0].field]):
         distinct = {node.fingerprint: node for node in visits}
         why = [reasons[fingerprint] for fingerprint in distinct if fingerprint in reasons]
-        yield Row(
+        yield StageRow(
             kind=kind,
             fields=tuple(sorted({node.field for node in visits}, key=lambda field: ORDER[field])),
             visits=len(visits),

@@ -1,11 +1,13 @@
-"""A plan as text for a terminal: the question, the trials, the stages, what would run and why, and what it costs."""
+"""A plan as text for a terminal: the question, the trials, the stages, what would run and why, and
+what it costs.
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from sweeps.plan.costs import Cost, Costs
 from sweeps.plan.past_runs import Range
-from sweeps.plan.plan import NOT_STORED, ORDER, Plan, Row, total
+from sweeps.plan.plan import NOT_STORED, ORDER, Plan, StageRow, total
 from sweeps.spec.model import Spec
 from sweeps.text import amount, duration, number, table
 
@@ -27,7 +29,16 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
         "",
         "Stages: one that several trials need is made once." + BEHIND_GATES * bool(spec.gates),
         *table(
-            ("  stage", "made by", "visits", "distinct", "in store", "to run", "needs", "why it runs"),
+            (
+                "  stage",
+                "made by",
+                "visits",
+                "distinct",
+                "in store",
+                "to run",
+                "needs",
+                "why it runs",
+            ),
             [_stage_line(row, whole=whole) for row in plan.rows],
         ),
         "",
@@ -48,14 +59,22 @@ def _written(plan: Plan, spec: Spec) -> str:
     else:
         what = f"{points} of the grid" + (" and the baseline" if spec.named() else "")
     if spec.search:
-        more = max(0, spec.search.trials - (len({trial.variant for trial in plan.trials}) - len(spec.named())))
+        more = max(
+            0,
+            spec.search.trials
+            - (len({trial.variant for trial in plan.trials}) - len(spec.named())),
+        )
         return (
             f"{'the baseline and ' if spec.named() else ''}a search for {', '.join(spec.search.objectives)}: "
             f"{number(len(plan.trials), 'trial')} known, {number(more, 'more variant')} to be suggested, of "
             f"{number(len(spec.replicates()), 'seed')} each."
         )
     written, left = spec.combinations(), len(plan.trials)
-    same = f" ({written - left} differ from another only in knobs without effect there)" if written > left else ""
+    same = (
+        f" ({written - left} differ from another only in knobs without effect there)"
+        if written > left
+        else ""
+    )
     return f"{what}, {number(len(spec.replicates()), 'seed')}: {written} written, {left} distinct{same}."
 
 
@@ -64,17 +83,24 @@ def _variants(plan: Plan, *, whole: bool) -> list[str]:
     shown = lines if whole else lines[:MOST_VARIANTS]
     more = len(lines) - len(shown)
     head = ("  variant (* baseline)", "seeds", "stages", "to run", "starting with")
-    return [*table(head, shown), *([f"  ... and {number(more, 'more variant')}; --all lists them"] if more else [])]
+    return [
+        *table(head, shown),
+        *([f"  ... and {number(more, 'more variant')}; --all lists them"] if more else []),
+    ]
 
 
 def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
     """One line per variant, its seeds together."""
     lines: list[tuple[str, ...]] = []
-    for (variant, baseline), group in groupby(plan.trials, key=lambda trial: (trial.variant, trial.baseline)):
+    for (variant, baseline), group in groupby(
+        plan.trials, key=lambda trial: (trial.variant, trial.baseline)
+    ):
         trials = list(group)
         nodes = {node.fingerprint: node.field for trial in trials for node in trial.nodes.values()}
         first = dict.fromkeys(
-            nodes[fingerprint] for fingerprint in nodes if plan.reasons.get(fingerprint) == NOT_STORED
+            nodes[fingerprint]
+            for fingerprint in nodes
+            if plan.reasons.get(fingerprint) == NOT_STORED
         )
         to_run = sum(fingerprint in plan.reasons for fingerprint in nodes)
         seeds = ", ".join(str(trial.seed) for trial in trials)
@@ -91,14 +117,16 @@ def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
     return lines
 
 
-def _stage_line(row: Row, *, whole: bool) -> tuple[str, ...]:
+def _stage_line(row: StageRow, *, whole: bool) -> tuple[str, ...]:
     reasons = list(row.reasons.items())
     shown = reasons if whole else reasons[:MOST_REASONS]
     why = [f"{count} {reason}" if len(reasons) > 1 else reason for reason, count in shown]
     if more := sum(count for _, count in reasons[len(shown) :]):
         why.append(f"{more} for other reasons")
     counts = (str(row.visits), str(row.distinct), str(row.stored), str(row.to_run))
-    needs = f"{row.resources.num_cpus:g} CPU" + (f", {row.resources.num_gpus:g} GPU" if row.resources.num_gpus else "")
+    needs = f"{row.resources.num_cpus:g} CPU" + (
+        f", {row.resources.num_gpus:g} GPU" if row.resources.num_gpus else ""
+    )
     return (f"  {', '.join(row.fields)}", row.kind, *counts, needs, "; ".join(why) or "-")
 
 
@@ -106,11 +134,16 @@ def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     """What the stages that run cost, on which cluster, and what that rests on."""
     if not costs.rows:
         return
-    yield "Cost: medians of past runs in this store, the least and the most in brackets." + AT_MOST * gates
+    yield (
+        "Cost: medians of past runs in this store, the least and the most in brackets."
+        + AT_MOST * gates
+    )
     head = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
     yield from table(head, [_cost_line(row) for row in costs.rows])
     yield ""
-    gpu_hours = _known(costs, costs.gpu_s, _hours) if any(row.num_gpus for row in costs.rows) else "none"
+    gpu_hours = (
+        _known(costs, costs.gpu_s, _hours) if any(row.num_gpus for row in costs.rows) else "none"
+    )
     yield f"GPU hours: {gpu_hours}"
     yield describe_time(costs)
     sizes = [row.bytes for row in costs.rows]
@@ -135,7 +168,10 @@ def _known(costs: Costs, figure: Range, show: Callable[[float], str]) -> str:
 
 
 def _one_trial(costs: Costs) -> str:
-    maps, networks = ("unknown" if size is None else amount(size) for size in (costs.trial_maps, costs.trial_networks))
+    maps, networks = (
+        "unknown" if size is None else amount(size)
+        for size in (costs.trial_maps, costs.trial_networks)
+    )
     return f"one trial's maps of all images take {maps}, its networks {networks}"
 
 

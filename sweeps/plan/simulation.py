@@ -1,4 +1,6 @@
-"""How long a sweep takes on a cluster that need not exist: durations replayed through the scheduler's own policy."""
+"""How long a sweep takes on a cluster that need not exist: durations replayed through the
+scheduler's own policy.
+"""
 
 import heapq
 import math
@@ -19,9 +21,11 @@ class Task:
 
 
 def makespan(tasks: Mapping[str, Task], machines: Sequence[Amounts]) -> float:
-    """Seconds from the first start to the last end, if `tasks` (by fingerprint, upstream first) run on `machines`.
+    """Seconds from the first start to the last end, if `tasks` (by fingerprint, upstream first) run
+    on `machines`.
 
-    What is no key of `tasks` is in the store already. The time that Ray takes to start a process is not in it.
+    What is no key of `tasks` is in the store already. The time that Ray takes to start a process is
+    not in it.
 
     Raises:
         ValueError: a stage needs more than any machine has.
@@ -46,12 +50,16 @@ class _Replay:
         self._paths = longest_paths(inputs, {name: task.seconds for name, task in tasks.items()})
         self._kept = cpus_beside_gpus(inputs, {name: task.needs for name, task in tasks.items()})
         self._known: Counter[float] = Counter()  # of what is ready or runs, the CPUs to keep for it
-        self._missing = {name: len({need for need in task.inputs if need in tasks}) for name, task in tasks.items()}
+        self._missing = {
+            name: len({need for need in task.inputs if need in tasks})
+            for name, task in tasks.items()
+        }
         self._users: dict[str, list[str]] = {}
         for name, task in tasks.items():
             for need in set(task.inputs):
                 self._users.setdefault(need, []).append(name)
-        # by what they need, the longest path first: of those that need the same, the first is as good as all
+        # by what they need, the longest path first: of those that need the same, the first is as
+        # good as all
         self._ready: dict[tuple[tuple[str, float], ...], list[tuple[float, int, Waiting]]] = {}
         self._order = {name: number for number, name in enumerate(tasks)}
         self.running: list[tuple[float, int, str, int]] = []
@@ -94,7 +102,9 @@ class _Replay:
         for stage, place in chosen:
             name = stage.fingerprint
             self._occupy(name, place, 1)
-            heapq.heappush(self.running, (now + self._tasks[name].seconds, self._order[name], name, place))
+            heapq.heappush(
+                self.running, (now + self._tasks[name].seconds, self._order[name], name, place)
+            )
         started = {stage.fingerprint for stage, _ in chosen}
         for entry in first:
             if entry[-1].fingerprint not in started:

@@ -11,7 +11,7 @@ from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share
 from sweeps.cluster.stage_task import Json
-from sweeps.plan.past_runs import History
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import ORDER, Plan
 from sweeps.progress.status import RunningStage, StageCounts, Status
 from sweeps.text import duration
@@ -33,7 +33,9 @@ class Progress:
         summed: whether each line ends with where the sweep stands, for want of a live view.
     """
 
-    def __init__(self, name: str, *, history: History, say: Say, command: str = "", summed: bool = True) -> None:
+    def __init__(
+        self, name: str, *, history: PastRuns, say: Say, command: str = "", summed: bool = True
+    ) -> None:
         self.state: State = "running"
         self._name, self._command, self._say, self._summed = name, command, say, summed
         self._history = history
@@ -54,13 +56,15 @@ class Progress:
         self._start = self._spoke = time.monotonic()
         self._lock = threading.Lock()
 
-    def add(self, plan: Plan, *, granted: Mapping[str, Resources], machines: Sequence[Machine]) -> None:
+    def add(
+        self, plan: Plan, *, granted: Mapping[str, Resources], machines: Sequence[Machine]
+    ) -> None:
         """Take in the stages of `plan`, which was made before any of them ran.
 
         Args:
-            plan: all trials of a grid, or those that a search suggested next, or what follows a gate.
-            granted: what each stage may occupy, by fingerprint.
-            machines: those of the cluster.
+            plan: all trials of a grid, or those that a search suggested next, or what follows a
+            gate. granted: what each stage may occupy, by fingerprint. machines: those of the
+            cluster.
         """
         with self._lock:
             for trial in plan.trials:
@@ -80,16 +84,24 @@ class Progress:
     def update(self, info: Json) -> None:
         """Tell what happened, from the scheduler's `info`; its events may be of other sweeps too."""
         with self._lock:
-            self._running = [stage for stage in info["running"] if stage["fingerprint"] in self._nodes]
+            self._running = [
+                stage for stage in info["running"] if stage["fingerprint"] in self._nodes
+            ]
             for item in info["points"]:
                 self._epochs[item["fingerprint"]] = int(item["point"].get("step", 0))
             for event in info["events"]:
                 if event["fingerprint"] in self._nodes:
                     self._tell(event)
             if time.monotonic() - self._spoke > HEARTBEAT_S:
-                self._line("running", ", ".join(self._describe_running()) or "nothing yet, waiting for the cluster")
+                self._line(
+                    "running",
+                    ", ".join(self._describe_running()) or "nothing yet, waiting for the cluster",
+                )
                 for needs in info["unmet"]:
-                    self._line("waiting", f"no machine of the cluster has {needs}; stages that ask for it wait for one")
+                    self._line(
+                        "waiting",
+                        f"no machine of the cluster has {needs}; stages that ask for it wait for one",
+                    )
 
     def settle(self, nodes: Iterable[Node]) -> None:
         """These stages are done, whether or not the scheduler lived to tell."""
@@ -100,7 +112,9 @@ class Progress:
         """Seconds that GPUs were held by the stages that ran, and by those that run."""
         with self._lock:
             held = {stage["fingerprint"]: stage["seconds"] for stage in self._running}
-            running = (self._granted[each].num_gpus * held[each] for each in held if each in self._granted)
+            running = (
+                self._granted[each].num_gpus * held[each] for each in held if each in self._granted
+            )
             return self._spent()["gpu_spent_s"] + sum(running, start=0.0)
 
     def status(self) -> Status:
@@ -116,7 +130,10 @@ class Progress:
                 trials_done=sum(needed <= self._done for needed in self._trials.values()),
                 stages=self._counts(),
                 running=[self._running_stage(stage) for stage in self._running],
-                failed=[f"{self._nodes[each].field} {each[:8]}: {error}" for each, error in self._failed.items()],
+                failed=[
+                    f"{self._nodes[each].field} {each[:8]}: {error}"
+                    for each, error in self._failed.items()
+                ],
                 left=self.time_left(),
                 **self._spent(),
             )
@@ -128,27 +145,38 @@ class Progress:
             self._done.add(fingerprint)
             self._seconds[fingerprint] = event["seconds"]
             self._by_kind[self._nodes[fingerprint].kind].append(event["seconds"])
-            self._line("done", f"{stage} {duration(event['seconds']):>7}   ({self._for_whom(fingerprint)})")
+            self._line(
+                "done", f"{stage} {duration(event['seconds']):>7}   ({self._for_whom(fingerprint)})"
+            )
         elif what == "failed":
             self._failed[fingerprint] = event["error"]
             self._line("FAILED", f"{stage} {event['error']}   ({self._for_whom(fingerprint)})")
         elif what == "again":
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
         elif what == "missing":
-            self._line("again", f"{stage} needs {event['input']}, which was damaged or removed: that is made again")
+            self._line(
+                "again",
+                f"{stage} needs {event['input']}, which was damaged or removed: that is made again",
+            )
         elif what == "elsewhere":
             self._line("waiting", f"{stage} another cluster runs it, on {event['host']}")
         elif what == "stopped":
             self._line("stopped", f"{stage} at its checkpoint")
         elif what == "split":
-            self._line("again", f"{stage} the GPU's memory was too small; each batch in parts now: {event['error']}")
+            self._line(
+                "again",
+                f"{stage} the GPU's memory was too small; each batch in parts now: {event['error']}",
+            )
         elif what == "cancelled":
             self._line("stopped", f"{stage} no trial waits for it any more")
 
     def _line(self, what: str, text: str) -> None:
         self._spoke = time.monotonic()
         minutes, seconds = divmod(int(self._spoke - self._start), 60)
-        self._say(f"{minutes:02}:{seconds:02}  {what:<8} {text}" + (f" · {self._summary()}" if self._summed else ""))
+        self._say(
+            f"{minutes:02}:{seconds:02}  {what:<8} {text}"
+            + (f" · {self._summary()}" if self._summed else "")
+        )
 
     def _summary(self) -> str:
         parts = [f"{len(self._done)} of {len(self._nodes)} stages"]
@@ -168,7 +196,10 @@ class Progress:
 
     def _running_stage(self, stage: Json) -> RunningStage:
         fingerprint = stage["fingerprint"]
-        epoch, epochs = self._epochs.get(fingerprint), getattr(self._nodes[fingerprint].stage, "epochs", None)
+        epoch, epochs = (
+            self._epochs.get(fingerprint),
+            getattr(self._nodes[fingerprint].stage, "epochs", None),
+        )
         return RunningStage(
             field=stage["field"],
             fingerprint=fingerprint,
@@ -182,9 +213,14 @@ class Progress:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for fingerprint, node in self._nodes.items():
             counts[node.kind][self._where(fingerprint, running)] += 1
-        places = {kind: sorted(names, key=lambda name: ORDER[name]) for kind, names in self._fields.items()}
+        places = {
+            kind: sorted(names, key=lambda name: ORDER[name])
+            for kind, names in self._fields.items()
+        }
         return [
-            StageCounts(fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES})
+            StageCounts(
+                fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES}
+            )
             for kind in sorted(counts, key=lambda kind: ORDER[places[kind][0]])
         ]
 
@@ -198,7 +234,9 @@ class Progress:
         return "running" if fingerprint in running else "queued"
 
     def _spent(self) -> dict[str, float]:
-        """Time spent and saved so far: what n trials share saves n - 1 times its time, n if it was there before."""
+        """Time spent and saved so far: what n trials share saves n - 1 times its time, n if it was
+        there before.
+        """
         sums = dict.fromkeys(("spent_s", "saved_s", "gpu_spent_s", "gpu_saved_s"), 0.0)
         for fingerprint in self._done:
             fresh = fingerprint not in self._stored
@@ -211,7 +249,9 @@ class Progress:
         return sums
 
     def time_left(self) -> str:
-        """The larger of what the whole cluster needs for all that is left, and the longest chain of what is left."""
+        """The larger of what the whole cluster needs for all that is left, and the longest chain of
+        what is left.
+        """
         elapsed = {stage["fingerprint"]: stage["seconds"] for stage in self._running}
         lost, ends, work, unknown = set(self._failed), dict[str, float](), 0.0, 0
         for fingerprint, node in self._nodes.items():
@@ -222,7 +262,9 @@ class Progress:
                 unknown += expected is None
                 left = max((expected or 0.0) - elapsed.get(fingerprint, 0.0), 0.0)
                 work += left * self._shares.get(fingerprint, 1.0)
-                ends[fingerprint] = left + max((ends.get(need, 0.0) for need in node.inputs.values()), default=0.0)
+                ends[fingerprint] = left + max(
+                    (ends.get(need, 0.0) for need in node.inputs.values()), default=0.0
+                )
         seconds = max(work, *ends.values(), 0.0) if ends else 0.0
         if unknown and not seconds:
             return "time left unknown"

@@ -1,4 +1,6 @@
-"""The sweep's status for a terminal, with rich: the live view of `run`, and what `status` prints once."""
+"""The sweep's status for a terminal, with rich: the live view of `run`, and what `status` prints
+once.
+"""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -11,7 +13,13 @@ from rich.text import Text
 from sweeps.progress.status import RunningStage, Status
 from sweeps.text import duration, number
 
-COLORS = {"queued": "", "running": "yellow", "done": "green", "reused": "cyan", "failed": "bold red"}
+COLORS = {
+    "queued": "",
+    "running": "yellow",
+    "done": "green",
+    "reused": "cyan",
+    "failed": "bold red",
+}
 MOST_RUNNING = 8
 
 
@@ -46,22 +54,28 @@ def _running(stage: RunningStage) -> Text:
 
 
 def _sums(status: Status) -> Iterator[Text]:
-    all_stages = sum(row.queued + row.running + row.done + row.reused + row.failed for row in status.stages)
+    all_stages = sum(
+        row.queued + row.running + row.done + row.reused + row.failed for row in status.stages
+    )
     done = sum(row.done + row.reused for row in status.stages)
     yield Text(
         f"{done} of {all_stages} stages, {status.trials_done} of {number(status.trials, 'trial')}; {status.left}",
         style="bold",
     )
-    yield Text(f"stage time: {duration(status.spent_s)} spent, {duration(status.saved_s)} saved by sharing")
+    yield Text(
+        f"stage time: {duration(status.spent_s)} spent, {duration(status.saved_s)} saved by sharing"
+    )
     if status.gpu_spent_s + status.gpu_saved_s:
-        yield Text(f"GPU hours: {status.gpu_spent_s / 3600:.2f} spent, {status.gpu_saved_s / 3600:.2f} saved")
+        yield Text(
+            f"GPU hours: {status.gpu_spent_s / 3600:.2f} spent, {status.gpu_saved_s / 3600:.2f} saved"
+        )
 
 
 class Screen:
     """Where `run` shows what happens: lines, and below them, on a terminal, the live view.
 
-    While entered on a terminal, lines scroll above the view, which is redrawn in place and stays at the end.
-    """
+    While entered on a terminal, lines scroll above the view, which is redrawn in place and stays at
+    the end."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
@@ -71,7 +85,10 @@ class Screen:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._live is not None:
             self._live.stop()
@@ -98,7 +115,9 @@ class Screen:
 
 def describe(status: Status, *, now: float) -> Iterator[str]:
     """Whether the driver of a sweep is alive, and what to do if not."""
-    where = f"on {status.host}, process {status.pid}, for {duration(status.updated - status.started)}"
+    where = (
+        f"on {status.host}, process {status.pid}, for {duration(status.updated - status.started)}"
+    )
     ago = f"{duration(now - status.updated)} ago"
     if status.alive(now):
         yield f"{status.name}: {status.state} {where}; told {ago}"

@@ -1,7 +1,8 @@
-"""What a running sweep tells the world: a small file in its store, which the driver rewrites every few seconds.
+"""What a running sweep tells the world: a small file in its store, which the driver rewrites every
+few seconds.
 
-It is advisory. Losing it loses nothing, and any machine that sees the store can read it without Ray.
-"""
+It is advisory. Losing it loses nothing, and any machine that sees the store can read it without
+Ray."""
 
 import os
 import platform
@@ -45,10 +46,10 @@ class Status(BaseModel):
     """Where a sweep stands. Times are seconds since 1970, durations seconds.
 
     Attributes:
-        state: "running" and "stopping" as long as the driver lives; else how it ended.
-        left: time to the end, in words.
-        spent_s: time of the stages that ran, one after the other; `gpu_` by the GPUs that they held.
-        saved_s: what the trials would have taken more, had each run all its stages itself.
+        state: "running" and "stopping" as long as the driver lives; else how it ended. left: time
+        to the end, in words. spent_s: time of the stages that ran, one after the other; `gpu_` by
+        the GPUs that they held. saved_s: what the trials would have taken more, had each run all
+        its stages itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +73,17 @@ class Status(BaseModel):
     gpu_saved_s: float
 
     def alive(self, now: float) -> bool:
-        """Whether the driver is there: it wrote lately, and if it ran on this machine its process exists."""
+        """Whether the driver is there: it wrote lately, and if it ran on this machine its process
+        exists.
+        """
         if self.state not in ("running", "stopping") or now - self.updated > GONE_S:
             return False
         processes = Path("/proc")
-        return self.host != platform.node() or not processes.is_dir() or (processes / str(self.pid)).is_dir()
+        return (
+            self.host != platform.node()
+            or not processes.is_dir()
+            or (processes / str(self.pid)).is_dir()
+        )
 
 
 def write_status(store: Store, status: Status) -> None:
@@ -85,7 +92,9 @@ def write_status(store: Store, status: Status) -> None:
 
 
 def read_status(store: Store) -> list[Status]:
-    """Of every sweep that ever ran on this store, the last written first; what cannot be read is left out."""
+    """Of every sweep that ever ran on this store, the last written first; what cannot be read is
+    left out.
+    """
     found = []
     for name in store.files.children(STATUS):
         try:

@@ -11,8 +11,8 @@ from sweeps.spec.trials import Trial
 def expected(trials: Sequence[Trial], gates: Sequence[Gate]) -> list[Trial]:
     """`trials`, cut off at the gates: as many go on as the gates let, at most.
 
-    Which ones is not known yet; those that the file names first stand for them, and the baseline is among them.
-    """
+    Which ones is not known yet; those that the file names first stand for them, and the baseline is
+    among them."""
     variants: dict[str, list[Trial]] = {}
     for trial in trials:
         variants.setdefault(trial.variant, []).append(trial)
@@ -29,4 +29,6 @@ def expected(trials: Sequence[Trial], gates: Sequence[Gate]) -> list[Trial]:
 
 
 def _up_to(trial: Trial, last: int) -> Trial:
-    return replace(trial, nodes={field: node for field, node in trial.nodes.items() if ORDER[field] <= last})
+    return replace(
+        trial, nodes={field: node for field, node in trial.nodes.items() if ORDER[field] <= last}
+    )

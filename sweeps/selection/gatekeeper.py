@@ -1,4 +1,6 @@
-"""Gates between stages: which variants go on to the expensive stages, judged by what the cheap ones already scored."""
+"""Gates between stages: which variants go on to the expensive stages, judged by what the cheap ones
+already scored.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Gate(BaseModel):
     """Which variants go on to what stands behind the scored stage `after` in the pipeline.
 
-    A variant is judged once, by the mean of `<after>/miou` over its seeds, so that a lucky seed is not picked. The
-    baseline always goes on, and takes nobody's place. `top_k` and `margin` give the same answer in whatever order
-    variants arrive; `asha` lets those go on that are good among the ones so far, so that no machine waits.
-    """
+    A variant is judged once, by the mean of `<after>/miou` over its seeds, so that a lucky seed is
+    not picked. The baseline always goes on, and takes nobody's place. `top_k` and `margin` give the
+    same answer in whatever order variants arrive; `asha` lets those go on that are good among the
+    ones so far, so that no machine waits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    after: Literal["cam", "crf", "pseudo"] = Field(description="The scored stage whose miou is judged.")
+    after: Literal["cam", "crf", "pseudo"] = Field(
+        description="The scored stage whose miou is judged."
+    )
     top_k: int | None = Field(default=None, ge=1, description="The best so many go on.")
-    asha: float | None = Field(default=None, gt=1, description="The best 1/asha of those that arrived so far go on.")
-    margin: float | None = Field(default=None, description="Whoever is at most this far below the baseline goes on.")
-    by: str | None = Field(default=None, description="A knob: variants are ranked among those with the same value.")
+    asha: float | None = Field(
+        default=None, gt=1, description="The best 1/asha of those that arrived so far go on."
+    )
+    margin: float | None = Field(
+        default=None, description="Whoever is at most this far below the baseline goes on."
+    )
+    by: str | None = Field(
+        default=None, description="A knob: variants are ranked among those with the same value."
+    )
 
     @model_validator(mode="after")
     def _one_rule(self) -> "Gate":
@@ -34,7 +44,11 @@ class Gate(BaseModel):
         """The rule, for people."""
         if self.margin is not None:
             return f"after {self.after}, who is at most {100 * self.margin:g} points below the baseline goes on"
-        best = f"the best {self.top_k}" if self.top_k is not None else f"the best 1/{self.asha:g} so far"
+        best = (
+            f"the best {self.top_k}"
+            if self.top_k is not None
+            else f"the best 1/{self.asha:g} so far"
+        )
         return f"after {self.after}, {best}{f' of each {self.by}' if self.by else ''} and the baseline go on"
 
 
@@ -63,7 +77,9 @@ class Gatekeeper:
         self._decided: set[str] = set()
         self._coming: Counter[str] = Counter()
 
-    def expect(self, variant: str, *, knobs: Mapping[str, Mapping[str, object]], baseline: bool) -> None:
+    def expect(
+        self, variant: str, *, knobs: Mapping[str, Mapping[str, object]], baseline: bool
+    ) -> None:
         """A variant, with these active knobs by stage, may come."""
         self._known[variant] = known = _Known(group=group(self.gate, knobs), baseline=baseline)
         self._coming[known.group] += not baseline
@@ -96,28 +112,44 @@ class Gatekeeper:
             if undecided and self.gate.margin is not None:
                 yield from self._against_baseline(undecided, margin=self.gate.margin)
             elif undecided:
-                yield from self._ranked(undecided, members, where=name, coming=self._coming[name] + more)
+                yield from self._ranked(
+                    undecided, members, where=name, coming=self._coming[name] + more
+                )
 
     def _against_baseline(self, undecided: Sequence[str], *, margin: float) -> Iterator[Verdict]:
-        scores = [self._scores[name] for name, known in self._known.items() if known.baseline and name in self._scores]
+        scores = [
+            self._scores[name]
+            for name, known in self._known.items()
+            if known.baseline and name in self._scores
+        ]
         if not scores and any(known.baseline for known in self._known.values()):
             return  # it is on its way
         for variant in undecided:
             score = self._scores[variant]
-            goes_on = not scores or score >= scores[0] - margin  # where the baseline failed nothing speaks against it
-            why = "" if goes_on else f"{score:.4f} is more than {margin:g} below the baseline's {scores[0]:.4f}"
+            # where the baseline failed nothing speaks against it
+            goes_on = not scores or score >= scores[0] - margin
+            why = (
+                ""
+                if goes_on
+                else f"{score:.4f} is more than {margin:g} below the baseline's {scores[0]:.4f}"
+            )
             yield self._decide(variant, goes_on=goes_on, why=why)
 
     def _ranked(
         self, undecided: Sequence[str], members: Sequence[str], *, where: str, coming: int
     ) -> Iterator[Verdict]:
-        ranking = sorted(members, key=lambda name: (-self._scores[name], name))  # ties must have an order
-        ranks, places = {name: rank for rank, name in enumerate(ranking)}, self._places(len(members), coming)
+        # ties must have an order
+        ranking = sorted(members, key=lambda name: (-self._scores[name], name))
+        ranks, places = (
+            {name: rank for rank, name in enumerate(ranking)},
+            self._places(len(members), coming),
+        )
         for variant in undecided:
             rank = ranks[variant]
             if rank < places and (self.gate.asha is not None or rank + coming < places):
                 yield self._decide(variant, goes_on=True)
-            elif rank >= places and not coming:  # who waits costs nothing, and the reason names the final ranking
+            # who waits costs nothing, and the reason names the final ranking
+            elif rank >= places and not coming:
                 score, last = self._scores[variant], self._scores[ranking[places - 1]]
                 among = f"{len(members)}{f' where {where}' if where else ''}"
                 why = f"{score:.4f} is not among the best {places} of {among}, which end at {last:.4f}"

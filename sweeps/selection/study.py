@@ -1,4 +1,6 @@
-"""Search: Optuna suggests variants, one after the other, and hears what came out. The study is kept in a database."""
+"""Search: Optuna suggests variants, one after the other, and hears what came out. The study is kept
+in a database.
+"""
 
 import json
 import warnings
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 COSTS = ("hours", "gpu_hours")
 STORAGE = "sqlite:///runs/optuna.db"
-UNCOUNTED = "uncounted"  # attribute of the study's trials that are no suggestions of their own, and why not
+# attribute of the study's trials that are no suggestions of their own, and why not
+UNCOUNTED = "uncounted"
 MAX_REFUSED = 200  # suggestions in a row that break a constraint
 DIGITS = 4
 Settings = dict[str, Any]
@@ -24,11 +27,17 @@ Holds = Callable[[Axis, Settings], bool]
 
 
 class Search(BaseModel):
-    """Suggests variants instead of a grid, each with all seeds; the study's database lets the same command go on."""
+    """Suggests variants instead of a grid, each with all seeds; the study's database lets the same
+    command go on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trials: int = Field(ge=1, le=100_000, description="How many variants are suggested, those of former runs included.")
+    trials: int = Field(
+        ge=1,
+        le=100_000,
+        description="How many variants are suggested, those of former runs included.",
+    )
     space: Annotated[dict[str, AnyAxis], Field(min_length=1)] = Field(
         description="Values by knob: a list, or a range with `step`, `log` or neither."
     )
@@ -38,12 +47,15 @@ class Search(BaseModel):
     )
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="Optuna's sampler.")
     seed: int = Field(default=0, ge=0, description="Seed of the sampler.")
-    study: str | None = Field(default=None, description="Name of the study; by default the sweep's.")
+    study: str | None = Field(
+        default=None, description="Name of the study; by default the sweep's."
+    )
     storage: str = Field(default=STORAGE, description="Optuna's storage: the URL of a database.")
 
 
 def settle(space: Mapping[str, Axis], trial: "optuna.trial.BaseTrial", *, holds: Holds) -> Settings:
-    """What a trial of the study sets: a value by knob, in the order of `space`, without axes that do not hold.
+    """What a trial of the study sets: a value by knob, in the order of `space`, without axes that
+    do not hold.
 
     Args:
         space: the axes.
@@ -82,10 +94,17 @@ class Study:
     """
 
     def __init__(
-        self, study: "optuna.Study", search: Search, *, holds: Holds, allows: Callable[[Settings], bool]
+        self,
+        study: "optuna.Study",
+        search: Search,
+        *,
+        holds: Holds,
+        allows: Callable[[Settings], bool],
     ) -> None:
         self._study, self._search, self._holds, self._allows = study, search, holds, allows
-        self._made = sum(UNCOUNTED not in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+        self._made = sum(
+            UNCOUNTED not in trial.user_attrs for trial in study.get_trials(deepcopy=False)
+        )
         self.exhausted = False
 
     @property
@@ -94,14 +113,17 @@ class Study:
         return 0 if self.exhausted else max(0, self._search.trials - self._made)
 
     def known(self) -> Iterator[tuple[int, Settings]]:
-        """Number and settings of the suggestions that former runs made, as far as they are in today's space."""
+        """Number and settings of the suggestions that former runs made, as far as they are in
+        today's space.
+        """
         for trial in self._study.get_trials(deepcopy=False):
             settings = _remembered(self._search.space, trial, holds=self._holds)
             if settings is not None and UNCOUNTED not in trial.user_attrs:
                 yield trial.number, settings
 
     def ask(self) -> tuple[int, Settings] | None:
-        """Number and settings of a new suggestion; None where one after the other breaks a constraint.
+        """Number and settings of a new suggestion; None where one after the other breaks a
+        constraint.
 
         Raises:
             ValueError: the study was made with other values of a list.
@@ -124,10 +146,11 @@ class Study:
         return None
 
     def tell(self, number: int, *, values: Sequence[float] | None, stopped: bool = False) -> None:
-        """What came out, once: a value per objective; None where it failed, or where a gate `stopped` it.
+        """What came out, once: a value per objective; None where it failed, or where a gate
+        `stopped` it.
 
-        A study's trial that failed cannot be changed: if it came to its end after all, a copy of it has the values.
-        """
+        A study's trial that failed cannot be changed: if it came to its end after all, a copy of it
+        has the values."""
         from optuna.trial import TrialState, create_trial
 
         told, again = self._study.get_trials(deepcopy=False), f"again: {number}"
@@ -136,7 +159,10 @@ class Study:
                 params, distributions = told[number].params, told[number].distributions
                 attributes = {UNCOUNTED: again}
                 made = create_trial(
-                    params=params, distributions=distributions, values=list(values), user_attrs=attributes
+                    params=params,
+                    distributions=distributions,
+                    values=list(values),
+                    user_attrs=attributes,
                 )
                 self._study.add_trial(made)
             return
@@ -150,10 +176,12 @@ class Study:
 
 
 def open_study(search: Search, name: str, *, create: bool = True) -> "optuna.Study | None":
-    """The study of the sweep `name` in its database, made if it is not there; with `create` False, None then.
+    """The study of the sweep `name` in its database, made if it is not there; with `create` False,
+    None then.
 
     Raises:
-        ValueError: the database cannot be opened, or has a study of that name with other objectives.
+        ValueError: the database cannot be opened, or has a study of that name with other
+        objectives.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -164,16 +192,23 @@ def open_study(search: Search, name: str, *, create: bool = True) -> "optuna.Stu
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
     name = search.study or name
-    ways = {"max": optuna.study.StudyDirection.MAXIMIZE, "min": optuna.study.StudyDirection.MINIMIZE}
+    ways = {
+        "max": optuna.study.StudyDirection.MAXIMIZE,
+        "min": optuna.study.StudyDirection.MINIMIZE,
+    }
     directions = [ways[way] for way in search.objectives.values()]
     try:
         storage = optuna.storages.get_storage(search.storage)
         names = optuna.get_all_study_names(storage)
         if name not in names and not create:
             return None
-        made = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        made = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, load_if_exists=True
+        )
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise ValueError(f"search.storage: {search.storage}: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"search.storage: {search.storage}: {str(error).splitlines()[0]}"
+        ) from None
     if name not in names:
         with _experimental():
             made.set_metric_names(list(search.objectives))
@@ -203,11 +238,17 @@ def _sampler(search: Search, *, drawn: int) -> "optuna.samplers.BaseSampler":
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with _experimental():
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True
+        )
 
 
-def _remembered(space: Mapping[str, Axis], trial: "optuna.trial.FrozenTrial", *, holds: Holds) -> Settings | None:
-    """What a trial of the study set; None where it was cut off too early for that, or the space was another."""
+def _remembered(
+    space: Mapping[str, Axis], trial: "optuna.trial.FrozenTrial", *, holds: Holds
+) -> Settings | None:
+    """What a trial of the study set; None where it was cut off too early for that, or the space was
+    another.
+    """
     import optuna
 
     fixed = optuna.trial.FixedTrial(trial.params)

@@ -59,17 +59,24 @@ class Suggestions:
             if (asked := self._study.ask()) is None:
                 break
             number, settings = asked
-            if (writing := self._write(settings)) is not None and (trials := self._take(number, writing)):
+            if (writing := self._write(settings)) is not None and (
+                trials := self._take(number, writing)
+            ):
                 return trials
         return []
 
     def end(self, variant: str, done: Sequence[Trial], *, stopped: bool) -> None:
-        """A variant ended with the trials `done`; without any, a gate held it back (`stopped`), or all failed."""
+        """A variant ended with the trials `done`; without any, a gate held it back (`stopped`), or
+        all failed.
+        """
         assert self._study is not None
         values: list[float] | None = None
         with suppress(KeyError):  # such as miou_multi where no image has several classes: no value
             if done:
-                values = [fmean(self._value(each, trial) for trial in done) for each in self._search.objectives]
+                values = [
+                    fmean(self._value(each, trial) for trial in done)
+                    for each in self._search.objectives
+                ]
         self._outcomes[variant] = partial(self._study.tell, values=values, stopped=stopped)
         for number in self._numbers.get(variant, ()):
             self._outcomes[variant](number)
@@ -78,7 +85,12 @@ class Suggestions:
         study = open_study(self._search, self._spec.name, create=create)
         if study is None:
             return None
-        return Study(study, self._search, holds=self._holds, allows=lambda settings: self._write(settings) is not None)
+        return Study(
+            study,
+            self._search,
+            holds=self._holds,
+            allows=lambda settings: self._write(settings) is not None,
+        )
 
     def _holds(self, axis: Axis, settings: Settings) -> bool:
         return holds(axis, self._base, self._spec.base | settings)
@@ -103,7 +115,9 @@ class Suggestions:
     def _value(self, objective: str, trial: Trial) -> float:
         """The metric of a trial, or what its stages take, were they run for it alone."""
         if objective in COSTS:
-            return sum(self._hours(field, trial, gpus=objective == "gpu_hours") for field in trial.nodes)
+            return sum(
+                self._hours(field, trial, gpus=objective == "gpu_hours") for field in trial.nodes
+            )
         field, _, name = objective.partition("/")
         manifest = self._store.manifest(trial.nodes[field])
         assert manifest is not None

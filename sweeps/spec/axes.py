@@ -26,13 +26,27 @@ class Axis(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    values: list[Any] | None = Field(default=None, min_length=1, description="The values, one by one.")
-    start: Number | None = Field(default=None, alias="from", description="The smallest value of a range.")
-    stop: Number | None = Field(default=None, alias="to", description="The largest value of a range.")
-    step: Number | None = Field(default=None, gt=0, description="The distance of one value from the next.")
-    num: int | None = Field(default=None, ge=2, le=10_000, description="How many values, both ends among them.")
-    log: bool = Field(default=False, description="Equal ratios of one value to the next, rounded to four digits.")
-    when: str | None = Field(default=None, description="The axis holds only where this is true: cam.source == 'cgnet'")
+    values: list[Any] | None = Field(
+        default=None, min_length=1, description="The values, one by one."
+    )
+    start: Number | None = Field(
+        default=None, alias="from", description="The smallest value of a range."
+    )
+    stop: Number | None = Field(
+        default=None, alias="to", description="The largest value of a range."
+    )
+    step: Number | None = Field(
+        default=None, gt=0, description="The distance of one value from the next."
+    )
+    num: int | None = Field(
+        default=None, ge=2, le=10_000, description="How many values, both ends among them."
+    )
+    log: bool = Field(
+        default=False, description="Equal ratios of one value to the next, rounded to four digits."
+    )
+    when: str | None = Field(
+        default=None, description="The axis holds only where this is true: cam.source == 'cgnet'"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> "Axis":
@@ -40,11 +54,15 @@ class Axis(BaseModel):
         if (self.values is None) != (len(ends) == 2):
             raise ValueError("give either `values`, or a range by `from` and `to`")
         if self.values is not None and (ends or self.step or self.num or self.log):
-            raise ValueError("`values` stand alone; `from`, `to`, `step`, `num` and `log` make a range")
+            raise ValueError(
+                "`values` stand alone; `from`, `to`, `step`, `num` and `log` make a range"
+            )
         if ends and ends[0] >= ends[1]:
             raise ValueError(f"`from` must be below `to`, got {ends[0]} and {ends[1]}")
         if self.step and (self.num or self.log):
-            raise ValueError("`step` stands without `num` and `log`; on a logarithmic range `num` says how many values")
+            raise ValueError(
+                "`step` stands without `num` and `log`; on a logarithmic range `num` says how many values"
+            )
         if self.log and ends[0] <= 0:
             raise ValueError(f"a logarithmic range must start above 0, got {ends[0]}")
         if self.step and (ends[1] - ends[0]) / self.step > 10_000:
@@ -59,7 +77,9 @@ class Axis(BaseModel):
         assert self.stop is not None
         if self.step is not None:
             # as the file writes them: 0.1 + 2 * 0.1 is 0.3 here
-            start, stop, step = (Decimal(str(number)) for number in (self.start, self.stop, self.step))
+            start, stop, step = (
+                Decimal(str(number)) for number in (self.start, self.stop, self.step)
+            )
             whole = isinstance(self.start, int) and isinstance(self.step, int)
             values = [start + index * step for index in range(int((stop - start) / step) + 1)]
             return [int(value) if whole else float(value) for value in values]
@@ -81,7 +101,9 @@ def _from_list(written: object) -> object:
         return Axis(values=written)
     if isinstance(written, dict | Axis):
         return written
-    raise ValueError("expected a list of at least one value, or a range such as {from: 1, to: 9, step: 2}")
+    raise ValueError(
+        "expected a list of at least one value, or a range such as {from: 1, to: 9, step: 2}"
+    )
 
 
 AnyAxis = Annotated[Axis, BeforeValidator(_from_list, json_schema_input_type=list[Any] | Axis)]
@@ -96,22 +118,31 @@ def settings(key: str, axis: Axis) -> list[dict[str, Any]]:
     """What each value of the axis sets; empty for a range without `step` or `num`."""
     knobs = knobs_of(key)
     listed = axis.listed() or []
-    return [{knobs[0]: value} if len(knobs) == 1 else dict(zip(knobs, value, strict=True)) for value in listed]
+    return [
+        {knobs[0]: value} if len(knobs) == 1 else dict(zip(knobs, value, strict=True))
+        for value in listed
+    ]
 
 
 def count_points(grid: Mapping[str, Axis], design: Design) -> int:
     """How many points `points` yields."""
     sizes = [len(axis.listed() or ()) for axis in grid.values()]
-    return {"factorial": math.prod(sizes), "one_at_a_time": 1 + sum(sizes), "leave_one_out": 1 + len(sizes)}[design]
+    return {
+        "factorial": math.prod(sizes),
+        "one_at_a_time": 1 + sum(sizes),
+        "leave_one_out": 1 + len(sizes),
+    }[design]
 
 
-def points(grid: Mapping[str, Axis], design: Design) -> Iterator[tuple[str, dict[str, dict[str, Any]], list[str]]]:
-    """The points of the grid: the name of the centre (else empty), what each axis sets, and the axes to show.
+def points(
+    grid: Mapping[str, Axis], design: Design
+) -> Iterator[tuple[str, dict[str, dict[str, Any]], list[str]]]:
+    """The points of the grid: the name of the centre (else empty), what each axis sets, and the
+    axes to show.
 
-    `factorial` is every combination. `one_at_a_time` starts from a centre in which no axis is set and sets one axis at
-    a time to each of its values. `leave_one_out` has two values per axis, without and with: its centre has all axes
-    `with`, and then each in turn is set to `without`.
-    """
+    `factorial` is every combination. `one_at_a_time` starts from a centre in which no axis is set
+    and sets one axis at a time to each of its values. `leave_one_out` has two values per axis,
+    without and with: its centre has all axes `with`, and then each in turn is set to `without`."""
     listed = {key: settings(key, axis) for key, axis in grid.items()}
     if design == "factorial":
         for choice in itertools.product(*listed.values()):

@@ -1,8 +1,8 @@
-"""Expressions over knobs, as a sweep file writes them: `crf_low.alpha * 4 < crf_high.alpha and cam.source == 'cgnet'`.
+"""Expressions over knobs, as a sweep file writes them: `crf_low.alpha * 4 < crf_high.alpha and
+cam.source == 'cgnet'`.
 
-Python's syntax, and of it only numbers, texts, knobs, + - * / // %, comparisons, `in`, `and`, `or`, `not`. The text is
-parsed and walked here; it is never given to the interpreter.
-"""
+Python's syntax, and of it only numbers, texts, knobs, + - * / // %, comparisons, `in`, `and`, `or`,
+`not`. The text is parsed and walked here; it is never given to the interpreter."""
 
 import ast
 import operator
@@ -49,14 +49,19 @@ def knobs_in(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: it is no expression, or names something that is no knob.
     """
-    return tuple(dict.fromkeys(_knob(node) for node in ast.walk(_parse(text)) if isinstance(node, ast.Attribute)))
+    return tuple(
+        dict.fromkeys(
+            _knob(node) for node in ast.walk(_parse(text)) if isinstance(node, ast.Attribute)
+        )
+    )
 
 
 def evaluate(text: str, value_of: ValueOf) -> Any:  # noqa: ANN401 - whatever the knobs are
     """The value of the expression `text`, given the values of its knobs.
 
     Raises:
-        ValueError: it is no expression, or has no value: a division by zero, an order between a number and a text.
+        ValueError: it is no expression, or has no value: a division by zero, an order between a
+        number and a text.
     """
     try:
         return _value(_parse(text), value_of)

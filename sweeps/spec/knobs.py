@@ -1,4 +1,6 @@
-"""The knobs of the pipeline by their dotted names: which ones a pattern means, and how a trial shows them."""
+"""The knobs of the pipeline by their dotted names: which ones a pattern means, and how a trial
+shows them.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -31,21 +33,31 @@ def spelled_out(keys: Iterable[str], *, without: Iterable[str]) -> list[str]:
 
 
 def active(nodes: Mapping[str, Node], keys: Sequence[str]) -> dict[str, Any]:
-    """Values of those `keys` that can change a result: their stage is planned and does not call them inactive."""
+    """Values of those `keys` that can change a result: their stage is planned and does not call
+    them inactive.
+    """
     values: dict[str, Any] = {}
     for key in keys:
         for knob in matching(key):
             field, name = knob.split(".")
             stage = nodes[field].stage if field in nodes else None
-            if stage is not None and name in type(stage).model_fields and name not in stage.inactive():
+            if (
+                stage is not None
+                and name in type(stage).model_fields
+                and name not in stage.inactive()
+            ):
                 values.setdefault(key, getattr(stage, name))
     return values
 
 
 def label(values: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """`values` for people: a knob stands without its stage where it is the only one of that name among `keys`."""
+    """`values` for people: a knob stands without its stage where it is the only one of that name
+    among `keys`.
+    """
     last = [key.rsplit(".", 1)[-1] for key in keys]
-    short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    short = {
+        key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)
+    }
     return ", ".join(f"{short[key]}={show(value)}" for key, value in values.items())
 
 

@@ -4,12 +4,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Limits(BaseModel):
-    """Limits of one call of `run`. What runs goes on to its end, or to its next gate; nothing is killed."""
+    """Limits of one call of `run`. What runs goes on to its end, or to its next gate; nothing is
+    killed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    trials: int | None = Field(default=None, ge=1, description="How many trials are launched at most.")
-    gpu_hours: float | None = Field(default=None, gt=0, description="GPU hours of the stages that ran or run.")
+    trials: int | None = Field(
+        default=None, ge=1, description="How many trials are launched at most."
+    )
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="GPU hours of the stages that ran or run."
+    )
     wall_hours: float | None = Field(default=None, gt=0, description="Hours since the start.")
 
     def reached(self, *, trials: int, gpu_s: float, wall_s: float) -> str:

@@ -5,7 +5,15 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
 from occse.pipeline import TARGETS, Pipeline, override, profile
 from occse.stage import Resources, Stage
@@ -27,7 +35,9 @@ def _count_up(value: object) -> object:
         return tuple(range(value))
     if isinstance(value, list | tuple):
         return value
-    raise ValueError("expected a count of at least 1 (3 means the seeds 0, 1, 2) or a list of seeds")
+    raise ValueError(
+        "expected a count of at least 1 (3 means the seeds 0, 1, 2) or a list of seeds"
+    )
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -50,7 +60,9 @@ VariantName = Annotated[str, Field(pattern=r"^\S[^\n]*$", max_length=100)]
 
 
 class Request(BaseModel):
-    """What a user grants a stage instead of what the stage itself asks for; None leaves that as it is."""
+    """What a user grants a stage instead of what the stage itself asks for; None leaves that as it
+    is.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -61,38 +73,59 @@ class Request(BaseModel):
 class Spec(BaseModel):
     """One sweep.
 
-    `base` holds for every trial. `grid` is the product of its axes, in the order of the file, or what `design` picks of
-    it. `variants` are named sets of overrides to compare with `baseline`; with a grid beside them, each of them runs at
-    every point of the grid. A baseline beside a grid without variants marks the point that it equals, or is one more
-    trial. `resources` (by stage, `*` for all) are no part of the identity.
-    """
+    `base` holds for every trial. `grid` is the product of its axes, in the order of the file, or
+    what `design` picks of it. `variants` are named sets of overrides to compare with `baseline`;
+    with a grid beside them, each of them runs at every point of the grid. A baseline beside a grid
+    without variants marks the point that it equals, or is one more trial. `resources` (by stage,
+    `*` for all) are no part of the identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100, description="The MLflow experiment.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9._-]+$", max_length=100, description="The MLflow experiment."
+    )
     question: str = Field(pattern=r"\S", description="What the sweep is to answer.")
     expect: str = Field(default="", description="The claim, recorded with the result.")
-    profile: str | None = Field(default=None, description="A named set of overrides, see occse/profiles.")
-    base: Overrides = Field(default={}, description="Overrides of every trial; `=` and an expression derives a value.")
-    grid: Grid = Field(default={}, description="Values by knob; knobs that are joined by commas move together.")
+    profile: str | None = Field(
+        default=None, description="A named set of overrides, see occse/profiles."
+    )
+    base: Overrides = Field(
+        default={}, description="Overrides of every trial; `=` and an expression derives a value."
+    )
+    grid: Grid = Field(
+        default={}, description="Values by knob; knobs that are joined by commas move together."
+    )
     design: Design = Field(default="factorial", description="Which points of the grid are run.")
     constraints: list[str] = Field(
         default=[], description="Points of the grid where one of these is false are left out."
     )
-    baseline: Overrides | None = Field(default=None, description="What the others are compared with.")
-    variants: dict[VariantName, Overrides] = Field(default={}, description="Overrides by the name of the variant.")
+    baseline: Overrides | None = Field(
+        default=None, description="What the others are compared with."
+    )
+    variants: dict[VariantName, Overrides] = Field(
+        default={}, description="Overrides by the name of the variant."
+    )
     search: Search | None = Field(default=None, description="Suggests variants, instead of a grid.")
-    gates: list[Gate] = Field(default=[], description="Who goes on to the expensive stages, in pipeline order.")
+    gates: list[Gate] = Field(
+        default=[], description="Who goes on to the expensive stages, in pipeline order."
+    )
     limits: Limits = Field(default=Limits(), description="When to stop launching.")
-    seeds: AnySeeds = Field(default=(0,), description="A count, a list, or either by stage: {cgnet: 3, deeplab: 2}.")
-    seed_stages: Fields | None = Field(default=None, description="The stages that `seeds` reach; by default all.")
+    seeds: AnySeeds = Field(
+        default=(0,), description="A count, a list, or either by stage: {cgnet: 3, deeplab: 2}."
+    )
+    seed_stages: Fields | None = Field(
+        default=None, description="The stages that `seeds` reach; by default all."
+    )
     targets: Fields = Field(default=TARGETS, description="The last stages to reach.")
-    resources: dict[str, Request] = Field(default={}, description="What a stage occupies, by stage; `*` for all.")
+    resources: dict[str, Request] = Field(
+        default={}, description="What a stage occupies, by stage; `*` for all."
+    )
     data_root: Path | None = Field(default=None, description="The user's data set.")
     weights: Path | None = Field(default=None, description="Folder of the weight files.")
 
     def resources_of(self, field: str, stage: Stage) -> Resources:
-        """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks for.
+        """What the stage in `field` may occupy: its own entry, else `*`, else what the stage asks
+        for.
 
         Raises:
             ValueError: its batch does not divide among the GPUs.
@@ -113,10 +146,14 @@ class Spec(BaseModel):
         return count_points(self.grid, self.design)
 
     def combinations(self) -> int:
-        """How many trials the file writes down, before constraints, and before those that are the same collapse."""
+        """How many trials the file writes down, before constraints, and before those that are the
+        same collapse.
+        """
         points, named = self.num_points() if self.grid else 0, len(self.named())
         variants = named * max(points, 1) if self.variants else named + points
-        return variants * math.prod(map(len, self.seeds.values() if isinstance(self.seeds, dict) else [self.seeds]))
+        return variants * math.prod(
+            map(len, self.seeds.values() if isinstance(self.seeds, dict) else [self.seeds])
+        )
 
     def axes(self) -> dict[str, Axis]:
         """What varies by itself: the axes of the grid, or of the search."""
@@ -124,24 +161,38 @@ class Spec(BaseModel):
 
     def seeded_knobs(self) -> tuple[str, ...]:
         """The knobs that `seeds` set."""
-        stages = self.seeds if isinstance(self.seeds, dict) else self.seed_stages or Pipeline.model_fields
+        stages = (
+            self.seeds
+            if isinstance(self.seeds, dict)
+            else self.seed_stages or Pipeline.model_fields
+        )
         return tuple(knob for stage in stages for knob in matching(f"{stage}.seed"))
 
     def replicates(self) -> list[tuple[int, Overrides]]:
-        """Number and overrides of every replicate: of the seeds by stage each combination, the last stage innermost."""
+        """Number and overrides of every replicate: of the seeds by stage each combination, the last
+        stage innermost.
+        """
         if not isinstance(self.seeds, dict):
             return [(seed, dict.fromkeys(self.seeded_knobs(), seed)) for seed in self.seeds]
         choices = itertools.product(*self.seeds.values())
-        return [(number, dict(zip(self.seeded_knobs(), seeds, strict=True))) for number, seeds in enumerate(choices)]
+        return [
+            (number, dict(zip(self.seeded_knobs(), seeds, strict=True)))
+            for number, seeds in enumerate(choices)
+        ]
 
     def base_pipeline(self) -> Pipeline:
-        """The pipeline that every trial changes: the defaults, the profile, `base` without its derived values.
+        """The pipeline that every trial changes: the defaults, the profile, `base` without its
+        derived values.
 
         Raises:
             ValueError: there is no such profile, or `base` is refused.
         """
-        pipeline = Pipeline() if self.profile is None else override(Pipeline(), profile(self.profile))
-        return override(pipeline, {key: value for key, value in self.base.items() if not is_derived(value)})
+        pipeline = (
+            Pipeline() if self.profile is None else override(Pipeline(), profile(self.profile))
+        )
+        return override(
+            pipeline, {key: value for key, value in self.base.items() if not is_derived(value)}
+        )
 
     def named(self) -> dict[str, Overrides]:
         """The variants that have a name, the baseline first."""
@@ -150,7 +201,9 @@ class Spec(BaseModel):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a sweep's file, for editors: they complete keys and knobs, and underline what is refused."""
+    """The JSON schema of a sweep's file, for editors: they complete keys and knobs, and underline
+    what is refused.
+    """
     schema = Spec.model_json_schema()
     knobs: dict[str, dict[str, Any]] = {knob: {} for knob in matching("*")}
     sections = schema["properties"]

@@ -29,11 +29,10 @@ class Trial:
     """One pipeline to run: a variant and a seed.
 
     Attributes:
-        variant: what the trial tries, the same text for all its seeds.
-        order: position of the trial among the trials of the sweep; variants stand in the order of the file.
-        baseline: whether the others are compared with this variant.
-        knobs: values of the varied knobs that can change this trial's result.
-        nodes: the artifacts it needs, by pipeline field, upstream first.
+        variant: what the trial tries, the same text for all its seeds. order: position of the trial
+        among the trials of the sweep; variants stand in the order of the file. baseline: whether
+        the others are compared with this variant. knobs: values of the varied knobs that can change
+        this trial's result. nodes: the artifacts it needs, by pipeline field, upstream first.
     """
 
     variant: str
@@ -51,8 +50,12 @@ class Trial:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the artifacts by field: trials that need the same artifacts at the same places are one trial."""
-        text = "\n".join(sorted(f"{field}={node.fingerprint}" for field, node in self.nodes.items()))
+        """Hash of the artifacts by field: trials that need the same artifacts at the same places
+        are one trial.
+        """
+        text = "\n".join(
+            sorted(f"{field}={node.fingerprint}" for field, node in self.nodes.items())
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -83,13 +86,15 @@ def load_spec(path: Path) -> Spec:
 
 
 def trials(spec: Spec) -> list[Trial]:
-    """The distinct trials of `spec`, baseline first, then in the order of the file, seeds innermost.
+    """The distinct trials of `spec`, baseline first, then in the order of the file, seeds
+    innermost.
 
-    Trials with the same identity collapse into the first of them: a knob of a stage that is not planned, or that is
-    inactive, makes no difference.
+    Trials with the same identity collapse into the first of them: a knob of a stage that is not
+    planned, or that is inactive, makes no difference.
 
     Raises:
-        ValueError: the spec is at fault, values exclude each other, or a named variant is the same as another.
+        ValueError: the spec is at fault, values exclude each other, or a named variant is the same
+        as another.
     """
     if wrong := [f"sweep {spec.name}: {message}" for _, message in faults(spec)]:
         raise ValueError("\n".join(wrong))
@@ -108,7 +113,9 @@ def trials(spec: Spec) -> list[Trial]:
 
 
 def _check_writings(spec: Spec) -> None:
-    """Make every pipeline of the sweep but for its data and seeds, which refuses values that exclude each other."""
+    """Make every pipeline of the sweep but for its data and seeds, which refuses values that
+    exclude each other.
+    """
     pipeline_with, written = _pipelines(spec, data_root=None, weights=None), 0
     for written, writing in enumerate(writings(spec, spec.base_pipeline()), start=1):  # noqa: B007 - counted
         try:
@@ -117,7 +124,9 @@ def _check_writings(spec: Spec) -> None:
             shown = label(writing.changes, list(writing.changes))
             raise SpecError(writing.place, f"{shown}: {error}") from None
     if not written and not spec.search:
-        raise SpecError(("constraints",), "constraints: no trial satisfies all of them; expected at least one")
+        raise SpecError(
+            ("constraints",), "constraints: no trial satisfies all of them; expected at least one"
+        )
 
 
 def _check_names(spec: Spec, same: Mapping[str, str]) -> None:
@@ -153,8 +162,12 @@ def expansion(spec: Spec) -> Callable[[Writing], list[Trial]]:
     return lambda writing: [made(writing, seed, seeds) for seed, seeds in spec.replicates()]
 
 
-def _pipelines(spec: Spec, *, data_root: Path | None, weights: Path | None) -> Callable[[Overrides], Pipeline]:
-    """A function from overrides to pipelines that checks each distinct stage once: trials share most of them."""
+def _pipelines(
+    spec: Spec, *, data_root: Path | None, weights: Path | None
+) -> Callable[[Overrides], Pipeline]:
+    """A function from overrides to pipelines that checks each distinct stage once: trials share
+    most of them.
+    """
     base, with_data_digest = spec.base_pipeline(), _digests(data_root)
     made: dict[str, Stage] = {}
 
@@ -175,13 +188,19 @@ def _pipelines(spec: Spec, *, data_root: Path | None, weights: Path | None) -> C
 
 
 def _digests(data_root: Path | None) -> Callable[[Stage], Stage]:
-    """A function that puts a digest of the user's files into the identity of data that is read in place."""
+    """A function that puts a digest of the user's files into the identity of data that is read in
+    place.
+    """
 
     @cache  # reading a tree takes seconds
     def resolved(data: InPlace, root: Path) -> Stage:
         return data.resolved(root)
 
     def fill(data: Stage) -> Stage:
-        return resolved(data, data_root) if data_root is not None and isinstance(data, InPlace) else data
+        return (
+            resolved(data, data_root)
+            if data_root is not None and isinstance(data, InPlace)
+            else data
+        )
 
     return fill

@@ -9,7 +9,7 @@ from occse.pipeline import SCORED, Pipeline, override, profile
 from sweeps.selection.gatekeeper import Gate
 from sweeps.selection.study import COSTS, Search
 from sweeps.spec.axes import Axis, knobs_of, settings
-from sweeps.spec.document import Document, Location
+from sweeps.spec.document import Location, SpecDocument
 from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
@@ -21,15 +21,21 @@ OBJECTIVES = ("miou", "miou_multi", "precision", "recall")
 TAGS = ("[key]", SAME, BY_STAGE)
 
 
-def explain(error: ValidationError, document: Document) -> list[str]:
+def explain(error: ValidationError, document: SpecDocument) -> list[str]:
     """What pydantic found, in the words of the file: one `FILE:LINE: key: fault` each."""
     lines: dict[str, None] = {}
     for item in error.errors():
         location = tuple(part for part in item["loc"] if part not in TAGS)
-        where, key, place = document.where(location), str(location[-1]), ".".join(map(str, location))
+        where, key, place = (
+            document.where(location),
+            str(location[-1]),
+            ".".join(map(str, location)),
+        )
         if item["type"] == "missing":
             owner = "a sweep" if len(location) == 1 else str(location[0])
-            lines[f"{where}: {place}: this key is missing; {owner} has {', '.join(_keys(location))}"] = None
+            lines[
+                f"{where}: {place}: this key is missing; {owner} has {', '.join(_keys(location))}"
+            ] = None
         elif item["type"] == "extra_forbidden":
             lines[f"{where}: {key}: unknown key; {_nearest(key, _keys(location))}"] = None
         else:
@@ -41,23 +47,35 @@ def explain(error: ValidationError, document: Document) -> list[str]:
 
 def _keys(location: Location) -> list[str]:
     """The keys that are allowed beside the last part of `location`."""
-    models: dict[str, type[BaseModel]] = {"resources": Request, "grid": Axis, "gates": Gate, "limits": Limits}
+    models: dict[str, type[BaseModel]] = {
+        "resources": Request,
+        "grid": Axis,
+        "gates": Gate,
+        "limits": Limits,
+    }
     models["search"] = Axis if "space" in location[:-1] else Search
     model = Spec if len(location) == 1 else models[str(location[0])]
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """What types alone cannot tell: place in the file and message, in the order in which they can be judged."""
+    """What types alone cannot tell: place in the file and message, in the order in which they can
+    be judged.
+    """
     if (count := spec.combinations()) > MAX_COMBINATIONS:
         yield ("grid",), f"grid: {count:,} combinations; allowed are {MAX_COMBINATIONS:,}"
         return
     if not count and not spec.axes():
-        yield ("grid",), "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`"
+        yield (
+            ("grid",),
+            "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`",
+        )
     yield from _faults_of_fields(spec)
     yield from _faults_of_expressions(spec)
     try:
-        default = Pipeline() if spec.profile is None else override(Pipeline(), profile(spec.profile))
+        default = (
+            Pipeline() if spec.profile is None else override(Pipeline(), profile(spec.profile))
+        )
     except ValueError as error:
         yield ("profile",), f"profile: {error}"
         return
@@ -90,7 +108,10 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
                 yield (key, place), f"{key}: no stage {name!r} here; {_nearest(name, allowed)}"
     for key, request in spec.resources.items():
         if (gpus := request.num_gpus or 0) > 1 and gpus != int(gpus):
-            yield ("resources", key), f"resources.{key}.num_gpus: above 1 only whole GPUs can be granted, got {gpus}"
+            yield (
+                ("resources", key),
+                f"resources.{key}.num_gpus: above 1 only whole GPUs can be granted, got {gpus}",
+            )
     yield from _faults_of_sections(spec)
     yield from _faults_of_gates(spec)
     if BASELINE in spec.variants:
@@ -99,26 +120,46 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
             "variants.baseline: write the baseline under the key `baseline`, beside `variants`",
         )
     if spec.data_root is not None and not spec.data_root.is_dir():
-        yield ("data_root",), f"data_root: {spec.data_root} is no folder; expected the folder of the data set"
+        yield (
+            ("data_root",),
+            f"data_root: {spec.data_root} is no folder; expected the folder of the data set",
+        )
     if spec.weights is not None and not spec.weights.is_dir():
-        yield ("weights",), f"weights: {spec.weights} is no folder; expected the folder of the weight files"
+        yield (
+            ("weights",),
+            f"weights: {spec.weights} is no folder; expected the folder of the weight files",
+        )
 
 
 def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
     """Sections that do not go together."""
     if isinstance(spec.seeds, dict) and spec.seed_stages is not None:
-        yield ("seed_stages",), "seed_stages: `seeds` says by itself which stages it reaches; remove one of the two"
+        yield (
+            ("seed_stages",),
+            "seed_stages: `seeds` says by itself which stages it reaches; remove one of the two",
+        )
     if spec.search:
         for key in (key for key in ("grid", "variants") if getattr(spec, key)):
-            yield (key,), f"{key}: a search has its own `space`; expected `search` and at most `baseline` beside it"
-        scores = [f"{field}/{name}" for field in _reached(spec) if field in SCORED for name in OBJECTIVES]
+            yield (
+                (key,),
+                f"{key}: a search has its own `space`; expected `search` and at most `baseline` beside it",
+            )
+        scores = [
+            f"{field}/{name}" for field in _reached(spec) if field in SCORED for name in OBJECTIVES
+        ]
         for key in spec.search.objectives:
             if key not in (*scores, *COSTS):
                 place = ("search", "objectives", key)
-                yield place, f"search.objectives: no trial has {key!r}; {_nearest(key, [*scores, *COSTS])}"
+                yield (
+                    place,
+                    f"search.objectives: no trial has {key!r}; {_nearest(key, [*scores, *COSTS])}",
+                )
     for key, axis in spec.grid.items() if spec.design == "leave_one_out" else ():
         if len(axis.listed() or ()) != 2:
-            yield ("grid", key), f"grid.{key}: `leave_one_out` needs two values, without and with, got {axis.listed()}"
+            yield (
+                ("grid", key),
+                f"grid.{key}: `leave_one_out` needs two values, without and with, got {axis.listed()}",
+            )
 
 
 def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
@@ -126,14 +167,26 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
     for index, gate in enumerate(spec.gates):
         place = ("gates", index)
         if gate.after not in _reached(spec):
-            yield (*place, "after"), f"gates.{index}.after: {gate.after!r} is no stage that `targets` need"
+            yield (
+                (*place, "after"),
+                f"gates.{index}.after: {gate.after!r} is no stage that `targets` need",
+            )
         if gate.after in seen:
-            yield (*place, "after"), f"gates.{index}.after: there is a gate after {gate.after!r} already; keep one"
+            yield (
+                (*place, "after"),
+                f"gates.{index}.after: there is a gate after {gate.after!r} already; keep one",
+            )
         seen.add(gate.after)
         if gate.by is not None and matching(gate.by) != (gate.by,):
-            yield (*place, "by"), f"gates.{index}.by: {gate.by!r} is no knob; expected one such as cgnet.backbone"
+            yield (
+                (*place, "by"),
+                f"gates.{index}.by: {gate.by!r} is no knob; expected one such as cgnet.backbone",
+            )
         if gate.margin is not None and not _has_baseline(spec):
-            yield (*place, "margin"), f"gates.{index}.margin: compares with the baseline; give `baseline`"
+            yield (
+                (*place, "margin"),
+                f"gates.{index}.margin: compares with the baseline; give `baseline`",
+            )
 
 
 def _has_baseline(spec: Spec) -> bool:
@@ -152,10 +205,18 @@ def _reached(spec: Spec) -> set[str]:
 
 def _faults_of_expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
     """Constraints, conditions of axes and derived values that are no expressions."""
-    found: list[tuple[Location, str]] = [(("constraints", index), text) for index, text in enumerate(spec.constraints)]
+    found: list[tuple[Location, str]] = [
+        (("constraints", index), text) for index, text in enumerate(spec.constraints)
+    ]
     place, axes = _place_of_axes(spec), spec.axes()
-    found += [((*place, key, "when"), axis.when) for key, axis in axes.items() if axis.when is not None]
-    values = ((key, index, value) for key, axis in axes.items() for index, value in enumerate(axis.values or ()))
+    found += [
+        ((*place, key, "when"), axis.when) for key, axis in axes.items() if axis.when is not None
+    ]
+    values = (
+        (key, index, value)
+        for key, axis in axes.items()
+        for index, value in enumerate(axis.values or ())
+    )
     found += [((*place, key, index), value) for key, index, value in values if is_derived(value)]
     for where, changes in (
         (("base",), spec.base),
@@ -192,7 +253,9 @@ def _faults_of_axes(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]
 
 
 def _settings(key: str, axis: Axis) -> list[Overrides]:
-    """What each value of the axis sets; of a range without values, which only a search has, its ends."""
+    """What each value of the axis sets; of a range without values, which only a search has, its
+    ends.
+    """
     return settings(key, axis) or settings(key, Axis(values=[axis.start, axis.stop]))
 
 
@@ -211,7 +274,9 @@ def _unusable(key: str, axis: Axis, *, search: bool) -> Iterator[str]:
     elif listed is None:
         yield f"{key}: a range needs `step` or `num`, or there is no end to its values"
     elif len(knobs) > 1:
-        wrong = [value for value in listed if not isinstance(value, list) or len(value) != len(knobs)]
+        wrong = [
+            value for value in listed if not isinstance(value, list) or len(value) != len(knobs)
+        ]
         if wrong:
             count = len(knobs)
             yield f"{key}: {count} knobs move together, so each value is a list of {count} values, got {wrong[0]!r}"
@@ -230,7 +295,9 @@ def _refused(pipeline: Pipeline, changes: Overrides) -> Iterator[tuple[str, str]
 
 
 def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) -> str:
-    """Why a value is refused alone, unless what else is set in the same stages makes it good; else empty."""
+    """Why a value is refused alone, unless what else is set in the same stages makes it good; else
+    empty.
+    """
     if is_derived(value):
         return "" if matching(key) else _objection(pipeline, {key: value})
     beside, fields = _plain(beside), _fields(key)
@@ -257,7 +324,9 @@ def _fields(key: str) -> set[str]:
 
 def _clashes(spec: Spec) -> Iterator[tuple[Location, str]]:
     """Knobs that two parts of the spec would set in one trial, where the later would silently win."""
-    seeded = dict.fromkeys(spec.seeded_knobs(), "`seeds`; leave its stage out of `seed_stages` to set it here")
+    seeded = dict.fromkeys(
+        spec.seeded_knobs(), "`seeds`; leave its stage out of `seed_stages` to set it here"
+    )
     axes: dict[str, str] = {}
     for axis, knob in ((key, knob) for key in spec.axes() for knob in knobs_of(key)):
         yield from _taken((*_place_of_axes(spec), axis), knob, seeded | axes)

@@ -68,12 +68,16 @@ def value_of(base: Pipeline, overrides: Overrides) -> ValueOf:
         if knob not in written:
             field, name = knob.split(".")
             if name not in type(base.stage(field)).model_fields:
-                raise ValueError(f"{knob}: there is no such knob where data.kind is {base.data.kind!r}")
+                raise ValueError(
+                    f"{knob}: there is no such knob where data.kind is {base.data.kind!r}"
+                )
             return getattr(base.stage(field), name)
         if not is_derived(written[knob]):
             return written[knob]
         if knob in within:
-            raise ValueError(f"{' <- '.join([*within, knob])}: these values are derived from each other")
+            raise ValueError(
+                f"{' <- '.join([*within, knob])}: these values are derived from each other"
+            )
         within.append(knob)
         try:
             return evaluate(written[knob], value)
@@ -83,8 +87,12 @@ def value_of(base: Pipeline, overrides: Overrides) -> ValueOf:
     return value
 
 
-def holding(spec: Spec, base: Pipeline, axes: dict[str, Axis], point: dict[str, Overrides]) -> Overrides:
-    """What the axes of `point` set, without those whose `when` is false; a later one sees what earlier ones set."""
+def holding(
+    spec: Spec, base: Pipeline, axes: dict[str, Axis], point: dict[str, Overrides]
+) -> Overrides:
+    """What the axes of `point` set, without those whose `when` is false; a later one sees what
+    earlier ones set.
+    """
     kept: Overrides = {}
     for key, values in point.items():
         if holds(axes[key], base, spec.base | kept):
@@ -93,7 +101,9 @@ def holding(spec: Spec, base: Pipeline, axes: dict[str, Axis], point: dict[str, 
 
 
 def holds(axis: Axis, base: Pipeline, overrides: Overrides) -> bool:
-    """Whether the `when` of an axis is true for the knobs of `base` with `overrides`; one without it always holds."""
+    """Whether the `when` of an axis is true for the knobs of `base` with `overrides`; one without
+    it always holds.
+    """
     return axis.when is None or bool(evaluate(axis.when, value_of(base, overrides)))
 
 
@@ -126,7 +136,9 @@ def _named(spec: Spec, base: Pipeline, name: str) -> Writing:
     place, changes = section(name), spec.named()[name]
     made = _write(spec, base, changes, place=place, name=name, shown=(), baseline=name == BASELINE)
     if made is None:
-        raise SpecError(place, f"{'.'.join(map(str, place))}: breaks one of the constraints; change it, or them")
+        raise SpecError(
+            place, f"{'.'.join(map(str, place))}: breaks one of the constraints; change it, or them"
+        )
     return made
 
 
@@ -146,7 +158,8 @@ def _write(
         return None
     try:
         resolved = {
-            key: evaluate(written, value) if is_derived(written) else written for key, written in overrides.items()
+            key: evaluate(written, value) if is_derived(written) else written
+            for key, written in overrides.items()
         }
     except ValueError as error:
         raise SpecError(place, f"{'.'.join(map(str, place))}: {error}") from None

@@ -1,4 +1,6 @@
-"""The files of a store, by their names below its root: in a folder, or on an object store that fsspec knows."""
+"""The files of a store, by their names below its root: in a folder, or on an object store that
+fsspec knows.
+"""
 
 import contextlib
 import os
@@ -56,7 +58,11 @@ class FolderFiles:
     def children(self, name: str = "") -> list[str]:
         """The names directly below, without what is hidden; of the root by default."""
         folder = self._root / name
-        return [path.name for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+        return (
+            [path.name for path in folder.iterdir() if path.name[0] != "."]
+            if folder.is_dir()
+            else []
+        )
 
     def find(self, name: str = "") -> Iterator[Entry]:
         """All files below, hidden ones too; a hidden folder without files counts as one."""
@@ -94,7 +100,9 @@ class FolderFiles:
 
 
 class ObjectFiles:
-    """An object store at a URL such as s3://bucket/prefix; credentials and endpoint are those of the environment."""
+    """An object store at a URL such as s3://bucket/prefix; credentials and endpoint are those of
+    the environment.
+    """
 
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs  # not needed for folders
@@ -128,7 +136,9 @@ class ObjectFiles:
             self._fs.pipe_file(self._at(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file unless there is one; where the store has no conditional writes, as S3 has, two may succeed."""
+        """Make a file unless there is one; where the store has no conditional writes, as S3 has,
+        two may succeed.
+        """
         with self._answering():
             try:
                 self._fs.pipe_file(self._at(name), data, mode="create")
@@ -143,7 +153,11 @@ class ObjectFiles:
                 paths = self._fs.ls(self._at(name), detail=False)
             except FileNotFoundError:
                 return []
-        names = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != self._at(name)]
+        names = [
+            path.rstrip("/").rsplit("/", 1)[-1]
+            for path in paths
+            if path.rstrip("/") != self._at(name)
+        ]
         return [each for each in names if each[0] != "."]
 
     def find(self, name: str = "") -> Iterator[Entry]:

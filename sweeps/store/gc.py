@@ -26,8 +26,8 @@ class Item:
     """One thing in a store.
 
     Attributes:
-        what: "artifact", "damaged" (set aside), "scratch" (of a stage that has not ended), "lease" or "leftover" (of an
-            attempt that died or is on its way), or "other".
+        what: "artifact", "damaged" (set aside), "scratch" (of a stage that has not ended), "lease"
+            or "leftover" (of an attempt that died or is on its way), or "other".
         name: its folder or file below the store's root.
         kind: class of the stage, empty where it is not known.
         fingerprint: of the stage, empty where it is not known.
@@ -52,23 +52,34 @@ def survey(store: Store) -> list[Item]:
     for entry in entries:
         item = strays.get("/".join(entry.name.split("/")[:3])) or _item(entry)
         known = items.get(item.name, item)
-        size, modified = (known.bytes if item.name in items else 0), max(known.modified, entry.modified)
+        size, modified = (
+            (known.bytes if item.name in items else 0),
+            max(known.modified, entry.modified),
+        )
         items[item.name] = replace(item, bytes=size + entry.bytes, modified=modified)
         if entry.name == f"{item.name}/{MANIFEST}":
             finished.add(item.name)
     return [
-        replace(item, what="leftover") if item.what == "artifact" and item.name not in finished else item
+        replace(item, what="leftover")
+        if item.what == "artifact" and item.name not in finished
+        else item
         for item in items.values()
     ]
 
 
 def unneeded(
-    store: Store, items: Sequence[Item], *, referenced: Collection[str], keep_s: float, now: float | None = None
+    store: Store,
+    items: Sequence[Item],
+    *,
+    referenced: Collection[str],
+    keep_s: float,
+    now: float | None = None,
 ) -> list[Item]:
-    """What may go: no run refers to it, nothing that runs now needs it, and it is older than `keep_s`.
+    """What may go: no run refers to it, nothing that runs now needs it, and it is older than
+    `keep_s`.
 
-    Of an artifact that is kept, the inputs are kept too. Scratch folders and leftovers of the last day may belong to
-    an attempt that runs now, and so may everything whose lease is held.
+    Of an artifact that is kept, the inputs are kept too. Scratch folders and leftovers of the last
+    day may belong to an attempt that runs now, and so may everything whose lease is held.
 
     Args:
         store: the store that was surveyed.
@@ -78,7 +89,11 @@ def unneeded(
         now: the time in seconds since 1970.
     """
     now = time.time() if now is None else now
-    held = {item.fingerprint for item in items if item.what == "lease" and not _expired(store, item, now)}
+    held = {
+        item.fingerprint
+        for item in items
+        if item.what == "lease" and not _expired(store, item, now)
+    }
     young = {item.fingerprint for item in items if now - item.modified < keep_s}
     kept = _with_inputs(held | young | set(referenced), store.manifests())
     least = {"artifact": keep_s, "damaged": keep_s, "lease": 0.0}
@@ -93,7 +108,9 @@ def unneeded(
 
 
 def remove(store: Store, items: Sequence[Item]) -> None:
-    """Remove things for good; of an artifact the manifest first, so that nobody takes the rest for whole."""
+    """Remove things for good; of an artifact the manifest first, so that nobody takes the rest for
+    whole.
+    """
     for item in items:
         if item.what == "artifact":
             store.files.remove(f"{item.name}/{MANIFEST}")
@@ -101,7 +118,9 @@ def remove(store: Store, items: Sequence[Item]) -> None:
 
 
 def _strays(store: Store, entries: Iterable[Entry]) -> dict[str, Item]:
-    """On an object store, by name: files of an attempt that died on the way, beside those of one that was finished."""
+    """On an object store, by name: files of an attempt that died on the way, beside those of one
+    that was finished.
+    """
     if "://" not in store.url:
         return {}
     seals: dict[tuple[str, str], set[str]] = {}
@@ -123,7 +142,11 @@ def _item(entry: Entry) -> Item:
     parts = entry.name.split("/")
     hidden = next((place for place, part in enumerate(parts[:2]) if part[0] == "."), None)
     if hidden is not None:
-        return Item(what="leftover", name="/".join(parts[: hidden + 1]), fingerprint=parts[hidden].split(".")[1])
+        return Item(
+            what="leftover",
+            name="/".join(parts[: hidden + 1]),
+            fingerprint=parts[hidden].split(".")[1],
+        )
     if parts[0] == CORRUPT and len(parts) > 3:
         return Item(what="damaged", name="/".join(parts[:3]), kind=parts[1])
     if parts[0] in (SCRATCH, LEASES) and len(parts) > 1:

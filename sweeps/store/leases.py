@@ -1,11 +1,11 @@
 """Leases: which cluster runs a stage, where several share a store.
 
-`leases/<fingerprint>.json` is made before a stage is submitted, renewed while it runs, and removed at its end. One that
-was not renewed for `EXPIRES_S`, or whose process is no more, is taken over. On a folder and on S3 a free lease goes to
-one of all that ask at once. Two that take over the same expired lease within the same moment, or machines whose clocks
-differ by more than `EXPIRES_S`, may run a stage twice: artifacts are published whole and the first wins, so that this
-costs time and never changes a number.
-"""
+`leases/<fingerprint>.json` is made before a stage is submitted, renewed while it runs, and removed
+at its end. One that was not renewed for `EXPIRES_S`, or whose process is no more, is taken over. On
+a folder and on S3 a free lease goes to one of all that ask at once. Two that take over the same
+expired lease within the same moment, or machines whose clocks differ by more than `EXPIRES_S`, may
+run a stage twice: artifacts are published whole and the first wins, so that this costs time and
+never changes a number."""
 
 import os
 import platform
@@ -35,7 +35,11 @@ class Lease(BaseModel):
 
     def expired(self, now: float) -> bool:
         """Whether nobody holds it any more."""
-        dead = self.host == platform.node() and not Path(f"/proc/{self.pid}").exists() and Path("/proc/self").exists()
+        dead = (
+            self.host == platform.node()
+            and not Path(f"/proc/{self.pid}").exists()
+            and Path("/proc/self").exists()
+        )
         return dead or now > self.heartbeat + EXPIRES_S
 
 

@@ -36,7 +36,8 @@ def usage(items: Sequence[Item]) -> list[str]:
         rows[item.kind if item.what == "artifact" else f"({item.what})"].append(item)
     rows["total"] = list(items)
     cells = [
-        (name, str(len(found)), amount(sum(item.bytes for item in found)).rjust(9)) for name, found in rows.items()
+        (name, str(len(found)), amount(sum(item.bytes for item in found)).rjust(9))
+        for name, found in rows.items()
     ]
     return table(("class", "count", "size"), cells)
 
@@ -46,21 +47,36 @@ def doomed(items: Sequence[Item], *, now: float) -> list[str]:
     ordered = sorted(items, key=lambda item: (item.what, item.name))
     return table(
         ("what", "name", "age", "size", "why"),
-        [(item.what, item.name, _age(now - item.modified), amount(item.bytes), REASONS[item.what]) for item in ordered],
+        [
+            (
+                item.what,
+                item.name,
+                _age(now - item.modified),
+                amount(item.bytes),
+                REASONS[item.what],
+            )
+            for item in ordered
+        ],
     )
 
 
 def _row(manifest: Manifest, varied: Sequence[str], now: datetime) -> tuple[str, ...]:
-    scores = {name: value for name, value in manifest.metrics.items() if name == "miou"} or manifest.metrics
-    knobs = (f"{knob}={_short(manifest.config[knob])}" for knob in varied if knob in manifest.config)
+    scores = {
+        name: value for name, value in manifest.metrics.items() if name == "miou"
+    } or manifest.metrics
+    knobs = (
+        f"{knob}={_short(manifest.config[knob])}" for knob in varied if knob in manifest.config
+    )
     return (
         f"  {manifest.fingerprint}",
         _age((now - datetime.fromisoformat(manifest.created)).total_seconds()),
         amount(manifest.bytes),
         _age(manifest.seconds),
-        ", ".join(f"{field} {fingerprint[:6]}" for field, fingerprint in manifest.inputs.items()) or "-",
+        ", ".join(f"{field} {fingerprint[:6]}" for field, fingerprint in manifest.inputs.items())
+        or "-",
         ", ".join(knobs) or "-",
-        ", ".join(f"{name} {value:.4g}" for name, value in [*scores.items()][:SHOWN_METRICS]) or "-",
+        ", ".join(f"{name} {value:.4g}" for name, value in [*scores.items()][:SHOWN_METRICS])
+        or "-",
     )
 
 

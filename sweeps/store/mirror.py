@@ -1,9 +1,8 @@
 """The part of an object store that this machine has fetched or made, in a folder of its own.
 
-On the object store an artifact is `<Class>/<fingerprint>/manifest.json` and, beside it, a folder of its files that is
-named by their seal: two attempts never mix their files, and the manifest comes last, so that its presence means
-completeness.
-"""
+On the object store an artifact is `<Class>/<fingerprint>/manifest.json` and, beside it, a folder of
+its files that is named by their seal: two attempts never mix their files, and the manifest comes
+last, so that its presence means completeness."""
 
 import contextlib
 import fcntl
@@ -31,8 +30,10 @@ def sealed_at(kind: str, fingerprint: str, seal: str) -> str:
     return f"{kind}/{fingerprint}/{seal[:16]}"
 
 
-class Mirror:
-    """Fetches artifacts into the folder `root`, once per machine, and puts those that were made there on the store."""
+class NodeCache:
+    """Fetches artifacts into the folder `root`, once per machine, and puts those that were made
+    there on the store.
+    """
 
     def __init__(self, files: ObjectFiles, root: Path) -> None:
         self._files = files
@@ -44,7 +45,9 @@ class Mirror:
         return (artifact_at(self._root, kind, fingerprint) / MANIFEST).exists()
 
     def fetch(self, fingerprint: str, kinds: list[str]) -> Path | None:
-        """The artifact's folder on this machine, undamaged; None where the store has none, or only a damaged one."""
+        """The artifact's folder on this machine, undamaged; None where the store has none, or only
+        a damaged one.
+        """
         with self._locked(fingerprint):
             here = next((kind for kind in kinds if intact(self._root, kind, fingerprint)), None)
             kind = here or next((kind for kind in kinds if self._download(kind, fingerprint)), None)
@@ -61,7 +64,9 @@ class Mirror:
         return in_use(self._root, fingerprints)
 
     def publish(self, kind: str, fingerprint: str) -> None:
-        """Put an artifact that was made on this machine on the store, unless another attempt was first."""
+        """Put an artifact that was made on this machine on the store, unless another attempt was
+        first.
+        """
         folder = artifact_at(self._root, kind, fingerprint)
         data = (folder / MANIFEST).read_bytes()
         seal = (read_manifest(data) or {})["files"]
@@ -79,15 +84,25 @@ class Mirror:
         """Move a damaged artifact on the store to `corrupt`."""
         place = f"{CORRUPT}/{kind}/{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
         self._files.move(f"{kind}/{fingerprint}", place)
-        log.warning("the artifact %s/%s on the store is damaged (%s): moved to %s", kind, fingerprint, fault, place)
+        log.warning(
+            "the artifact %s/%s on the store is damaged (%s): moved to %s",
+            kind,
+            fingerprint,
+            fault,
+            place,
+        )
 
     @contextlib.contextmanager
     def scratch(self, fingerprint: str) -> Iterator[None]:
-        """Go on from the checkpoint on the store, and keep it up to date there: the next attempt may run elsewhere."""
+        """Go on from the checkpoint on the store, and keep it up to date there: the next attempt
+        may run elsewhere.
+        """
         known: dict[str, float] = {}
         self._restore(fingerprint, known)
         stop = threading.Event()
-        thread = threading.Thread(target=self._save_often, args=(fingerprint, known, stop), daemon=True)
+        thread = threading.Thread(
+            target=self._save_often, args=(fingerprint, known, stop), daemon=True
+        )
         thread.start()
         try:
             yield
@@ -108,7 +123,9 @@ class Mirror:
         final = artifact_at(self._root, kind, fingerprint)
         aside = final.with_name(f".{fingerprint}.{uuid.uuid4().hex[:8]}")
         try:
-            fault = self._fill(aside, kind, fingerprint, seal=str((read_manifest(data) or {}).get("files")))
+            fault = self._fill(
+                aside, kind, fingerprint, seal=str((read_manifest(data) or {}).get("files"))
+            )
             if fault is None:
                 (aside / MANIFEST).write_bytes(data)
                 aside.rename(final)
@@ -126,7 +143,11 @@ class Mirror:
             names = sealed_files(folder, seal)
             if names is None:
                 return f"{FILES} is damaged"
-            if bad := [name for name in names if ".." in (path := PurePosixPath(name)).parts or path.is_absolute()]:
+            if bad := [
+                name
+                for name in names
+                if ".." in (path := PurePosixPath(name)).parts or path.is_absolute()
+            ]:
                 return f"{FILES} names {bad[0]}, which lies outside"
             self._files.download({f"{source}/{name}": folder / name for name in names})
         except FileNotFoundError as error:
@@ -151,14 +172,17 @@ class Mirror:
             pause = max(MIRROR_S, 10 * (time.monotonic() - start))
 
     def _save(self, fingerprint: str, known: dict[str, float]) -> None:
-        """Upload what changed. A checkpoint that could not be uploaded costs time after the next failure, no more."""
+        """Upload what changed. A checkpoint that could not be uploaded costs time after the next
+        failure, no more.
+        """
         for path in (self._root / SCRATCH / fingerprint).glob("[!.]*"):
             name, aside = path.relative_to(self._root).as_posix(), path.with_name(f".{path.name}")
             try:
                 modified = path.stat().st_mtime
                 if path.is_file() and path.suffix != ".tmp" and known.get(name) != modified:
                     aside.unlink(missing_ok=True)
-                    aside.hardlink_to(path)  # it stays as it is when the stage replaces its checkpoint
+                    # it stays as it is when the stage replaces its checkpoint
+                    aside.hardlink_to(path)
                     self._files.upload([(aside, name)])
                     known[name] = modified
             except OSError as error:

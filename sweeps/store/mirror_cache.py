@@ -1,7 +1,8 @@
-"""The bound on what a machine keeps of object stores: the artifacts that were used longest ago go first.
+"""The bound on what a machine keeps of object stores: the artifacts that were used longest ago go
+first.
 
-Whoever needs an artifact while it works holds its lock, shared; only one that nobody holds is removed. What was used a
-moment ago stays too, for a reader that holds no lock, such as the driver.
+Whoever needs an artifact while it works holds its lock, shared; only one that nobody holds is
+removed. What was used a moment ago stays too, for a reader that holds no lock, such as the driver.
 """
 
 import contextlib
@@ -40,7 +41,9 @@ def limit() -> float:
     except ValueError:
         given = -1.0
     if not given >= 0:
-        raise ValueError(f"{LIMIT_GB}={text}: expected a number of gigabytes, such as {DEFAULT_GB:g}")
+        raise ValueError(
+            f"{LIMIT_GB}={text}: expected a number of gigabytes, such as {DEFAULT_GB:g}"
+        )
     return given * 1e9
 
 
@@ -60,7 +63,9 @@ def touch(folder: Path) -> None:
 
 
 def trim(root: Path, *, most: float) -> None:
-    """Remove artifacts below `root`, the cache of one store, until they take `most` bytes; see above what stays."""
+    """Remove artifacts below `root`, the cache of one store, until they take `most` bytes; see
+    above what stays.
+    """
     kept = sorted(_kept(root), key=lambda each: each.used)
     excess = sum(each.bytes for each in kept) - most
     for each in kept:

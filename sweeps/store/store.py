@@ -1,4 +1,6 @@
-"""The store: finished artifacts by fingerprint, in a folder that every machine sees or on an object store."""
+"""The store: finished artifacts by fingerprint, in a folder that every machine sees or on an object
+store.
+"""
 
 import hashlib
 import json
@@ -11,10 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occse.artifacts.checksums import CORRUPT, FILES, FILES_FORMAT, intact, node_cache, set_aside
-from occse.artifacts.manifest import MANIFEST, Manifest, artifact_folder, check_manifest, read_manifest
+from occse.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+    artifact_folder,
+    check_manifest,
+    read_manifest,
+)
 from sweeps.store.backends import Files, FolderFiles, ObjectFiles
 from sweeps.store.leases import LEASES
-from sweeps.store.mirror import SCRATCH, Mirror, sealed_at
+from sweeps.store.mirror import SCRATCH, NodeCache, sealed_at
 
 if TYPE_CHECKING:  # the scheduler imports this module, but not torch
     from occse.pipeline import Node
@@ -27,25 +35,28 @@ NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS})
 
 
 class Store:
-    """The artifacts at `place`, a folder or an fsspec URL. Presence means completeness, so sweeps may share a store.
+    """The artifacts at `place`, a folder or an fsspec URL. Presence means completeness, so sweeps
+    may share a store.
 
     Attributes:
-        url: the absolute folder or the URL; another process opens the same store with it.
-        root: the folder on this machine where stages find their inputs and leave their outputs. For a URL that is a
-            cache: each artifact is fetched once per machine, and what is lost there is fetched again.
+        url: the absolute folder or the URL; another process opens the same store with it. root: the
+        folder on this machine where stages find their inputs and leave their outputs. For a URL
+        that is a
+            cache: each artifact is fetched once per machine, and what is lost there is fetched
+            again.
         files: what lies at `url`.
     """
 
     def __init__(self, place: str | Path) -> None:
         url = str(place).removeprefix("file://").rstrip("/") or "/"
         self.files: Files
-        self._mirror: Mirror | None = None
+        self._mirror: NodeCache | None = None
         self._small: dict[str, bytes] = {}
         if "://" in url:
             self.url = url
             self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
             self.files = objects = ObjectFiles(url)
-            self._mirror = Mirror(objects, self.root)
+            self._mirror = NodeCache(objects, self.root)
         else:
             self.root = Path(url)
             self.url = str(self.root.absolute())
@@ -55,21 +66,31 @@ class Store:
         return self.peek(node.kind, node.fingerprint) is not None
 
     def present(self, nodes: Iterable["Node"]) -> set[str]:
-        """The fingerprints of those of `nodes` that are in the store, with one listing per stage class."""
-        return {node.fingerprint for node, data in self._read_all(nodes) if read_manifest(data) is not None}
+        """The fingerprints of those of `nodes` that are in the store, with one listing per stage
+        class.
+        """
+        return {
+            node.fingerprint
+            for node, data in self._read_all(nodes)
+            if read_manifest(data) is not None
+        }
 
     def faults(self, nodes: Iterable["Node"]) -> dict[str, str]:
         """By fingerprint what `manifest` raises, of those of `nodes` for which it does."""
         found: dict[str, str] = {}
         for node, data in self._read_all(nodes):
             try:
-                check_manifest(data, node, where=f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}")
+                check_manifest(
+                    data, node, where=f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}"
+                )
             except ValueError as error:
                 found[node.fingerprint] = str(error)
         return found
 
     def peek(self, kind: str, fingerprint: str) -> dict[str, Any] | None:
-        """The manifest of an artifact as it stands there, or None where there is none that is whole."""
+        """The manifest of an artifact as it stands there, or None where there is none that is
+        whole.
+        """
         data = self.files.read(f"{kind}/{fingerprint}/{MANIFEST}")
         return None if data is None else read_manifest(data)
 
@@ -77,7 +98,8 @@ class Store:
         """The manifest of the artifact of `node`, or None where there is none that is whole.
 
         Raises:
-            ValueError: another version of this program wrote it, or it belongs to another configuration.
+            ValueError: another version of this program wrote it, or it belongs to another
+            configuration.
         """
         name = f"{node.kind}/{node.fingerprint}/{MANIFEST}"
         data = self.files.read(name)
@@ -90,13 +112,16 @@ class Store:
     def manifests(self) -> Iterator[Manifest]:
         """The manifests of all artifacts; what cannot be read is left out."""
         for kind in self.kinds():
-            names = [f"{kind}/{fingerprint}/{MANIFEST}" for fingerprint in self.files.children(kind)]
+            names = [
+                f"{kind}/{fingerprint}/{MANIFEST}" for fingerprint in self.files.children(kind)
+            ]
             for _, data in self.files.read_all(names):
                 with suppress(ValueError):  # whoever needs that artifact gets the error
                     yield Manifest.model_validate_json(data)
 
     def folder(self, node: "Node") -> Path:
-        """The folder on this machine with the files of the artifact of `node`, fetched and verified.
+        """The folder on this machine with the files of the artifact of `node`, fetched and
+        verified.
 
         Raises:
             ValueError: the artifact is not in the store, or damaged and set aside.
@@ -107,7 +132,9 @@ class Store:
             whole = intact(self.root, node.kind, node.fingerprint)
             found = artifact_folder(self.root, node) if whole else None
         if found is None:
-            raise ValueError(f"{node.kind}/{node.fingerprint} of {node.field!r} is not in the store {self.url}")
+            raise ValueError(
+                f"{node.kind}/{node.fingerprint} of {node.field!r} is not in the store {self.url}"
+            )
         return found
 
     def path(self, node: "Node", name: str) -> Path:
@@ -115,7 +142,8 @@ class Store:
         return self.folder(node) / name
 
     def parts(self, node: "Node", names: Iterable[str], aside: Path) -> Path:
-        """A folder with at least those of the files `names` that the artifact of `node` has, verified.
+        """A folder with at least those of the files `names` that the artifact of `node` has,
+        verified.
 
         Where only an object store has them, they are fetched into `aside`, without the others.
 
@@ -131,7 +159,8 @@ class Store:
         return aside
 
     def curves(self, node: "Node") -> list[dict[str, float]]:
-        """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty for other stages.
+        """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty
+        for other stages.
 
         Raises:
             ValueError: the file was damaged; the artifact is set aside.
@@ -144,7 +173,8 @@ class Store:
         """Run the stage of `node` unless its artifact is there; arguments and errors as
         `occse.artifacts.execute.execute`.
         """
-        from occse.artifacts.execute import MissingInput, execute  # imports torch, which the scheduler does without
+        # imports torch, which the scheduler does without
+        from occse.artifacts.execute import MissingInput, execute
 
         if self._mirror is None:
             return execute(node, root=self.root, **machine)
@@ -154,19 +184,29 @@ class Store:
             kinds = self.kinds() if node.inputs else []
             for field, fingerprint in node.inputs.items():
                 if self._mirror.fetch(fingerprint, kinds) is None:
-                    raise MissingInput(field, f"the artifact {fingerprint} of {field!r} is not in the store {self.url}")
+                    raise MissingInput(
+                        field,
+                        f"the artifact {fingerprint} of {field!r} is not in the store {self.url}",
+                    )
             with self._mirror.scratch(node.fingerprint):
                 made = execute(node, root=self.root, **machine)
-            if self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None and node not in self:
-                self._mirror.set_aside(node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON")
+            if (
+                self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None
+                and node not in self
+            ):
+                self._mirror.set_aside(
+                    node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON"
+                )
             self._mirror.publish(node.kind, node.fingerprint)
         return self.manifest(node) or made
 
     def check_writable(self) -> None:
-        """Make the store's folder (and its parent) and write a megabyte into it, before anything expensive starts.
+        """Make the store's folder (and its parent) and write a megabyte into it, before anything
+        expensive starts.
 
         Raises:
-            OSError: the folder above does not exist, or the disk is read-only or full; the object store refuses.
+            OSError: the folder above does not exist, or the disk is read-only or full; the object
+            store refuses.
         """
         if self._mirror is None:
             _check_folder(self.root)
@@ -195,8 +235,14 @@ class Store:
         if self._mirror is not None:
             folder = sealed_at(node.kind, node.fingerprint, manifest.files)
         listing = self._read_sealed(node, f"{folder}/{FILES}", manifest.files)
-        digests = {name: sha256 for name, (_, sha256) in FILES_FORMAT.validate_json(listing).items()}
-        return {name: self._read_sealed(node, f"{folder}/{name}", digests[name]) for name in names if name in digests}
+        digests = {
+            name: sha256 for name, (_, sha256) in FILES_FORMAT.validate_json(listing).items()
+        }
+        return {
+            name: self._read_sealed(node, f"{folder}/{name}", digests[name])
+            for name in names
+            if name in digests
+        }
 
     def _read_sealed(self, node: "Node", name: str, sha256: str) -> bytes:
         if (known := self._small.get(sha256)) is not None:
@@ -204,8 +250,11 @@ class Store:
         data = self.files.read(name)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             self._set_aside(node.kind, node.fingerprint, fault=f"{name} is missing or damaged")
-            raise ValueError(f"{self.url}/{name} was damaged and is set aside; the same command makes it again")
-        if self._mirror is not None:  # each trial of a sweep asks for the curves of the stages that it shares
+            raise ValueError(
+                f"{self.url}/{name} was damaged and is set aside; the same command makes it again"
+            )
+        # each trial of a sweep asks for the curves of the stages that it shares
+        if self._mirror is not None:
             self._small[sha256] = data
             while sum(map(len, self._small.values())) > SMALL_BYTES:
                 del self._small[next(iter(self._small))]
@@ -220,7 +269,9 @@ class Store:
 
 def _check_folder(root: Path) -> None:
     if not root.parent.parent.is_dir():
-        raise OSError(f"store {root}: {root.parent.parent} is not a folder; make it or mount its disk")
+        raise OSError(
+            f"store {root}: {root.parent.parent} is not a folder; make it or mount its disk"
+        )
     probe = root / f".probe.{uuid.uuid4().hex[:8]}"
     try:
         root.parent.mkdir(exist_ok=True)

@@ -1,13 +1,15 @@
-"""Files that a trial leaves in MLflow: with them an analysis needs no store, and a person sees what the stages made.
+"""Files that a trial leaves in MLflow: with them an analysis needs no store, and a person sees what
+the stages made.
 
-counts/<field>.npz      confusion counts per image of every scored stage
-tables/<field>/         what they give at the best threshold: classes.csv (iou, precision, recall, pixels tp, fp, fn),
-                        confusion.csv (pixels; a row per truth, a column per prediction); and thresholds.csv
+counts/<field>.npz      confusion counts per image of every scored stage tables/<field>/
+what they give at the best threshold: classes.csv (iou, precision, recall, pixels tp, fp, fn),
+                        confusion.csv (pixels; a row per truth, a column per prediction); and
+                        thresholds.csv
 labels.csv              the classes of every image that is counted, separated by semicolons
-panels/<image>.png      what the stages made of a fixed handful of images, the same for every trial on these data
-config.yaml             the resolved configuration: every active knob of every planned stage
-manifests.json          of every artifact by field: inputs, seconds, commit and diff, machine, packages, command
-diff.patch              the uncommitted change of the code, where there was one
+panels/<image>.png      what the stages made of a fixed handful of images, the same for every trial
+on these data config.yaml             the resolved configuration: every active knob of every planned
+stage manifests.json          of every artifact by field: inputs, seconds, commit and diff, machine,
+packages, command diff.patch              the uncommitted change of the code, where there was one
 
 The sweep itself leaves sweep.yaml, its resolved file, and diff.patch.
 """
@@ -37,7 +39,9 @@ IN_ONE_FILE = ("cam",)  # the maps of all images: it comes whole or not at all
 SHOWN = {"train": {"cam", "crf", "pseudo"}, "val": {"seg"}}
 
 
-def write_attachments(record: Record, folder: Path, *, store: Store, data_root: Path | None) -> None:
+def write_attachments(
+    record: Record, folder: Path, *, store: Store, data_root: Path | None
+) -> None:
     """Write the files of a trial below `folder`, as they shall stand in MLflow.
 
     Raises:
@@ -48,16 +52,26 @@ def write_attachments(record: Record, folder: Path, *, store: Store, data_root: 
         _write(record, folder, folders, data_root=data_root)
 
 
-def _folders(record: Record, store: Store, aside: Path, *, data_root: Path | None) -> dict[str, Path]:
-    """What the data and the scored stages made. On an object store networks stay there, and of maps all but a few."""
+def _folders(
+    record: Record, store: Store, aside: Path, *, data_root: Path | None
+) -> dict[str, Path]:
+    """What the data and the scored stages made. On an object store networks stay there, and of maps
+    all but a few.
+    """
     nodes = {field: node for field, node in record.trial.nodes.items() if field in record.manifests}
-    folders = {field: store.folder(nodes[field]) for field in (DATA, *IN_ONE_FILE) if field in nodes}
+    folders = {
+        field: store.folder(nodes[field]) for field in (DATA, *IN_ONE_FILE) if field in nodes
+    }
     maps = [f"{LABELS}/{name}.png" for name in _shown(folders, nodes, data_root)]
     scored = [field for field in SCORED if field in nodes and field not in IN_ONE_FILE]
-    return folders | {field: store.parts(nodes[field], [COUNTS, *maps], aside / field) for field in scored}
+    return folders | {
+        field: store.parts(nodes[field], [COUNTS, *maps], aside / field) for field in scored
+    }
 
 
-def _write(record: Record, folder: Path, folders: Mapping[str, Path], *, data_root: Path | None) -> None:
+def _write(
+    record: Record, folder: Path, folders: Mapping[str, Path], *, data_root: Path | None
+) -> None:
     counted: dict[str, None] = {}
     for field, path in folders.items():
         if (path / COUNTS).exists():
@@ -72,7 +86,9 @@ def _write(record: Record, folder: Path, folders: Mapping[str, Path], *, data_ro
     _place_diff(folder)
     if counted:
         dataset = load_dataset(folders[DATA], data_root=data_root or Path())
-        labels = (";".join(dataset.classes[index] for index in dataset.labels[name]) for name in counted)
+        labels = (
+            ";".join(dataset.classes[index] for index in dataset.labels[name]) for name in counted
+        )
         write_csv(folder / "labels.csv", ("image", "labels"), zip(counted, labels, strict=True))
     for name in _shown(folders, folders, data_root):
         path = folder / "panels" / f"{Path(name).name}.png"
@@ -87,8 +103,12 @@ def write_sweep(spec: Spec, folder: Path) -> None:
     _place_diff(folder)
 
 
-def _shown(folders: Mapping[str, Path], made: Collection[str], data_root: Path | None) -> Iterator[str]:
-    """The images of each split of which a stage of this trial, of those that `made` something, has a map."""
+def _shown(
+    folders: Mapping[str, Path], made: Collection[str], data_root: Path | None
+) -> Iterator[str]:
+    """The images of each split of which a stage of this trial, of those that `made` something, has
+    a map.
+    """
     splits = [split for split, fields in SHOWN.items() if fields.intersection(made)]
     if DATA in folders and splits:
         dataset = load_dataset(folders[DATA], data_root=data_root)

@@ -17,14 +17,19 @@ def database(uri: str) -> Path | None:
 
 
 def artifacts(database: Path) -> Path:
-    """The folder of the runs' files, beside the database: with a relative one MLflow would take the current folder."""
+    """The folder of the runs' files, beside the database: with a relative one MLflow would take the
+    current folder.
+    """
     return database.absolute().parent / ARTIFACTS
 
 
 def prepare(uri: str) -> None:
-    """Make the folder of the database that MLflow will make, where `uri` means one, and let it be made quietly."""
+    """Make the folder of the database that MLflow will make, where `uri` means one, and let it be
+    made quietly.
+    """
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # hundreds of migration lines on a new database
+        # hundreds of migration lines on a new database
+        logging.getLogger(name).setLevel(logging.ERROR)
     if (path := database(uri)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -37,8 +42,14 @@ def experiment_id(client: "MlflowClient", name: str, *, uri: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
-        raise ValueError(f"experiment {name!r} was deleted in MLflow; restore it there or take another name")
+        raise ValueError(
+            f"experiment {name!r} was deleted in MLflow; restore it there or take another name"
+        )
     if found is not None:
         return str(found.experiment_id)
     path = database(uri)
-    return str(client.create_experiment(name, artifact_location=(artifacts(path) / name).as_uri() if path else None))
+    return str(
+        client.create_experiment(
+            name, artifact_location=(artifacts(path) / name).as_uri() if path else None
+        )
+    )

@@ -1,4 +1,6 @@
-"""Curves and scores of the stages of a running sweep, on their way to every MLflow run that waits for them."""
+"""Curves and scores of the stages of a running sweep, on their way to every MLflow run that waits
+for them.
+"""
 
 import threading
 import time
@@ -22,9 +24,9 @@ PAUSE_S = 60.0
 class Live:
     """Collects what the scheduler tells and writes it, one request per trial.
 
-    Hundreds of trials may wait for one stage: writing takes at most a tenth of the driver's time, and collects longer
-    where that is not enough. What is lost here, as while the server is away, is written when the trial ends.
-    """
+    Hundreds of trials may wait for one stage: writing takes at most a tenth of the driver's time,
+    and collects longer where that is not enough. What is lost here, as while the server is away, is
+    written when the trial ends."""
 
     def __init__(self, *, store: Store, tracking: Tracking) -> None:
         self._store = store
@@ -41,7 +43,10 @@ class Live:
             self._trials |= {trial.identity: trial for trial in plan.trials}
             for trial in plan.trials:
                 for field, node in trial.nodes.items():
-                    if node.fingerprint in plan.nodes and (field, trial) not in self._users[node.fingerprint]:
+                    if (
+                        node.fingerprint in plan.nodes
+                        and (field, trial) not in self._users[node.fingerprint]
+                    ):
                         self._users[node.fingerprint].append((field, trial))
             for fingerprint in plan.nodes.keys() - plan.reasons.keys():
                 self._score(fingerprint)

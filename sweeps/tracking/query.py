@@ -15,7 +15,8 @@ FINGERPRINT = "occse.fingerprint."
 
 
 def referenced(uri: str) -> set[str]:
-    """The fingerprints of all artifacts that runs of any experiment refer to; deleted ones do not count.
+    """The fingerprints of all artifacts that runs of any experiment refer to; deleted ones do not
+    count.
 
     Raises:
         ConnectionError: the tracking server does not answer, or there is no such database.
@@ -23,7 +24,12 @@ def referenced(uri: str) -> set[str]:
     with answering(uri):
         experiments = [each.experiment_id for each in _client(uri).search_experiments()]
         runs = search(_client(uri), experiments) if experiments else iter(())
-        return {value for run in runs for key, value in run.data.tags.items() if key.startswith(FINGERPRINT)}
+        return {
+            value
+            for run in runs
+            for key, value in run.data.tags.items()
+            if key.startswith(FINGERPRINT)
+        }
 
 
 def find_trial(uri: str, name: str) -> Run:
@@ -43,9 +49,13 @@ def find_trial(uri: str, name: str) -> Run:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                raise ValueError(f"no run {name!r} at {uri}; give its id, or EXPERIMENT/TRIAL") from None
+                raise ValueError(
+                    f"no run {name!r} at {uri}; give its id, or EXPERIMENT/TRIAL"
+                ) from None
     if found.data.tags.get("occse.kind") != "trial":
-        raise ValueError(f"the run {name!r} is no trial: its tag occse.kind is {found.data.tags.get('occse.kind')!r}")
+        raise ValueError(
+            f"the run {name!r} is no trial: its tag occse.kind is {found.data.tags.get('occse.kind')!r}"
+        )
     return found
 
 
@@ -55,11 +65,17 @@ def _named(uri: str, experiment: str, trial: str) -> Run:
     if known is None:
         names = ", ".join(each.name for each in client.search_experiments()) or "none"
         raise ValueError(f"no experiment {experiment!r} at {uri}; there are {names}")
-    runs = [run for run in search(client, [known.experiment_id]) if run.data.tags.get("occse.kind") == "trial"]
+    runs = [
+        run
+        for run in search(client, [known.experiment_id])
+        if run.data.tags.get("occse.kind") == "trial"
+    ]
     found = [run for run in runs if run.info.run_name == trial]
     if len(found) != 1:
         names = "\n".join(f"  {run.info.run_id}  {run.info.run_name}" for run in found or runs)
-        raise ValueError(f"{len(found)} trials of {experiment!r} are called {trial!r}; give the id of one of\n{names}")
+        raise ValueError(
+            f"{len(found)} trials of {experiment!r} are called {trial!r}; give the id of one of\n{names}"
+        )
     return found[0]
 
 
@@ -82,7 +98,9 @@ def _client(uri: str) -> MlflowClient:
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn whatever a tracking server or database that is away makes MLflow raise into one error that names it."""
+    """Turn whatever a tracking server or database that is away makes MLflow raise into one error
+    that names it.
+    """
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:

@@ -1,4 +1,6 @@
-"""Tables that the counts of one scored stage give, as CSV: by class, the confusion matrix, and by threshold."""
+"""Tables that the counts of one scored stage give, as CSV: by class, the confusion matrix, and by
+threshold.
+"""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -11,11 +13,13 @@ from occse.method.evaluation import Counts, iou, precision, recall
 
 BY_CLASS = ("class", "iou", "precision", "recall", "tp", "fp", "fn")
 BY_THRESHOLD = ("threshold", "miou", "precision", "recall")
-Row = Sequence[object]
+CsvRow = Sequence[object]
 
 
 def write_tables(counts: Counts, folder: Path) -> None:
-    """Write classes.csv and confusion.csv at the best threshold, and thresholds.csv where there are thresholds."""
+    """Write classes.csv and confusion.csv at the best threshold, and thresholds.csv where there are
+    thresholds.
+    """
     levels = counts.confusion()
     labels = ("background", *counts.classes)
     confusion = levels[int(iou(levels).mean(axis=-1).argmax())]
@@ -24,11 +28,17 @@ def write_tables(counts: Counts, folder: Path) -> None:
     rows = ((label, *row) for label, row in zip(labels, confusion.tolist(), strict=True))
     write_csv(folder / "confusion.csv", ("truth", *labels), rows)
     if counts.thresholds.size:
-        scores = (each.mean(axis=-1).tolist() for each in (iou(levels), precision(levels), recall(levels)))
-        write_csv(folder / "thresholds.csv", BY_THRESHOLD, zip(map(str, counts.thresholds), *scores, strict=True))
+        scores = (
+            each.mean(axis=-1).tolist() for each in (iou(levels), precision(levels), recall(levels))
+        )
+        write_csv(
+            folder / "thresholds.csv",
+            BY_THRESHOLD,
+            zip(map(str, counts.thresholds), *scores, strict=True),
+        )
 
 
-def write_csv(path: Path, head: Row, rows: Iterable[Row]) -> None:
+def write_csv(path: Path, head: CsvRow, rows: Iterable[CsvRow]) -> None:
     """A table with one line of names above it."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows((head, *rows))

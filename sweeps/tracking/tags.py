@@ -1,4 +1,6 @@
-"""What a run in MLflow says: tags, params and metrics of a sweep and of its trials, from the artifacts in the store."""
+"""What a run in MLflow says: tags, params and metrics of a sweep and of its trials, from the
+artifacts in the store.
+"""
 
 import getpass
 import json
@@ -24,7 +26,9 @@ Stopped = tuple[str, str]  # the stage after which a gate stopped a trial, and w
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a trial when it ends: its finished stages by field, its failed ones, what gate stopped it."""
+    """What is known of a trial when it ends: its finished stages by field, its failed ones, what
+    gate stopped it.
+    """
 
     trial: Trial
     manifests: Mapping[str, Manifest]
@@ -56,7 +60,9 @@ def about_code(spec: Spec) -> dict[str, str]:
 
 
 def about_trial(trial: Trial) -> dict[str, str]:
-    """Tags that follow from the sweep's file alone, where a trial may be renamed without running again."""
+    """Tags that follow from the sweep's file alone, where a trial may be renamed without running
+    again.
+    """
     return {
         "mlflow.runName": trial.name,
         "mlflow.note.content": describe(trial),
@@ -71,7 +77,11 @@ def about_trial(trial: Trial) -> dict[str, str]:
 
 def about_plan(trial: Trial) -> dict[str, str]:
     """Tags of what a trial will need, known before it runs."""
-    seeds = {name: node.stage.config()["seed"] for name, node in trial.nodes.items() if "seed" in node.stage.config()}
+    seeds = {
+        name: node.stage.config()["seed"]
+        for name, node in trial.nodes.items()
+        if "seed" in node.stage.config()
+    }
     tags = {f"occse.fingerprint.{name}": node.fingerprint for name, node in trial.nodes.items()}
     if "data" in trial.nodes:
         data = trial.nodes["data"]
@@ -81,49 +91,87 @@ def about_plan(trial: Trial) -> dict[str, str]:
 
 def about_completion(record: Record) -> str:
     """What the tag says once the record of a trial is complete."""
-    return record.trial.identity + (": stopped after {}: {}".format(*record.stopped) if record.stopped else "")
+    return record.trial.identity + (
+        ": stopped after {}: {}".format(*record.stopped) if record.stopped else ""
+    )
 
 
 def about_record(record: Record, spec: Spec) -> dict[str, str]:
     """Tags of how a trial went."""
-    spent = {name: manifest.seconds for name, manifest in record.manifests.items() if name not in record.reused}
-    saved = {name: manifest.seconds for name, manifest in record.manifests.items() if name in record.reused}
+    spent = {
+        name: manifest.seconds
+        for name, manifest in record.manifests.items()
+        if name not in record.reused
+    }
+    saved = {
+        name: manifest.seconds
+        for name, manifest in record.manifests.items()
+        if name in record.reused
+    }
     packages: dict[str, str] = {}
     for manifest in record.manifests.values():
         packages |= manifest.packages
     machines = {name: manifest.machine for name, manifest in record.manifests.items()}
-    gpus = {name: int(machine.get("processes", 1)) if "gpu" in machine else 0 for name, machine in machines.items()}
-    parts = {name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine}
+    gpus = {
+        name: int(machine.get("processes", 1)) if "gpu" in machine else 0
+        for name, machine in machines.items()
+    }
+    parts = {
+        name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine
+    }
     states = {name: manifest.git for name, manifest in record.manifests.items()}
-    code = {name: git.get("sha", "")[:12] + "+" * bool(git.get("diff")) for name, git in states.items()}
-    how = {f"occse.how.{name}": "reused" if name in record.reused else "run" for name in record.manifests}
+    code = {
+        name: git.get("sha", "")[:12] + "+" * bool(git.get("diff")) for name, git in states.items()
+    }
+    how = {
+        f"occse.how.{name}": "reused" if name in record.reused else "run"
+        for name in record.manifests
+    }
     return how | {
         "occse.seconds.spent": f"{sum(spent.values()):.3f}",
         "occse.seconds.saved": f"{sum(saved.values()):.3f}",
-        "occse.seconds": json.dumps({name: round(seconds, 3) for name, seconds in (spent | saved).items()}),
+        "occse.seconds": json.dumps(
+            {name: round(seconds, 3) for name, seconds in (spent | saved).items()}
+        ),
         "occse.gpus": json.dumps(gpus),
-        "occse.threads": json.dumps({name: machine["threads"] for name, machine in machines.items()}),
+        "occse.threads": json.dumps(
+            {name: machine["threads"] for name, machine in machines.items()}
+        ),
         "occse.accumulated": json.dumps(parts),
-        "occse.devices": ", ".join(sorted({manifest.device for manifest in record.manifests.values()})),
+        "occse.devices": ", ".join(
+            sorted({manifest.device for manifest in record.manifests.values()})
+        ),
         "occse.packages": json.dumps(packages),
         "occse.code": json.dumps(code),
         "occse.pixel_truth": ", ".join([*_thresholds(record), *_selections(spec)]),
         "occse.failed": ", ".join(record.failed),
-        "occse.error": "; ".join(f"{name}: {error}" for name, error in record.failed.items())[:TAG_CHARACTERS],
+        "occse.error": "; ".join(f"{name}: {error}" for name, error in record.failed.items())[
+            :TAG_CHARACTERS
+        ],
         "occse.stopped": record.stopped[0] if record.stopped else "",
         "occse.stopped.why": record.stopped[1] if record.stopped else "",
     }
 
 
 def _thresholds(record: Record) -> list[str]:
-    """The stages that picked a threshold from a range, which they do by scoring each; one alone is no choice."""
-    scored = ((name, each.config) for name, each in record.manifests.items() if "threshold" in each.metrics)
-    bounds = ((name, config.get("threshold_min"), config.get("threshold_max")) for name, config in scored)
+    """The stages that picked a threshold from a range, which they do by scoring each; one alone is
+    no choice.
+    """
+    scored = (
+        (name, each.config)
+        for name, each in record.manifests.items()
+        if "threshold" in each.metrics
+    )
+    bounds = (
+        (name, config.get("threshold_min"), config.get("threshold_max")) for name, config in scored
+    )
     return [f"{name}.threshold on train" for name, low, high in bounds if low is None or low < high]
 
 
 def _selections(spec: Spec) -> list[str]:
-    """Where scores, which need pixel ground truth, decided which variants there are, and which came to their end."""
+    """Where scores, which need pixel ground truth, decided which variants there are, and which came
+    to their end.
+    """
     objectives = [each for each in spec.search.objectives if "/" in each] if spec.search else []
     splits = {each: "val" if each.startswith("seg/") else "train" for each in objectives}
     gates = [f"gate after {gate.after} on train" for gate in spec.gates]
@@ -137,13 +185,22 @@ def describe(trial: Trial) -> str:
     cgnet = knobs.get("cgnet", {})
     if "lambda_start" in cgnet:
         erasing = cgnet.get("erasing", "nothing")
-        parts.append(f"erasing {erasing}, lambda {cgnet['lambda_start']:g} + {cgnet['lambda_slope']:g} per epoch")
+        parts.append(
+            f"erasing {erasing}, lambda {cgnet['lambda_start']:g} + {cgnet['lambda_slope']:g} per epoch"
+        )
     elif "cam" in knobs:
         parts.append("no erasing: the ordinary classifier's maps")
-    for name, knob in (("crf", "alpha"), ("crf_low", "alpha"), ("crf_high", "alpha"), ("pseudo", "alpha_walk")):
+    for name, knob in (
+        ("crf", "alpha"),
+        ("crf_low", "alpha"),
+        ("crf_high", "alpha"),
+        ("pseudo", "alpha_walk"),
+    ):
         if alpha := knobs.get(name, {}).get(knob):
             parts.append(f"{name}.{knob} {alpha_text(alpha)}")
-    parts += [f"{name}: {stage['backbone']}" for name, stage in knobs.items() if "backbone" in stage]
+    parts += [
+        f"{name}: {stage['backbone']}" for name, stage in knobs.items() if "backbone" in stage
+    ]
     return "\n- ".join(parts)
 
 
@@ -154,9 +211,14 @@ def params(trial: Trial) -> Iterator[Param]:
             yield Param(f"{name}.{knob}", value if isinstance(value, str) else json.dumps(value))
 
 
-def scores(name: str, manifest: Manifest, *, curves: Sequence[Mapping[str, float]]) -> Iterator[Metric]:
-    """What one stage measured that is no curve, dated by its artifact: writing it again makes no second point."""
-    in_curves = {key for point in curves for key in point}  # their last point is the stage's metric too
+def scores(
+    name: str, manifest: Manifest, *, curves: Sequence[Mapping[str, float]]
+) -> Iterator[Metric]:
+    """What one stage measured that is no curve, dated by its artifact: writing it again makes no
+    second point.
+    """
+    # their last point is the stage's metric too
+    in_curves = {key for point in curves for key in point}
     for key, value in manifest.metrics.items():
         if key not in in_curves:
             yield Metric(f"{name}/{key}", value, milliseconds(manifest), 0)

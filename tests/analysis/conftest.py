@@ -41,8 +41,13 @@ def record(tracking: str, database: Path) -> Record:
         params: Mapping[str, str] | None = None,
     ) -> str:
         if experiment not in parents:
-            made = client.create_experiment(experiment, artifact_location=(database.parent / experiment).as_uri())
-            parents[experiment] = (made, client.create_run(made, tags={"occse.kind": "sweep"}).info.run_id)
+            made = client.create_experiment(
+                experiment, artifact_location=(database.parent / experiment).as_uri()
+            )
+            parents[experiment] = (
+                made,
+                client.create_run(made, tags={"occse.kind": "sweep"}).info.run_id,
+            )
         made, parent = parents[experiment]
         run_tags = {
             "mlflow.parentRunId": parent,

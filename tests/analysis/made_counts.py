@@ -7,8 +7,11 @@ import numpy as np
 IMAGES, PIXELS = 60, 100
 
 
-def write_counts(path: Path, hits: np.ndarray, *, thresholds: tuple[float, ...] = (), both: int = 0) -> Path:
-    """Counts of one class that covers every image; `hits` of its pixels are found, above every threshold.
+def write_counts(
+    path: Path, hits: np.ndarray, *, thresholds: tuple[float, ...] = (), both: int = 0
+) -> Path:
+    """Counts of one class that covers every image; `hits` of its pixels are found, above every
+    threshold.
 
     The first `both` images show a second class on as many pixels more, all of them found.
     """

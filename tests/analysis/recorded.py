@@ -1,4 +1,6 @@
-"""A sweep in MLflow with all that a report shows: counts, panels, costs, a question; and what else a test asks for."""
+"""A sweep in MLflow with all that a report shows: counts, panels, costs, a question; and what else
+a test asks for.
+"""
 
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -27,7 +29,9 @@ def record_sweep(
     tags: Mapping[str, str] | None = None,
     both: int = 0,
 ) -> dict[tuple[str, int], str]:
-    """Record finished trials whose scores rise with the skill of a variant; returns run ids by variant and seed."""
+    """Record finished trials whose scores rise with the skill of a variant; returns run ids by
+    variant and seed.
+    """
     client, runs = MlflowClient(tracking), dict[tuple[str, int], str]()
     for order, (variant, skill) in enumerate(variants.items()):
         for seed in range(seeds):
@@ -36,7 +40,9 @@ def record_sweep(
                 "occse.seconds.spent": "120.0",
                 "occse.seconds.saved": "60.0",
                 "occse.seconds": "{" + ", ".join(f'"{stage}": 45.0' for stage in stages) + "}",
-                "occse.gpus": "{" + ", ".join(f'"{stage}": {int(stage != "crf")}' for stage in stages) + "}",
+                "occse.gpus": "{"
+                + ", ".join(f'"{stage}": {int(stage != "crf")}' for stage in stages)
+                + "}",
                 "occse.git.sha": "0123456789abcdef",
                 "occse.packages": '{"torch": "2.14"}',
                 "occse.devices": "CPU of some kind",
@@ -45,11 +51,21 @@ def record_sweep(
             }
             scores = {f"{stage}/miou": 0.5 + skill + 0.01 * seed for stage in stages}
             metrics = scores | {f"{stages[-1]}/iou/fish": 0.4 + skill, "cam/threshold": 0.2}
-            run = record(experiment, variant, order=order, seed=seed, tags=about, metrics=metrics, fields=stages)
+            run = record(
+                experiment,
+                variant,
+                order=order,
+                seed=seed,
+                tags=about,
+                metrics=metrics,
+                fields=stages,
+            )
             for stage in stages:
                 file = folder / run / "counts" / f"{stage}.npz"
                 thresholds = (0.1, 0.2) if stage == "cam" else ()
-                write_counts(file, found_by(skill, 10 * order + seed), thresholds=thresholds, both=both)
+                write_counts(
+                    file, found_by(skill, 10 * order + seed), thresholds=thresholds, both=both
+                )
             for number in range(3):
                 panel = folder / run / "panels" / f"image {number}.png"
                 panel.parent.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
 """Bytes per image that one trial leaves at the size of VOC's images, through the real stages.
 
-The images are those of the embedded data set, enlarged to 500 x 375, with 2.3 classes each, where VOC has 1.5. The
-networks are tiny, at stride 4 and hardly trained: their maps are rougher than those of a good network at stride 8. Both
-make the sizes rather too large than too small.
+The images are those of the embedded data set, enlarged to 500 x 375, with 2.3 classes each, where
+VOC has 1.5. The networks are tiny, at stride 4 and hardly trained: their maps are rougher than
+those of a good network at stride 8. Both make the sizes rather too large than too small.
 
 Run: python tests/benchmarks/bench_artifact_size.py [IMAGES]
 """
@@ -24,7 +24,13 @@ SIZE = (500, 375)
 VOC = {"train_aug": 10_582, "val": 1_449}
 GROWS = {"cam": "train_aug", "crf": "train_aug", "crf_low": "train_aug", "crf_high": "train_aug"}
 GROWS |= {"pseudo": "train_aug", "seg": "val"}
-SMALL = {"*.init": "random", "*.epochs": 1, "*.batch_size": 4, "cam.scales": [1.0], "seg.scales": [1.0]}
+SMALL = {
+    "*.init": "random",
+    "*.epochs": 1,
+    "*.batch_size": 4,
+    "cam.scales": [1.0],
+    "seg.scales": [1.0],
+}
 SMALL |= {"cam.reduction": 4}  # the default, which the profile of the small images changes
 
 
@@ -40,7 +46,9 @@ def write_folder(root: Path, small: Dataset) -> None:
             )
             mask = Image.fromarray(small.mask(name)).resize(SIZE, Image.Resampling.NEAREST)
             write_label_map(root / "masks" / f"{name}.png", np.asarray(mask))
-            lines.append(f"{name},{split},{';'.join(small.classes[index] for index in small.labels[name])}")
+            lines.append(
+                f"{name},{split},{';'.join(small.classes[index] for index in small.labels[name])}"
+            )
     (root / "classes.txt").write_text("\n".join(small.classes) + "\n")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
 
@@ -50,12 +58,22 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         store, root = Path(temporary, "store"), Path(temporary, "voc")
-        num = {"num_train": num_images, "num_scored": num_images, "num_val": num_images, "num_object_centric": 1}
-        shapes = override(Pipeline(), {"data.kind": "shapes"} | {f"data.{key}": value for key, value in num.items()})
+        num = {
+            "num_train": num_images,
+            "num_scored": num_images,
+            "num_val": num_images,
+            "num_object_centric": 1,
+        }
+        shapes = override(
+            Pipeline(),
+            {"data.kind": "shapes"} | {f"data.{key}": value for key, value in num.items()},
+        )
         drawn = plan(shapes, targets=["data"])["data"]
         execute(drawn, root=store)
         write_folder(root, load_dataset(store / "Shapes" / drawn.fingerprint, data_root=None))
-        small = {key: value for key, value in profile("embedded").items() if not key.startswith("data.")} | SMALL
+        small = {
+            key: value for key, value in profile("embedded").items() if not key.startswith("data.")
+        } | SMALL
         nodes = plan(override(Pipeline(), {"data.kind": "folder"} | small).resolve(root))
         report(nodes, store, root, num_images)
 
@@ -67,8 +85,13 @@ def report(nodes: dict[str, Node], store: Path, root: Path, num_images: int) -> 
         if field in GROWS:
             each = made.bytes / num_images
             total += each * VOC[GROWS[field]]
-            print(f"{field:<9} {each / 1e3:7.1f} kB per image  {each * VOC[GROWS[field]] / 1e6:7.0f} MB", flush=True)
-    print(f"one trial at the size of VOC: {total / 1e9:.2f} GB of arrays and maps, beside its networks")
+            print(
+                f"{field:<9} {each / 1e3:7.1f} kB per image  {each * VOC[GROWS[field]] / 1e6:7.0f} MB",
+                flush=True,
+            )
+    print(
+        f"one trial at the size of VOC: {total / 1e9:.2f} GB of arrays and maps, beside its networks"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Times the paired bootstrap of two systems at VOC's size against scipy's and a plain loop; run it as a script.
+"""Times the paired bootstrap of two systems at VOC's size against scipy's and a plain loop; run it
+as a script.
 
-All compute the same statistic, the difference of mIoU from summed counts; the slow ones draw fewer resamples, and their
-times are scaled up. The counts are simulated: as many images and classes as VOC's train. Reading a file of them, with
-60 thresholds, is timed too.
-"""
+All compute the same statistic, the difference of mIoU from summed counts; the slow ones draw fewer
+resamples, and their times are scaled up. The counts are simulated: as many images and classes as
+VOC's train. Reading a file of them, with 60 thresholds, is timed too."""
 
 import tempfile
 import time
@@ -26,9 +26,13 @@ def simulated(skill: float, seed: int) -> PerImage:
     own = np.random.default_rng(seed).normal(0, 0.1, IMAGES)
     hit = (size * np.clip(chance.beta(6, 3, IMAGES) + skill + own, 0, 1)).astype(np.int64)
     table[each, 0, label], table[each, 1, label], table[each, 2, label] = hit, size, hit + size // 8
-    table[:, :, 0] = np.stack([180_000 - size - size // 8, 180_000 - size, 180_000 - hit - size // 8], axis=1)
+    table[:, :, 0] = np.stack(
+        [180_000 - size - size // 8, 180_000 - size, 180_000 - hit - size // 8], axis=1
+    )
     names = tuple(f"image {index}" for index in each)
-    return PerImage(names=names, classes=tuple(f"class {index}" for index in range(1, LABELS)), table=table)
+    return PerImage(
+        names=names, classes=tuple(f"class {index}" for index in range(1, LABELS)), table=table
+    )
 
 
 def read_again(counts: PerImage, folder: Path) -> float:
@@ -37,8 +41,14 @@ def read_again(counts: PerImage, folder: Path) -> float:
     there = (counts.table[image, 1, label] > 0) | (level == 0) & (label < 3)
     entries = {"image": image[there], "bin": level[there], "gt": label[there], "pred": label[there]}
     texts = {"names": np.array(counts.names), "classes": np.array(counts.classes)}
-    arrays = entries | {"count": np.full(there.sum(), 100), "thresholds": np.linspace(0, 1, THRESHOLDS)} | texts
-    np.savez_compressed(folder / "counts.npz", **{f"counts/{name}": array for name, array in arrays.items()})
+    arrays = (
+        entries
+        | {"count": np.full(there.sum(), 100), "thresholds": np.linspace(0, 1, THRESHOLDS)}
+        | texts
+    )
+    np.savez_compressed(
+        folder / "counts.npz", **{f"counts/{name}": array for name, array in arrays.items()}
+    )
     start = time.perf_counter()
     read_counts(folder / "counts.npz", threshold=0.3)
     return time.perf_counter() - start
@@ -58,7 +68,12 @@ def by_scipy(one: PerImage, other: PerImage, resamples: int) -> float:
 
     indices = (np.arange(IMAGES),)
     found = stats.bootstrap(
-        indices, statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(0)
+        indices,
+        statistic,
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
     )
     return float(found.standard_error)
 
@@ -90,9 +105,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         reading = read_again(one, Path(folder))
     spread = float(np.std(plain_loop(one, other, FEW), ddof=1))
-    print(f"{IMAGES} images, {LABELS} labels, {RESAMPLES} resamples, two systems: {ours:.2f} s; a read {reading:.2f} s")
-    print(f"scipy.stats.bootstrap {scipy / ours:.0f} times, a plain loop {loop / ours:.0f} times as long")
-    print(f"standard error {found.images_sd:.5f}; theirs {by_scipy(one, other, FEW):.5f} and {spread:.5f} from {FEW}")
+    print(
+        f"{IMAGES} images, {LABELS} labels, {RESAMPLES} resamples, two systems: {ours:.2f} s; a read {reading:.2f} s"
+    )
+    print(
+        f"scipy.stats.bootstrap {scipy / ours:.0f} times, a plain loop {loop / ours:.0f} times as long"
+    )
+    print(
+        f"standard error {found.images_sd:.5f}; theirs {by_scipy(one, other, FEW):.5f} and {spread:.5f} from {FEW}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The merge of multi-scale CAMs, present classes only, against the merge of all classes in numpy; run it as a script.
+"""The merge of multi-scale CAMs, present classes only, against the merge of all classes in numpy;
+run it as a script.
 
-The network is replaced by maps drawn beforehand, at stride 8 of 4 scales and their mirror images, and its inputs by
-nothing, so that only the merge is timed. `naive` enlarges all 20 classes of each of the 8 maps, sums them as arrays,
-and masks and normalizes at the end, as the reference inference does. The mix stands for VOC's train_aug: 59 % of its
-images have one class, and 1.5 is the mean.
+The network is replaced by maps drawn beforehand, at stride 8 of 4 scales and their mirror images,
+and its inputs by nothing, so that only the merge is timed. `naive` enlarges all 20 classes of each
+of the 8 maps, sums them as arrays, and masks and normalizes at the end, as the reference inference
+does. The mix stands for VOC's train_aug: 59 % of its images have one class, and 1.5 is the mean.
 
 Run: python tests/benchmarks/bench_cam_merge.py
 """
@@ -29,7 +30,9 @@ def naive(maps: list[Tensor], present: list[int]) -> np.ndarray:
     total = np.zeros((NUM_CLASSES, *SIZE), np.float32)
     for pair in maps:
         for view, cams in enumerate(pair):
-            enlarged = functional.interpolate(cams[None], SIZE, mode="bilinear", align_corners=False)[0]
+            enlarged = functional.interpolate(
+                cams[None], SIZE, mode="bilinear", align_corners=False
+            )[0]
             cam = functional.relu(enlarged).numpy()
             total = total + (cam[:, :, ::-1] if view else cam)
     label = np.zeros((NUM_CLASSES, 1, 1), np.float32)
@@ -67,14 +70,17 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    cams_module._rescale = lambda images, scale: torch.zeros(1, 3, 1, 1)  # nothing looks at the inputs
+    # nothing looks at the inputs
+    cams_module._rescale = lambda images, scale: torch.zeros(1, 3, 1, 1)
     sizes = [tuple(-(-round(side * scale) // STRIDE) for side in SIZE) for scale in SCALES]
     maps = [torch.randn(2, NUM_CLASSES, *size) for size in sizes]
     mean_fast = mean_slow = 0.0
     for num_present, share in MIX.items():
         present = sorted(rng.choice(NUM_CLASSES, num_present, replace=False).tolist())
         np.testing.assert_allclose(ours(maps, present), naive(maps, present), atol=1e-5)
-        fast, slow = seconds(lambda p=present: ours(maps, p), lambda p=present: naive(maps, p), repeats=20)
+        fast, slow = seconds(
+            lambda p=present: ours(maps, p), lambda p=present: naive(maps, p), repeats=20
+        )
         mean_fast, mean_slow = mean_fast + share * fast, mean_slow + share * slow
         print(
             f"{num_present} of {NUM_CLASSES} classes, {SIZE[1]}x{SIZE[0]}, {len(SCALES)} scales mirrored: "

@@ -1,8 +1,9 @@
-"""One training step of CGNet with the weights of the ordinary classifier frozen, against leaving them trainable.
+"""One training step of CGNet with the weights of the ordinary classifier frozen, against leaving
+them trainable.
 
-Nobody uses the gradients of those weights; the official code computes them and lets them accumulate. CGNet's own
-gradients must be the same to the last bit. Run: python tests/benchmarks/bench_cgnet_step.py (see --help)
-"""
+Nobody uses the gradients of those weights; the official code computes them and lets them
+accumulate. CGNet's own gradients must be the same to the last bit. Run: python
+tests/benchmarks/bench_cgnet_step.py (see --help)"""
 
 import argparse
 import time
@@ -30,7 +31,10 @@ OPTIONS = Optimization(
 
 
 def step(
-    model: Classifier, oc: Classifier, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
+    model: Classifier,
+    oc: Classifier,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
 ) -> tuple[float, list[Tensor]]:
     """Seconds of the whole step, and CGNet's gradients."""
     images, labels = batch
@@ -46,7 +50,9 @@ def step(
     parts["loss"].backward()
     optimizer.step()
     seconds = now(images) - start
-    return seconds, [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    return seconds, [
+        parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+    ]
 
 
 def now(tensor: Tensor) -> float:
@@ -58,7 +64,9 @@ def now(tensor: Tensor) -> float:
 
 
 def thaw(oc: Classifier, trainable: str) -> None:
-    """Make `oc` trainable: all of it, or what the official code leaves trainable (no batch norm, no stem)."""
+    """Make `oc` trainable: all of it, or what the official code leaves trainable (no batch norm, no
+    stem).
+    """
     oc.requires_grad_(trainable != "nothing")
     if trainable == "official":
         build_optimizer(oc, OPTIONS)
@@ -75,9 +83,13 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic = True
-    model, oc = (place(Classifier(options.backbone, CLASSES), options.device).eval() for _ in range(2))
+    model, oc = (
+        place(Classifier(options.backbone, CLASSES), options.device).eval() for _ in range(2)
+    )
     optimizer = build_optimizer(model, OPTIONS)
-    images = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=torch.channels_last)
+    images = torch.randn(options.batch, 3, options.size, options.size).to(
+        memory_format=torch.channels_last
+    )
     labels = (torch.rand(options.batch, CLASSES) < 0.1).float()
     labels[:, 0] = 1
     batch = images.to(options.device), labels.to(options.device)
@@ -90,12 +102,19 @@ def main() -> None:
             if count:  # the first round warms up
                 seconds.append(taken)
             expected = expected or found
-            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), "gradients of CGNet differ"
-    print(f"{options.backbone}, {options.batch} x {options.size} x {options.size}, {options.device}; ", end="")
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)), (
+                "gradients of CGNet differ"
+            )
+    print(
+        f"{options.backbone}, {options.batch} x {options.size} x {options.size}, {options.device}; ",
+        end="",
+    )
     print(f"best of {options.rounds} steps; CGNet's gradients are bit-identical")
     best = {trainable: min(seconds) for trainable, seconds in times.items()}
     for trainable, seconds in best.items():
-        print(f"  OC trainable: {trainable:<8} {seconds * 1e3:8.0f} ms, {seconds / best['nothing']:.2f} times frozen")
+        print(
+            f"  OC trainable: {trainable:<8} {seconds * 1e3:8.0f} ms, {seconds / best['nothing']:.2f} times frozen"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Images per second of CGNet's training and of multi-scale CAMs on a GPU, as one setting after the other is added.
+"""Images per second of CGNet's training and of multi-scale CAMs on a GPU, as one setting after the
+other is added.
 
-The images are drawn, stored as JPEG and decoded as those of a data set; training is the stage's own loop. A row keeps
-the settings of the rows above it. No stage offers `compile` yet: this is what it would bring. Differences are those of
-the normalized CAMs (0 to 1) from the ones of the first row; `--network` takes them from a trained classifier, without
-it the weights are random. Run: python tests/benchmarks/bench_gpu.py (see --help)
-"""
+The images are drawn, stored as JPEG and decoded as those of a data set; training is the stage's own
+loop. A row keeps the settings of the rows above it. No stage offers `compile` yet: this is what it
+would bring. Differences are those of the normalized CAMs (0 to 1) from the ones of the first row;
+`--network` takes them from a trained classifier, without it the weights are random. Run: python
+tests/benchmarks/bench_gpu.py (see --help)"""
 
 import argparse
 import io
@@ -47,7 +48,9 @@ class Setting:
     def layout(self) -> AbstractContextManager[object]:
         """occse always takes channels_last; without it, that name means the other layout."""
         return (
-            nullcontext() if self.channels_last else mock.patch.object(torch, "channels_last", torch.contiguous_format)
+            nullcontext()
+            if self.channels_last
+            else mock.patch.object(torch, "channels_last", torch.contiguous_format)
         )
 
 
@@ -75,7 +78,12 @@ class Photos:
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
         view = classification_view(
-            self.image(index), long_side=(256, 448), jitter=0.3, hue=0.1, crop=self.crop, generator=generator
+            self.image(index),
+            long_side=(256, 448),
+            jitter=0.3,
+            hue=0.1,
+            crop=self.crop,
+            generator=generator,
         )
         return view, self.labels[index]
 
@@ -97,7 +105,11 @@ def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float
     """Images per second of CGNet's training, by the median step."""
     photos = Photos(batch * options.steps, crop=options.crop)
     stage = TrainCGNet(
-        backbone=options.backbone, init="random", epochs=1, batch_size=batch, precision=setting.precision
+        backbone=options.backbone,
+        init="random",
+        epochs=1,
+        batch_size=batch,
+        precision=setting.precision,
     )
     model, oc = networks(options, setting, 2)
     oc.requires_grad_(False)
@@ -108,9 +120,15 @@ def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float
         return stage._loss(model, oc, batch, step, None)
 
     with tempfile.TemporaryDirectory() as folder:
-        context = Context(output=Path(folder), scratch=Path(folder), device=options.device, workers=setting.workers)
+        context = Context(
+            output=Path(folder),
+            scratch=Path(folder),
+            device=options.device,
+            workers=setting.workers,
+        )
         stage.fit(context, model, photos, loss)
-    steps = np.diff(times)[len(times) // 3 :]  # the first ones compile, choose kernels, start workers
+    # the first ones compile, choose kernels, start workers
+    steps = np.diff(times)[len(times) // 3 :]
     return batch / statistics.median(steps)
 
 
@@ -124,7 +142,9 @@ def infer(options: argparse.Namespace, setting: Setting) -> tuple[float, list[np
         return multi_scale_cam(
             in_precision(network, setting.precision),
             images,
-            present=[photos.labels[index].nonzero().flatten().tolist() for index in range(len(photos))],
+            present=[
+                photos.labels[index].nonzero().flatten().tolist() for index in range(len(photos))
+            ],
             scales=options.scales,
             flip=True,
             device=options.device,
@@ -139,7 +159,9 @@ def infer(options: argparse.Namespace, setting: Setting) -> tuple[float, list[np
     return len(photos) / statistics.median(seconds), cams
 
 
-def table(title: str, settings: list[Setting], measure: Callable[[Setting], tuple[float, str]]) -> None:
+def table(
+    title: str, settings: list[Setting], measure: Callable[[Setting], tuple[float, str]]
+) -> None:
     print(f"\n| {title} | images/s | times the first | |\n| :-- | --: | --: | :-- |")
     first = 0.0
     for setting in settings:
@@ -155,9 +177,13 @@ def differences(cams: list[np.ndarray], exact: list[np.ndarray]) -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="resnet38")
-    parser.add_argument("--network", type=Path, help="model.safetensors of a classifier with 20 classes")
+    parser.add_argument(
+        "--network", type=Path, help="model.safetensors of a classifier with 20 classes"
+    )
     parser.add_argument("--crop", type=int, default=384)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--steps", type=int, default=30)
@@ -166,7 +192,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=8, help="processes that load images")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="seconds on a CPU: does the script work?")
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds on a CPU: does the script work?"
+    )
     options = parser.parse_args()
     if options.tiny:
         options.backbone, options.crop, options.batches, options.steps = "tiny", 64, [2], 3
@@ -177,7 +205,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit("bench_gpu: torch sees no GPU here; --device cpu --tiny shows that the script works")
+        sys.exit(
+            "bench_gpu: torch sees no GPU here; --device cpu --tiny shows that the script works"
+        )
     torch.backends.cudnn.benchmark = True
     settings = [
         Setting(name="float32, contiguous", channels_last=False),
@@ -190,11 +220,16 @@ def main() -> None:
         settings.append(Setting(name="compile", compiled=True, **last))
     on_gpu = options.device.startswith("cuda")
     machine = torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU"
-    print(f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%F')}, ", end="")
+    print(
+        f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%F')}, ",
+        end="",
+    )
     print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
     for batch in options.batches:
         title = f"CGNet, {options.backbone}, crop {options.crop}, batch {batch}"
-        table(title, settings, lambda setting, batch=batch: (train(options, setting, batch=batch), ""))
+        table(
+            title, settings, lambda setting, batch=batch: (train(options, setting, batch=batch), "")
+        )
     exact: list[np.ndarray] = []
 
     def measure(setting: Setting) -> tuple[float, str]:

@@ -1,8 +1,10 @@
-"""What planning costs: a grid of 792 trials, and one of 10,560, from the file's values to the printed plan.
+"""What planning costs: a grid of 792 trials, and one of 10,560, from the file's values to the
+printed plan.
 
-The grid: 2 backbones x (no erasing, 5 lambdas each of two ways) x 3 alpha pairs x 4 alphas of the walk x 3 seeds. Its
-distinct stages are known by arithmetic: 6 classifiers, 60 CGNets, 66 CAMs, 198 AffinityNets, 792 of what follows.
-The ratio is what planning each trial by itself would take, which shares nothing between trials.
+The grid: 2 backbones x (no erasing, 5 lambdas each of two ways) x 3 alpha pairs x 4 alphas of the
+walk x 3 seeds. Its distinct stages are known by arithmetic: 6 classifiers, 60 CGNets, 66 CAMs, 198
+AffinityNets, 792 of what follows. The ratio is what planning each trial by itself would take, which
+shares nothing between trials.
 
 Run: python tests/benchmarks/bench_plan.py
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.plan.costs import make_costs
-from sweeps.plan.past_runs import History
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.plan_text import describe
 from sweeps.spec.model import Spec
@@ -23,7 +25,13 @@ from sweeps.spec.trials import Trial, trials
 from sweeps.store.store import Store
 
 PAIRS = [(4, 24), (4, 32), (6, 24)]
-EXPECTED = {"TrainClassifier": 6, "TrainCGNet": 60, "MakeCam": 66, "TrainAffinity": 198, "TrainSegmentation": 792}
+EXPECTED = {
+    "TrainClassifier": 6,
+    "TrainCGNet": 60,
+    "MakeCam": 66,
+    "TrainAffinity": 198,
+    "TrainSegmentation": 792,
+}
 
 
 def spec_of(*, walks: int, seeds: int) -> Spec:
@@ -45,7 +53,14 @@ def spec_of(*, walks: int, seeds: int) -> Spec:
         "pseudo.alpha_walk": list(range(8, 8 + walks)),
     }
     base = {"data.kind": "shapes", "*.init": "random", "crf.alpha": 4}
-    values = {"name": "s", "question": "why?", "base": base, "variants": named, "grid": grid, "seeds": seeds}
+    values = {
+        "name": "s",
+        "question": "why?",
+        "base": base,
+        "variants": named,
+        "grid": grid,
+        "seeds": seeds,
+    }
     return Spec.model_validate(values)
 
 
@@ -61,7 +76,9 @@ def whole(spec: Spec, store: Store) -> tuple[list[Trial], Plan]:
     found = trials(spec)
     plan = make_plan(found, stored=store.present, resources=spec.resources_of)
     machines = [{"CPU": 64.0, "GPU": 8.0}]
-    costs = make_costs(plan, History(store.manifests()), machines=machines, resources=spec.resources_of)
+    costs = make_costs(
+        plan, PastRuns(store.manifests()), machines=machines, resources=spec.resources_of
+    )
     describe(plan, spec, costs)
     return found, plan
 
@@ -73,7 +90,10 @@ def main() -> None:
         for walks, seeds, below in ((4, 3, 2), (16, 10, 30)):
             spec = spec_of(walks=walks, seeds=seeds)
             (found, plan), cpu, wall = timed(lambda spec=spec: whole(spec, store))
-            alone = [lambda trial=trial: make_plan([trial], stored=store.present) for trial in found[:100]]
+            alone = [
+                lambda trial=trial: make_plan([trial], stored=store.present)
+                for trial in found[:100]
+            ]
             _, each, _ = timed(lambda alone=alone: [one() for one in alone])
             _, together, _ = timed(lambda found=found: make_plan(found, stored=store.present))
             print(

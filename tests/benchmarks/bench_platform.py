@@ -1,8 +1,9 @@
-"""What the platform adds to the stages: a call, a stage, a trial, memory, and a sweep against its trials one by one.
+"""What the platform adds to the stages: a call, a stage, a trial, memory, and a sweep against its
+trials one by one.
 
-Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help). Medians; `sweep` takes a
-minute with --small, a quarter of an hour with --images 90 and most of an hour without.
-"""
+Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help).
+Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and most of an
+hour without."""
 
 import argparse
 import os
@@ -32,7 +33,11 @@ SWEEP = {
     "name": "bench",
     "question": "What does sharing save?",
     "profile": "embedded",
-    "grid": {"cgnet.erasing": ["cse", "class_agnostic"], "cgnet.lambda_start": [0.3, 1, 3], "crf.alpha": [6, 10]},
+    "grid": {
+        "cgnet.erasing": ["cse", "class_agnostic"],
+        "cgnet.lambda_start": [0.3, 1, 3],
+        "crf.alpha": [6, 10],
+    },
     "seeds": 2,
     "resources": {"*": {"num_cpus": 1}},
 }
@@ -50,10 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", help=f"of {', '.join(measures)} (all)")
     parser.add_argument("--small", action="store_true", help="few images for the sweep")
-    parser.add_argument("--images", type=int, default=300, help="training images for the sweep; stages take as long")
+    parser.add_argument(
+        "--images", type=int, default=300, help="training images for the sweep; stages take as long"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--trials", type=int, default=2000, help="for memory")
-    parser.add_argument("--alone", nargs=3, metavar=("SPEC", "NUMBER", "STORE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--alone", nargs=3, metavar=("SPEC", "NUMBER", "STORE"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if options.alone:
         _alone(*options.alone)
@@ -70,19 +79,32 @@ def calls(options: argparse.Namespace) -> None:
     with _cluster() as (root, scheduler):
         request = _request("done")
         _ensure(scheduler, request)
-        seconds = [_timed(lambda: ray.get(scheduler.ensure.remote(request, "t", 1.0))) for _ in range(200)]
-        print(f"call of the scheduler, a hit: {1000 * median(seconds):.1f} ms (below 5)", flush=True)
+        seconds = [
+            _timed(lambda: ray.get(scheduler.ensure.remote(request, "t", 1.0))) for _ in range(200)
+        ]
+        print(
+            f"call of the scheduler, a hit: {1000 * median(seconds):.1f} ms (below 5)", flush=True
+        )
         del root
 
 
 def stages(options: argparse.Namespace) -> None:
     """A stage that does nothing, from asking to its answer."""
     with _cluster() as (_, scheduler):
-        for what, gpus, below in (("in a process of its own", 0.1, 1.6), ("in a process that is there", 0, 0.1)):
+        for what, gpus, below in (
+            ("in a process of its own", 0.1, 1.6),
+            ("in a process that is there", 0, 0.1),
+        ):
             _ensure(scheduler, _request(f"warm {gpus}", num_gpus=gpus))
-            requests = [_request(f"stage {gpus} {number}", num_gpus=gpus) for number in range(options.repeats)]
+            requests = [
+                _request(f"stage {gpus} {number}", num_gpus=gpus)
+                for number in range(options.repeats)
+            ]
             seconds = [_timed(partial(_ensure, scheduler, request)) for request in requests]
-            print(f"stage that does nothing, {what}: {median(seconds):.2f} s (below {below:g})", flush=True)
+            print(
+                f"stage that does nothing, {what}: {median(seconds):.2f} s (below {below:g})",
+                flush=True,
+            )
 
 
 def trials(options: argparse.Namespace) -> None:
@@ -90,9 +112,15 @@ def trials(options: argparse.Namespace) -> None:
     from probe_stages import Probe, make_trial
 
     with _cluster() as (root, _):
-        made = [make_trial(number, data=Probe(label=f"trial {number}")) for number in range(4 * options.repeats)]
+        made = [
+            make_trial(number, data=Probe(label=f"trial {number}"))
+            for number in range(4 * options.repeats)
+        ]
         seconds = _timed(lambda: _run(root, made))
-        print(f"trial: {seconds / len(made):.2f} s of {len(made)}, start and end included (below 1.5)", flush=True)
+        print(
+            f"trial: {seconds / len(made):.2f} s of {len(made)}, start and end included (below 1.5)",
+            flush=True,
+        )
 
 
 def memory(options: argparse.Namespace) -> None:
@@ -108,7 +136,10 @@ def memory(options: argparse.Namespace) -> None:
             if number == options.trials // 10:
                 early = _resident(pid)
         _tell_growth("actor", early, _resident(pid), options.trials)
-        made = [make_trial(number, data=Probe(label=f"stage {number}")) for number in range(options.trials)]
+        made = [
+            make_trial(number, data=Probe(label=f"stage {number}"))
+            for number in range(options.trials)
+        ]
         _run(root, made[: options.trials // 10])
         early = _resident(os.getpid())
         _run(root, made)
@@ -116,11 +147,16 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def _tell_growth(what: str, early: float, late: float, number: int) -> None:
-    print(f"{what}: {early:.0f} MB after {number // 10}, {late:.0f} MB after {number} (flat)", flush=True)
+    print(
+        f"{what}: {early:.0f} MB after {number // 10}, {late:.0f} MB after {number} (flat)",
+        flush=True,
+    )
 
 
 def sweep(options: argparse.Namespace) -> None:
-    """24 trials as a sweep, the same command again, and each trial with an empty store, as many at a time."""
+    """24 trials as a sweep, the same command again, and each trial with an empty store, as many at
+    a time.
+    """
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder, "bench.yaml")
         base = SMALL if options.small else _of_images(options.images)
@@ -129,10 +165,16 @@ def sweep(options: argparse.Namespace) -> None:
         together, again = (_timed(lambda: _call(command, folder)) for _ in range(2))
         seconds = _stage_seconds(Path(folder, "runs", "store"))
         ideal = sum(seconds) / SLOTS
-        print(f"sweep: {together:.0f} s; its {len(seconds)} stages / {SLOTS} slots: {ideal:.0f} s", flush=True)
+        print(
+            f"sweep: {together:.0f} s; its {len(seconds)} stages / {SLOTS} slots: {ideal:.0f} s",
+            flush=True,
+        )
         print(f"the same command again: {again:.1f} s (below 15)", flush=True)
         with ThreadPoolExecutor(SLOTS) as pool:
-            own = [[sys.executable, __file__, "--alone", str(spec), str(n), f"{folder}/alone/{n}"] for n in range(24)]
+            own = [
+                [sys.executable, __file__, "--alone", str(spec), str(n), f"{folder}/alone/{n}"]
+                for n in range(24)
+            ]
             alone = _timed(lambda: list(pool.map(lambda each: _call(each, folder), own)))
         print(f"each trial with an empty store, {SLOTS} at a time: {alone:.0f} s", flush=True)
         print(
@@ -144,7 +186,12 @@ def sweep(options: argparse.Namespace) -> None:
 
 def _of_images(number: int) -> dict[str, int]:
     """The embedded data set with so many training images, and all else in proportion."""
-    usual = {"data.num_train": 300, "data.num_scored": 200, "data.num_val": 100, "data.num_object_centric": 1500}
+    usual = {
+        "data.num_train": 300,
+        "data.num_scored": 200,
+        "data.num_val": 100,
+        "data.num_object_centric": 1500,
+    }
     return {knob: max(1, round(count * number / 300)) for knob, count in usual.items()}
 
 
@@ -188,7 +235,10 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     )
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield Path(folder), connect({"root": f"{folder}/store", "data_root": None, "git": git_state()})
+            yield (
+                Path(folder),
+                connect({"root": f"{folder}/store", "data_root": None, "git": git_state()}),
+            )
         finally:
             ray.shutdown()
 
@@ -213,7 +263,12 @@ def _run(root: Path, made: list[Any]) -> None:
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
 
-    spec = Spec(name="bench", question="What does a trial cost?", baseline={}, resources={"*": {"num_gpus": 0}})
+    spec = Spec(
+        name="bench",
+        question="What does a trial cost?",
+        baseline={},
+        resources={"*": {"num_gpus": 0}},
+    )
     run_sweep(
         spec,
         made,

@@ -1,7 +1,9 @@
-"""The random walk on one thread: sparse steps against squarings of the dense matrix, large images, batches.
+"""The random walk on one thread: sparse steps against squarings of the dense matrix, large images,
+batches.
 
-Memory is the peak of torch's allocations from the features of one image to its enlarged scores, without the network
-and its features. What the process holds grows by more in its first call, with the code that is loaded.
+Memory is the peak of torch's allocations from the features of one image to its enlarged scores,
+without the network and its features. What the process holds grows by more in its first call, with
+the code that is loaded.
 
 Run: python tests/benchmarks/bench_random_walk.py
 """
@@ -30,7 +32,9 @@ def walk(features: Tensor, scores: Tensor) -> Tensor:
     """256 sparse steps."""
     size = scores.shape[-2], scores.shape[-1]
     pairs = affinities(features, radius=RADIUS)
-    walked = random_walk(transition_matrix(pairs, size=size, radius=RADIUS, beta=BETA), scores, steps=2**STEPS_LOG)
+    walked = random_walk(
+        transition_matrix(pairs, size=size, radius=RADIUS, beta=BETA), scores, steps=2**STEPS_LOG
+    )
     return functional.interpolate(walked, scale_factor=8, mode="bilinear", align_corners=False)
 
 
@@ -60,7 +64,9 @@ def peak_megabytes(run: Callable[[], object]) -> float:
     """The most that torch's tensors of `run` take at one time."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
-    changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [
+        event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     held = peak = 0
     for change in sorted(changes, key=lambda event: event.start_ns()):
         held += change.nbytes()
@@ -68,7 +74,9 @@ def peak_megabytes(run: Callable[[], object]) -> float:
     return peak / 2**20
 
 
-def report(name: str, method: Method, size: tuple[int, int], batch: int = 1) -> tuple[float, Tensor]:
+def report(
+    name: str, method: Method, size: tuple[int, int], batch: int = 1
+) -> tuple[float, Tensor]:
     """Print best time and peak memory, and return seconds and result."""
     torch.manual_seed(0)
     features, scores = torch.rand(batch, CHANNELS, *size), torch.rand(batch, NUM_LABELS, *size)
@@ -90,7 +98,10 @@ def main() -> None:
         sparse_s, sparse = report("sparse steps", walk, size)
         dense_s, dense = report("dense squarings", square, size)
         agree = (sparse.argmax(1) == dense.argmax(1)).float().mean().item()
-        print(f"  {dense_s / sparse_s:.0f} times faster; largest difference {(sparse - dense).abs().max():.1e}", end="")
+        print(
+            f"  {dense_s / sparse_s:.0f} times faster; largest difference {(sparse - dense).abs().max():.1e}",
+            end="",
+        )
         print(f", same label at {100 * agree:.2f} % of the pixels")
     print("sparse steps only")
     report("1024 x 1024 at stride 8", walk, LARGE)

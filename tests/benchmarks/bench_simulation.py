@@ -1,8 +1,10 @@
-"""Makespan that the simulation promises against that of a real local Ray cluster of two CPUs, on stages that sleep.
+"""Makespan that the simulation promises against that of a real local Ray cluster of two CPUs, on
+stages that sleep.
 
-Twelve trials in three groups: a classifier for all, a CGNet per group, then a CAM, a CRF and a segmentation per trial.
-Each stage sleeps for a known time; the simulation gets just these. Ray starts a process where it has none to reuse, and
-trials ask in rounds, which the simulation does not know: the ratio says what that costs.
+Twelve trials in three groups: a classifier for all, a CGNet per group, then a CAM, a CRF and a
+segmentation per trial. Each stage sleeps for a known time; the simulation gets just these. Ray
+starts a process where it has none to reuse, and trials ask in rounds, which the simulation does not
+know: the ratio says what that costs.
 
 Run: python tests/benchmarks/bench_simulation.py [SECONDS_OF_THE_SHORTEST_STAGE]
 """
@@ -51,7 +53,9 @@ def simulated(trials: Sequence[Trial]) -> float:
     for trial in trials:
         for node in trial.nodes.values():
             seconds = node.stage.num_steps * STEP_S  # type: ignore[attr-defined]
-            tasks[node.fingerprint] = Task(inputs=node.inputs.values(), needs={"CPU": 1}, seconds=seconds)
+            tasks[node.fingerprint] = Task(
+                inputs=node.inputs.values(), needs={"CPU": 1}, seconds=seconds
+            )
     return makespan(tasks, [{"CPU": 2}])
 
 
@@ -59,10 +63,14 @@ def real(trials: Sequence[Trial], folder: Path) -> float:
     """Seconds from the first start of a stage to the last end."""
     store = Store(folder / "store")
     tracking = Tracking(f"sqlite:///{folder}/mlflow.db", spec=SPEC)
-    summary = run_sweep(SPEC, trials, store=store, tracking=tracking, cluster=Cluster(), say=lambda line: None)
+    summary = run_sweep(
+        SPEC, trials, store=store, tracking=tracking, cluster=Cluster(), say=lambda line: None
+    )
     if not summary.well:
         raise SystemExit(summary.describe())
-    ends = {path.parent.name: path.stat().st_mtime for path in store.root.glob("Probe/*/manifest.json")}
+    ends = {
+        path.parent.name: path.stat().st_mtime for path in store.root.glob("Probe/*/manifest.json")
+    }
     starts = [ends[manifest.fingerprint] - manifest.seconds for manifest in store.manifests()]
     return max(ends.values()) - min(starts)
 
@@ -80,7 +88,9 @@ def main() -> None:
         promised, took = simulated(trials), real(trials, Path(folder))
     ray.shutdown()
     print(f"12 trials, {unit_steps * STEP_S:g} s for the shortest stage, 2 CPUs")
-    print(f"simulated {promised:.1f} s, real {took:.1f} s: the real one takes {took / promised:.2f} times as long")
+    print(
+        f"simulated {promised:.1f} s, real {took:.1f} s: the real one takes {took / promised:.2f} times as long"
+    )
 
 
 if __name__ == "__main__":

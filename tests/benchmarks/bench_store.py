@@ -1,9 +1,11 @@
-"""What a hit in the store costs, what the digests of a large model cost, and the same on an object store.
+"""What a hit in the store costs, what the digests of a large model cost, and the same on an object
+store.
 
-A hit is what a sweep asks of every stage that it does not run: read the manifest, compare it with what is planned. The
-alternative on a folder is to look whether the file exists, which would take an artifact of another configuration. The
-object store is moto's S3 server on this machine: its times say how many requests there are, not what a real one takes,
-and it answers one request at a time, so that reading several at once gains nothing here.
+A hit is what a sweep asks of every stage that it does not run: read the manifest, compare it with
+what is planned. The alternative on a folder is to look whether the file exists, which would take an
+artifact of another configuration. The object store is moto's S3 server on this machine: its times
+say how many requests there are, not what a real one takes, and it answers one request at a time, so
+that reading several at once gains nothing here.
 
 Run: python tests/benchmarks/bench_store.py
 """
@@ -64,14 +66,18 @@ def on_a_folder(root: Path) -> None:
     made = time.perf_counter() - start
     hit = milliseconds(lambda: store.manifest(node))
     exists = milliseconds((root / node.kind / node.fingerprint / "manifest.json").exists)
-    print(f"folder: hit {hit:.2f} ms, {hit / exists:.0f} times as long as to look whether the file is there")
+    print(
+        f"folder: hit {hit:.2f} ms, {hit / exists:.0f} times as long as to look whether the file is there"
+    )
     print(f"folder: presence {milliseconds(lambda: node in store):.2f} ms")
     folder, seal = root / node.kind / node.fingerprint, store.manifest(node).files
     start = time.perf_counter()
     assert damage(folder, seal) is None
     first = time.perf_counter() - start
     again = milliseconds(lambda: find(root, node))
-    plain = milliseconds(lambda: hashlib.file_digest((folder / "model.safetensors").open("rb"), "sha256"), repeats=3)
+    plain = milliseconds(
+        lambda: hashlib.file_digest((folder / "model.safetensors").open("rb"), "sha256"), repeats=3
+    )
     print(
         f"a model of {MODEL_BYTES >> 20} MB: written and sealed in {made:.2f} s; verified at its first use in "
         f"{first:.2f} s (SHA-256 alone {plain / 1e3:.2f} s), later in {again:.2f} ms"
@@ -82,7 +88,9 @@ def on_an_object_store(url: str) -> None:
     store, node = Store(url), node_of(Model(size=64 << 20))
     store.execute(node)
     print(f"S3 (moto): hit {milliseconds(lambda: store.manifest(node), repeats=50):.1f} ms")
-    print(f"S3 (moto): input that was fetched before {milliseconds(lambda: store.folder(node), repeats=50):.2f} ms")
+    print(
+        f"S3 (moto): input that was fetched before {milliseconds(lambda: store.folder(node), repeats=50):.2f} ms"
+    )
     made = [node_of(Model(size=number)) for number in range(NUM_MADE)]
     missing = [node_of(Model(size=-number)) for number in range(1, NUM_MISSING + 1)]
     for each in made:
@@ -103,7 +111,9 @@ def main() -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
-        os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_DEFAULT_REGION="us-east-1")
+        os.environ.update(
+            AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_DEFAULT_REGION="us-east-1"
+        )
         os.environ["AWS_ENDPOINT_URL"] = "http://{}:{}".format(*server.get_host_and_port())
         boto3.client("s3").create_bucket(Bucket="bucket")
         on_an_object_store("s3://bucket/store")

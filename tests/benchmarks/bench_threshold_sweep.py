@@ -1,8 +1,8 @@
 """Times the one-pass threshold sweep against loops over the thresholds; run it as a script.
 
-`naive` fills a score array of all labels per threshold, takes its argmax and counts class by class, as the reference
-evaluation does; `lean` keeps to the present classes and counts with one bincount per threshold.
-"""
+`naive` fills a score array of all labels per threshold, takes its argmax and counts class by class,
+as the reference evaluation does; `lean` keeps to the present classes and counts with one bincount
+per threshold."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,10 @@ def lean(cam: np.ndarray, classes: np.ndarray, gt: np.ndarray) -> np.ndarray:
     valid = gt < 255
     best, winner, truth = best[valid], winner[valid], gt[valid].astype(np.int64)
     confusion = [
-        np.bincount(truth * labels + np.where(best > np.float32(threshold), winner, 0), minlength=labels * labels)
+        np.bincount(
+            truth * labels + np.where(best > np.float32(threshold), winner, 0),
+            minlength=labels * labels,
+        )
         for threshold in THRESHOLDS
     ]
     return np.reshape(confusion, (-1, labels, labels))
@@ -49,7 +52,9 @@ def one_pass(cam: np.ndarray, classes: np.ndarray, gt: np.ndarray) -> np.ndarray
     return counts.build().confusion()
 
 
-def seconds(run: Callable[..., np.ndarray], image: tuple[np.ndarray, ...], *, repeats: int) -> float:
+def seconds(
+    run: Callable[..., np.ndarray], image: tuple[np.ndarray, ...], *, repeats: int
+) -> float:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""Numbers that must not move by accident: change one on purpose, and raise the stage's `version` with it."""
+"""Numbers that must not move by accident: change one on purpose, and raise the stage's `version`
+with it.
+"""
 
 import json
 from pathlib import Path
@@ -15,11 +17,17 @@ GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 def test_fingerprints_of_the_defaults(name: str) -> None:
     pipeline = override(Pipeline(), profile(name)) if name != "default" else Pipeline()
     found = {field: node.fingerprint for field, node in plan(pipeline).items()}
-    assert found == GOLDEN["fingerprints"][name], "a default, a knob or a version changed: is that meant?"
+    assert found == GOLDEN["fingerprints"][name], (
+        "a default, a knob or a version changed: is that meant?"
+    )
 
 
 @pytest.mark.parametrize("field", ["pretrain", "oc", "cgnet", "affinity", "deeplab"])
-def test_losses_of_the_first_epoch(field: str, small_store: Path, small_node: dict[str, Node]) -> None:
-    curves = json.loads((artifact_folder(small_store, small_node[field]) / "curves.json").read_text())
+def test_losses_of_the_first_epoch(
+    field: str, small_store: Path, small_node: dict[str, Node]
+) -> None:
+    curves = json.loads(
+        (artifact_folder(small_store, small_node[field]) / "curves.json").read_text()
+    )
     # other processors round differently; a change of the method is far larger
     assert curves[0]["loss"] == pytest.approx(GOLDEN["losses"][field], rel=1e-3)

@@ -15,7 +15,9 @@ EVERY = ("crf", "crf_low", "crf_high", "seg", "erase_and_infer")
 
 
 def fingerprints(**overrides: Any) -> dict[str, str]:
-    pipeline = override(EMBEDDED, {key.replace("__", "."): value for key, value in overrides.items()})
+    pipeline = override(
+        EMBEDDED, {key.replace("__", "."): value for key, value in overrides.items()}
+    )
     return {field: node.fingerprint for field, node in plan(pipeline, targets=EVERY).items()}
 
 
@@ -66,7 +68,9 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"data__drawing": 1}, set(plan(EMBEDDED, targets=EVERY))),
     ],
 )
-def test_a_change_reaches_exactly_its_stage_and_what_follows(change: dict[str, Any], reached: set[str]) -> None:
+def test_a_change_reaches_exactly_its_stage_and_what_follows(
+    change: dict[str, Any], reached: set[str]
+) -> None:
     before, after = fingerprints(), fingerprints(**change)
     assert {field for field in before if before[field] != after[field]} == reached
 
@@ -74,12 +78,16 @@ def test_a_change_reaches_exactly_its_stage_and_what_follows(change: dict[str, A
 def test_with_the_classifier_s_cam_there_is_no_cgnet_and_lambda_is_nothing() -> None:
     plain = fingerprints(cam__source="oc")
     assert "cgnet" not in plain
-    assert plain == fingerprints(cam__source="oc", cgnet__lambda_start=9, cgnet__erasing="class_agnostic")
+    assert plain == fingerprints(
+        cam__source="oc", cgnet__lambda_start=9, cgnet__erasing="class_agnostic"
+    )
 
 
 def test_without_a_lambda_the_erasing_mode_is_nothing() -> None:
     plain = fingerprints(cgnet__lambda_start=0)
-    assert plain == fingerprints(cgnet__lambda_start=0, cgnet__erasing="class_agnostic", cgnet__mask_max="batch")
+    assert plain == fingerprints(
+        cgnet__lambda_start=0, cgnet__erasing="class_agnostic", cgnet__mask_max="batch"
+    )
     assert plain["cgnet"] != fingerprints()["cgnet"]
 
 
@@ -115,7 +123,9 @@ OF_THE_MASK = {"cgnet.mask_max": "batch", "cgnet.mask": "hard", "cgnet.mask_thre
 def test_knobs_that_a_choice_makes_idle_are_no_part_of_the_identity(
     chosen: dict[str, Any], idle: dict[str, Any]
 ) -> None:
-    assert plan(override(EMBEDDED, chosen | idle))["cgnet"] != plan(override(EMBEDDED, idle))["cgnet"]
+    assert (
+        plan(override(EMBEDDED, chosen | idle))["cgnet"] != plan(override(EMBEDDED, idle))["cgnet"]
+    )
     first, second = (plan(override(EMBEDDED, knobs))["cgnet"] for knobs in (chosen, chosen | idle))
     assert first.fingerprint == second.fingerprint
 
@@ -127,12 +137,16 @@ def test_fingerprints_do_not_depend_on_the_process(seed: str) -> None:
         "print({f: n.fingerprint for f, n in plan(p, targets=('crf', 'seg')).items()})"
     )
     environment = os.environ | {"PYTHONHASHSEED": seed}
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     here = {field: node.fingerprint for field, node in plan(EMBEDDED).items()}
     assert answer.stdout.strip() == str(here)
 
 
-def test_a_node_survives_its_journey_and_refuses_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_survives_its_journey_and_refuses_other_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for node in plan(EMBEDDED).values():
         assert Node.load(node.dump()) == node
     dumped = plan(EMBEDDED)["cam"].dump()
@@ -144,13 +158,25 @@ def test_a_node_survives_its_journey_and_refuses_other_code(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"cgnet.lamda_start": 1}, "'cgnet.lamda_start' matches no knob; the nearest are cgnet.lambda_start"),
+        (
+            {"cgnet.lamda_start": 1},
+            "'cgnet.lamda_start' matches no knob; the nearest are cgnet.lambda_start",
+        ),
         ({"cgnet.lr": -1}, "cgnet.lr: Input should be greater than 0, got -1"),
         ({"cgnet.lr": float("nan")}, "cgnet.lr: Input should be"),
-        ({"cgnet.erasing": "cze"}, "cgnet.erasing: Input should be 'cse' or 'class_agnostic', got 'cze'"),
-        ({"*.backbone": "vgg"}, r"\*.backbone: Input should be 'tiny', .*, got 'vgg' \(for oc.backbone\)"),
+        (
+            {"cgnet.erasing": "cze"},
+            "cgnet.erasing: Input should be 'cse' or 'class_agnostic', got 'cze'",
+        ),
+        (
+            {"*.backbone": "vgg"},
+            r"\*.backbone: Input should be 'tiny', .*, got 'vgg' \(for oc.backbone\)",
+        ),
         ({"cgnet.backbone": "resnet50"}, "cgnet.init is 'oc', whose backbone is 'tiny'"),
-        ({"data.kind": "lvis"}, "data.kind: 'lvis' is not allowed; expected 'shapes', 'voc', 'coco', 'folder'"),
+        (
+            {"data.kind": "lvis"},
+            "data.kind: 'lvis' is not allowed; expected 'shapes', 'voc', 'coco', 'folder'",
+        ),
         ({"deeplab.scale_min": 3}, "scale_min is above scale_max"),
     ],
 )
@@ -160,7 +186,9 @@ def test_a_bad_override_is_refused_by_its_own_name(overrides: dict[str, Any], me
 
 
 def test_unknown_targets_and_profiles_are_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match="no stage 'sag' in the pipeline; its stages are data, pretrain"):
+    with pytest.raises(
+        ValueError, match="no stage 'sag' in the pipeline; its stages are data, pretrain"
+    ):
         plan(EMBEDDED, targets=["sag"])
     with pytest.raises(ValueError, match="no profile 'huge'; the profiles are embedded"):
         profile("huge")

@@ -1,7 +1,8 @@
-"""Seeded random kills during a small sweep on a Ray cluster of several nodes: `python chaos.py SEED...` tries seeds.
+"""Seeded random kills during a small sweep on a Ray cluster of several nodes: `python chaos.py
+SEED...` tries seeds.
 
-Killed are workers of stages, trials, the scheduler's actor, a node and the driver; the same command goes on each time.
-"""
+Killed are workers of stages, trials, the scheduler's actor, a node and the driver; the same command
+goes on each time."""
 
 import os
 import random
@@ -38,7 +39,9 @@ class Chaos:
         self.remade: list[Path] = []
 
     def run(self) -> None:
-        """Kill one of each kind, in an order and at times that the seed gives, and see the sweep to its end."""
+        """Kill one of each kind, in an order and at times that the seed gives, and see the sweep to
+        its end.
+        """
         left = self.draw.sample(KINDS, len(KINDS))
         driver = start_sweep(self.root, self.nodes.address)
         deadline = time.monotonic() + PATIENCE_S
@@ -50,12 +53,14 @@ class Chaos:
             if driver.poll():
                 assert driver.returncode == -signal.SIGKILL, self._output()
                 driver = start_sweep(self.root, self.nodes.address)
-            due = self.finished and time.monotonic() > at  # before the first is finished, nothing could be lost
+            # before the first is finished, nothing could be lost
+            due = self.finished and time.monotonic() > at
             if left and due and self._kill(left[0], driver):
                 self.killed.append(left.pop(0))
                 at = time.monotonic() + self.draw.uniform(0.5, 4.0)
             if not left:
-                (self.root / "store" / "go").touch()  # the last stage waits for it, so that no kill comes too late
+                # the last stage waits for it, so that no kill comes too late
+                (self.root / "store" / "go").touch()
         self._look()
 
     def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> bool:
@@ -101,7 +106,9 @@ def start_sweep(root: Path, address: str | None = None) -> "subprocess.Popen[byt
 
 def table(root: Path) -> bytes:
     """The result table of the sweep below `root`."""
-    done = subprocess.run([sys.executable, *TABLE, f"sqlite:///{root}/mlflow.db"], capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *TABLE, f"sqlite:///{root}/mlflow.db"], capture_output=True, check=True
+    )
     return done.stdout
 
 

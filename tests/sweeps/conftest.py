@@ -34,7 +34,9 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The URL of a bucket on a real S3 server on this machine; the environment has its address, as a user's has."""
+    """The URL of a bucket on a real S3 server on this machine; the environment has its address, as
+    a user's has.
+    """
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -61,7 +63,9 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def nodes() -> "Iterator[Nodes]":
-    """A real Ray cluster of several nodes on this machine that lives on when a driver leaves it; connected."""
+    """A real Ray cluster of several nodes on this machine that lives on when a driver leaves it;
+    connected.
+    """
     from nodes import Nodes
 
     cluster = Nodes()

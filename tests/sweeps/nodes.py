@@ -69,12 +69,16 @@ class Nodes:
 
 
 def processes(pattern: str, *, below: int | None = None) -> list[int]:
-    """Processes whose command line starts with `pattern`, of those that the process `below` (this one) started."""
+    """Processes whose command line starts with `pattern`, of those that the process `below` (this
+    one) started.
+    """
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int(re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0])
+            parents[int(folder.name)] = int(
+                re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0]
+            )
             names[int(folder.name)] = (folder / "cmdline").read_text()
         except (OSError, ValueError):
             continue

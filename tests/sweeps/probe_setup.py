@@ -1,4 +1,6 @@
-"""Run at the start of every Ray worker of the tests: where the stages are imported, the probe joins them."""
+"""Run at the start of every Ray worker of the tests: where the stages are imported, the probe joins
+them.
+"""
 
 import importlib
 import importlib.abc
@@ -35,5 +37,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def setup() -> None:
-    """Only the workers that run stages import them, and torch; the coordinators and the actor stay light."""
+    """Only the workers that run stages import them, and torch; the coordinators and the actor stay
+    light.
+    """
     sys.meta_path.insert(0, _Finder())

@@ -31,7 +31,9 @@ class Probe(Stage):
         checkpoint = ctx.scratch / "step"
         first = int(checkpoint.read_text() or 0) if checkpoint.exists() else 0
         with (store / "executions.txt").open("a") as log:
-            finished = (ctx.output.parent / ctx.scratch.name.split(".")[0] / "manifest.json").exists()
+            finished = (
+                ctx.output.parent / ctx.scratch.name.split(".")[0] / "manifest.json"
+            ).exists()
             log.write(f"{self.label} {first}{' finished' if finished else ''}\n")
         if self.fails:
             raise ValueError(f"{self.label} was told to fail")
@@ -47,7 +49,9 @@ class Probe(Stage):
 
 
 class Link(Probe):
-    """A probe whose metric is a digest of its label and of every artifact upstream; it may wait for a file."""
+    """A probe whose metric is a digest of its label and of every artifact upstream; it may wait for
+    a file.
+    """
 
     waits: str = ""
 
@@ -96,7 +100,8 @@ class Bulky(Probe):
 
 
 STAGES |= {stage.__name__: stage for stage in (Probe, Link, Scored, Hungry, Bulky)}
-if not torch.cuda.is_available():  # the GPUs of the tests' nodes are only counted; a manifest asks for their name
+# the GPUs of the tests' nodes are only counted; a manifest asks for their name
+if not torch.cuda.is_available():
     torch.cuda.get_device_name = lambda device=None: "none"
 
 
@@ -111,6 +116,16 @@ def make_trial(order: int, **probes: Probe) -> Trial:
     nodes: dict[str, Node] = {}
     for field, stage in probes.items():
         inputs = {need: nodes[need].fingerprint for need in stage.needs()}
-        nodes[field] = Node(field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
+        nodes[field] = Node(
+            field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs)
+        )
     variant = f"variant {order}"
-    return Trial(variant=variant, order=order, baseline=not order, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes)
+    return Trial(
+        variant=variant,
+        order=order,
+        baseline=not order,
+        seed=0,
+        knobs={},
+        pipeline=Pipeline(),
+        nodes=nodes,
+    )

@@ -1,7 +1,7 @@
 """A small sweep as a process of its own, to be killed: `python probe_sweep.py ROOT [ADDRESS]`.
 
-Its first stages draw data and train a real network; probes follow, whose metrics hang on all that is upstream.
-"""
+Its first stages draw data and train a real network; probes follow, whose metrics hang on all that
+is upstream."""
 
 import logging
 import os
@@ -12,7 +12,11 @@ from pathlib import Path
 import sweeps  # noqa: F401 - before Ray, which reads its environment when it is imported
 
 PROBES = {
-    "env_vars": {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+    "env_vars": {
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        )
+    },
     "worker_process_setup_hook": "probe_setup.setup",
 }
 NUM_TRIALS = 4
@@ -29,7 +33,12 @@ def main(root: Path, address: str | None) -> int:
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
 
-    small = {"data.num_train": 16, "data.num_scored": 8, "data.num_val": 4, "data.num_object_centric": 32}
+    small = {
+        "data.num_train": 16,
+        "data.num_scored": 8,
+        "data.num_val": 4,
+        "data.num_object_centric": 32,
+    }
     training = {"pretrain.epochs": 40, "pretrain.batch_size": 8}
     pipeline = override(Pipeline(), profile("embedded") | small | training)
 
@@ -55,7 +64,11 @@ def main(root: Path, address: str | None) -> int:
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env=PROBES,
-        **({} if address else {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}),
+        **(
+            {}
+            if address
+            else {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}
+        ),
     )
     tracking = Tracking(f"sqlite:///{root}/mlflow.db", spec=spec)
     say = lambda line: print(f"{time.strftime('%X')} {line}", flush=True)  # noqa: E731

@@ -25,9 +25,20 @@ def free_port() -> int:
 
 @contextmanager
 def server(database: str, *, port: int | None = None) -> Iterator[str]:
-    """Its address, once it answers; ended by its process group. With a `port` it comes back where it was."""
+    """Its address, once it answers; ended by its process group. With a `port` it comes back where
+    it was.
+    """
     port = port or free_port()
-    command = [sys.executable, "-m", "sweeps", "mlflow", "--tracking", database, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "sweeps",
+        "mlflow",
+        "--tracking",
+        database,
+        "--port",
+        str(port),
+    ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=dict(os.environ), start_new_session=True, **quiet)
     try:
@@ -53,7 +64,9 @@ def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def losing(uri: str, lost: list[str]) -> Iterator[str]:
-    """The address of a line to the server that loses one answer for each ending of a path in `lost`, which shrinks."""
+    """The address of a line to the server that loses one answer for each ending of a path in
+    `lost`, which shrinks.
+    """
 
     class Line(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -61,7 +74,9 @@ def losing(uri: str, lost: list[str]) -> Iterator[str]:
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             kind = {"Content-Type": self.headers.get("Content-Type", "")}
-            answer = requests.request(self.command, uri + self.path, data=body, headers=kind, timeout=PATIENCE_S)
+            answer = requests.request(
+                self.command, uri + self.path, data=body, headers=kind, timeout=PATIENCE_S
+            )
             path = self.path.partition("?")[0]
             if found := next((each for each in lost if path.endswith(each)), None):
                 lost.remove(found)

@@ -1,4 +1,6 @@
-"""`dict/NAME.npy` of the official code: the normalized CAMs of one image by class, a pickled dict of numpy arrays."""
+"""`dict/NAME.npy` of the official code: the normalized CAMs of one image by class, a pickled dict
+of numpy arrays.
+"""
 
 from pathlib import Path
 
@@ -12,15 +14,20 @@ MAX_BYTES = 100_000_000  # twenty maps of 1100 x 1100
 MAX_INSTRUCTIONS = 10_000  # a map takes thirty
 
 
-def read_class_maps(path: Path, *, num_classes: int) -> tuple[Float32[np.ndarray, "K H W"], Int64[np.ndarray, " K"]]:
+def read_class_maps(
+    path: Path, *, num_classes: int
+) -> tuple[Float32[np.ndarray, "K H W"], Int64[np.ndarray, " K"]]:
     """The CAM of an image in [0, 1], and its classes from 0 on, ascending.
 
     Raises:
-        ValueError: the file is missing, larger than 100 MB or damaged; it holds anything but a dict from classes below
-            `num_classes` to maps of one size, or names something else than numpy's arrays.
+        ValueError: the file is missing, larger than 100 MB or damaged; it holds anything but a dict
+            from classes below `num_classes` to maps of one size, or names something else than
+            numpy's arrays.
     """
     content = read_bytes(path, limit=MAX_BYTES, expected="a dict of CAMs, saved by numpy")
-    expected = f"a dict from classes 0 to {num_classes - 1} to maps of one size with scores from 0 to 1"
+    expected = (
+        f"a dict from classes 0 to {num_classes - 1} to maps of one size with scores from 0 to 1"
+    )
     with refusing(path, kind="file of CAMs", expected=expected):
         saved = saved_dict(content, max_instructions=MAX_INSTRUCTIONS)
         classes = np.array(sorted(_class(key, num_classes) for key in saved), np.int64)

@@ -1,4 +1,6 @@
-"""`cls_labels.npy`, the image labels that other repositories of this field bring: a pickled dict of numpy arrays."""
+"""`cls_labels.npy`, the image labels that other repositories of this field bring: a pickled dict of
+numpy arrays.
+"""
 
 from pathlib import Path
 
@@ -14,12 +16,13 @@ MAX_INSTRUCTIONS = 2_000_000  # ... and 0.3
 def read_cls_labels(path: Path, *, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Class indices that are present, ascending, by image name.
 
-    Both dialects are read: names as text (jiwoon-ahn/psa), and names as integers such as 2007000032 for 2007_000032
-    (jiwoon-ahn/irn).
+    Both dialects are read: names as text (jiwoon-ahn/psa), and names as integers such as 2007000032
+    for 2007_000032 (jiwoon-ahn/irn).
 
     Raises:
-        ValueError: the file is missing, larger than 16 MB or damaged; it holds anything but a dict from names to
-            arrays of `num_classes` zeros and ones, or names something else than numpy's arrays.
+        ValueError: the file is missing, larger than 16 MB or damaged; it holds anything but a dict
+            from names to arrays of `num_classes` zeros and ones, or names something else than
+            numpy's arrays.
     """
     content = read_bytes(path, limit=MAX_BYTES, expected="a dict of image labels, saved by numpy")
     expected = f"a dict from image names to {num_classes} zeros and ones"
@@ -33,7 +36,9 @@ def _name(key: str | int) -> str:
         return key
     if 10**9 <= key < 10**10:
         return f"{str(key)[:4]}_{str(key)[4:]}"
-    raise ValueError(f"a key is {str(key)[:50]!r}, neither an image name nor one as an integer such as 2007000032")
+    raise ValueError(
+        f"a key is {str(key)[:50]!r}, neither an image name nor one as an integer such as 2007000032"
+    )
 
 
 def _present(value: Value, num_classes: int) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
-"""Dicts of numpy arrays as other repositories of this field save them: `numpy.save` of a dict, which is a pickle.
+"""Dicts of numpy arrays as other repositories of this field save them: `numpy.save` of a dict,
+which is a pickle.
 
-A pickle is a program, so it is not unpickled: the few instructions that numpy writes for such a dict are interpreted
-here, nothing that the file names is imported or called, and no memory is taken that the file does not fill.
-"""
+A pickle is a program, so it is not unpickled: the few instructions that numpy writes for such a
+dict are interpreted here, nothing that the file names is imported or called, and no memory is taken
+that the file does not fill."""
 
 import io
 import math
@@ -18,13 +19,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 MAX_DIMENSIONS = 2
-# numpy 1 keeps its core in numpy.core, numpy 2 in numpy._core; before protocol 3, bytes are encoded text
+# numpy 1 keeps its core in numpy.core, numpy 2 in numpy._core; before protocol 3, bytes are encoded
+# text
 NAMES = {
     f"{core}.multiarray {name}": meaning
     for core in ("numpy.core", "numpy._core")
     for name, meaning in (("_reconstruct", "array"), ("scalar", "scalar"))
 } | {"numpy ndarray": "class", "numpy dtype": "dtype", "_codecs encode": "encode"}
-NUMBERS = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {"f2", "f4", "f8", "b1"}
+NUMBERS = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {
+    "f2",
+    "f4",
+    "f8",
+    "b1",
+}
 TEXT = re.compile("U[0-9]{1,4}")
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = frozenset(
@@ -34,11 +41,14 @@ LITERALS = frozenset(
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 Value: TypeAlias = Any
-"""What a pickle may make. Never print or hash one: tuples of tuples of tuples can make that take forever."""
+"""What a pickle may make. Never print or hash one: tuples of tuples of tuples can make that take
+forever.
+"""
 
 
 def saved_dict(content: bytes, *, max_instructions: int) -> dict[str | int, Value]:
-    """The dict, of at least one entry, that the .npy file `content` holds; ask `saved_array` what a value is.
+    """The dict, of at least one entry, that the .npy file `content` holds; ask `saved_array` what a
+    value is.
 
     To be used within `refusing`: hostile bytes raise anything here.
     """
@@ -46,10 +56,16 @@ def saved_dict(content: bytes, *, max_instructions: int) -> dict[str | int, Valu
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f".npy of version {version}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     shape, _, dtype = read_header(file)
     if shape != () or dtype.kind != "O":
-        raise ValueError(f"it is an array of shape {shape} and type {dtype}, no single pickled object")
+        raise ValueError(
+            f"it is an array of shape {shape} and type {dtype}, no single pickled object"
+        )
     found = _interpret(content[file.tell() :], max_instructions)
     saved = found.content if isinstance(found, _Array) else found
     if not isinstance(saved, dict):
@@ -67,11 +83,17 @@ def saved_array(value: Value) -> np.ndarray | None:
 
 @contextmanager
 def refusing(path: Path, *, kind: str, expected: str) -> Iterator[None]:
-    """Turn whatever hostile bytes make numpy's header, pickletools and the stack raise into one ValueError."""
+    """Turn whatever hostile bytes make numpy's header, pickletools and the stack raise into one
+    ValueError.
+    """
     try:
         yield
     except Exception as error:
-        reason = error if isinstance(error, ValueError | UnpicklingError) else f"it is damaged ({error!r})"
+        reason = (
+            error
+            if isinstance(error, ValueError | UnpicklingError)
+            else f"it is damaged ({error!r})"
+        )
         raise ValueError(f"{path} is no {kind}: {reason}; expected {expected}") from None
 
 
@@ -83,10 +105,14 @@ class _Global:
 
 
 class _DType:
-    """The type of an array while its pickle is read: a code such as `f4`, its byte order comes later."""
+    """The type of an array while its pickle is read: a code such as `f4`, its byte order comes
+    later.
+    """
 
     def __init__(self, code: Value) -> None:
-        if not isinstance(code, str) or not (code in NUMBERS or code == "O8" or TEXT.fullmatch(code)):
+        if not isinstance(code, str) or not (
+            code in NUMBERS or code == "O8" or TEXT.fullmatch(code)
+        ):
             raise UnpicklingError("it has an array of another type than numbers or text")
         self.code, self.order = code, "|"
 
@@ -99,14 +125,20 @@ class _DType:
     def values(self, data: Value, shape: tuple[int, ...], *, columns_first: bool) -> np.ndarray:
         """The array of at most two dimensions that `data` holds; its bytes must be all there."""
         if type(data) is not bytes or not all(type(side) is int and side > 0 for side in shape):
-            raise UnpicklingError("it has an array of objects, or with a side that is no positive number")
+            raise UnpicklingError(
+                "it has an array of objects, or with a side that is no positive number"
+            )
         if len(shape) > MAX_DIMENSIONS:
-            raise UnpicklingError(f"it has an array of {len(shape)} dimensions; allowed are {MAX_DIMENSIONS}")
+            raise UnpicklingError(
+                f"it has an array of {len(shape)} dimensions; allowed are {MAX_DIMENSIONS}"
+            )
         size = int(self.code[1:]) * (4 if self.code[0] == "U" else 1)
         num_bytes = size * math.prod(shape)
         if self.code == "O8" or len(data) != num_bytes or not data:
             raise UnpicklingError(f"it has an array of {len(data)} bytes that promises {num_bytes}")
-        return np.frombuffer(data, np.dtype(self.order + self.code)).reshape(shape, order="F" if columns_first else "C")
+        return np.frombuffer(data, np.dtype(self.order + self.code)).reshape(
+            shape, order="F" if columns_first else "C"
+        )
 
 
 class _Array:
@@ -134,7 +166,9 @@ def _interpret(program: bytes, max_instructions: int) -> Value:
 
 
 class _Machine:
-    """The stack of a pickle and the instructions that numpy's dicts need; every other instruction is refused."""
+    """The stack of a pickle and the instructions that numpy's dicts need; every other instruction
+    is refused.
+    """
 
     def __init__(self) -> None:
         self.stack: list[Value] = []
@@ -190,7 +224,9 @@ class _Machine:
                     raise UnpicklingError(f"it gives a state to a {type(target).__name__}")
                 target.build(state)
             case _:
-                raise UnpicklingError(f"it has the pickle instruction {name}, which no dict of arrays needs")
+                raise UnpicklingError(
+                    f"it has the pickle instruction {name}, which no dict of arrays needs"
+                )
 
     def _since_mark(self) -> list[Value]:
         start = self.marks.pop()
@@ -200,7 +236,9 @@ class _Machine:
 
     def _top(self, kind: type) -> Value:
         if type(self.stack[-1]) is not kind:
-            raise UnpicklingError(f"it fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+            raise UnpicklingError(
+                f"it fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}"
+            )
         return self.stack[-1]
 
 
@@ -215,7 +253,9 @@ def _global(module: Value, attribute: Value) -> _Global:
     if type(module) is not str or type(attribute) is not str:
         raise UnpicklingError("it imports by something else than a name")
     if (name := f"{module} {attribute}") not in NAMES:
-        raise UnpicklingError(f"it names {name[:100].replace(' ', '.')!r}; allowed are numpy's arrays and plain types")
+        raise UnpicklingError(
+            f"it names {name[:100].replace(' ', '.')!r}; allowed are numpy's arrays and plain types"
+        )
     return _Global(NAMES[name])
 
 

@@ -21,7 +21,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """Colours in [0, 1], labels and parts at twice the size; x and y are the pixel centres in pixels of the image."""
+    """Colours in [0, 1], labels and parts at twice the size; x and y are the pixel centres in
+    pixels of the image.
+    """
 
     x: Float32[np.ndarray, "n n"]
     y: Float32[np.ndarray, "n n"]
@@ -38,15 +40,26 @@ class Canvas:
         return cls(x=x, y=y, colour=np.zeros((n, n, 3), np.float32), labels=labels, parts=parts)
 
     def window(self, x: float, y: float, reach: float) -> Window:
-        """The square of half side `reach` around a point, cut at the borders; to draw in it alone saves the time."""
+        """The square of half side `reach` around a point, cut at the borders; to draw in it alone
+        saves the time.
+        """
         return self._span(y, reach), self._span(x, reach)
 
     def _span(self, middle: float, reach: float) -> slice:
-        low, high = math.floor((middle - reach) * OVERSAMPLING), math.ceil((middle + reach) * OVERSAMPLING)
+        low, high = (
+            math.floor((middle - reach) * OVERSAMPLING),
+            math.ceil((middle + reach) * OVERSAMPLING),
+        )
         return slice(max(low, 0), max(high, 0))
 
     def paint(
-        self, window: Window, region: Region, colour: Float32[np.ndarray, "*N 3"], *, label: int = 0, part: int = 0
+        self,
+        window: Window,
+        region: Region,
+        colour: Float32[np.ndarray, "*N 3"],
+        *,
+        label: int = 0,
+        part: int = 0,
     ) -> None:
         """Cover a region of a window, with one colour or a colour for each of its pixels."""
         self.colour[window][region] = colour
@@ -68,7 +81,9 @@ class Canvas:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where an object is: its centre and half extent in pixels, its angle in radians, and -1 where it is mirrored."""
+    """Where an object is: its centre and half extent in pixels, its angle in radians, and -1 where
+    it is mirrored.
+    """
 
     x: float
     y: float
@@ -101,12 +116,16 @@ class Texture:
     def random(cls, rng: Rng, index: int, *, contrast: Range) -> "Texture":
         """The texture of class `index`, with a contrast from the range."""
         period, angle, phase = rng.uniform(5, 7.5), rng.uniform(0, math.pi), rng.uniform()
-        return cls(index=index, period=period, angle=angle, phase=phase, contrast=rng.uniform(*contrast))
+        return cls(
+            index=index, period=period, angle=angle, phase=phase, contrast=rng.uniform(*contrast)
+        )
 
     def at(self, x: Coordinate, y: Coordinate) -> Coordinate:
         """What the texture adds to the brightness at points of the image."""
         a, b = turn(x, y, self.angle)
-        brightness = TEXTURES[self.index](a / self.period + self.phase, b / self.period + 0.37 * self.phase)
+        brightness = TEXTURES[self.index](
+            a / self.period + self.phase, b / self.period + 0.37 * self.phase
+        )
         return brightness * self.contrast
 
 

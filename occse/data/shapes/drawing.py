@@ -1,10 +1,11 @@
-"""Draws one image of the embedded data set: a cluttered background and composite objects, with labels and parts.
+"""Draws one image of the embedded data set: a cluttered background and composite objects, with
+labels and parts.
 
-An object is a head (a small saturated emblem of its class), a body (the silhouette of its class in the texture of its
-class, weaker, and in four of ten objects in any hue) and limbs (plain: neither texture nor emblem). Some classes come
-in pairs and most objects touch. The clutter of the background carries textures of bodies at random, so that a texture
-alone is ambiguous evidence; nothing in the background depends on the classes that are present.
-"""
+An object is a head (a small saturated emblem of its class), a body (the silhouette of its class in
+the texture of its class, weaker, and in four of ten objects in any hue) and limbs (plain: neither
+texture nor emblem). Some classes come in pairs and most objects touch. The clutter of the
+background carries textures of bodies at random, so that a texture alone is ambiguous evidence;
+nothing in the background depends on the classes that are present."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +14,18 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from occse.data.dataset import VOID
-from occse.data.shapes.canvas import Canvas, Pose, Range, Rng, Texture, Window, random_rgb, rgb, smooth_noise, turn
+from occse.data.shapes.canvas import (
+    Canvas,
+    Pose,
+    Range,
+    Rng,
+    Texture,
+    Window,
+    random_rgb,
+    rgb,
+    smooth_noise,
+    turn,
+)
 from occse.data.shapes.objects import (
     HEAD_COLOURS,
     HEAD_POSITIONS,
@@ -59,7 +71,13 @@ class Scene:
 
 SCENE = Scene()
 OBJECT_CENTRIC = Scene(
-    size=48, num_objects=(1,), half_extent=(17, 34), num_clutter=(0, 2), touch=0, occluded=0.1, only_head=0.05
+    size=48,
+    num_objects=(1,),
+    half_extent=(17, 34),
+    num_clutter=(0, 2),
+    touch=0,
+    occluded=0.1,
+    only_head=0.05,
 )
 
 
@@ -68,10 +86,8 @@ class Drawing:
     """An image with what is known of it.
 
     Attributes:
-        image: RGB.
-        labels: 0 background, 1..C classes, 255 void: outlines, and classes of which too little shows.
-        parts: 0, HEAD, BODY or LIMB.
-        present: class indices, ascending.
+        image: RGB. labels: 0 background, 1..C classes, 255 void: outlines, and classes of which too
+        little shows. parts: 0, HEAD, BODY or LIMB. present: class indices, ascending.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -105,7 +121,9 @@ def _draw_once(rng: Rng, scene: Scene) -> Drawing:
 
 
 def _draw_background(rng: Rng, scene: Scene, canvas: Canvas) -> None:
-    """Two regions with an irregular horizon, each with a grain of its own, and shading of low frequency."""
+    """Two regions with an irregular horizon, each with a grain of its own, and shading of low
+    frequency.
+    """
     n = len(canvas.labels)
     above = canvas.y < rng.uniform(0.2, 0.8) * scene.size + 6 * smooth_noise(rng, n, 4)
     bases, grains = [], []
@@ -114,11 +132,15 @@ def _draw_background(rng: Rng, scene: Scene, canvas: Canvas) -> None:
         grains.append(smooth_noise(rng, n, int(rng.integers(4, 40))) * rng.uniform(0, 0.09))
     grain = np.where(above, *grains)
     for channel, (upper, lower) in enumerate(zip(*bases, strict=True)):
-        canvas.colour[..., channel] = grain + np.where(above, upper, lower) + 0.05 * smooth_noise(rng, n, 5)
+        canvas.colour[..., channel] = (
+            grain + np.where(above, upper, lower) + 0.05 * smooth_noise(rng, n, 5)
+        )
 
 
 def _draw_clutter(rng: Rng, scene: Scene, canvas: Canvas) -> None:
-    x, y, width, height = (rng.uniform(low, high) for low, high in ((0, scene.size),) * 2 + ((5, 15),) * 2)
+    x, y, width, height = (
+        rng.uniform(low, high) for low, high in ((0, scene.size),) * 2 + ((5, 15),) * 2
+    )
     window, blob = _blob(rng, canvas, x, y, radii=(width, height))
     colour = random_rgb(rng, (0.1, 0.7), (0.3, 0.85))
     if rng.random() < 0.8:
@@ -134,7 +156,9 @@ def _draw_occluder(rng: Rng, canvas: Canvas, pose: Pose) -> None:
     canvas.paint(window, blob, random_rgb(rng, (0, 0.4), (0.3, 0.8)))
 
 
-def _blob(rng: Rng, canvas: Canvas, x: float, y: float, *, radii: tuple[float, float]) -> tuple[Window, Region]:
+def _blob(
+    rng: Rng, canvas: Canvas, x: float, y: float, *, radii: tuple[float, float]
+) -> tuple[Window, Region]:
     """An ellipse or a rectangle at any angle."""
     angle = rng.uniform(0, math.pi)
     window = canvas.window(x, y, math.hypot(*radii))
@@ -146,7 +170,9 @@ def _blob(rng: Rng, canvas: Canvas, x: float, y: float, *, radii: tuple[float, f
 
 
 def _choose_classes(rng: Rng, scene: Scene) -> list[int]:
-    """Distinct classes in the order in which they are drawn; most images of several start from a frequent pair."""
+    """Distinct classes in the order in which they are drawn; most images of several start from a
+    frequent pair.
+    """
     num = 1 + int(rng.choice(len(scene.num_objects), p=scene.num_objects))
     classes = [int(index) for index in rng.permutation(len(SHAPES_CLASSES))]
     if num > 1 and rng.random() < 0.9:
@@ -192,7 +218,9 @@ def _draw_object(rng: Rng, scene: Scene, canvas: Canvas, *, pose: Pose, index: i
     textured = (body_colour + texture.at(x[body], y[body])[:, None]) * shade[:, None]
     canvas.paint(window, body, textured, label=index + 1, part=BODY)
     if has_head:
-        _draw_head(canvas, pose=pose, index=index, middle=(head_u, head_v), radius=radius, tint=tint)
+        _draw_head(
+            canvas, pose=pose, index=index, middle=(head_u, head_v), radius=radius, tint=tint
+        )
 
 
 def _draw_head(
@@ -217,7 +245,11 @@ def _finish(rng: Rng, canvas: Canvas) -> Drawing:
     image += 0.03 * rng.standard_normal(image.shape, dtype=np.float32)
     labels = canvas.pure_labels()
     share = np.bincount(canvas.labels.ravel()) / canvas.labels.size
-    visible = [int(label) for label in np.flatnonzero(share > MIN_SHARE) if label > 0 and (labels == label).any()]
+    visible = [
+        int(label)
+        for label in np.flatnonzero(share > MIN_SHARE)
+        if label > 0 and (labels == label).any()
+    ]
     kept = np.full(256, VOID, np.uint8)
     kept[[0, *visible]] = [0, *visible]
     return Drawing(

@@ -1,8 +1,8 @@
-"""What the objects of the embedded data set look like: silhouettes, textures and heads, one of each per class.
+"""What the objects of the embedded data set look like: silhouettes, textures and heads, one of each
+per class.
 
-Object coordinates (u, v) are in half extents from the object's centre, u to the right and v down; head coordinates
-are in head radii from the head's centre.
-"""
+Object coordinates (u, v) are in half extents from the object's centre, u to the right and v down;
+head coordinates are in head radii from the head's centre."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 SHAPES_CLASSES = ("beetle", "fish", "cart", "sofa", "plant")
-HUES = (0.08, 0.55, 0.95, 0.75, 0.33)  # around which the bodies of a class have their hue, in [0, 1)
+# around which the bodies of a class have their hue, in [0, 1)
+HUES = (0.08, 0.55, 0.95, 0.75, 0.33)
 HEAD_POSITIONS = ((0.72, 0.0), (0.55, -0.05), (0.62, 0.12), (-0.05, 0.02), (0.05, -0.40))
 REACH = 1.2  # no silhouette goes further from the object's centre, in half extents
 HEAD_REACH = 1.3  # no head goes further from its centre, in head radii
@@ -130,7 +131,8 @@ TEXTURES = (_stripes, _dots, _checker, _bricks, _zigzag)
 
 HEADS: tuple[Callable[[Coordinate, Coordinate], tuple[Region, Region]], ...]
 HEADS = (_rings, _star, _spokes, _checked_diamond, _flower)
-"""Per class: head coordinates -> the head, and where its emblem has the first of its two colours."""
+"""Per class: head coordinates -> the head, and where its emblem has the first of its two colours.
+"""
 
 HEAD_COLOURS = (
     ((0.95, 0.85, 0.10), (0.10, 0.05, 0.05)),

@@ -16,7 +16,8 @@ KINDS = {"train": SCENE, "val": SCENE, "object": OBJECT_CENTRIC}
 
 
 def shape(kind: str, index: int, *, drawing: int) -> Drawing:
-    """Image `index` of a kind, a pure function of its arguments: more images never change the ones before.
+    """Image `index` of a kind, a pure function of its arguments: more images never change the ones
+    before.
 
     Args:
         kind: "train", "val" or "object" (one class each, smaller: the object-centric images).
@@ -27,18 +28,29 @@ def shape(kind: str, index: int, *, drawing: int) -> Drawing:
 
 
 def write_shapes(
-    root: Path, *, drawing: int, num_train: int, num_scored: int, num_val: int, num_object_centric: int
+    root: Path,
+    *,
+    drawing: int,
+    num_train: int,
+    num_scored: int,
+    num_val: int,
+    num_object_centric: int,
 ) -> None:
     """Draw the data set into `root`.
 
-    Its splits are `train_aug` (image labels only), `train` (the first `num_scored` images of `train_aug`, with masks),
-    `val` (with masks) and `object_centric` (images of one class, which stand in for ImageNet).
+    Its splits are `train_aug` (image labels only), `train` (the first `num_scored` images of
+    `train_aug`, with masks), `val` (with masks) and `object_centric` (images of one class, which
+    stand in for ImageNet).
 
     JPEG quality is 95 without chroma subsampling: the textures are a few pixels wide.
     """
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    numbers = {"train": (num_train, num_scored), "val": (num_val, num_val), "object": (num_object_centric, 0)}
+    numbers = {
+        "train": (num_train, num_scored),
+        "val": (num_val, num_val),
+        "object": (num_object_centric, 0),
+    }
     names: dict[str, list[str]] = {}
     for kind, (num, num_masks) in numbers.items():
         names[kind] = [f"{kind}_{index:06d}" for index in range(num)]

@@ -39,7 +39,9 @@ BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
         "convnext_tiny_s16": partial(DilatedConvNeXt, stride=16),
     }
 )
-WITHOUT_BATCH_NORM: frozenset[BackboneName] = frozenset({"vgg16", "vgg16_s16", "convnext_tiny", "convnext_tiny_s16"})
+WITHOUT_BATCH_NORM: frozenset[BackboneName] = frozenset(
+    {"vgg16", "vgg16_s16", "convnext_tiny", "convnext_tiny_s16"}
+)
 
 __all__ = ["WITHOUT_BATCH_NORM", "Backbone", "BackboneName", "build_backbone"]
 
@@ -51,5 +53,7 @@ def build_backbone(name: str) -> Backbone:
         ValueError: there is no backbone of that name.
     """
     if name not in BUILDERS:
-        raise ValueError(f"no backbone {name!r}; the backbones are {', '.join(get_args(BackboneName))}")
+        raise ValueError(
+            f"no backbone {name!r}; the backbones are {', '.join(get_args(BackboneName))}"
+        )
     return BUILDERS[name]()

@@ -7,8 +7,8 @@ class Backbone(nn.Module):
     """Images to feature maps.
 
     Attributes:
-        channels: channels of the three taps.
-        stride: pixels of the image per pixel of the last tap, which has ceil(H / stride) x ceil(W / stride) pixels.
+        channels: channels of the three taps. stride: pixels of the image per pixel of the last tap,
+        which has ceil(H / stride) x ceil(W / stride) pixels.
     """
 
     channels: tuple[int, int, int]
@@ -34,14 +34,16 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of every level, shallow to deep, the first one the largest; IRN's boundaries need them all.
+        """Feature maps of every level, shallow to deep, the first one the largest; IRN's boundaries
+        need them all.
 
         The taps, unless the backbone has shallower maps.
         """
         return self.taps(images)
 
     def low_and_deep(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A shallow map that still has the edges, and the deepest; the decoder of DeepLabv3+ reads both.
+        """A shallow map that still has the edges, and the deepest; the decoder of DeepLabv3+ reads
+        both.
 
         The first tap, unless the backbone has a map of a smaller stride.
         """
@@ -60,6 +62,9 @@ class Backbone(nn.Module):
         """Load weights trained on ImageNet; torchvision downloads them when the machine may.
 
         Raises:
-            ValueError: there are none for this backbone, or they are neither on this machine nor within its reach.
+            ValueError: there are none for this backbone, or they are neither on this machine nor
+            within its reach.
         """
-        raise ValueError(f"{type(self).__name__} has no ImageNet weights; set init to 'pretrain' or 'random'")
+        raise ValueError(
+            f"{type(self).__name__} has no ImageNet weights; set init to 'pretrain' or 'random'"
+        )

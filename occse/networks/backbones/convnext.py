@@ -7,11 +7,13 @@ from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_
 
 
 class DilatedConvNeXt(Pyramid):
-    """ConvNeXt-T: the fourth stage dilated by 2 at stride 16; the third by 2 and the fourth by 4 at stride 8.
+    """ConvNeXt-T: the fourth stage dilated by 2 at stride 16; the third by 2 and the fourth by 4 at
+    stride 8.
 
-    The last layer norm, which the classifier has behind its spatial mean, comes before it here: pixel by pixel. Images
-    are padded with zeros (the mean colour) to a multiple of the stride. There is no batch norm; the blocks keep the
-    stochastic depth of 0.1 of their training on ImageNet.
+    The last layer norm, which the classifier has behind its spatial mean, comes before it here:
+    pixel by pixel. Images are padded with zeros (the mean colour) to a multiple of the stride.
+    There is no batch norm; the blocks keep the stochastic depth of 0.1 of their training on
+    ImageNet.
 
     Raises:
         ValueError: the stride is neither 8 nor 16.
@@ -21,7 +23,8 @@ class DilatedConvNeXt(Pyramid):
     low_channels = 96
 
     def __init__(self, *, stride: int) -> None:
-        from torchvision.models import convnext_tiny  # a second that other networks need not wait for
+        # a second that other networks need not wait for
+        from torchvision.models import convnext_tiny
 
         super().__init__()
         check_stride(stride)
@@ -54,15 +57,18 @@ class DilatedConvNeXt(Pyramid):
     def load_imagenet(self) -> None:
         """Load torchvision's IMAGENET1K_V1 weights."""
         weights = torchvision_weights("ConvNeXt_Tiny_Weights.IMAGENET1K_V1")
-        kept = {name: value for name, value in weights.items() if not name.startswith("classifier.2.")}
+        kept = {
+            name: value for name, value in weights.items() if not name.startswith("classifier.2.")
+        }
         self.convnext.load_state_dict(kept)
 
 
 class _Dilated(nn.Sequential):
-    """Layer norm and 2x2 convolution between two stages, at stride 1 and dilated by `rate`, in the size of the input.
+    """Layer norm and 2x2 convolution between two stages, at stride 1 and dilated by `rate`, in the
+    size of the input.
 
-    The padding is on the right and below, where the strided convolution's second column and row lie.
-    """
+    The padding is on the right and below, where the strided convolution's second column and row
+    lie."""
 
     def __init__(self, norm: nn.Module, conv: nn.Conv2d, *, rate: int) -> None:
         super().__init__(norm, conv)

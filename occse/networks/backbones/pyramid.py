@@ -1,8 +1,8 @@
-"""What the networks of torchvision share: maps of four strides, dilation instead of the last strides, weights by name.
+"""What the networks of torchvision share: maps of four strides, dilation instead of the last
+strides, weights by name.
 
-Dilation keeps the trained function: with the same weights, a map at stride 8 has, at every fourth pixel of each side,
-what the network of stride 32 computes.
-"""
+Dilation keeps the trained function: with the same weights, a map at stride 8 has, at every fourth
+pixel of each side, what the network of stride 32 computes."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from occse.networks.backbones.backbone import Backbone
 
 
 class Pyramid(Backbone):
-    """A backbone of four groups of layers; the first has stride 4, the second 8, the others `stride` at most."""
+    """A backbone of four groups of layers; the first has stride 4, the second 8, the others
+    `stride` at most.
+    """
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The outputs of the four groups."""
@@ -52,7 +54,8 @@ def check_stride(stride: int) -> None:
 
 
 def torchvision_weights(name: str) -> dict[str, Tensor]:
-    """The weights that torchvision calls `name`, such as ResNet50_Weights.IMAGENET1K_V1, from its cache or its server.
+    """The weights that torchvision calls `name`, such as ResNet50_Weights.IMAGENET1K_V1, from its
+    cache or its server.
 
     Raises:
         ValueError: they are damaged, or neither in the cache nor within reach.
@@ -62,7 +65,9 @@ def torchvision_weights(name: str) -> dict[str, Tensor]:
     weights = get_weight(name)
     try:
         # weights_only: torchvision would unpickle whatever lies in the cache
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
     except Exception as error:
         raise ValueError(
             f"{name} cannot be loaded: {error}; put {weights.url} into {torch.hub.get_dir()}/checkpoints, "

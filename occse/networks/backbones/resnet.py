@@ -6,7 +6,8 @@ from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_
 
 
 class DilatedResNet(Pyramid):
-    """ResNet-50 or ResNet-101: layer4 dilated by 2 at stride 16; layer3 by 2 and layer4 by 4 at stride 8.
+    """ResNet-50 or ResNet-101: layer4 dilated by 2 at stride 16; layer3 by 2 and layer4 by 4 at
+    stride 8.
 
     jiwoon-ahn/irn's ResNet-50 of stride 16 drops the stride and does not dilate; this one does.
 
@@ -18,7 +19,8 @@ class DilatedResNet(Pyramid):
     low_channels = 256
 
     def __init__(self, depth: int, *, stride: int) -> None:
-        from torchvision.models import resnet50, resnet101  # a second that other networks need not wait for
+        # a second that other networks need not wait for
+        from torchvision.models import resnet50, resnet101
 
         super().__init__()
         check_stride(stride)
@@ -37,7 +39,9 @@ class DilatedResNet(Pyramid):
         return self._layers(self._pooled(images))
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of the first pooling, of stride 4 too, and of layer1 to layer4: irn's five levels."""
+        """The outputs of the first pooling, of stride 4 too, and of layer1 to layer4: irn's five
+        levels.
+        """
         pooled = self._pooled(images)
         return pooled, *self._layers(pooled)
 
@@ -60,4 +64,6 @@ class DilatedResNet(Pyramid):
     def load_imagenet(self) -> None:
         """Load torchvision's IMAGENET1K_V1 weights, the recipe of the paper's time."""
         weights = torchvision_weights(f"ResNet{self.depth}_Weights.IMAGENET1K_V1")
-        self.resnet.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+        self.resnet.load_state_dict(
+            {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        )

@@ -1,4 +1,6 @@
-"""The wide ResNet-38 of the paper (Wu, Shen and van den Hengel, 2016), with the parameter names of its weight files."""
+"""The wide ResNet-38 of the paper (Wu, Shen and van den Hengel, 2016), with the parameter names of
+its weight files.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
@@ -11,25 +13,49 @@ from occse.networks.backbones.backbone import Backbone
 Value = TypeVar("Value")
 
 _BLOCKS = {"b2": 3, "b3": 3, "b4": 6, "b5": 3, "b6": 1, "b7": 1}
-_LAYERS = {"conv1a", "bn7", *(f"{group}_{i}" if i else group for group, count in _BLOCKS.items() for i in range(count))}
-# What lies behind the backbone in jiwoon-ahn/psa's files, the classifier's layer and AffinityNet's, and our name of it.
-_HEADS = {"fc8": "head", "f8_3": "head.f8_3", "f8_4": "head.f8_4", "f8_5": "head.f8_5", "f9": "head.f9"}
+_LAYERS = {
+    "conv1a",
+    "bn7",
+    *(f"{group}_{i}" if i else group for group, count in _BLOCKS.items() for i in range(count)),
+}
+# What lies behind the backbone in jiwoon-ahn/psa's files, the classifier's layer and AffinityNet's,
+# and our name of it.
+_HEADS = {
+    "fc8": "head",
+    "f8_3": "head.f8_3",
+    "f8_4": "head.f8_4",
+    "f8_5": "head.f8_5",
+    "f9": "head.f9",
+}
 
 
 class Block(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions; the first one has the stride and its own dilation."""
+    """Pre-activation residual block of two 3x3 convolutions; the first one has the stride and its
+    own dilation.
+    """
 
     def __init__(
-        self, inputs: int, width: int, outputs: int, *, stride: int = 1, first_dilation: int = 1, dilation: int = 1
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        first_dilation: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.bn_branch2a = nn.BatchNorm2d(inputs)
-        self.conv_branch2a = nn.Conv2d(inputs, width, 3, stride, first_dilation, first_dilation, bias=False)
+        self.conv_branch2a = nn.Conv2d(
+            inputs, width, 3, stride, first_dilation, first_dilation, bias=False
+        )
         self.bn_branch2b1 = nn.BatchNorm2d(width)
         self.conv_branch2b1 = nn.Conv2d(width, outputs, 3, 1, dilation, dilation, bias=False)
         # A block that keeps the shape adds its input; any other projects its *activated* input.
         same_shape = inputs == outputs and stride == 1
-        self.conv_branch1 = None if same_shape else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.conv_branch1 = (
+            None if same_shape else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        )
 
     def activate(self, features: Tensor) -> Tensor:
         """What the convolutions of the block read: relu(batch norm)."""
@@ -38,19 +64,25 @@ class Block(nn.Module):
     def forward(self, features: Tensor, activated: Tensor) -> Tensor:
         """(B, inputs, h, w) and its `activate` to (B, outputs, h / stride, w / stride), rounded up."""
         shortcut = features if self.conv_branch1 is None else self.conv_branch1(activated)
-        residual: Tensor = self.conv_branch2b1(_activate(self.bn_branch2b1, self.conv_branch2a(activated)))
+        residual: Tensor = self.conv_branch2b1(
+            _activate(self.bn_branch2b1, self.conv_branch2a(activated))
+        )
         return shortcut + residual
 
 
 class Bottleneck(nn.Module):
-    """Pre-activation bottleneck, 1x1, dilated 3x3, 1x1, with 2-d dropout before its last two convolutions."""
+    """Pre-activation bottleneck, 1x1, dilated 3x3, 1x1, with 2-d dropout before its last two
+    convolutions.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, dilation: int, dropout: float) -> None:
         super().__init__()
         self.bn_branch2a = nn.BatchNorm2d(inputs)
         self.conv_branch2a = nn.Conv2d(inputs, outputs // 4, 1, bias=False)
         self.bn_branch2b1 = nn.BatchNorm2d(outputs // 4)
-        self.conv_branch2b1 = nn.Conv2d(outputs // 4, outputs // 2, 3, 1, dilation, dilation, bias=False)
+        self.conv_branch2b1 = nn.Conv2d(
+            outputs // 4, outputs // 2, 3, 1, dilation, dilation, bias=False
+        )
         self.bn_branch2b2 = nn.BatchNorm2d(outputs // 2)
         self.conv_branch2b2 = nn.Conv2d(outputs // 2, outputs, 1, bias=False)
         self.conv_branch1 = nn.Conv2d(inputs, outputs, 1, bias=False)
@@ -70,7 +102,9 @@ class Bottleneck(nn.Module):
 
 
 class ResNet38(Backbone):
-    """ResNet-38 at stride 8, 105 M parameters: the last stride is missing, the layers behind it are dilated."""
+    """ResNet-38 at stride 8, 105 M parameters: the last stride is missing, the layers behind it are
+    dilated.
+    """
 
     channels = (512, 1024, 4096)
     stride = 8
@@ -98,7 +132,9 @@ class ResNet38(Backbone):
         self.bn7 = nn.BatchNorm2d(4096)
 
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """psa's conv4, conv5 and conv6: what b5 reads, what b6 reads, and the end; all activated, at stride 8."""
+        """psa's conv4, conv5 and conv6: what b5 reads, what b6 reads, and the end; all activated,
+        at stride 8.
+        """
         features = self.conv1a(images)
         for block in self._until_b5():
             features = block(features, block.activate(features))
@@ -121,15 +157,18 @@ class ResNet38(Backbone):
 
 
 def _activate(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
-    return functional.relu(norm(features), inplace=True)  # the gradients need what enters the norm, not what leaves it
+    # the gradients need what enters the norm, not what leaves it
+    return functional.relu(norm(features), inplace=True)
 
 
 def from_official(state: Mapping[str, Value]) -> dict[str, Value]:
-    """A flat official state dict under the names of `Classifier` or `AffinityNet` with this backbone.
+    """A flat official state dict under the names of `Classifier` or `AffinityNet` with this
+    backbone.
 
-    conv1a.weight becomes backbone.conv1a.weight, fc8.weight head.weight, f9.weight head.f9.weight. A name that no
-    official file has stays as it is, so that whoever loads the result sees it left over. The files are psa's
-    res38_cls.pth and res38_aff.pth and OC-CSE's od_cam.pth; some lack `num_batches_tracked`, which torch fills in.
+    conv1a.weight becomes backbone.conv1a.weight, fc8.weight head.weight, f9.weight head.f9.weight.
+    A name that no official file has stays as it is, so that whoever loads the result sees it left
+    over. The files are psa's res38_cls.pth and res38_aff.pth and OC-CSE's od_cam.pth; some lack
+    `num_batches_tracked`, which torch fills in.
 
     Raises:
         ValueError: two names would become one.

@@ -4,12 +4,14 @@ from torch import Tensor, nn
 
 from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
-# Positions in torchvision's list of layers: the second to the fourth pooling, and the end of conv5_3.
+# Positions in torchvision's list of layers: the second to the fourth pooling, and the end of
+# conv5_3.
 POOL2, POOL3, POOL4, CONV5_END = 9, 16, 23, 30
 
 
 class DilatedVgg(Pyramid):
-    """The convolutions of VGG-16, conv1_1 to conv5_3; fc6 and fc7, which psa's VGG has as convolutions, are not there.
+    """The convolutions of VGG-16, conv1_1 to conv5_3; fc6 and fc7, which psa's VGG has as
+    convolutions, are not there.
 
     At stride 8 the fourth pooling keeps its size and conv5 is dilated by 2. There is no batch norm.
 
@@ -21,7 +23,8 @@ class DilatedVgg(Pyramid):
     low_channels = 256
 
     def __init__(self, *, stride: int) -> None:
-        from torchvision.models.vgg import cfgs, make_layers  # a second that other networks need not wait for
+        # a second that other networks need not wait for
+        from torchvision.models.vgg import cfgs, make_layers
 
         super().__init__()
         check_stride(stride)
@@ -37,14 +40,17 @@ class DilatedVgg(Pyramid):
             self._dilate()
 
     def _dilate(self) -> None:
-        # Zeros change no maximum of what ReLU gave, and right and below is where a cell of the strided pooling lies.
+        # Zeros change no maximum of what ReLU gave, and right and below is where a cell of the
+        # strided pooling lies.
         self.features[POOL4] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1))
         for layer in self.features[POOL4 + 1 :]:
             if isinstance(layer, nn.Conv2d):
                 layer.dilation = layer.padding = (2, 2)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The outputs of conv3_3 (stride 4), of the third pooling (stride 8), of conv4_3 (stride 8) and of conv5_3."""
+        """The outputs of conv3_3 (stride 4), of the third pooling (stride 8), of conv4_3 (stride 8)
+        and of conv5_3.
+        """
         first = self.features[:POOL3](images)
         second = self.features[POOL3](first)
         third = self.features[POOL3 + 1 : POOL4](second)
@@ -57,4 +63,6 @@ class DilatedVgg(Pyramid):
     def load_imagenet(self) -> None:
         """Load torchvision's IMAGENET1K_V1 weights of the convolutions."""
         weights = torchvision_weights("VGG16_Weights.IMAGENET1K_V1")
-        self.load_state_dict({name: value for name, value in weights.items() if name.startswith("features.")})
+        self.load_state_dict(
+            {name: value for name, value in weights.items() if name.startswith("features.")}
+        )

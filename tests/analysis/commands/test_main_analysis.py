@@ -23,7 +23,13 @@ Record = Callable[..., str]
 @pytest.fixture(scope="module")
 def experiment(record: Record) -> str:
     for seed, value in enumerate((0.5, 0.52)):
-        record("main", "oc", seed=seed, fields=("cam",), metrics={"cam/miou": value, "cam/precision": 0.7})
+        record(
+            "main",
+            "oc",
+            seed=seed,
+            fields=("cam",),
+            metrics={"cam/miou": value, "cam/precision": 0.7},
+        )
     return "main"
 
 
@@ -41,7 +47,9 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
     )
 
 
-def test_command_prints_the_table_and_nothing_else(experiment: str, tracking: str, tmp_path: Path) -> None:
+def test_command_prints_the_table_and_nothing_else(
+    experiment: str, tracking: str, tmp_path: Path
+) -> None:
     command = ("-m", "analysis", "table", experiment, "--metric", "cam/miou", "cam/precision")
     done = python(*command, cwd=tmp_path, MLFLOW_TRACKING_URI=tracking)
     assert (done.returncode, done.stderr) == (0, "")
@@ -64,24 +72,42 @@ def test_defaults_of_mlflow_give_way_but_not_those_of_the_user(tmp_path: Path) -
     code = "import os, analysis; print(*(os.environ[f'MLFLOW_{name}'] for name in "
     code += "('DISABLE_TELEMETRY', 'HTTP_REQUEST_MAX_RETRIES', 'HTTP_REQUEST_TIMEOUT')))"
     assert python("-c", code, cwd=tmp_path).stdout == "true 1 10\n"
-    assert python("-c", code, cwd=tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="60").stdout == "true 1 60\n"
+    assert (
+        python("-c", code, cwd=tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="60").stdout == "true 1 60\n"
+    )
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("markdown", "| variant"), ("latex", "% Mean"), ("csv", "variant,metric"), ("html", "<style>")]
+    ("form", "start"),
+    [
+        ("markdown", "| variant"),
+        ("latex", "% Mean"),
+        ("csv", "variant,metric"),
+        ("html", "<style>"),
+    ],
 )
 def test_out_writes_the_format_to_a_file(
-    experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, start: str
+    experiment: str,
+    tracking: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    start: str,
 ) -> None:
     out = tmp_path / "table.txt"
-    assert main(["table", experiment, "--tracking", tracking, "--format", form, "--out", str(out)]) == 0
+    assert (
+        main(["table", experiment, "--tracking", tracking, "--format", form, "--out", str(out)])
+        == 0
+    )
     text = out.read_text(encoding="utf-8")
     assert text.startswith(start)
     assert form != "html" or ("51.0 &#177; 1.4" in text and text.isascii())
     assert capsys.readouterr().out == ""
 
 
-def test_excel_needs_a_file(experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_excel_needs_a_file(
+    experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["table", experiment, "--tracking", tracking, "--format", "xlsx"]
     assert main(command) == 1
     assert "--format xlsx needs a file: --out FILE" in capsys.readouterr().err
@@ -89,8 +115,15 @@ def test_excel_needs_a_file(experiment: str, tracking: str, tmp_path: Path, caps
     assert load_workbook(tmp_path / "table.xlsx")["table"]["B2"].value == 2
 
 
-def test_csv_is_printed_in_full_precision(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["table", experiment, "--tracking", tracking, "--format", "csv", "--metric", "cam/miou"]) == 0
+def test_csv_is_printed_in_full_precision(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            ["table", experiment, "--tracking", tracking, "--format", "csv", "--metric", "cam/miou"]
+        )
+        == 0
+    )
     (line,) = csv.DictReader(capsys.readouterr().out.splitlines())
     assert float(line["std"]) == pytest.approx(2**0.5, rel=1e-12)
 
@@ -108,14 +141,28 @@ def test_unknown_experiment_fails_with_the_list(
 def test_file_that_cannot_be_written_is_an_error(
     experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["table", experiment, "--tracking", tracking, "--out", str(tmp_path / "no" / "table.md")]) == 1
+    assert (
+        main(
+            [
+                "table",
+                experiment,
+                "--tracking",
+                tracking,
+                "--out",
+                str(tmp_path / "no" / "table.md"),
+            ]
+        )
+        == 1
+    )
     assert "No such file or directory" in capsys.readouterr().err
 
 
 def test_missing_database_fails_and_nothing_is_created(tmp_path: Path) -> None:
     done = python("-m", "analysis", "table", "quickstart", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: there is no database runs/mlflow.db (tracking sqlite:///runs/mlflow.db)")
+    assert done.stderr.startswith(
+        "error: there is no database runs/mlflow.db (tracking sqlite:///runs/mlflow.db)"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -36,13 +36,20 @@ def experiment(record: Record, tracking: str) -> str:
 
 
 def texts(path: Path) -> list[str]:
-    return [element.text or "" for element in xml.etree.ElementTree.parse(path).iter() if element.tag.endswith("text")]
+    return [
+        element.text or ""
+        for element in xml.etree.ElementTree.parse(path).iter()
+        if element.tag.endswith("text")
+    ]
 
 
 def test_the_figure_names_its_axes_its_variants_and_the_level_of_the_cams(
     experiment: str, tracking: str, tmp_path: Path
 ) -> None:
-    save(erasure_figure(load(experiment, tracking=tracking), tracking=tracking), tmp_path / "figure.svg")
+    save(
+        erasure_figure(load(experiment, tracking=tracking), tracking=tracking),
+        tmp_path / "figure.svg",
+    )
     found = texts(tmp_path / "figure.svg")
     assert found.count("number of erasures") == 3
     assert "mIoU of the merged maps (%)" in found, "fonts stay text"
@@ -51,7 +58,9 @@ def test_the_figure_names_its_axes_its_variants_and_the_level_of_the_cams(
     assert {"0", "1", "2"} <= set(found), "whole numbers of erasures"
 
 
-def test_lines_are_means_over_seeds_in_bands_from_lowest_to_highest(experiment: str, tracking: str) -> None:
+def test_lines_are_means_over_seeds_in_bands_from_lowest_to_highest(
+    experiment: str, tracking: str
+) -> None:
     miou = erasure_figure(load(experiment, tracking=tracking), tracking=tracking).axes[0]
     by_label = {line.get_label(): line for line in miou.lines}
     assert list(by_label["soft"].get_xdata()) == [0, 1, 2]
@@ -75,7 +84,20 @@ def test_the_command_writes_the_format_that_the_name_says(
 def test_a_format_that_cannot_be_drawn_is_refused(
     experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["figure", "erasures", experiment, "--tracking", tracking, "--out", str(tmp_path / "figure.doc")]) == 1
+    assert (
+        main(
+            [
+                "figure",
+                "erasures",
+                experiment,
+                "--tracking",
+                tracking,
+                "--out",
+                str(tmp_path / "figure.doc"),
+            ]
+        )
+        == 1
+    )
     assert "expected a file that ends in .pdf, .png, .svg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -85,6 +107,20 @@ def test_a_sweep_without_the_stage_is_refused_by_name(
 ) -> None:
     record("not erased", "oc", fields=("cam",), metrics={"cam/miou": 0.5})
     assert (
-        main(["figure", "erasures", "not erased", "--tracking", tracking, "--out", str(tmp_path / "figure.png")]) == 1
+        main(
+            [
+                "figure",
+                "erasures",
+                "not erased",
+                "--tracking",
+                tracking,
+                "--out",
+                str(tmp_path / "figure.png"),
+            ]
+        )
+        == 1
     )
-    assert "no curve erase_and_infer/miou; does the sweep target erase_and_infer?" in capsys.readouterr().err
+    assert (
+        "no curve erase_and_infer/miou; does the sweep target erase_and_infer?"
+        in capsys.readouterr().err
+    )

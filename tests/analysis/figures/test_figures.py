@@ -42,34 +42,59 @@ def trials(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFacto
     """A baseline and erasing x lambda, two seeds each, with counts, panels and seconds."""
     client, folder = MlflowClient(tracking), tmp_path_factory.mktemp("made")
     variants = [("source=oc", None, None)]
-    variants += [(f"source=cgnet, erasing={e}, lambda_start={x:g}", e, x) for e in ERASING for x in LAMBDAS]
+    variants += [
+        (f"source=cgnet, erasing={e}, lambda_start={x:g}", e, x) for e in ERASING for x in LAMBDAS
+    ]
     for order, (variant, erasing, lambda_start) in enumerate(variants):
         for seed in SEEDS:
             value = score(erasing or "", lambda_start or 0.0, seed)
-            metrics = {"cam/miou": value, "seg/miou": value - 0.1, "seg/iou/fish": value, "cam/threshold": 0.2}
-            tags = {f"occse.fingerprint.{field}": f"{field}{order}/{seed}" for field in ("cam", "seg")}
+            metrics = {
+                "cam/miou": value,
+                "seg/miou": value - 0.1,
+                "seg/iou/fish": value,
+                "cam/threshold": 0.2,
+            }
+            tags = {
+                f"occse.fingerprint.{field}": f"{field}{order}/{seed}" for field in ("cam", "seg")
+            }
             tags |= {"occse.seconds.spent": "90", "occse.seconds.saved": "30"}
             tags["occse.seconds"] = json.dumps({"cam": 60.0, "seg": 60.0 + order})
             tags["occse.baseline"] = json.dumps(erasing is None)
-            run = record("drawn", variant, order=order, seed=seed, fields=(), metrics=metrics, tags=tags)
-            knobs = {"cam.source": "cgnet", "cgnet.erasing": erasing, "cgnet.lambda_start": str(lambda_start)}
+            run = record(
+                "drawn", variant, order=order, seed=seed, fields=(), metrics=metrics, tags=tags
+            )
+            knobs = {
+                "cam.source": "cgnet",
+                "cgnet.erasing": erasing,
+                "cgnet.lambda_start": str(lambda_start),
+            }
             params = knobs if erasing else {"cam.source": "oc"}
             client.log_batch(run, params=[Param(name, str(knob)) for name, knob in params.items()])
             hits = np.random.default_rng([order, seed]).integers(10, 90, IMAGES)
-            write_counts(folder / str(order) / f"{seed}" / "cam.npz", hits, thresholds=(0.1, 0.2, 0.3))
+            write_counts(
+                folder / str(order) / f"{seed}" / "cam.npz", hits, thresholds=(0.1, 0.2, 0.3)
+            )
             client.log_artifact(run, str(folder / str(order) / f"{seed}" / "cam.npz"), "counts")
             for image in range(5):
-                Image.new("RGB", (60, 20), (20 * order, 50 * seed, image)).save(folder / f"image {image}.png")
+                Image.new("RGB", (60, 20), (20 * order, 50 * seed, image)).save(
+                    folder / f"image {image}.png"
+                )
                 client.log_artifact(run, str(folder / f"image {image}.png"), "panels")
     return load("drawn", tracking=tracking)
 
 
 def figures(trials: pd.DataFrame, tracking: str) -> dict[str, Figure]:
     names = short_names(list(trials["variant"].unique()))
-    found = Interval(value=0.03, low=-0.01, high=0.07, p=0.2, seeds=2, images=10, images_sd=0.01, seed_sd=0.01)
+    found = Interval(
+        value=0.03, low=-0.01, high=0.07, p=0.2, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
+    )
     return {
-        "curve": knob_curves(trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]),
-        "heat map": heat_map(trials, metric="seg/miou", rows="cgnet.lambda_start", columns="cgnet.erasing"),
+        "curve": knob_curves(
+            trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]
+        ),
+        "heat map": heat_map(
+            trials, metric="seg/miou", rows="cgnet.lambda_start", columns="cgnet.erasing"
+        ),
         "classes": class_bars(class_frame(trials, "seg", names)),
         "class errors": class_errors(error_frame(trials, "cam", names, tracking=tracking)),
         "class deltas": class_deltas(
@@ -82,19 +107,25 @@ def figures(trials: pd.DataFrame, tracking: str) -> dict[str, Figure]:
     }
 
 
-def test_all_text_lies_within_the_figure_and_fits_a_column(trials: pd.DataFrame, tracking: str) -> None:
+def test_all_text_lies_within_the_figure_and_fits_a_column(
+    trials: pd.DataFrame, tracking: str
+) -> None:
     for name, figure in figures(trials, tracking).items():
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
         used, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
-        assert min(used.x0, used.y0, width - used.x1, height - used.y1) >= -0.01, f"{name} is cut off"
+        assert min(used.x0, used.y0, width - used.x1, height - used.y1) >= -0.01, (
+            f"{name} is cut off"
+        )
         assert width == pytest.approx(3.3)
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
         assert {text.get_fontsize() for text in texts} <= {7, 8}
 
 
 def test_curves_are_means_over_seeds_in_pooled_t_intervals(trials: pd.DataFrame) -> None:
-    axes = knob_curves(trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]).axes[0]
+    axes = knob_curves(
+        trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]
+    ).axes[0]
     lines = {str(line.get_label()): line for line in axes.lines}
     assert list(lines["erasing cse"].get_xdata()) == [1, 10]
     assert list(lines["erasing cse"].get_ydata()) == pytest.approx([50, 45.5])
@@ -102,11 +133,14 @@ def test_curves_are_means_over_seeds_in_pooled_t_intervals(trials: pd.DataFrame)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10"]
     assert lines["baseline"].get_ydata()[0] == pytest.approx(40.5)
     heights = axes.collections[1].get_paths()[0].vertices[:, 1]
-    # all points move alike from seed to seed, so all of them know no more of the spread than one: t with 1 degree
+    # all points move alike from seed to seed, so all of them know no more of the spread than one: t
+    # with 1 degree
     assert heights.max() - 50 == pytest.approx(12.706 * 1 / np.sqrt(2) / np.sqrt(2), rel=1e-3)
 
 
-def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(trials: pd.DataFrame) -> None:
+def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(
+    trials: pd.DataFrame,
+) -> None:
     axes = knob_curves(trials, metric="seg/miou", knob="cam.source", by=["cgnet.erasing"]).axes[0]
     labels = {str(line.get_label()) for line in axes.lines}
     assert labels >= {"without erasing", "erasing class_agnostic", "erasing cse"}
@@ -115,14 +149,20 @@ def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(trials: 
 
 
 def test_bands_pool_lines_that_have_different_seeds(trials: pd.DataFrame) -> None:
-    metrics = trials["seg/miou"] + 0.02 * ((trials["variant"] == "source=oc") & (trials["seed"] == 1))
-    more = trials.assign(**{"seg/miou": metrics, "seed": trials["seed"] + 5 * (trials["variant"] == "source=oc")})
+    metrics = trials["seg/miou"] + 0.02 * (
+        (trials["variant"] == "source=oc") & (trials["seed"] == 1)
+    )
+    more = trials.assign(
+        **{"seg/miou": metrics, "seed": trials["seed"] + 5 * (trials["variant"] == "source=oc")}
+    )
     axes = knob_curves(more, metric="seg/miou", knob="cam.source", by=["cgnet.erasing"]).axes[0]
     ends = [container.lines[2][0].get_segments()[0][:, 1] for container in axes.containers]
     # variances of 4.5 (two seeds 3 apart) and 0.5, and one point and two
     error = np.sqrt((4.5 + 2 * 0.5) / 3 / 2)
     freedom = (4.5 / 3 + 1 / 3) ** 2 / ((4.5 / 3) ** 2 + (1 / 3) ** 2)
-    assert [float(np.ptp(each)) / 2 for each in ends] == pytest.approx([stats.t.ppf(0.975, freedom) * error] * 3)
+    assert [float(np.ptp(each)) / 2 for each in ends] == pytest.approx(
+        [stats.t.ppf(0.975, freedom) * error] * 3
+    )
 
 
 def test_the_heat_map_prints_means_and_standard_deviations_in_percent(trials: pd.DataFrame) -> None:
@@ -138,7 +178,9 @@ def test_the_heat_map_prints_means_and_standard_deviations_in_percent(trials: pd
     assert averaged.axes[0].get_title() == "averaged over cgnet.erasing"
 
 
-def test_the_chosen_threshold_is_marked_on_the_curve_of_its_seed(trials: pd.DataFrame, tracking: str) -> None:
+def test_the_chosen_threshold_is_marked_on_the_curve_of_its_seed(
+    trials: pd.DataFrame, tracking: str
+) -> None:
     frame = threshold_frame(trials, {"source=oc": "oc"}, tracking=tracking)
     marks = threshold_curves(frame).axes[0].lines[1]
     assert list(marks.get_xdata()) == pytest.approx([0.2, 0.2])
@@ -147,7 +189,9 @@ def test_the_chosen_threshold_is_marked_on_the_curve_of_its_seed(trials: pd.Data
     )
 
 
-def test_missed_and_false_pixels_and_the_iou_fill_the_union(trials: pd.DataFrame, tracking: str) -> None:
+def test_missed_and_false_pixels_and_the_iou_fill_the_union(
+    trials: pd.DataFrame, tracking: str
+) -> None:
     shares = error_frame(trials, "cam", {"source=oc": "oc"}, tracking=tracking).set_index("class")
     assert shares.loc["fish", ["hit", "missed", "false"]].sum() == pytest.approx(1)
     assert shares.loc["fish", "false"] == 0, "all pixels are fish"
@@ -157,9 +201,15 @@ def test_missed_and_false_pixels_and_the_iou_fill_the_union(trials: pd.DataFrame
 
 
 def test_differences_that_hold_0_are_grey() -> None:
-    sure = Interval(value=0.05, low=0.02, high=0.08, p=0.01, seeds=2, images=10, images_sd=0.01, seed_sd=0.01)
-    worse = Interval(value=-0.05, low=-0.08, high=-0.02, p=0.01, seeds=2, images=10, images_sd=0.01, seed_sd=0.01)
-    unsure = Interval(value=0.01, low=-0.02, high=0.04, p=0.5, seeds=2, images=10, images_sd=0.01, seed_sd=0.01)
+    sure = Interval(
+        value=0.05, low=0.02, high=0.08, p=0.01, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
+    )
+    worse = Interval(
+        value=-0.05, low=-0.08, high=-0.02, p=0.01, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
+    )
+    unsure = Interval(
+        value=0.01, low=-0.02, high=0.04, p=0.5, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
+    )
     axes = class_deltas({"a": unsure, "b": sure, "c": worse}, name="v").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "a", "b"]
     colors = [patch.get_facecolor() for patch in axes.patches]
@@ -168,19 +218,40 @@ def test_differences_that_hold_0_are_grey() -> None:
 
 
 def test_names_keep_what_tells_variants_apart() -> None:
-    names = [f"source=cgnet, erasing={e}, scales=[1, 2], low={a}, high={4 * a}" for e in ERASING for a in (1, 2)]
+    names = [
+        f"source=cgnet, erasing={e}, scales=[1, 2], low={a}, high={4 * a}"
+        for e in ERASING
+        for a in (1, 2)
+    ]
     found = short_names([*names, "source=oc, scales=[1, 2], low=1, high=4"])
     assert list(found.values()) == [
         "class_agnostic, low=1", "class_agnostic, low=2", "cse, low=1", "cse, low=2", "oc",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "suffix", "start"), [("curve", "pdf", b"%PDF"), ("deltas", "png", b"\x89PNG")])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "start"), [("curve", "pdf", b"%PDF"), ("deltas", "png", b"\x89PNG")]
+)
 def test_the_command_writes_the_format_that_the_name_says(
     kind: str, suffix: str, start: bytes, trials: pd.DataFrame, tracking: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"figure.{suffix}"
-    assert main(["figure", kind, "drawn", "--metric", "cam/miou", "--tracking", tracking, "--out", str(path)]) == 0
+    assert (
+        main(
+            [
+                "figure",
+                kind,
+                "drawn",
+                "--metric",
+                "cam/miou",
+                "--tracking",
+                tracking,
+                "--out",
+                str(path),
+            ]
+        )
+        == 0
+    )
     assert path.read_bytes().startswith(start)
 
 
@@ -196,7 +267,22 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
     trials: pd.DataFrame, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "panels.svg"
-    assert main(["figure", "panels", "drawn", "--metric", "cam/miou", "--tracking", tracking, "--out", str(path)]) == 0
+    assert (
+        main(
+            [
+                "figure",
+                "panels",
+                "drawn",
+                "--metric",
+                "cam/miou",
+                "--tracking",
+                tracking,
+                "--out",
+                str(path),
+            ]
+        )
+        == 0
+    )
     text = path.read_text()
     for why in ("largest gain", "largest loss", "drawn at random"):
         assert text.count(f"{why}, ") == 2
@@ -208,8 +294,14 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["curve", "--knob", "cgnet.lambda"], "no trial has the knob 'cgnet.lambda'; these vary: cam.source"),
-        (["curve", "--where", "cgnet.erasing=cea"], "no trial has it; there are: nan, class_agnostic, cse"),
+        (
+            ["curve", "--knob", "cgnet.lambda"],
+            "no trial has the knob 'cgnet.lambda'; these vary: cam.source",
+        ),
+        (
+            ["curve", "--where", "cgnet.erasing=cea"],
+            "no trial has it; there are: nan, class_agnostic, cse",
+        ),
         (["classes", "--variant", "cse"], "no variant 'cse' has seg/miou; there are: source=oc"),
         (["curve", "--metric", "crf/miou"], "no trial has crf/miou; there are: cam/miou, seg/miou"),
         (["regret", "--out", "figure.doc"], "expected a file that ends in .pdf, .png, .svg"),

@@ -27,12 +27,18 @@ def trials(record: Record, tracking: str) -> pd.DataFrame:
         "occse.error": "loss is nan\nstep 3",
         "occse.pixel_truth": "cam.threshold on train",
     }
-    record("load", "lambda=2", order=1, seed=0, status="FAILED", metrics={"cam/miou": 0.4}, tags=failed)
-    record("load", "oc", order=0, status="RUNNING", fields=("cam",), tags={"occse.baseline": "true"})
+    record(
+        "load", "lambda=2", order=1, seed=0, status="FAILED", metrics={"cam/miou": 0.4}, tags=failed
+    )
+    record(
+        "load", "oc", order=0, status="RUNNING", fields=("cam",), tags={"occse.baseline": "true"}
+    )
     return load("load", tracking=tracking)
 
 
-def test_frame_has_one_row_per_trial_in_order_of_the_spec_and_no_row_of_the_sweep(trials: pd.DataFrame) -> None:
+def test_frame_has_one_row_per_trial_in_order_of_the_spec_and_no_row_of_the_sweep(
+    trials: pd.DataFrame,
+) -> None:
     found = trials[["variant", "order", "seed", "baseline", "status"]].values.tolist()
     assert found == [
         ["oc", 0, 0, True, "RUNNING"],
@@ -60,23 +66,39 @@ def test_failure_and_pixel_truth_are_carried(trials: pd.DataFrame) -> None:
     assert trials["pixel_truth"][1] == "cam.threshold on train"
 
 
-def test_seeds_seconds_and_fingerprints_of_every_stage_are_columns(record: Record, tracking: str) -> None:
-    tags = {"occse.seeds": '{"cgnet": 3}', "occse.seconds": '{"cam": 1.5}', "occse.seconds.spent": "9.5"}
+def test_seeds_seconds_and_fingerprints_of_every_stage_are_columns(
+    record: Record, tracking: str
+) -> None:
+    tags = {
+        "occse.seeds": '{"cgnet": 3}',
+        "occse.seconds": '{"cam": 1.5}',
+        "occse.seconds.spent": "9.5",
+    }
     record("by field", "oc", order=0, fields=("cam",), tags=tags)
     record("by field", "cse", order=1, fields=("cam",))
     trials = load("by field", tracking=tracking)
     assert trials["fingerprint.cam"].tolist() == ["cam of oc 0", "cam of cse 0"]
-    assert (trials["seed.cgnet"][0], trials["seconds.cam"][0], trials["spent_s"][0]) == (3, 1.5, 9.5)
+    assert (trials["seed.cgnet"][0], trials["seconds.cam"][0], trials["spent_s"][0]) == (
+        3,
+        1.5,
+        9.5,
+    )
     assert trials.loc[1, ["seed.cgnet", "seconds.cam", "spent_s", "saved_s"]].isna().all()
 
 
-def test_a_tag_by_field_that_is_no_json_of_numbers_is_an_error_naming_it(record: Record, tracking: str) -> None:
+def test_a_tag_by_field_that_is_no_json_of_numbers_is_an_error_naming_it(
+    record: Record, tracking: str
+) -> None:
     run = record("by field, damaged", "oc", tags={"occse.seconds": '{"cam": "long"}'})
-    with pytest.raises(ValueError, match=f"run {run}: tag occse.seconds is .*long.*, expected numbers by field"):
+    with pytest.raises(
+        ValueError, match=f"run {run}: tag occse.seconds is .*long.*, expected numbers by field"
+    ):
         load("by field, damaged", tracking=tracking)
 
 
-def test_all_pages_are_read(trials: pd.DataFrame, tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pages_are_read(
+    trials: pd.DataFrame, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loading, "PAGE", 2)
     pd.testing.assert_frame_equal(load("load", tracking=tracking), trials)
 
@@ -88,8 +110,12 @@ def test_tracking_comes_from_the_environment(
     assert len(load("load")) == len(trials)
 
 
-def test_unknown_experiment_lists_the_experiments_there_are(trials: pd.DataFrame, tracking: str) -> None:
-    with pytest.raises(ValueError, match=r"no experiment 'laod' in sqlite.*; there are: .*load, .*other"):
+def test_unknown_experiment_lists_the_experiments_there_are(
+    trials: pd.DataFrame, tracking: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"no experiment 'laod' in sqlite.*; there are: .*load, .*other"
+    ):
         load("laod", tracking=tracking)
 
 
@@ -108,9 +134,13 @@ def test_experiment_without_trials_is_an_error(tracking: str) -> None:
         load("other", tracking=tracking)
 
 
-def test_tag_that_is_no_integer_is_an_error_naming_run_and_tag(record: Record, tracking: str) -> None:
+def test_tag_that_is_no_integer_is_an_error_naming_run_and_tag(
+    record: Record, tracking: str
+) -> None:
     run = record("tags", "oc", tags={"occse.order": "first"})
-    with pytest.raises(ValueError, match=f"run {run}: tag occse.order is 'first', expected an integer"):
+    with pytest.raises(
+        ValueError, match=f"run {run}: tag occse.order is 'first', expected an integer"
+    ):
         load("tags", tracking=tracking)
 
 
@@ -121,7 +151,9 @@ def test_missing_tag_is_an_error_naming_run_and_tag(record: Record, tracking: st
         load("untagged", tracking=tracking)
 
 
-def test_missing_database_is_an_error_and_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_database_is_an_error_and_is_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ValueError, match=r"there is no database runs/mlflow.db"):
@@ -130,7 +162,9 @@ def test_missing_database_is_an_error_and_is_not_created(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("content", ["empty", "text", "foreign"])
-def test_file_that_is_no_mlflow_database_is_an_error_and_is_left_alone(tmp_path: Path, content: str) -> None:
+def test_file_that_is_no_mlflow_database_is_an_error_and_is_left_alone(
+    tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "a #1.db"
     if content == "foreign":
         database = sqlite3.connect(path)
@@ -145,7 +179,9 @@ def test_file_that_is_no_mlflow_database_is_an_error_and_is_left_alone(tmp_path:
     assert path.read_bytes() == before
 
 
-def test_reading_leaves_the_database_alone(trials: pd.DataFrame, database: Path, tracking: str) -> None:
+def test_reading_leaves_the_database_alone(
+    trials: pd.DataFrame, database: Path, tracking: str
+) -> None:
     before, siblings = database.read_bytes(), sorted(database.parent.iterdir())
     load("load", tracking=tracking)
     assert database.read_bytes() == before

@@ -20,8 +20,12 @@ Record = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def experiments(record: Record) -> tuple[str, str]:
-    record("early", "oc", fields=("cam",), metrics={"cam/miou": 0.5}, tags={"occse.baseline": "true"})
-    record("early", "cse", order=1, fields=("cam", "seg"), metrics={"cam/miou": 0.625, "seg/miou": 0.5})
+    record(
+        "early", "oc", fields=("cam",), metrics={"cam/miou": 0.5}, tags={"occse.baseline": "true"}
+    )
+    record(
+        "early", "cse", order=1, fields=("cam", "seg"), metrics={"cam/miou": 0.625, "seg/miou": 0.5}
+    )
     record("late", "cse", fields=("crf",), metrics={"crf/miou": 0.75}, params={"crf.alpha": "6.0"})
     return "early", "late"
 
@@ -59,7 +63,9 @@ def test_several_experiments_stand_one_after_the_other_and_no_run_twice(
     ]  # fmt: skip
 
 
-def test_an_export_needs_its_suffix(experiments: tuple[str, str], tracking: str, tmp_path: Path) -> None:
+def test_an_export_needs_its_suffix(
+    experiments: tuple[str, str], tracking: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"trials\.csv does not end in \.parquet"):
         write_export(load("late", tracking=tracking), tmp_path / "trials.csv")
 
@@ -77,6 +83,7 @@ def test_a_file_that_is_no_export_is_an_error(tmp_path: Path, content: bytes | N
 
 def test_a_missing_export_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"there is no export .*none\.parquet; make it with: python -m analysis export"
+        ValueError,
+        match=r"there is no export .*none\.parquet; make it with: python -m analysis export",
     ):
         load(str(tmp_path / "none.parquet"))

@@ -1,4 +1,6 @@
-"""Scores of CAMs at thresholds that were not chosen on the images that they are scored on, from real counts."""
+"""Scores of CAMs at thresholds that were not chosen on the images that they are scored on, from
+real counts.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,14 +36,19 @@ def maps() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module", autouse=True)
 def experiment(
-    record: Record, tracking: str, maps: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+    record: Record,
+    tracking: str,
+    maps: tuple[np.ndarray, np.ndarray],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     builder = CountsBuilder(["fish"], thresholds=THRESHOLDS)
     for name, cam, truth in zip(NAMES, *maps, strict=True):
         builder.add_cam(name, cam[None], classes=np.array([0]), gt=truth)
     path: Path = tmp_path_factory.mktemp("counts") / "cam.npz"
     builder.build().save(path)
-    run = record("cut", "oc", metrics={"cam/miou": 0.5}, tags={"occse.pixel_truth": "cam.threshold on train"})
+    run = record(
+        "cut", "oc", metrics={"cam/miou": 0.5}, tags={"occse.pixel_truth": "cam.threshold on train"}
+    )
     MlflowClient(tracking).log_artifact(run, str(path), "counts")
     record("cut", "late", order=1, status="RUNNING")
 
@@ -49,11 +56,17 @@ def experiment(
 def score(maps: tuple[np.ndarray, np.ndarray], threshold: float, among: list[int]) -> float:
     """The mIoU by its definition, from the maps."""
     found, truth = maps[0][among] > np.float32(threshold), maps[1][among].astype(bool)
-    return float(np.mean([(a & b).sum() / (a | b).sum() for a, b in ((found, truth), (~found, ~truth))]))
+    return float(
+        np.mean([(a & b).sum() / (a | b).sum() for a, b in ((found, truth), (~found, ~truth))])
+    )
 
 
-def test_a_fixed_threshold_scores_as_the_maps_do(tracking: str, maps: tuple[np.ndarray, np.ndarray]) -> None:
-    trials = with_thresholds(load("cut", tracking=tracking), ["cam/miou", "cam/miou@0.3"], tracking=tracking)
+def test_a_fixed_threshold_scores_as_the_maps_do(
+    tracking: str, maps: tuple[np.ndarray, np.ndarray]
+) -> None:
+    trials = with_thresholds(
+        load("cut", tracking=tracking), ["cam/miou", "cam/miou@0.3"], tracking=tracking
+    )
     assert trials["cam/miou@0.3"].tolist() == [
         pytest.approx(score(maps, 0.3, list(range(IMAGES)))),
         pytest.approx(np.nan, nan_ok=True),
@@ -66,16 +79,25 @@ def test_held_out_images_choose_the_threshold_and_the_others_score(
     order = np.random.default_rng(DRAW).permutation(IMAGES).tolist()
     chosen, others = order[:3], order[3:]
     best = max(THRESHOLDS, key=lambda threshold: score(maps, threshold, chosen))
-    assert best != max(THRESHOLDS, key=lambda threshold: score(maps, threshold, others)), "else nothing is tested"
-    trials = with_thresholds(load("cut", tracking=tracking), ["cam/miou@held-out-3"], tracking=tracking)
+    assert best != max(THRESHOLDS, key=lambda threshold: score(maps, threshold, others)), (
+        "else nothing is tested"
+    )
+    trials = with_thresholds(
+        load("cut", tracking=tracking), ["cam/miou@held-out-3"], tracking=tracking
+    )
     assert trials["cam/miou@held-out-3"][0] == pytest.approx(score(maps, best, others))
 
 
-def test_the_ledger_tells_the_three_ways_apart(tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ledger_tells_the_three_ways_apart(
+    tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = ("cam/miou", "cam/miou@0.3", "cam/miou@held-out-3")
     assert main(["table", "cut", "--tracking", tracking, "--metric", *metrics]) == 0
     text = capsys.readouterr().out
-    assert text.splitlines()[0].replace(" ", "") == "|variant|n|cam/miou†|cam/miou@0.3|cam/miou@held-out-3†|"
+    assert (
+        text.splitlines()[0].replace(" ", "")
+        == "|variant|n|cam/miou†|cam/miou@0.3|cam/miou@held-out-3†|"
+    )
     assert "ground truth of train: cam/miou is more" in text
     assert "ground truth of 3 images that are not scored: cam/miou@held-out-3 is more" in text
 

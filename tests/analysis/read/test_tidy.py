@@ -46,7 +46,13 @@ def knobs(*fields: str, **changes: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def frame(record: Record, tracking: str) -> pd.DataFrame:
-    scores = {"cam/miou": 0.5, "cam/miou_multi": 0.25, "cam/precision": 0.7, "cam/threshold": 0.4, "seg/miou": 0.6}
+    scores = {
+        "cam/miou": 0.5,
+        "cam/miou_multi": 0.25,
+        "cam/precision": 0.7,
+        "cam/threshold": 0.4,
+        "seg/miou": 0.6,
+    }
     truth = {"occse.pixel_truth": "cam.threshold on train, seg.x on val"}
     every = knobs("data", "oc", "cgnet", "deeplab", "cam", "crf", "pseudo", "seg")
     record("tidy", "ours", metrics=scores, params=every, tags=truth)
@@ -66,7 +72,11 @@ def test_a_row_per_stage_and_subset_has_the_scores(frame: pd.DataFrame) -> None:
     assert ours.index.tolist() == [
         (stage, subset) for stage in ("cam", "crf", "pseudo", "seg") for subset in ("all", "multi")
     ]
-    assert ours["miou"].dropna().to_dict() == {("cam", "all"): 0.5, ("cam", "multi"): 0.25, ("seg", "all"): 0.6}
+    assert ours["miou"].dropna().to_dict() == {
+        ("cam", "all"): 0.5,
+        ("cam", "multi"): 0.25,
+        ("seg", "all"): 0.6,
+    }
     assert ours["precision"].dropna().to_dict() == {("cam", "all"): 0.7}
     assert ours["pixel_truth"].unstack()["all"].to_dict() == {
         "cam": "cam.threshold on train", "crf": "", "pseudo": "", "seg": "seg.x on val"
@@ -75,7 +85,9 @@ def test_a_row_per_stage_and_subset_has_the_scores(frame: pd.DataFrame) -> None:
 
 
 def test_what_the_numbers_rest_on_is_spelled_out(frame: pd.DataFrame) -> None:
-    ours = frame[(frame["variant"] == "ours") & (frame["subset"] == "all")].set_index("stage")[SHOWN]
+    ours = frame[(frame["variant"] == "ours") & (frame["subset"] == "all")].set_index("stage")[
+        SHOWN
+    ]
     assert ours.T.to_dict("list") == {
         "cam": ["voc", "train", "best on train", "none", "0.5 1 mirrored", "imagenet"],
         "crf": ["voc", "train", "alpha 6", "psa", "0.5 1 mirrored", "imagenet"],
@@ -86,7 +98,10 @@ def test_what_the_numbers_rest_on_is_spelled_out(frame: pd.DataFrame) -> None:
 
 def test_source_start_and_bounds_decide_what_a_cam_rests_on(frame: pd.DataFrame) -> None:
     rows = frame[frame["subset"] == "all"].set_index("variant")
-    assert rows.loc["oc", ["threshold_rule", "init"]].tolist() == ["fixed 0.05", "file abababababab"]
+    assert rows.loc["oc", ["threshold_rule", "init"]].tolist() == [
+        "fixed 0.05",
+        "file abababababab",
+    ]
     assert rows.loc["further", "init"] == "pretrain"
     made_by_crf = rows.loc["crf"].set_index("stage").loc["pseudo"]
     assert made_by_crf[["threshold_rule", "crf", "stopped"]].tolist() == ["alpha 6", "irn", "crf"]
@@ -94,15 +109,31 @@ def test_source_start_and_bounds_decide_what_a_cam_rests_on(frame: pd.DataFrame)
 
 def test_what_a_run_does_not_tell_is_unknown(frame: pd.DataFrame) -> None:
     silent = frame[frame["variant"] == "silent"].iloc[0]
-    assert silent[SHOWN].tolist() == ["unknown", "unknown", "argmax", "unknown", "unknown", "unknown"]
+    assert silent[SHOWN].tolist() == [
+        "unknown",
+        "unknown",
+        "argmax",
+        "unknown",
+        "unknown",
+        "unknown",
+    ]
 
 
-def test_an_imported_run_tells_in_its_own_words_what_its_numbers_rest_on(record: Record, tracking: str) -> None:
-    known = {"split": "val", "threshold_rule": "unknown", "init": "file od_cam.pth", "pixel_truth": "unknown"}
+def test_an_imported_run_tells_in_its_own_words_what_its_numbers_rest_on(
+    record: Record, tracking: str
+) -> None:
+    known = {
+        "split": "val",
+        "threshold_rule": "unknown",
+        "init": "file od_cam.pth",
+        "pixel_truth": "unknown",
+    }
     params = knobs("oc", "cgnet", "cam")
     tags = {"occse.imported": "old.csv", "occse.protocol": json.dumps({"cam": known})}
     record("imported", "old", fields=("cam",), metrics={"cam/miou": 0.5}, params=params, tags=tags)
-    found = tidy(load("imported", tracking=tracking)).set_index(["stage", "subset"]).loc[("cam", "all")]
+    found = (
+        tidy(load("imported", tracking=tracking)).set_index(["stage", "subset"]).loc[("cam", "all")]
+    )
     assert known.items() <= found.to_dict().items()
     assert (found["miou"], found["scales"]) == (0.5, "0.5 1 mirrored")
 

@@ -20,7 +20,8 @@ from analysis.report.write import write_report
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Glyph 20013 .* missing from font"),  # a name has a letter that figures lack
+    # a name has a letter that figures lack
+    pytest.mark.filterwarnings("ignore:Glyph 20013 .* missing from font"),
 ]
 NASTY = 'source=cgnet, name=<script>alert(1)</script> & 50% of_{all} $\\frac$ "é" λ 中 =1+1'
 LOADING = {"src", "srcset", "data", "poster", "action", "background"}
@@ -47,7 +48,11 @@ class Page(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
         self.ids += [found["id"]] if "id" in found else []
-        self.loaded += [value for name, value in found.items() if name in LOADING or (tag == "link" and name == "href")]
+        self.loaded += [
+            value
+            for name, value in found.items()
+            if name in LOADING or (tag == "link" and name == "href")
+        ]
         if tag == "table":
             self.table = found["data-name"]
             self.tables[self.table] = []
@@ -84,14 +89,18 @@ def make(folder: Path, tracking: str, *experiments: str) -> Page:
     assert main(["report", *experiments, str(folder), "--tracking", tracking]) == 0
     page = read_page(folder)
     assert len(set(page.ids)) == len(page.ids)
-    assert {target.removeprefix("#") for target in page.targets if target.startswith("#")} <= set(page.ids)
+    assert {target.removeprefix("#") for target in page.targets if target.startswith("#")} <= set(
+        page.ids
+    )
     assert all(value.startswith("data:image/svg+xml;base64,") for value in page.loaded)
     return page
 
 
 @pytest.fixture(scope="module")
 def report(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a baseline, a variant that is better and has a nasty name, and one that is not better."""
+    """The report of a baseline, a variant that is better and has a nasty name, and one that is not
+    better.
+    """
     folder = tmp_path_factory.mktemp("report")
     variants = {"source=oc": 0.0, NASTY: 0.08, "source=cgnet, name=same": 0.0}
     record_sweep(record, tracking, folder / "files", "whole", variants=variants, seeds=3, both=20)
@@ -114,7 +123,9 @@ def test_names_from_mlflow_are_text_everywhere(report: Path) -> None:
     assert page.tags.count("b") == 0
     assert any(NASTY in row[0] for row in page.tables["results"])
     sheet = openpyxl.load_workbook(report / "report.xlsx")["results"]
-    assert {cell.data_type for row in sheet.iter_rows() for cell in row if isinstance(cell.value, str)} == {"s"}
+    assert {
+        cell.data_type for row in sheet.iter_rows() for cell in row if isinstance(cell.value, str)
+    } == {"s"}
 
 
 def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None:
@@ -145,9 +156,9 @@ def test_numbers_agree_in_html_csv_latex_and_xlsx(report: Path) -> None:
     for text in shown.values():
         assert text.replace("±", r"$\pm$") in latex
     sheet = openpyxl.load_workbook(report / "report.xlsx")["results"]
-    assert [[cell.value for cell in line][2:] for line in sheet.iter_rows(min_row=2, max_row=4)] == [
-        row[2:] for row in rows
-    ]
+    assert [
+        [cell.value for cell in line][2:] for line in sheet.iter_rows(min_row=2, max_row=4)
+    ] == [row[2:] for row in rows]
 
 
 def test_every_number_leads_to_the_runs_it_comes_from(report: Path) -> None:
@@ -169,7 +180,14 @@ def test_costs_count_an_artifact_once_and_its_gpus(report: Path) -> None:
 
 def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None:
     page = read_page(report)
-    assert {"comparison_seg", "supervision", "cost", "packages", "commits", "runs"} <= page.tables.keys()
+    assert {
+        "comparison_seg",
+        "supervision",
+        "cost",
+        "packages",
+        "commits",
+        "runs",
+    } <= page.tables.keys()
     for name, rows in page.tables.items():
         if name != "results":
             with (report / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
@@ -179,20 +197,29 @@ def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -> None:
     assert (report / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert set(re.findall(r"U\+\w+", (report / "report.tex").read_text(encoding="utf-8"))) == {"U+4E2D"}
+    assert set(re.findall(r"U\+\w+", (report / "report.tex").read_text(encoding="utf-8"))) == {
+        "U+4E2D"
+    }
     names = sorted(path.as_posix() for path in (report / "tables").glob("*.tex"))
     packages = r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
     inputs = "\n\n".join(rf"\input{{{name}}}" for name in names if not name.endswith("results.tex"))
     (tmp_path / "all.tex").write_text(
-        rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}", encoding="utf-8"
+        rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}",
+        encoding="utf-8",
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_without_pdflatex_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = Section(key="a", title="A", blocks=[Grid(name="g", caption="c", heads=["h"], rows=[[cell("1")]])])
+def test_without_pdflatex_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = Section(
+        key="a", title="A", blocks=[Grid(name="g", caption="c", heads=["h"], rows=[[cell("1")]])]
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
     *_, last = write_report("t", [section], tmp_path / "out", made=datetime.now(UTC))
     assert "report.pdf: no PDF, since there is no pdflatex here" in last
@@ -201,17 +228,35 @@ def test_without_pdflatex_the_command_says_so(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_a_fault_of_latex_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.tex").write_text(r"\documentclass{article}\begin{document}\nothing\end{document}")
-    assert compile_pdf(tmp_path / "a.tex") == "pdflatex cannot compile a.tex: ! Undefined control sequence."
+    (tmp_path / "a.tex").write_text(
+        r"\documentclass{article}\begin{document}\nothing\end{document}"
+    )
+    assert (
+        compile_pdf(tmp_path / "a.tex")
+        == "pdflatex cannot compile a.tex: ! Undefined control sequence."
+    )
 
 
 def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
     record: Record, tracking: str, tmp_path: Path
 ) -> None:
-    record_sweep(record, tracking, tmp_path / "files", "running", variants={"source=oc": 0.0, "ours": 0.05})
+    record_sweep(
+        record, tracking, tmp_path / "files", "running", variants={"source=oc": 0.0, "ours": 0.05}
+    )
     record("running", "later", order=2, status="RUNNING")
-    record("running", "broken", order=3, status="FAILED", tags={"occse.failed": "oc", "occse.error": "oc: no <memory>"})
-    stopped = {"variants": {"gated": -0.1}, "seeds": 1, "stages": ("cam",), "tags": {"occse.stopped": "cam"}}
+    record(
+        "running",
+        "broken",
+        order=3,
+        status="FAILED",
+        tags={"occse.failed": "oc", "occse.error": "oc: no <memory>"},
+    )
+    stopped = {
+        "variants": {"gated": -0.1},
+        "seeds": 1,
+        "stages": ("cam",),
+        "tags": {"occse.stopped": "cam"},
+    }
     record_sweep(record, tracking, tmp_path / "files", "running", **stopped)
     page = make(tmp_path / "out", tracking, "running")
     assert "4 finished, 1 stopped by a gate, 1 failed and 1 not done yet." in page.text
@@ -224,7 +269,9 @@ def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
     }
 
 
-def test_a_sweep_that_has_just_begun_has_a_report(record: Record, tracking: str, tmp_path: Path) -> None:
+def test_a_sweep_that_has_just_begun_has_a_report(
+    record: Record, tracking: str, tmp_path: Path
+) -> None:
     for seed in range(2):
         record("begun", "source=oc", seed=seed, status="RUNNING")
     page = make(tmp_path / "out", tracking, "begun")
@@ -233,8 +280,17 @@ def test_a_sweep_that_has_just_begun_has_a_report(record: Record, tracking: str,
     assert "figures" not in page.ids
 
 
-def test_one_seed_has_no_deviation_and_the_report_says_why(record: Record, tracking: str, tmp_path: Path) -> None:
-    record_sweep(record, tracking, tmp_path / "files", "one", variants={"source=oc": 0.0, "ours": 0.05}, seeds=1)
+def test_one_seed_has_no_deviation_and_the_report_says_why(
+    record: Record, tracking: str, tmp_path: Path
+) -> None:
+    record_sweep(
+        record,
+        tracking,
+        tmp_path / "files",
+        "one",
+        variants={"source=oc": 0.0, "ours": 0.05},
+        seeds=1,
+    )
     page = make(tmp_path / "out", tracking, "one")
     assert "Every variant has one seed: there is no ±" in page.text
     assert [row[2] for row in page.tables["results"][1:]] == ["50.0", "55.0"]
@@ -246,14 +302,31 @@ def test_images_with_several_classes_are_compared_by_themselves(report: Path) ->
     every, multi = tables["comparison_seg"], tables["comparison_seg_multi"]
     assert [row[0] for row in multi] == [row[0] for row in every]
     assert [row[1] for row in multi] != [row[1] for row in every]
-    assert "seg/miou_multi against the baseline, in points: paired bootstrap over 20 images" in read_page(report).text
+    assert (
+        "seg/miou_multi against the baseline, in points: paired bootstrap over 20 images"
+        in read_page(report).text
+    )
 
 
-def test_without_a_baseline_without_seg_and_of_several_sweeps(record: Record, tracking: str, tmp_path: Path) -> None:
-    record_sweep(record, tracking, tmp_path / "a", "maps", variants={"a": 0.0, "b": 0.05}, stages=("cam", "crf"))
-    record_sweep(record, tracking, tmp_path / "b", "more: of/it", variants={"source=oc": 0.0, "c": 0.05})
+def test_without_a_baseline_without_seg_and_of_several_sweeps(
+    record: Record, tracking: str, tmp_path: Path
+) -> None:
+    record_sweep(
+        record,
+        tracking,
+        tmp_path / "a",
+        "maps",
+        variants={"a": 0.0, "b": 0.05},
+        stages=("cam", "crf"),
+    )
+    record_sweep(
+        record, tracking, tmp_path / "b", "more: of/it", variants={"source=oc": 0.0, "c": 0.05}
+    )
     page = make(tmp_path / "out", tracking, "maps", "more: of/it")
-    assert "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others" in page.text
+    assert (
+        "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others"
+        in page.text
+    )
     assert "comparison_more_of_it_seg" in page.tables
     assert (tmp_path / "out" / "figures" / "differences_seg_more_of_it.pdf").exists()
     assert not [name for name in page.tables if name.startswith("comparison_maps")]
@@ -275,18 +348,26 @@ def test_without_a_baseline_without_seg_and_of_several_sweeps(record: Record, tr
         ("…", None),
     ],
 )
-def test_cells_are_sorted_by_numbers_and_not_by_what_only_starts_with_one(text: str, sort: float | None) -> None:
+def test_cells_are_sorted_by_numbers_and_not_by_what_only_starts_with_one(
+    text: str, sort: float | None
+) -> None:
     assert cell(text).sort == sort
 
 
 def test_tables_come_out_of_what_commands_print() -> None:
-    text = (
-        "**a=1**: mean\n\n| knob | |\n| :-- | --: |\n| x\\|y | 2 |\n\n| n |\n| --: |\n| 3 |\n\nMethod: `this`.\nMore."
-    )
+    text = "**a=1**: mean\n\n| knob | |\n| :-- | --: |\n| x\\|y | 2 |\n\n| n |\n| --: |\n| 3 |\n\nMethod: `this`.\nMore."
     first, second = from_markdown(text, name="t", captions=["Effects", "Means"])
-    assert (first.name, first.caption, first.heads) == ("t", "Effects (a=1: mean)", ["knob", "remark"])
+    assert (first.name, first.caption, first.heads) == (
+        "t",
+        "Effects (a=1: mean)",
+        ["knob", "remark"],
+    )
     assert [each.text for each in first.rows[0]] == ["x|y", "2"]
-    assert (second.name, second.caption, second.notes) == ("t_2", "Means (a=1: mean)", ["Method: this.", "More."])
+    assert (second.name, second.caption, second.notes) == (
+        "t_2",
+        "Means (a=1: mean)",
+        ["Method: this.", "More."],
+    )
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(

@@ -19,7 +19,8 @@ LONG = "source=cgnet, erasing=class_agnostic, lambda_start=10, crf_low.alpha=4, 
 ROWS = "[...document.querySelectorAll('[data-name=results] tbody tr')]"
 COLUMN = f"return {ROWS}.map(row => row.cells[arguments[0]].textContent)"
 WIDTHS = "return [document.documentElement.scrollWidth, innerWidth]"
-# WCAG 2's relative luminance and contrast of every text with the nearest background that is painted behind it
+# WCAG 2's relative luminance and contrast of every text with the nearest background that is painted
+# behind it
 CONTRAST = """
 const channel = (value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
 const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -74,7 +75,9 @@ def test_nothing_is_loaded_and_nothing_goes_wrong(window: Browser) -> None:
     loaded = window.run("return performance.getEntriesByType('resource').map(each => each.name)")
     assert [name for name in loaded if not name.startswith("data:")] == []
     assert window.messages() == []
-    sizes = window.run("return [...document.images].map(each => [each.complete, each.naturalWidth, each.alt.length])")
+    sizes = window.run(
+        "return [...document.images].map(each => [each.complete, each.naturalWidth, each.alt.length])"
+    )
     assert len(sizes) >= 5
     assert all(complete and width > 0 and alt > 20 for complete, width, alt in sizes)
 
@@ -86,7 +89,10 @@ def test_tables_are_sorted_by_click_and_by_keyboard(window: Browser) -> None:
     assert window.run(COLUMN, 5) == ["58.5 ± 0.7", "54.5 ± 0.7", "50.5 ± 0.7", "…"]
     window.run("document.querySelectorAll('[data-name=results] thead button')[4].focus()")
     window.press(TAB, ENTER)
-    assert window.run("return document.activeElement.parentElement.getAttribute('aria-sort')") == "ascending"
+    assert (
+        window.run("return document.activeElement.parentElement.getAttribute('aria-sort')")
+        == "ascending"
+    )
     assert window.run(COLUMN, 5) == ["50.5 ± 0.7", "54.5 ± 0.7", "58.5 ± 0.7", "…"]
     window.press(ENTER)
     assert window.run(COLUMN, 5) == given
@@ -94,13 +100,17 @@ def test_tables_are_sorted_by_click_and_by_keyboard(window: Browser) -> None:
 
 def test_a_number_leads_to_its_runs(window: Browser) -> None:
     window.run("document.querySelector('[data-name=results] td a').click()")
-    target = window.run("const row = document.querySelector('tr:target'); return [row.cells[0].textContent, row.id]")
+    target = window.run(
+        "const row = document.querySelector('tr:target'); return [row.cells[0].textContent, row.id]"
+    )
     assert target == ["source=oc", "runs-1"]
     top = window.run("return document.querySelector('tr:target').getBoundingClientRect().top")
     assert 0 <= top < 900
 
 
-@pytest.mark.parametrize(("width", "height", "zoom"), [(390, 844, 1), (1280, 1024, 4), (320, 568, 1), (1280, 900, 1)])
+@pytest.mark.parametrize(
+    ("width", "height", "zoom"), [(390, 844, 1), (1280, 1024, 4), (320, 568, 1), (1280, 900, 1)]
+)
 def test_nothing_but_a_table_s_box_is_wider_than_the_window(
     window: Browser, width: int, height: int, zoom: float
 ) -> None:
@@ -119,11 +129,15 @@ def test_nothing_but_a_table_s_box_is_wider_than_the_window(
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_in_both_colours(window: Browser, dark: bool) -> None:
     window.prefer(dark=dark)
-    assert (window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") is not dark
+    assert (
+        window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    ) is not dark
     ratio, element = window.run(CONTRAST)
     assert ratio >= 4.5, element
     window.run("document.getElementById('theme').click()")
-    assert (window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") is dark
+    assert (
+        window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    ) is dark
     ratio, element = window.run(CONTRAST)
     assert ratio >= 4.5, element
 
@@ -133,7 +147,9 @@ def test_everything_that_acts_can_be_reached_and_has_a_name(window: Browser) -> 
     assert window.run("return document.activeElement.textContent") == "Skip to the summary"
     named: Any = window.command("Accessibility.getFullAXTree")["nodes"]
     acting = [
-        node for node in named if node.get("role", {}).get("value") in ("button", "link", "table", "image", "region")
+        node
+        for node in named
+        if node.get("role", {}).get("value") in ("button", "link", "table", "image", "region")
     ]
     assert len(acting) > 30
     assert [node for node in acting if not node.get("name", {}).get("value")] == []
@@ -142,7 +158,9 @@ def test_everything_that_acts_can_be_reached_and_has_a_name(window: Browser) -> 
 def test_it_prints_in_light_colours_without_cutting_tables(window: Browser, tmp_path: Path) -> None:
     window.prefer(dark=True)
     window.command("Emulation.setEmulatedMedia", media="print")
-    assert window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        window.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    )
     window.resize(700, 900)
     boxes = window.run(
         "return [...document.querySelectorAll('.box')].map(box => [box.scrollWidth, document.body.clientWidth])"

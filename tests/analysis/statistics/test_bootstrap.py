@@ -20,11 +20,16 @@ def counts(table: np.ndarray) -> PerImage:
 
 
 def scored(images: np.random.Generator, number: int, skill: float) -> np.ndarray:
-    """(I, 3, L) counts of images with one object each, of which a system of this `skill` finds a varying share."""
+    """(I, 3, L) counts of images with one object each, of which a system of this `skill` finds a
+    varying share.
+    """
     label = images.integers(1, LABELS, size=number)
     size = images.integers(200, 2000, size=number)
     found = np.clip(images.beta(6, 3, size=number) + skill, 0.02, 0.98)
-    hit, false = (size * found).astype(int), (size * (1 - found) * images.uniform(0.2, 1.2, size=number)).astype(int)
+    hit, false = (
+        (size * found).astype(int),
+        (size * (1 - found) * images.uniform(0.2, 1.2, size=number)).astype(int),
+    )
     table, each = np.zeros((number, 3, LABELS), np.int64), np.arange(number)
     table[each, 0, label], table[each, 1, label], table[each, 2, label] = hit, size, hit + false
     table[:, 0, 0], table[:, 1, 0] = PIXELS - size - false, PIXELS - size
@@ -36,7 +41,9 @@ def truth(skill: float, seed_sd: float) -> float:
     """The score over very many images, averaged over what seeds do to the skill."""
     shifts = seed_sd * np.sqrt(2) * np.polynomial.hermite.hermgauss(9)[0]
     weights = np.polynomial.hermite.hermgauss(9)[1] / np.sqrt(np.pi)
-    scores = [miou(scored(np.random.default_rng(0), 200_000, skill + shift).sum(0)) for shift in shifts]
+    scores = [
+        miou(scored(np.random.default_rng(0), 200_000, skill + shift).sum(0)) for shift in shifts
+    ]
     return float(np.dot(weights, scores))
 
 
@@ -45,7 +52,9 @@ def system(
 ) -> dict[int, PerImage]:
     """Counts by seed, all on the images of simulation `number`."""
     return {
-        seed: counts(scored(np.random.default_rng([17, number]), IMAGES, skill + chance.normal(0, seed_sd)))
+        seed: counts(
+            scored(np.random.default_rng([17, number]), IMAGES, skill + chance.normal(0, seed_sd))
+        )
         for seed in range(seeds)
     }
 
@@ -56,10 +65,15 @@ def share_covered(make: Callable[[int], Interval], value: float) -> float:
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (2, 0.02), (3, 0.02), (5, 0.02)])
-def test_of_500_intervals_at_95_percent_93_to_97_percent_hold_the_truth(seeds: int, seed_sd: float) -> None:
+def test_of_500_intervals_at_95_percent_93_to_97_percent_hold_the_truth(
+    seeds: int, seed_sd: float
+) -> None:
     def make(number: int) -> Interval:
         chance = np.random.default_rng([23, number])
-        first, second = (system(number, skill, seeds=seeds, seed_sd=seed_sd, chance=chance) for skill in (0.03, 0.0))
+        first, second = (
+            system(number, skill, seeds=seeds, seed_sd=seed_sd, chance=chance)
+            for skill in (0.03, 0.0)
+        )
         return difference(first, second, resamples=RESAMPLES, seed=number)
 
     assert 0.93 <= share_covered(make, truth(0.03, seed_sd) - truth(0.0, seed_sd)) <= 0.97
@@ -67,7 +81,9 @@ def test_of_500_intervals_at_95_percent_93_to_97_percent_hold_the_truth(seeds: i
 
 def test_the_interval_of_one_system_holds_the_truth_as_often() -> None:
     def make(number: int) -> Interval:
-        made = system(number, 0.0, seeds=3, seed_sd=0.02, chance=np.random.default_rng([29, number]))
+        made = system(
+            number, 0.0, seeds=3, seed_sd=0.02, chance=np.random.default_rng([29, number])
+        )
         return interval(made, resamples=RESAMPLES, seed=number)
 
     assert 0.93 <= share_covered(make, truth(0.0, 0.02)) <= 0.97
@@ -76,7 +92,9 @@ def test_the_interval_of_one_system_holds_the_truth_as_often() -> None:
 def test_equal_systems_differ_significantly_as_rarely_as_promised() -> None:
     def p_value(number: int) -> float:
         chance = np.random.default_rng([31, number])
-        first, second = (system(number, 0.0, seeds=3, seed_sd=0.02, chance=chance) for _ in range(2))
+        first, second = (
+            system(number, 0.0, seeds=3, seed_sd=0.02, chance=chance) for _ in range(2)
+        )
         found = difference(first, second, resamples=RESAMPLES, seed=number).p
         assert found is not None
         return found
@@ -86,7 +104,9 @@ def test_equal_systems_differ_significantly_as_rarely_as_promised() -> None:
 
 
 def test_pairing_by_image_makes_a_difference_sharper_than_its_parts() -> None:
-    first, second = ({0: counts(scored(np.random.default_rng(3), IMAGES, skill))} for skill in (0.03, 0.0))
+    first, second = (
+        {0: counts(scored(np.random.default_rng(3), IMAGES, skill))} for skill in (0.03, 0.0)
+    )
     together = difference(first, second, resamples=RESAMPLES)
     alone = interval(first, resamples=RESAMPLES)
     assert together.high - together.low < 0.5 * (alone.high - alone.low)
@@ -96,17 +116,23 @@ def test_pairing_by_image_makes_a_difference_sharper_than_its_parts() -> None:
 def test_the_value_is_the_difference_of_scores_from_summed_counts() -> None:
     first, second = (counts(scored(np.random.default_rng(5), 7, skill)) for skill in (0.1, 0.0))
     found = difference({0: first}, {0: second}, resamples=RESAMPLES)
-    assert found.value == pytest.approx(miou(first.table.sum(0)) - miou(second.table.sum(0)), abs=1e-12)
+    assert found.value == pytest.approx(
+        miou(first.table.sum(0)) - miou(second.table.sum(0)), abs=1e-12
+    )
 
 
 def test_runs_that_share_a_seed_of_one_stage_make_a_wider_interval_than_independent_ones() -> None:
     seeds = pd.DataFrame({"seed.cgnet": np.repeat(range(4), 3), "seed.deeplab": list(range(3)) * 4})
     chance = np.random.default_rng(7)
     shifts = np.repeat(chance.normal(0, 0.05, 4), 3) + chance.normal(0, 0.002, 12)
-    first = {run: counts(scored(np.random.default_rng(5), 30, skill)) for run, skill in enumerate(0.1 + shifts)}
+    first = {
+        run: counts(scored(np.random.default_rng(5), 30, skill))
+        for run, skill in enumerate(0.1 + shifts)
+    }
     second = dict.fromkeys(first, counts(scored(np.random.default_rng(5), 30, 0.0)))
     apart, sharing = (
-        difference(first, second, design=known, resamples=RESAMPLES) for known in (None, design(seeds, "seg"))
+        difference(first, second, design=known, resamples=RESAMPLES)
+        for known in (None, design(seeds, "seg"))
     )
     assert sharing.value == apart.value
     assert sharing.high - sharing.low > 1.5 * (apart.high - apart.low)
@@ -128,11 +154,19 @@ def test_a_system_does_not_differ_from_itself() -> None:
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [({1: (30, 5)}, "no seed is common"), ({0: (31, 5)}, "different images or classes: 30 images of 3 classes")],
+    [
+        ({1: (30, 5)}, "no seed is common"),
+        ({0: (31, 5)}, "different images or classes: 30 images of 3 classes"),
+    ],
 )
-def test_what_cannot_be_compared_is_refused(other: Mapping[int, tuple[int, int]], said: str) -> None:
+def test_what_cannot_be_compared_is_refused(
+    other: Mapping[int, tuple[int, int]], said: str
+) -> None:
     one = {0: counts(scored(np.random.default_rng(5), 30, 0.0))}
-    another = {seed: counts(scored(np.random.default_rng(5), number, 0.0)) for seed, (number, _) in other.items()}
+    another = {
+        seed: counts(scored(np.random.default_rng(5), number, 0.0))
+        for seed, (number, _) in other.items()
+    }
     with pytest.raises(ValueError, match=said):
         difference(one, another)
 

@@ -13,20 +13,29 @@ SIMULATIONS = 20_000
 
 
 def share_shown(seeds: int, *, delta: float) -> float:
-    """How often the test of `analysis.statistics.bootstrap` tells systems apart whose true difference is `delta`."""
+    """How often the test of `analysis.statistics.bootstrap` tells systems apart whose true
+    difference is `delta`.
+    """
     chance = np.random.default_rng(seeds)
     differences = (
-        delta + chance.normal(0, SEED_SD, (SIMULATIONS, seeds)) + chance.normal(0, IMAGES_SD, (SIMULATIONS, 1))
+        delta
+        + chance.normal(0, SEED_SD, (SIMULATIONS, seeds))
+        + chance.normal(0, IMAGES_SD, (SIMULATIONS, 1))
     )
     of_images, of_seeds = IMAGES_SD**2, differences.var(axis=1, ddof=1) / seeds
     freedom = np.array([satterthwaite(of_images, each, seeds - 1) for each in of_seeds])
     return float(
-        np.mean(np.abs(differences.mean(axis=1)) > np.sqrt(of_images + of_seeds) * stats.t.ppf(0.975, freedom))
+        np.mean(
+            np.abs(differences.mean(axis=1))
+            > np.sqrt(of_images + of_seeds) * stats.t.ppf(0.975, freedom)
+        )
     )
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
-def test_the_power_is_the_share_of_simulated_experiments_that_show_the_difference(seeds: int) -> None:
+def test_the_power_is_the_share_of_simulated_experiments_that_show_the_difference(
+    seeds: int,
+) -> None:
     promised = power(DELTA, seeds, images_sd=IMAGES_SD, seed_variance=SEED_SD**2)
     assert promised == pytest.approx(
         share_shown(seeds, delta=DELTA), abs=0.012
@@ -43,7 +52,10 @@ def test_the_number_of_seeds_reaches_80_percent_and_one_fewer_does_not() -> None
 
 
 def test_fewer_degrees_of_freedom_leave_a_wider_interval() -> None:
-    sure, unsure = (need(DELTA, images_sd=0.001, seed_variance=SEED_SD**2, freedom=freedom) for freedom in (30, 3))
+    sure, unsure = (
+        need(DELTA, images_sd=0.001, seed_variance=SEED_SD**2, freedom=freedom)
+        for freedom in (30, 3)
+    )
     assert sure.seeds == unsure.seeds
     assert (unsure.low or 0) <= (sure.low or 0)
     assert (unsure.high or np.inf) > (sure.high or 0)
@@ -52,7 +64,10 @@ def test_fewer_degrees_of_freedom_leave_a_wider_interval() -> None:
 def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
     found = need(0.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
     assert (found.seeds, found.low, found.high) == (None, None, None)
-    assert found.text == "a difference of 1.0 cannot be shown with so few images, whatever the seeds; 1.7 can"
+    assert (
+        found.text
+        == "a difference of 1.0 cannot be shown with so few images, whatever the seeds; 1.7 can"
+    )
     just = need(found.smallest * 1.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
     assert just.seeds is not None
 
@@ -70,7 +85,9 @@ def test_variants_that_move_together_count_as_one() -> None:
 
 
 def test_the_degrees_of_freedom_describe_the_estimates_scatter() -> None:
-    """An estimate with f degrees of freedom scatters by sqrt(2 / f) of its mean, the shared baseline included."""
+    """An estimate with f degrees of freedom scatters by sqrt(2 / f) of its mean, the shared
+    baseline included.
+    """
     chance = np.random.default_rng(2)
     found = []
     for _ in range(4000):
@@ -78,4 +95,6 @@ def test_the_degrees_of_freedom_describe_the_estimates_scatter() -> None:
         found.append(of_new_run(scores[1:] - scores[0]))
     variances, freedoms = np.array(found).T
     assert variances.mean() == pytest.approx(2, rel=0.03)
-    assert 2 * (variances.mean() / variances.std()) ** 2 == pytest.approx(np.median(freedoms), rel=0.2)
+    assert 2 * (variances.mean() / variances.std()) ** 2 == pytest.approx(
+        np.median(freedoms), rel=0.2
+    )

@@ -18,18 +18,24 @@ def crossed(cgnet: int, deeplab: int) -> Design:
 
 
 def shares_covered(cgnet: int, deeplab: int) -> tuple[float, float]:
-    """How often 95 % intervals of a mean hold the truth: with shared seeds known, and runs taken for independent."""
+    """How often 95 % intervals of a mean hold the truth: with shared seeds known, and runs taken
+    for independent.
+    """
     chance, known, taken = np.random.default_rng(cgnet), [], []
     for _ in range(SIMULATIONS):
         values = chance.normal(0, 1, (cgnet, 1)) + chance.normal(0, 0.5, (1, deeplab))
         values = (values + chance.normal(0, 0.25, (cgnet, deeplab))).ravel()
         (error, freedom), runs = crossed(cgnet, deeplab).of_mean(values), len(values)
         known.append(abs(values.mean()) <= stats.t.ppf(0.975, freedom) * np.sqrt(error))
-        taken.append(abs(values.mean()) <= stats.t.ppf(0.975, runs - 1) * np.sqrt(values.var(ddof=1) / runs))
+        taken.append(
+            abs(values.mean()) <= stats.t.ppf(0.975, runs - 1) * np.sqrt(values.var(ddof=1) / runs)
+        )
     return float(np.mean(known)), float(np.mean(taken))
 
 
-def test_95_percent_of_the_intervals_of_a_mean_hold_the_truth_and_few_do_if_runs_are_taken_for_independent() -> None:
+def test_95_percent_of_the_intervals_of_a_mean_hold_the_truth_and_few_do_if_runs_are_taken_for_independent() -> (
+    None
+):
     known, taken = shares_covered(6, 3)
     assert 0.93 <= known <= 0.97
     assert taken < 0.8
@@ -42,7 +48,11 @@ def test_with_two_seeds_of_each_stage_the_intervals_are_cautious() -> None:
 def test_the_variance_of_a_new_run_is_the_sum_of_all_components() -> None:
     chance, found = np.random.default_rng(0), []
     for _ in range(400):
-        table = chance.normal(0, 1, (3, 5, 1)) + chance.normal(0, 0.8, (3, 1, 4)) + chance.normal(0, 0.6, (3, 5, 4))
+        table = (
+            chance.normal(0, 1, (3, 5, 1))
+            + chance.normal(0, 0.8, (3, 1, 4))
+            + chance.normal(0, 0.6, (3, 5, 4))
+        )
         found.append(of_new_run(table)[0])
     assert np.mean(found) == pytest.approx(1 + 0.64 + 0.36, rel=0.05)
 
@@ -63,7 +73,14 @@ def test_without_all_combinations_runs_of_one_cgnet_count_as_one() -> None:
 
 
 def test_replicates_are_told_apart_by_the_first_stage_with_several_seeds() -> None:
-    rows = pd.DataFrame({"seed": range(6), "seed.oc": 0, "seed.cgnet": [0, 0, 1, 1, 2, 2], "seed.deeplab": [0, 1] * 3})
+    rows = pd.DataFrame(
+        {
+            "seed": range(6),
+            "seed.oc": 0,
+            "seed.cgnet": [0, 0, 1, 1, 2, 2],
+            "seed.deeplab": [0, 1] * 3,
+        }
+    )
     assert replicate(rows, "seg") == "seed.cgnet"
     assert replicate(rows[["seed"]], "seg") == "seed"
 

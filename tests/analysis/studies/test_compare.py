@@ -18,9 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 
 
 def found_by(skill: float, chance: int) -> np.ndarray:
-    share = np.random.default_rng(1).beta(4, 3, size=IMAGES) + np.random.default_rng([2, chance]).normal(
-        0, 0.02, IMAGES
-    )
+    share = np.random.default_rng(1).beta(4, 3, size=IMAGES) + np.random.default_rng(
+        [2, chance]
+    ).normal(0, 0.02, IMAGES)
     return np.rint(PIXELS * np.clip(share + skill, 0, 1)).astype(np.int64)
 
 
@@ -46,7 +46,9 @@ def experiment(record: Record, tracking: str, tmp_path_factory: pytest.TempPathF
 
 
 def test_a_better_variant_is_told_from_one_that_is_the_same(experiment: str, tracking: str) -> None:
-    better, same = compare(load(experiment, tracking=tracking), "cam", tracking=tracking, resamples=500)
+    better, same = compare(
+        load(experiment, tracking=tracking), "cam", tracking=tracking, resamples=500
+    )
     assert (better.variant, better.verdict) == ("better", "better")
     assert (same.variant, same.verdict) == ("same", "within noise")
     assert better.difference.low > 0
@@ -68,17 +70,27 @@ def test_variants_with_the_same_artifacts_are_compared_once_and_seeds_that_share
     experiment: str, tracking: str
 ) -> None:
     trials = load(experiment, tracking=tracking)
-    fields = trials["variant"].map({"plain": "a", "better": "b", "same": "b"}) + trials["seed"].astype(str)
-    (only,) = compare(trials.assign(**{"fingerprint.cam": fields}), "cam", tracking=tracking, resamples=200)
+    fields = trials["variant"].map({"plain": "a", "better": "b", "same": "b"}) + trials[
+        "seed"
+    ].astype(str)
+    (only,) = compare(
+        trials.assign(**{"fingerprint.cam": fields}), "cam", tracking=tracking, resamples=200
+    )
     assert (only.variant, only.same, only.difference.seeds) == ("better", ("same",), 3)
     shared = trials.assign(**{"fingerprint.cam": fields.str[0]})
     (only,) = compare(shared, "cam", tracking=tracking, resamples=200)
     assert (only.difference.seeds, only.need) == (1, None), "one artifact each, whatever the seeds"
-    like_baseline = trials.assign(**{"fingerprint.cam": fields.where(trials["variant"] == "better", "a")})
-    assert [each.variant for each in compare(like_baseline, "cam", tracking=tracking, resamples=200)] == ["better"]
+    like_baseline = trials.assign(
+        **{"fingerprint.cam": fields.where(trials["variant"] == "better", "a")}
+    )
+    assert [
+        each.variant for each in compare(like_baseline, "cam", tracking=tracking, resamples=200)
+    ] == ["better"]
 
 
-def test_imported_runs_without_counts_are_left_out(experiment: str, tracking: str, record: Record) -> None:
+def test_imported_runs_without_counts_are_left_out(
+    experiment: str, tracking: str, record: Record
+) -> None:
     before = compare(load(experiment, tracking=tracking), "cam", tracking=tracking, resamples=50)
     tags, metrics = {"occse.imported": "old.csv"}, {"cam/miou": 0.5}
     run = record(experiment, "old", order=9, fields=("cam",), tags=tags, metrics=metrics)
@@ -88,10 +100,14 @@ def test_imported_runs_without_counts_are_left_out(experiment: str, tracking: st
     MlflowClient(tracking).delete_run(run)
 
 
-def test_a_baseline_without_cgnet_stands_beside_every_seed_of_cgnet(experiment: str, tracking: str) -> None:
+def test_a_baseline_without_cgnet_stands_beside_every_seed_of_cgnet(
+    experiment: str, tracking: str
+) -> None:
     trials = load(experiment, tracking=tracking)
     plain = trials["variant"] == "plain"
-    by_stage = trials.assign(**{"seed.deeplab": trials["seed"] % 2, "seed.cgnet": (trials["seed"] // 2).where(~plain)})
+    by_stage = trials.assign(
+        **{"seed.deeplab": trials["seed"] % 2, "seed.cgnet": (trials["seed"] // 2).where(~plain)}
+    )
     crossed = by_stage[~(plain & (by_stage["seed"] == 2))]
     better, _ = compare(crossed, "cam", tracking=tracking, resamples=200)
     assert better.difference.seeds == 2, "for the maps, the segmentation's seed is none"
@@ -108,7 +124,9 @@ def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: s
     assert (found["background"].value, found["background"].p) == (0, 1), "no pixel of it was scored"
     assert found["fish"].value == pytest.approx(2 * better.difference.value)
     assert found["fish"].low == pytest.approx(2 * better.difference.low)
-    with pytest.raises(ValueError, match="no variant 'worse' beside the baseline; there are: plain; better; same"):
+    with pytest.raises(
+        ValueError, match="no variant 'worse' beside the baseline; there are: plain; better; same"
+    ):
         compare_classes(trials, "cam", "worse", tracking=tracking)
 
 
@@ -119,12 +137,16 @@ def test_multi_label_images_are_those_with_two_classes_in_the_mask() -> None:
     assert counts.multi.names == ("two",)
 
 
-def test_a_subset_without_images_is_refused(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_subset_without_images_is_refused(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["compare", experiment, "--subset", "multi", "--tracking", tracking]) == 1
     assert "no image shows two classes" in capsys.readouterr().err
 
 
-def test_a_stage_without_counts_is_named(experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_without_counts_is_named(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 1
     assert "has no counts/crf.npz in MLflow" in capsys.readouterr().err
 

@@ -16,10 +16,21 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 
 
 def sweep(cam: np.ndarray, seg: np.ndarray, modes: list[str], *, shared: int = 1) -> pd.DataFrame:
-    """A variant for each score, with two seeds 0.01 apart; `shared` neighbours have one CAM artifact."""
+    """A variant for each score, with two seeds 0.01 apart; `shared` neighbours have one CAM
+    artifact.
+    """
     rows = [
-        {"variant": f"v{number}", "current": True, "run_id": f"{number}/{seed}", "param.cgnet.erasing": mode}
-        | {"cam/miou": one + shift, "seg/miou": other + shift, "fingerprint.cam": f"{number // shared}/{seed}"}
+        {
+            "variant": f"v{number}",
+            "current": True,
+            "run_id": f"{number}/{seed}",
+            "param.cgnet.erasing": mode,
+        }
+        | {
+            "cam/miou": one + shift,
+            "seg/miou": other + shift,
+            "fingerprint.cam": f"{number // shared}/{seed}",
+        }
         for number, (one, other, mode) in enumerate(zip(cam, seg, modes, strict=True))
         for seed, shift in enumerate((-0.005, 0.005))
     ]
@@ -66,7 +77,9 @@ def test_variants_that_share_a_map_widen_the_interval() -> None:
     chance = np.random.default_rng(3)
     cam, noise = np.repeat(chance.normal(0.5, 0.05, 8), 4), chance.normal(0, 0.001, 32)
     seg = np.repeat(chance.normal(0.5, 0.05, 8), 4) + noise
-    apart, together = (rank(correlation(sweep(cam, seg, ["cse"] * 32, shared=n)), "all") for n in (1, 4))
+    apart, together = (
+        rank(correlation(sweep(cam, seg, ["cse"] * 32, shared=n)), "all") for n in (1, 4)
+    )
     assert (apart.groups, together.groups) == (32, 8)
     assert (together.high or 0) - (together.low or 0) > 1.5 * ((apart.high or 0) - (apart.low or 0))
 
@@ -87,7 +100,10 @@ def points(cam: list[float], seg: list[float]) -> list[Point]:
 def test_the_regret_of_a_gate_is_what_the_best_loses_to_the_best_that_went_on() -> None:
     found = regrets(points([0.9, 0.8, 0.7], [0.5, 0.4, 0.6]), "cam", last="seg")
     assert [regret.lost for regret in found] == pytest.approx([0.1, 0.1, 0.0])
-    by_chance = [0.6 - np.mean([max(drawn) for drawn in itertools.combinations([0.5, 0.4, 0.6], k)]) for k in (1, 2, 3)]
+    by_chance = [
+        0.6 - np.mean([max(drawn) for drawn in itertools.combinations([0.5, 0.4, 0.6], k)])
+        for k in (1, 2, 3)
+    ]
     assert [regret.by_chance for regret in found] == pytest.approx(by_chance)
 
 
@@ -101,7 +117,13 @@ def test_the_command_shows_both_tables_and_says_how_many_have_no_segmentation(
 ) -> None:
     for order, score in enumerate((0.5, 0.6, 0.7, None)):
         metrics = {"cam/miou": 0.5 + 0.01 * order} | ({} if score is None else {"seg/miou": score})
-        record("correlated", f"v{order}", order=order, metrics=metrics, tags={"occse.seeds": json.dumps({"oc": 0})})
+        record(
+            "correlated",
+            f"v{order}",
+            order=order,
+            metrics=metrics,
+            tags={"occse.seeds": json.dumps({"oc": 0})},
+        )
     assert main(["correlation", "correlated", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
     assert "| cam and seg | +1.00 |" in out
@@ -109,8 +131,13 @@ def test_the_command_shows_both_tables_and_says_how_many_have_no_segmentation(
     assert "nothing is lost from 1 on" in out
 
 
-def test_two_variants_are_too_few(record: Record, tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_variants_are_too_few(
+    record: Record, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for order in range(2):
         record("two", f"v{order}", order=order, metrics={"cam/miou": 0.5, "seg/miou": 0.5})
     assert main(["correlation", "two", "--tracking", tracking]) == 1
-    assert "a correlation needs three variants with all of cam, seg; 2 have them" in capsys.readouterr().err
+    assert (
+        "a correlation needs three variants with all of cam, seg; 2 have them"
+        in capsys.readouterr().err
+    )

@@ -32,31 +32,52 @@ def test_the_table_of_variance_is_statsmodels_type_two(table: pd.DataFrame) -> N
     rows = type_two(table, "score", [("one",), ("two",), ("one", "two")])
     expected = anova_lm(ols("score ~ C(one) * C(two)", table).fit(), typ=2)
     for row, name in zip(rows, ["C(one)", "C(two)", "C(one):C(two)"], strict=True):
-        assert (row.f, row.p) == pytest.approx((expected.loc[name, "F"], expected.loc[name, "PR(>F)"]))
+        assert (row.f, row.p) == pytest.approx(
+            (expected.loc[name, "F"], expected.loc[name, "PR(>F)"])
+        )
         squares, noise = expected.loc[name, "sum_sq"], expected.loc["Residual", "sum_sq"]
         assert row.eta == pytest.approx(squares / (squares + noise))
-        assert (row.freedom, row.error_freedom) == (expected.loc[name, "df"], expected.loc["Residual", "df"])
+        assert (row.freedom, row.error_freedom) == (
+            expected.loc[name, "df"],
+            expected.loc["Residual", "df"],
+        )
 
 
-def test_marginal_means_weigh_cells_the_same_and_have_statsmodels_intervals(table: pd.DataFrame) -> None:
+def test_marginal_means_weigh_cells_the_same_and_have_statsmodels_intervals(
+    table: pd.DataFrame,
+) -> None:
     low, high = margins(table, "score", [("one",), ("two",), ("one", "two")], "one")
     cells = table.groupby(["one", "two"])["score"].mean().groupby("one").mean()
     assert (low.mean, high.mean) == pytest.approx((cells["a"], cells["b"]))
     alone = margins(table, "score", [("one",)], "one")[0]
-    wanted = ols("score ~ C(one)", table).fit().get_prediction(pd.DataFrame({"one": ["a"]})).conf_int()[0]
+    wanted = (
+        ols("score ~ C(one)", table)
+        .fit()
+        .get_prediction(pd.DataFrame({"one": ["a"]}))
+        .conf_int()[0]
+    )
     assert (alone.low, alone.high) == pytest.approx(tuple(wanted))
 
 
-def test_a_factor_that_another_explains_has_no_degrees_of_freedom_and_no_p_value(table: pd.DataFrame) -> None:
+def test_a_factor_that_another_explains_has_no_degrees_of_freedom_and_no_p_value(
+    table: pd.DataFrame,
+) -> None:
     same = table.assign(again=table["one"].map({"a": "p", "b": "q"}))
     rows = type_two(same, "score", [("one",), ("again",)])
     assert [(row.freedom, row.f, row.p) for row in rows] == [(0, None, None)] * 2
 
 
 def sweep(
-    seed: int, *, of_lambda: float = 0.0, of_alpha: float = 0.0, seeds: int = 3, of_cgnet: float = 0.02
+    seed: int,
+    *,
+    of_lambda: float = 0.0,
+    of_alpha: float = 0.0,
+    seeds: int = 3,
+    of_cgnet: float = 0.02,
 ) -> pd.DataFrame:
-    """A baseline without CGNet and lambda x alpha: the trials of one CGNet share its noise, each adds a little."""
+    """A baseline without CGNet and lambda x alpha: the trials of one CGNet share its noise, each
+    adds a little.
+    """
     chance, rows = np.random.default_rng(seed), []
     for replicate, lambda_start in itertools.product(range(seeds), (None, "1.0", "3.0", "10.0")):
         level = 0.5 + chance.normal(0, of_cgnet) + of_lambda * (lambda_start == "10.0")
@@ -90,7 +111,9 @@ def p_value(found: Effects, *term: str) -> float:
 
 
 def test_trials_of_one_cgnet_are_no_independent_witnesses_of_lambda() -> None:
-    """With no effect at all, 5 % of the p-values are below 5 %; alphas that share a CGNet do not make them more."""
+    """With no effect at all, 5 % of the p-values are below 5 %; alphas that share a CGNet do not
+    make them more.
+    """
     found = [effects(sweep(seed), metric="pseudo/miou", forest=False) for seed in range(150)]
     assert 0.02 <= np.mean([p_value(each, "cgnet.lambda_start") < 0.05 for each in found]) <= 0.09
     assert 0.02 <= np.mean([p_value(each, "crf_low.alpha") < 0.05 for each in found]) <= 0.09
@@ -120,16 +143,26 @@ def test_knobs_without_effect_or_without_meaning_are_told_apart() -> None:
 def test_what_was_not_run_is_said_and_interactions_go() -> None:
     trials = sweep(0)
     found = effects(trials[~trials["variant"].isin(["3.0, 4.0"])], metric="pseudo/miou")
-    assert "Not all combinations of cgnet.lambda_start, crf_low.alpha were run" in found.groups[0].notes[0]
-    assert [row.term for row in found.groups[0].rows] == [("cgnet.lambda_start",), ("crf_low.alpha",)]
+    assert (
+        "Not all combinations of cgnet.lambda_start, crf_low.alpha were run"
+        in found.groups[0].notes[0]
+    )
+    assert [row.term for row in found.groups[0].rows] == [
+        ("cgnet.lambda_start",),
+        ("crf_low.alpha",),
+    ]
     single = effects(sweep(0, seeds=1), metric="pseudo/miou")
     assert any("too few runs" in note for note in single.groups[0].notes)
 
 
 def test_a_searched_knob_that_has_another_value_in_each_variant_is_left_to_the_importance() -> None:
     trials = sweep(0, of_lambda=0.1)
-    each = pd.Series([str(0.1 + number) for number in range(len(trials) // 3)] * 3, index=trials.index)
-    searched = trials.assign(**{"param.cgnet.lambda_start": each.where(trials["param.cam.source"] == "cgnet")})
+    each = pd.Series(
+        [str(0.1 + number) for number in range(len(trials) // 3)] * 3, index=trials.index
+    )
+    searched = trials.assign(
+        **{"param.cgnet.lambda_start": each.where(trials["param.cam.source"] == "cgnet")}
+    )
     searched["fingerprint.cgnet"] = searched["fingerprint.cam"] = trials["run_id"]
     group = effects(searched, metric="pseudo/miou").groups[0]
     assert [row.term for row in group.rows] == [("crf_low.alpha",)]
@@ -146,7 +179,10 @@ def test_runs_whose_artifacts_are_unknown_count_each_for_itself() -> None:
 
 
 def test_the_importance_is_the_same_each_time() -> None:
-    first, second = (effects(sweep(1, of_lambda=0.1), metric="pseudo/miou").groups[0].importance for _ in range(2))
+    first, second = (
+        effects(sweep(1, of_lambda=0.1), metric="pseudo/miou").groups[0].importance
+        for _ in range(2)
+    )
     assert first == second
     assert sum(first.values()) == pytest.approx(1)
 
@@ -157,7 +193,9 @@ def test_the_command_prints_effects_means_and_method(
     client = MlflowClient(tracking)
     for order, (lambda_start, seed) in enumerate(itertools.product((1.0, 10.0), range(3))):
         metrics = {"cam/miou": 0.5 + 0.01 * lambda_start + 0.002 * (seed + order % 2)}
-        run = record("effects", f"l{lambda_start}", order=order, seed=seed, fields=("cam",), metrics=metrics)
+        run = record(
+            "effects", f"l{lambda_start}", order=order, seed=seed, fields=("cam",), metrics=metrics
+        )
         client.log_batch(run, params=[Param("cgnet.lambda_start", json.dumps(lambda_start))])
     assert main(["effects", "effects", "--metric", "cam/miou", "--tracking", tracking]) == 0
     out = capsys.readouterr().out

@@ -14,8 +14,12 @@ SECONDS = {"oc": 100.0, "cam": 10.0, "seg": 50.0}
 
 @pytest.fixture(scope="module")
 def trials(record: Record, tracking: str) -> pd.DataFrame:
-    """Two variants that share a classifier by seed; the second takes longer. One was made by a gate's mercy alone."""
-    for order, (variant, score, longer) in enumerate([("plain", 0.5, 0.0), ("long", 0.6, 40.0), ("worse", 0.4, 10.0)]):
+    """Two variants that share a classifier by seed; the second takes longer. One was made by a
+    gate's mercy alone.
+    """
+    for order, (variant, score, longer) in enumerate(
+        [("plain", 0.5, 0.0), ("long", 0.6, 40.0), ("worse", 0.4, 10.0)]
+    ):
         for seed in range(2):
             tags = {
                 "occse.seconds": json.dumps(SECONDS | {"seg": 50.0 + longer}),
@@ -33,7 +37,9 @@ def trials(record: Record, tracking: str) -> pd.DataFrame:
 def test_alone_a_trial_pays_all_and_shared_costs_add_up_to_the_sweeps(trials: pd.DataFrame) -> None:
     found = pareto(trials)
     assert [cost.alone_s for cost in found.costs] == [160, 200, 170]
-    assert [cost.shared_s for cost in found.costs] == pytest.approx([100 / 3 + 60, 100 / 3 + 100, 100 / 3 + 70])
+    assert [cost.shared_s for cost in found.costs] == pytest.approx(
+        [100 / 3 + 60, 100 / 3 + 100, 100 / 3 + 70]
+    )
     assert found.sweep_s == pytest.approx(sum(2 * (cost.shared_s or 0) for cost in found.costs))
     assert [cost.score for cost in found.costs] == pytest.approx([0.505, 0.605, 0.405])
 
@@ -43,7 +49,9 @@ def test_the_front_is_what_nothing_beats(trials: pd.DataFrame) -> None:
     assert front([(1, 5), (1, 4), (2, 5), (2, 6), (3, 7), (1, 5)]) == {0, 3, 4, 5}
 
 
-def test_an_artifact_that_stands_at_two_places_of_a_trial_is_paid_once(trials: pd.DataFrame) -> None:
+def test_an_artifact_that_stands_at_two_places_of_a_trial_is_paid_once(
+    trials: pd.DataFrame,
+) -> None:
     twice = trials.assign(**{"fingerprint.crf": trials["fingerprint.cam"], "seconds.crf": 10.0})
     assert [cost.alone_s for cost in pareto(twice).costs] == [160, 200, 170]
 
@@ -52,7 +60,9 @@ def test_without_seconds_by_stage_only_the_cost_alone_is_known(
     trials: pd.DataFrame, tracking: str, capsys: pytest.CaptureFixture[str], record: Record
 ) -> None:
     found = pareto(trials.drop(columns=["seconds.oc"]))
-    assert [(cost.alone_s, cost.shared_s, cost.best_shared) for cost in found.costs] == [(3, None, False)] * 3
+    assert [(cost.alone_s, cost.shared_s, cost.best_shared) for cost in found.costs] == [
+        (3, None, False)
+    ] * 3
     assert found.sweep_s is None
     with pytest.raises(ValueError, match="no trial with seg/miou has the seconds"):
         pareto(trials.assign(spent_s=float("nan")))

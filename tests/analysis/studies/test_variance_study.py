@@ -25,16 +25,22 @@ def simulated(seed: int, *, variants: int = 3, cgnet: int = 4, deeplab: int = 3)
         chance.normal(0, CGNET, (variants, cgnet, 1)),
         chance.normal(0, DEEPLAB, (variants, 1, deeplab)),
     )
-    table: np.ndarray = means + of_cgnet + of_deeplab + chance.normal(0, BOTH, (variants, cgnet, deeplab))
+    table: np.ndarray = (
+        means + of_cgnet + of_deeplab + chance.normal(0, BOTH, (variants, cgnet, deeplab))
+    )
     return table
 
 
-def test_the_estimates_are_right_on_average_and_95_percent_of_their_intervals_hold_the_truth() -> None:
+def test_the_estimates_are_right_on_average_and_95_percent_of_their_intervals_hold_the_truth() -> (
+    None
+):
     found = [components(simulated(seed), SOURCES) for seed in range(SIMULATIONS)]
     for number, truth in enumerate([CGNET**2, DEEPLAB**2, BOTH**2]):
         each = [parts[number] for parts in found]
         estimates = np.array([part.variance for part in each])
-        assert estimates.mean() == pytest.approx(truth, abs=4 * estimates.std() / np.sqrt(SIMULATIONS))
+        assert estimates.mean() == pytest.approx(
+            truth, abs=4 * estimates.std() / np.sqrt(SIMULATIONS)
+        )
         assert 0.93 <= np.mean([part.low <= truth <= part.high for part in each]) <= 0.97
     assert [part.name for part in found[0]] == ["oc, cgnet", "deeplab", "interaction"]
 
@@ -58,7 +64,12 @@ def trials(seeds: Mapping[str, int], *, same: bool = False) -> pd.DataFrame:
     crossed = list(itertools.product(*map(range, seeds.values())))
     combinations = [(number,) * len(seeds) for number in range(3)] if same else crossed
     rows = [
-        {"variant": variant, "current": True, "run_id": f"{variant}{number}", "seg/miou": 0.5 + 0.01 * number}
+        {
+            "variant": variant,
+            "current": True,
+            "run_id": f"{variant}{number}",
+            "seg/miou": 0.5 + 0.01 * number,
+        }
         | {f"seed.{stage}": seed for stage, seed in zip(seeds, combination, strict=True)}
         for variant in "ab"
         for number, combination in enumerate(combinations)
@@ -96,11 +107,24 @@ def test_the_command_names_the_method_and_what_cannot_be_told_apart(
 ) -> None:
     for seed in range(3):
         tags = {"occse.seeds": json.dumps({"oc": seed, "cgnet": seed})}
-        record("spread", "cse", seed=seed, fields=("cam",), metrics={"cam/miou": 0.5 + 0.01 * seed}, tags=tags)
+        record(
+            "spread",
+            "cse",
+            seed=seed,
+            fields=("cam",),
+            metrics={"cam/miou": 0.5 + 0.01 * seed},
+            tags=tags,
+        )
     assert main(["variance", "spread", "--stage", "cam", "--tracking", tracking]) == 1
     assert "has no counts/cam.npz" in capsys.readouterr().err
-    assert main(["variance", "spread", "--stage", "cam", "--no-images", "--tracking", tracking]) == 0
+    assert (
+        main(["variance", "spread", "--stage", "cam", "--no-images", "--tracking", tracking]) == 0
+    )
     out = capsys.readouterr().out
-    assert "| oc, cgnet | 1.00 | 0.52 to 6.28 | 100 % |" in out, "chi-square with 2 degrees of freedom"
-    assert "oc, cgnet: always the same seed for them all, so their shares cannot be told apart." in out
+    assert "| oc, cgnet | 1.00 | 0.52 to 6.28 | 100 % |" in out, (
+        "chi-square with 2 degrees of freedom"
+    )
+    assert (
+        "oc, cgnet: always the same seed for them all, so their shares cannot be told apart." in out
+    )
     assert "method of moments" in out

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 Record = Callable[..., str]
-SOUND = {"occse.code": json.dumps({"cam": "aaaa", "seg": "aaaa"}), "occse.packages": json.dumps({"torch": "2.14"})}
+SOUND = {
+    "occse.code": json.dumps({"cam": "aaaa", "seg": "aaaa"}),
+    "occse.packages": json.dumps({"torch": "2.14"}),
+}
 
 
 @pytest.fixture
@@ -23,7 +26,12 @@ def write(record: Record, tracking: str, tmp_path: Path) -> Callable[..., str]:
     """Record a trial with two scored stages and their counts, but for those `without`."""
 
     def write(
-        experiment: str, variant: str, *, without: str = "", tags: dict[str, str] | None = None, **more: object
+        experiment: str,
+        variant: str,
+        *,
+        without: str = "",
+        tags: dict[str, str] | None = None,
+        **more: object,
     ) -> str:
         scores = {"cam/miou": 0.5, "seg/miou": 0.5}
         metrics = {"metrics": scores, "fields": ("cam", "seg")} | more
@@ -45,7 +53,9 @@ def test_a_table_of_one_commit_with_all_its_counts_passes(
     assert capsys.readouterr().out.startswith("Every number can be made again")
 
 
-def test_a_loss_needs_no_counts(write: Callable[..., str], tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_needs_no_counts(
+    write: Callable[..., str], tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     write("loss", "oc", without="cam", metrics={"cam/loss": 0.5})
     assert main(["table", "loss", "--tracking", tracking, "--check", "--metric", "cam/loss"]) == 0
 
@@ -55,12 +65,28 @@ def test_every_reason_is_told_with_its_cells(
 ) -> None:
     for order, name in enumerate(("a", "b", "c", "d")):
         write("stale", name, order=order)
-    write("stale", "dirty", order=4, tags={"occse.code": json.dumps({"cam": "aaaa", "seg": "aaaa+"})})
-    write("stale", "older", order=5, tags={"occse.code": json.dumps({"cam": "bbbb", "seg": "aaaa"})})
-    write("stale", "packages", order=6, tags={"occse.packages": json.dumps({"torch": "2.11", "numpy": "2"})})
+    write(
+        "stale", "dirty", order=4, tags={"occse.code": json.dumps({"cam": "aaaa", "seg": "aaaa+"})}
+    )
+    write(
+        "stale", "older", order=5, tags={"occse.code": json.dumps({"cam": "bbbb", "seg": "aaaa"})}
+    )
+    write(
+        "stale",
+        "packages",
+        order=6,
+        tags={"occse.packages": json.dumps({"torch": "2.11", "numpy": "2"})},
+    )
     write("stale", "counts", order=7, without="seg")
     write("stale", "silent", order=8, tags={"occse.code": "{}", "occse.fingerprint.cam": ""})
-    write("stale", "failed", order=9, status="FAILED", metrics={"cam/miou": 0.5}, tags={"occse.failed": "seg"})
+    write(
+        "stale",
+        "failed",
+        order=9,
+        status="FAILED",
+        metrics={"cam/miou": 0.5},
+        tags={"occse.failed": "seg"},
+    )
     write("stale", "gone", order=10, tags={"occse.current": "false"})
     assert main(["table", "stale", "--tracking", tracking, "--check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
@@ -89,8 +115,14 @@ def test_provenance_names_run_seed_commit_and_artifact_of_every_number(
     write: Callable[..., str], tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [write("origin", "oc", seed=seed) for seed in (0, 1)]
-    assert main(["table", "origin", "--tracking", tracking, "--provenance", "--metric", "seg/miou"]) == 0
+    assert (
+        main(["table", "origin", "--tracking", tracking, "--provenance", "--metric", "seg/miou"])
+        == 0
+    )
     assert capsys.readouterr().out.splitlines() == [
         "oc · seg/miou = 50.0 ± 0.0",
-        *(f"  seed {seed}  run {run}  code aaaa  artifact seg of oc {seed}" for seed, run in enumerate(runs)),
+        *(
+            f"  seed {seed}  run {run}  code aaaa  artifact seg of oc {seed}"
+            for seed, run in enumerate(runs)
+        ),
     ]

@@ -47,23 +47,73 @@ def squeeze(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def trials(record: Record, tracking: str) -> pd.DataFrame:
-    """A sweep in the middle: a finished baseline, failures, a running trial, a variant without the last stages.
+    """A sweep in the middle: a finished baseline, failures, a running trial, a variant without the
+    last stages.
 
     Scores are such that binary numbers hold them exactly.
     """
     truth = {"occse.pixel_truth": "cam.threshold on train"}
     baseline = {**truth, "occse.baseline": "true"}
-    record("quick_50%", "cam.source=oc", order=0, seed=0, metrics=scores(30 / 64, 31 / 64, 0.5, 31 / 64), tags=baseline)
-    record("quick_50%", "cam.source=oc", order=0, seed=1, metrics=scores(29 / 64, 0.5, 34 / 64, 33 / 64), tags=baseline)
+    record(
+        "quick_50%",
+        "cam.source=oc",
+        order=0,
+        seed=0,
+        metrics=scores(30 / 64, 31 / 64, 0.5, 31 / 64),
+        tags=baseline,
+    )
+    record(
+        "quick_50%",
+        "cam.source=oc",
+        order=0,
+        seed=1,
+        metrics=scores(29 / 64, 0.5, 34 / 64, 33 / 64),
+        tags=baseline,
+    )
     cse = "cam.source=cgnet, cgnet.lambda_start=1"
-    failed = {**truth, "occse.failed": "pseudo", "occse.error": "non-finite loss at step 3\nTraceback"}
-    record("quick_50%", cse, order=1, seed=0, metrics=scores(33 / 64, 34 / 64, 35 / 64, 34 / 64), tags=truth)
-    record("quick_50%", cse, order=1, seed=1, status="FAILED", metrics=scores(32 / 64, 35 / 64), tags=failed)
+    failed = {
+        **truth,
+        "occse.failed": "pseudo",
+        "occse.error": "non-finite loss at step 3\nTraceback",
+    }
+    record(
+        "quick_50%",
+        cse,
+        order=1,
+        seed=0,
+        metrics=scores(33 / 64, 34 / 64, 35 / 64, 34 / 64),
+        tags=truth,
+    )
+    record(
+        "quick_50%",
+        cse,
+        order=1,
+        seed=1,
+        status="FAILED",
+        metrics=scores(32 / 64, 35 / 64),
+        tags=failed,
+    )
     failed_early = {**truth, "occse.failed": "cgnet", "occse.error": "cgnet: killed"}
     lambda_10 = "cam.source=cgnet, cgnet.lambda_start=10"
     record("quick_50%", lambda_10, order=2, seed=0, status="FAILED", tags=failed_early)
-    record("quick_50%", "class_agnostic", order=3, seed=0, status="RUNNING", fields=STAGES[:1], tags=truth)
-    record("quick_50%", "leaf", order=4, seed=0, fields=("cam", "crf"), metrics=scores(20 / 64, 20 / 64), tags=truth)
+    record(
+        "quick_50%",
+        "class_agnostic",
+        order=3,
+        seed=0,
+        status="RUNNING",
+        fields=STAGES[:1],
+        tags=truth,
+    )
+    record(
+        "quick_50%",
+        "leaf",
+        order=4,
+        seed=0,
+        fields=("cam", "crf"),
+        metrics=scores(20 / 64, 20 / 64),
+        tags=truth,
+    )
     gated = {**truth, "occse.stopped": "crf", "occse.stopped.why": "not among the best 2"}
     record("quick_50%", "gated", order=5, metrics=scores(10 / 64, 10 / 64), tags=gated)
     return load("quick_50%", tracking=tracking)
@@ -79,8 +129,12 @@ def test_mean_and_sample_standard_deviation_agree_with_numpy(record: Record, tra
     for seed, row in enumerate(values):
         record("numbers", "oc", seed=seed, metrics=scores(*row))
     (row,) = build(load("numbers", tracking=tracking)).rows
-    np.testing.assert_allclose([cell.mean for cell in row.cells], 100 * values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose([cell.std for cell in row.cells], 100 * values.std(axis=0, ddof=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        [cell.mean for cell in row.cells], 100 * values.mean(axis=0), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        [cell.std for cell in row.cells], 100 * values.std(axis=0, ddof=1), rtol=1e-12
+    )
     assert {(cell.n, cell.planned, cell.status) for cell in row.cells} == {(5, 5, "done")}
 
 
@@ -114,7 +168,9 @@ def test_mean_of_the_seeds_that_are_there_survives_a_failed_one(table: Table) ->
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
-def test_metric_that_is_not_there_yet_is_pending(record: Record, tracking: str, status: str) -> None:
+def test_metric_that_is_not_there_yet_is_pending(
+    record: Record, tracking: str, status: str
+) -> None:
     record(f"late {status}", "oc", status=status)
     (row,) = build(load(f"late {status}", tracking=tracking)).rows
     assert {cell.status for cell in row.cells} == {"pending"}
@@ -124,18 +180,26 @@ def test_best_is_compared_as_printed(record: Record, tracking: str) -> None:
     for order, value in enumerate((0.50049, 0.50011, 0.49961, 0.4994)):
         record("ties", f"variant {order}", order=order, metrics=scores(value))
     table = build(load("ties", tracking=tracking), columns(["cam/miou"]))
-    assert [row.cells[0].best for row in table.rows] == [True, True, True, False]  # 50.0, 50.0, 50.0, 49.9
+    # 50.0, 50.0, 50.0, 49.9
+    assert [row.cells[0].best for row in table.rows] == [True, True, True, False]
     assert markdown(table).count("**50.0**") == latex(table).count(r"\textbf{50.0}") == 3
 
 
-def test_single_seed_has_no_deviation_and_csv_leaves_it_empty(record: Record, tracking: str) -> None:
+def test_single_seed_has_no_deviation_and_csv_leaves_it_empty(
+    record: Record, tracking: str
+) -> None:
     record("single", "oc", metrics=scores(0.25))
     table = build(load("single", tracking=tracking), columns(["cam/miou"]))
     assert "| oc | 1 | **25.0** |" in squeeze(markdown(table))
-    assert to_csv(table).splitlines() == ["variant,metric,mean,std,n,planned,status", "oc,cam/miou,25.0,,1,1,done"]
+    assert to_csv(table).splitlines() == [
+        "variant,metric,mean,std,n,planned,status",
+        "oc,cam/miou,25.0,,1,1,done",
+    ]
 
 
-def test_trials_that_the_sweep_no_longer_asks_for_are_left_out(record: Record, tracking: str) -> None:
+def test_trials_that_the_sweep_no_longer_asks_for_are_left_out(
+    record: Record, tracking: str
+) -> None:
     record("changed", "oc", metrics=scores(0.2), tags={"occse.current": "true"})
     record("changed", "oc", metrics=scores(0.1), tags={"occse.current": "false"})
     table = build(load("changed", tracking=tracking))
@@ -160,7 +224,10 @@ def test_what_all_variants_share_leaves_the_labels(record: Record, tracking: str
     record("shared", "cam.scales=[1, 2], cam.source=cgnet, cgnet.erasing=cse", order=0)
     record("shared", "cam.scales=[1, 2], cam.source=cgnet, cgnet.erasing=class_agnostic", order=1)
     table = build(load("shared", tracking=tracking))
-    assert [row.labels[0] for row in table.rows] == ["cgnet.erasing=cse", "cgnet.erasing=class_agnostic"]
+    assert [row.labels[0] for row in table.rows] == [
+        "cgnet.erasing=cse",
+        "cgnet.erasing=class_agnostic",
+    ]
     assert "All variants: cam.scales=[1, 2], cam.source=cgnet." in markdown(table)
     assert "cam.source=cgnet, cgnet.erasing=cse" in to_csv(table)
 
@@ -175,29 +242,46 @@ def test_variant_that_would_lose_its_whole_label_keeps_it(record: Record, tracki
 def test_named_metrics_become_the_columns(record: Record, tracking: str) -> None:
     metrics = {"cam/miou": 0.5, "cam/iou/cat": 0.125, "cam/threshold": 0.165, "cgnet/loss": 0.7}
     record("named", "oc", fields=("cam", "cgnet"), metrics=metrics)
-    table = build(load("named", tracking=tracking), columns(["cam/iou/cat", "cam/threshold", "cgnet/loss"]))
-    assert [column.metric for column in table.columns] == ["cam/iou/cat", "cam/threshold", "cgnet/loss"]
+    table = build(
+        load("named", tracking=tracking), columns(["cam/iou/cat", "cam/threshold", "cgnet/loss"])
+    )
+    assert [column.metric for column in table.columns] == [
+        "cam/iou/cat",
+        "cam/threshold",
+        "cgnet/loss",
+    ]
     assert "| **12.5** | 0.165 | 0.700 |" in squeeze(markdown(table))  # only scores have a best
 
 
 def test_unknown_metric_lists_what_there_is(trials: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"no trial has a stage 'sge'; there are: cam, crf, pseudo, seg"):
+    with pytest.raises(
+        ValueError, match=r"no trial has a stage 'sge'; there are: cam, crf, pseudo, seg"
+    ):
         build(trials, columns(["sge/miou"]))
-    with pytest.raises(ValueError, match=r"no trial has a metric 'cam/iou/cow'; of this stage there are: cam/miou"):
+    with pytest.raises(
+        ValueError, match=r"no trial has a metric 'cam/iou/cow'; of this stage there are: cam/miou"
+    ):
         build(trials, columns(["cam/iou/cow"]))
 
 
-def test_sweep_without_a_scored_stage_says_so_and_what_it_measured(record: Record, tracking: str) -> None:
+def test_sweep_without_a_scored_stage_says_so_and_what_it_measured(
+    record: Record, tracking: str
+) -> None:
     record("plain", "oc", fields=("data", "oc"), metrics={"oc/loss": 0.5})
     trials = load("plain", tracking=tracking)
-    with pytest.raises(ValueError, match=r"none of the stages .* is scored \(data, oc\); --metric shows .*: oc/loss$"):
+    with pytest.raises(
+        ValueError,
+        match=r"none of the stages .* is scored \(data, oc\); --metric shows .*: oc/loss$",
+    ):
         build(trials)
     assert "| oc | 1 | 0.500 |" in squeeze(markdown(build(trials, columns(["oc/loss"]))))
 
 
 def test_trainings_whose_batches_came_in_parts_are_told(record: Record, tracking: str) -> None:
     for seed, parts in enumerate(('{"cgnet": 2}', "{}")):
-        record("parts", "cse", seed=seed, metrics={"cam/miou": 0.5}, tags={"occse.accumulated": parts})
+        record(
+            "parts", "cse", seed=seed, metrics={"cam/miou": 0.5}, tags={"occse.accumulated": parts}
+        )
     notes = build(load("parts", tracking=tracking)).notes
     assert [note for note in notes if note.startswith("cgnet: in 1 of 2 trials")]
     assert "went in 2 parts" in notes[-1]
@@ -210,7 +294,14 @@ def test_markdown_columns_are_aligned(table: Table) -> None:
 
 
 def test_display_width_counts_wide_and_combining_letters() -> None:
-    assert [display_width(text) for text in ("50.0 ± 0.1", "λ", "猫", "e\u0301", "…", "✗")] == [10, 1, 2, 1, 1, 1]
+    assert [display_width(text) for text in ("50.0 ± 0.1", "λ", "猫", "e\u0301", "…", "✗")] == [
+        10,
+        1,
+        2,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_legend_explains_only_what_the_table_uses(record: Record, tracking: str) -> None:
@@ -222,11 +313,18 @@ def test_legend_explains_only_what_the_table_uses(record: Record, tracking: str)
 
 def test_pipe_in_a_label_does_not_break_the_markdown_table(record: Record, tracking: str) -> None:
     record("pipes", "a|b\nc", metrics=scores(0.1))
-    assert markdown(build(load("pipes", tracking=tracking))).splitlines()[2].startswith(r"| a\|b c ")
+    assert (
+        markdown(build(load("pipes", tracking=tracking))).splitlines()[2].startswith(r"| a\|b c ")
+    )
 
 
 def test_latex_escapes_labels_and_metrics(record: Record, tracking: str) -> None:
-    record("escapes", "*.seed={1} & 50% #2 a_b ~x^2 $ \\n [x]", fields=("cam",), metrics={"cam/iou/potted_plant": 0.5})
+    record(
+        "escapes",
+        "*.seed={1} & 50% #2 a_b ~x^2 $ \\n [x]",
+        fields=("cam",),
+        metrics={"cam/iou/potted_plant": 0.5},
+    )
     text = latex(build(load("escapes", tracking=tracking), columns(["cam/iou/potted_plant"])))
     label = r"{*}.seed=\{1\} \& 50\% \#2 a\_b \textasciitilde{}x\textasciicircum{}2 \$ \textbackslash{}n {[}x{]}"
     assert f"{label} & 1 & \\textbf{{50.0}} \\\\" in text
@@ -235,9 +333,12 @@ def test_latex_escapes_labels_and_metrics(record: Record, tracking: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "render"), [("table.md", markdown), ("table.tex", latex), ("table.csv", to_csv), ("table.html", html)]
+    ("name", "render"),
+    [("table.md", markdown), ("table.tex", latex), ("table.csv", to_csv), ("table.html", html)],
 )
-def test_renderings_are_the_golden_ones(table: Table, name: str, render: Callable[[Table], str]) -> None:
+def test_renderings_are_the_golden_ones(
+    table: Table, name: str, render: Callable[[Table], str]
+) -> None:
     runs = {run.run_id: run for row in table.rows for cell in row.cells for run in cell.sources}
     text = render(table)
     for number, run in enumerate(runs):  # MLflow draws the ids of runs
@@ -253,16 +354,28 @@ def test_all_formats_show_the_same_numbers(table: Table) -> None:
         for line in lines
         if line["mean"]
     ]
-    in_markdown = [line.split(" | ")[2:] for line in markdown(table).splitlines()[2:] if line.startswith("|")]
+    in_markdown = [
+        line.split(" | ")[2:] for line in markdown(table).splitlines()[2:] if line.startswith("|")
+    ]
     in_latex = [line.split(" & ")[2:] for line in latex(table).splitlines() if " & " in line][1:]
     in_html = [
-        re.sub(r"<span.*?</span>", "", line).split("<td")[2:] for line in html(table).splitlines() if "<td" in line
+        re.sub(r"<span.*?</span>", "", line).split("<td")[2:]
+        for line in html(table).splitlines()
+        if "<td" in line
     ]
-    for cells_of in (in_markdown, in_latex, [[cell.partition(">")[2] for cell in cells] for cells in in_html]):
+    for cells_of in (
+        in_markdown,
+        in_latex,
+        [[cell.partition(">")[2] for cell in cells] for cells in in_html],
+    ):
         shown = [re.findall(r"\d+\.\d", cell) for cells in cells_of for cell in cells]
         assert [numbers for numbers in shown if numbers] == expected
     sheet = load_workbook(io.BytesIO(xlsx(table)))["table"]
-    in_xlsx = [row[2 + 3 * place :][:3] for row in sheet.iter_rows(min_row=2, values_only=True) for place in range(4)]
+    in_xlsx = [
+        row[2 + 3 * place :][:3]
+        for row in sheet.iter_rows(min_row=2, values_only=True)
+        for place in range(4)
+    ]
     for found, line in zip(in_xlsx, lines, strict=True):
         numbers = tuple(float(line[name]) if line[name] else None for name in ("mean", "std", "n"))
         expected_here = numbers if line["mean"] else (line["status"], None, 0)
@@ -273,7 +386,9 @@ def test_numbers_of_html_lead_to_their_runs(trials: pd.DataFrame, table: Table) 
     text = html(table, server="https://mlflow.example")
     baseline = trials[trials["baseline"]]
     for run, experiment in zip(baseline["run_id"], baseline["experiment_id"], strict=True):
-        assert text.count(f'href="https://mlflow.example/#/experiments/{experiment}/runs/{run}?') == 4
+        assert (
+            text.count(f'href="https://mlflow.example/#/experiments/{experiment}/runs/{run}?') == 4
+        )
     assert "<style>" in text
     assert "<style>" not in html(table, style=False)
 

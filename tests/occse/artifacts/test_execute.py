@@ -49,13 +49,21 @@ def node_of(stage: Stage) -> Node:
 
 
 def left(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_a_manifest_says_what_the_artifact_is_and_where_it_comes_from(tmp_path: Path) -> None:
     node = node_of(Writes())
     manifest = execute(node, root=tmp_path, command="a command")
-    assert (manifest.stage, manifest.fingerprint, manifest.metrics) == ("Writes", node.fingerprint, {"attempts": 1.0})
+    assert (manifest.stage, manifest.fingerprint, manifest.metrics) == (
+        "Writes",
+        node.fingerprint,
+        {"attempts": 1.0},
+    )
     assert manifest.bytes == len("text")
     assert {"python", "torch", "numpy", "pydensecrf2", "safetensors"} <= manifest.packages.keys()
     assert manifest.command == "a command"
@@ -79,7 +87,9 @@ def test_a_failing_stage_publishes_nothing_and_keeps_its_scratch(tmp_path: Path)
 
 def test_a_full_disk_is_told_as_such_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     node = node_of(Writes(full=True))
-    with pytest.raises(OSError, match=f"the store {tmp_path} takes no more .No space left on device."):
+    with pytest.raises(
+        OSError, match=f"the store {tmp_path} takes no more .No space left on device."
+    ):
         execute(node, root=tmp_path)
     assert load_manifest(tmp_path, node) is None
     assert not list((tmp_path / "Writes").iterdir())
@@ -87,7 +97,9 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing_half_done(tmp_path: Path
 
 def test_a_killed_attempt_leaves_its_scratch_to_the_next(tmp_path: Path) -> None:
     node = node_of(Writes(pause_s=2.0))
-    process = multiprocessing.get_context("spawn").Process(target=execute, args=(node,), kwargs={"root": tmp_path})
+    process = multiprocessing.get_context("spawn").Process(
+        target=execute, args=(node,), kwargs={"root": tmp_path}
+    )
     process.start()
     while not list(tmp_path.glob("Writes/.*/text")):
         time.sleep(0.01)
@@ -97,7 +109,9 @@ def test_a_killed_attempt_leaves_its_scratch_to_the_next(tmp_path: Path) -> None
     assert execute(node, root=tmp_path).metrics == {"attempts": 2.0}
 
 
-def test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_one_has(tmp_path: Path) -> None:
+def test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_one_has(
+    tmp_path: Path,
+) -> None:
     node, context = node_of(Writes(pause_s=6.0)), multiprocessing.get_context("spawn")
     first, second, third = (
         context.Process(target=execute, args=(node,), kwargs={"root": tmp_path}) for _ in range(3)
@@ -117,7 +131,10 @@ def test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_on
         process.join()
     assert len(list(tmp_path.glob("Writes/.*"))) == 3
     with pytest.raises(ValueError, match="what the stage says"):
-        execute(Node(field="data", stage=Writes(wrong=True), inputs={}, fingerprint=node.fingerprint), root=tmp_path)
+        execute(
+            Node(field="data", stage=Writes(wrong=True), inputs={}, fingerprint=node.fingerprint),
+            root=tmp_path,
+        )
     (alive,) = tmp_path.glob("Writes/.*/text")
     third.join()
     assert third.exitcode == 0
@@ -125,10 +142,14 @@ def test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_on
     assert [path.name for path in (tmp_path / "Writes").iterdir()] == [node.fingerprint]
 
 
-def test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch(tmp_path: Path) -> None:
+def test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch(
+    tmp_path: Path,
+) -> None:
     node = node_of(Writes(pause_s=1.0))
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=execute, args=(node,), kwargs={"root": tmp_path}) for _ in range(3)]
+    processes = [
+        context.Process(target=execute, args=(node,), kwargs={"root": tmp_path}) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -171,7 +192,11 @@ def flip_a_byte(path: Path) -> None:
     ],
 )
 def test_damage_of_a_file_is_noticed_and_the_artifact_made_again(
-    tmp_path: Path, file: str, harm: Callable[[Path], None], fault: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    file: str,
+    harm: Callable[[Path], None],
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     node = node_of(Writes())
     execute(node, root=tmp_path)
@@ -184,7 +209,9 @@ def test_damage_of_a_file_is_noticed_and_the_artifact_made_again(
     assert len(list(tmp_path.glob("corrupt/Writes/*"))) == 1
 
 
-def test_files_are_hashed_once_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_hashed_once_on_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = node_of(Writes())
     execute(node, root=tmp_path)
     assert find(tmp_path, node) is not None
@@ -203,7 +230,9 @@ def test_a_damaged_input_is_set_aside_and_named(tmp_path: Path) -> None:
     flip_a_byte(artifact_folder(tmp_path, node) / "text")
     stage, inputs = Reads(), {"data": node.fingerprint}
     reader = Node(field="oc", stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs))
-    with pytest.raises(MissingInput, match=f"the artifact {node.fingerprint} of 'data' is not in the store") as error:
+    with pytest.raises(
+        MissingInput, match=f"the artifact {node.fingerprint} of 'data' is not in the store"
+    ) as error:
         execute(reader, root=tmp_path)
     assert error.value.field == "data"
     execute(node, root=tmp_path)
@@ -226,5 +255,7 @@ def test_a_manifest_of_another_configuration_is_told_with_the_difference(tmp_pat
     execute(node, root=tmp_path)
     path = artifact_folder(tmp_path, node) / "manifest.json"
     path.write_text(path.read_text().replace('"text": "text"', '"text": "other"'))
-    with pytest.raises(ValueError, match=r"does not match: config is .*'other'.*, expected .*'text'"):
+    with pytest.raises(
+        ValueError, match=r"does not match: config is .*'other'.*, expected .*'text'"
+    ):
         execute(node, root=tmp_path)

@@ -23,7 +23,10 @@ def folders(small_store: Path, small_node: dict[str, Node]) -> dict[str, Path]:
 def cells(panel: Image.Image, number: int) -> list[np.ndarray]:
     """The pictures of a panel of square images whose titles are no wider than they are."""
     array = np.array(panel)
-    return [array[HEADER : HEADER + SIDE, (lefts := GAP + i * (SIDE + GAP)) : lefts + SIDE] for i in range(number)]
+    return [
+        array[HEADER : HEADER + SIDE, (lefts := GAP + i * (SIDE + GAP)) : lefts + SIDE]
+        for i in range(number)
+    ]
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
@@ -36,7 +39,9 @@ def test_a_training_image_shows_image_maps_labels_and_truth(folders: dict[str, P
     found = cells(draw_panel(name, folders), number := 4 + len(dataset.labels[name]))
     assert np.array_equal(found[0], enlarged(dataset.image(name)))
     for cell, field in zip(found[-3:-1], ("crf", "pseudo"), strict=True):
-        labels = read_label_map(folders[field] / "labels" / f"{name}.png", num_classes=len(dataset.classes))
+        labels = read_label_map(
+            folders[field] / "labels" / f"{name}.png", num_classes=len(dataset.classes)
+        )
         assert np.array_equal(cell, enlarged(palette()[labels]))
     assert np.array_equal(found[number - 1], enlarged(palette()[dataset.mask(name)]))
 
@@ -46,11 +51,15 @@ def test_an_image_of_val_shows_the_segmentation_beside_the_truth(folders: dict[s
     (name,) = choose(dataset, "val", number=1)
     panel = draw_panel(name, folders)
     assert panel.width == GAP + 3 * (SIDE + GAP)
-    labels = read_label_map(folders["seg"] / "labels" / f"{name}.png", num_classes=len(dataset.classes))
+    labels = read_label_map(
+        folders["seg"] / "labels" / f"{name}.png", num_classes=len(dataset.classes)
+    )
     assert np.array_equal(cells(panel, 3)[1], enlarged(palette()[labels]))
 
 
-def test_the_chosen_images_are_fixed_and_show_several_classes_first(folders: dict[str, Path]) -> None:
+def test_the_chosen_images_are_fixed_and_show_several_classes_first(
+    folders: dict[str, Path],
+) -> None:
     dataset = load_dataset(folders["data"], data_root=None)
     chosen = choose(dataset, "train", number=8)
     assert chosen == choose(dataset, "train", number=8)
@@ -62,7 +71,9 @@ def test_the_chosen_images_are_fixed_and_show_several_classes_first(folders: dic
 
 def test_a_map_is_brighter_where_it_is_higher() -> None:
     image = np.full((1, 3, 3), 100, np.uint8)
-    low, middle, high = overlay(image, np.array([[0, 0.5, 1]], np.float32))[0].astype(int).sum(axis=-1)
+    low, middle, high = (
+        overlay(image, np.array([[0, 0.5, 1]], np.float32))[0].astype(int).sum(axis=-1)
+    )
     assert low < middle < high
 
 
@@ -70,7 +81,16 @@ def test_the_command_draws_what_is_there_and_names_what_is_not(
     small_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     knobs = [f"--set={knob}={value}" for knob, value in SMALL.items()]
-    command = ["panels", "--profile", "embedded", *knobs, "--store", str(small_store), "--out", str(tmp_path / "out")]
+    command = [
+        "panels",
+        "--profile",
+        "embedded",
+        *knobs,
+        "--store",
+        str(small_store),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main([*command, "--number", "1", "--set=deeplab.seed=99"]) == 0
     out = capsys.readouterr().out
     assert "and so not shown: deeplab, seg" in out
@@ -83,6 +103,21 @@ def test_the_command_draws_what_is_there_and_names_what_is_not(
     assert "no image 'nobody'" in capsys.readouterr().err
 
 
-def test_a_store_without_the_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["panels", "--profile", "embedded", "--store", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+def test_a_store_without_the_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "panels",
+                "--profile",
+                "embedded",
+                "--store",
+                str(tmp_path),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 2
+    )
     assert "of 'data': run the trial first" in capsys.readouterr().err

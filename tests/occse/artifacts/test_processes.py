@@ -1,4 +1,6 @@
-"""Processes that share a training: whatever ends one ends all, and the same call goes on from the checkpoint."""
+"""Processes that share a training: whatever ends one ends all, and the same call goes on from the
+checkpoint.
+"""
 
 import os
 import signal
@@ -26,7 +28,9 @@ DIES_AT = "DIES_AT"
 
 
 class Paced(Stage):
-    """A training with batch norm and dropout, whose second process dies at a step that the environment names."""
+    """A training with batch norm and dropout, whose second process dies at a step that the
+    environment names.
+    """
 
     shares_batches = True
     batch_size: int = 6
@@ -84,12 +88,16 @@ def test_stopped_and_killed_processes_go_on_to_the_same_weights(
     monkeypatch.setenv(DIES_AT, "13")
     with pytest.raises(ChildProcessError, match="process 2 of"):
         execute(node, root=often, processes=2, report=seen.append)
-    assert stopped < torch.load(checkpoint, weights_only=True)["step"] <= 13, "it went on from where it stopped"
+    assert stopped < torch.load(checkpoint, weights_only=True)["step"] <= 13, (
+        "it went on from where it stopped"
+    )
     assert all(ended(path) for path in checkpoint.parent.glob("pid*"))
 
     monkeypatch.delenv(DIES_AT)
     assert execute(node, root=often, processes=2, report=seen.append).metrics == manifest.metrics
-    assert {record["step"]: record for record in seen} == {record["step"]: record for record in expected}
+    assert {record["step"]: record for record in seen} == {
+        record["step"]: record for record in expected
+    }
     ours, theirs = (torch.load(artifact_folder(root, node) / "model.pt") for root in (often, whole))
     for name, weights in theirs.items():
         assert torch.equal(ours[name], weights), name
@@ -98,7 +106,9 @@ def test_stopped_and_killed_processes_go_on_to_the_same_weights(
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     code = "import pathlib, sys, test_processes as t; from occse.artifacts.execute import execute; "
     code += "execute(t.node_of(t.Paced(pause_s=60)), root=pathlib.Path(sys.argv[1]), processes=2)"
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1]
+    )
     deadline = time.monotonic() + 120
     while len(paths := [path for path in tmp_path.glob("scratch/*/pid*") if path.read_text()]) < 2:
         assert time.monotonic() < deadline, "the processes never started"
@@ -121,7 +131,9 @@ def ended(pid: Path) -> bool:
 
 def test_what_the_stage_raises_is_raised_with_the_place(tmp_path: Path) -> None:
     stage = Paced(batch_size=5)
-    with pytest.raises(ValueError, match="a batch of 5 images does not divide among 2 processes") as caught:
+    with pytest.raises(
+        ValueError, match="a batch of 5 images does not divide among 2 processes"
+    ) as caught:
         run_in_processes(stage, Context(output=tmp_path, scratch=tmp_path, processes=2))
     (note,) = caught.value.__notes__
     assert "in process" in note
@@ -131,4 +143,6 @@ def test_what_the_stage_raises_is_raised_with_the_place(tmp_path: Path) -> None:
 def test_more_processes_than_gpus_are_refused(tmp_path: Path) -> None:
     processes = torch.cuda.device_count() + 2
     with pytest.raises(ValueError, match=f"{processes} processes need as many GPUs"):
-        run_in_processes(Paced(), Context(output=tmp_path, scratch=tmp_path, device="cuda", processes=processes))
+        run_in_processes(
+            Paced(), Context(output=tmp_path, scratch=tmp_path, device="cuda", processes=processes)
+        )

@@ -14,7 +14,21 @@ def run(store: Path, low: float, high: float) -> None:
     knobs = SMALL | {"crf_low.alpha": low, "crf_high.alpha": high}
     assignments = [text for key, value in knobs.items() for text in ("--set", f"{key}={value}")]
     targets = ("cam", "crf_low", "crf_high")
-    assert main(["run", "--profile", "embedded", "--store", str(store), *assignments, "--targets", *targets]) == 0
+    assert (
+        main(
+            [
+                "run",
+                "--profile",
+                "embedded",
+                "--store",
+                str(store),
+                *assignments,
+                "--targets",
+                *targets,
+            ]
+        )
+        == 0
+    )
 
 
 def test_scores_are_the_manifest_s_and_alphas_show_their_thresholds(
@@ -37,6 +51,8 @@ def test_alphas_that_do_not_bracket_the_best_threshold_are_warned_of(
     low: float, high: float, warned: bool, own_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(own_store, low, high)
-    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    warnings = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")
+    ]
     assert len(warnings) == warned
     assert all("trust foreground too easily" in line for line in warnings)

@@ -184,8 +184,14 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
         (npy(FLOATS % "(-1, -2)", b"\0" * 8), r"its header promises \(-1, -2\)"),
         (npy(FLOATS % "(1099511627776,)", b"\0" * 8), "at most"),
         (npy(FLOATS % "(4294967296, 4294967296)", b""), "at most"),
-        (npy("{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }"), "allowed are"),
-        (npy("{'descr': '|V4', 'fortran_order': False, 'shape': (1,), }", b"\0" * 4), "allowed are"),
+        (
+            npy("{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }"),
+            "allowed are",
+        ),
+        (
+            npy("{'descr': '|V4', 'fortran_order': False, 'shape': (1,), }", b"\0" * 4),
+            "allowed are",
+        ),
         (npy("{'descr': '<f4'}"), "damaged"),
         (npy("__import__('os').abort()"), "damaged"),
         (npy("(" * 300), "damaged"),

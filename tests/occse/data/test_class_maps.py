@@ -1,4 +1,6 @@
-"""`dict/NAME.npy` of the official code, as numpy 1 and 2 write it, and what a hostile one could try."""
+"""`dict/NAME.npy` of the official code, as numpy 1 and 2 write it, and what a hostile one could
+try.
+"""
 
 import os
 import pickle
@@ -51,7 +53,9 @@ def test_other_types_and_orders_are_read(path: Path, dtype: str, order: Any) -> 
 def test_nothing_that_the_file_names_is_called(path: Path) -> None:
     victim = path.with_name("victim")
     written(path, npy(pickle.dumps(wrapped({0: Payload(os.system, f"touch {victim}")}))))
-    with pytest.raises(ValueError, match=r"2007_000032\.npy is no file of CAMs: it names '\w+\.system'"):
+    with pytest.raises(
+        ValueError, match=r"2007_000032\.npy is no file of CAMs: it names '\w+\.system'"
+    ):
         read_class_maps(path, num_classes=20)
     assert not victim.exists()
 
@@ -73,7 +77,9 @@ PROMISES = {
     "objects": entry(b"K\x01K\x01\x86", b"]K\x01a", b"O8"),
     "bytes of another type": entry(b"K\x01K\x01\x86", b"\x8c\x04abcd"),
     "a million lists": b"\x80\x04" + b"]" * 1_000_000 + b".",
-    "a map in a map": op(b"\x80\x04}K\x00}K\x00", array_of(b"K\x01K\x01\x86", b"C\x04\0\0\0\0"), "ss."),
+    "a map in a map": op(
+        b"\x80\x04}K\x00}K\x00", array_of(b"K\x01K\x01\x86", b"C\x04\0\0\0\0"), "ss."
+    ),
 }
 
 
@@ -81,7 +87,8 @@ PROMISES = {
 def test_files_that_promise_what_they_do_not_hold_are_refused(path: Path, name: str) -> None:
     written(path, npy(PROMISES[name]))
     with pytest.raises(
-        ValueError, match=r"2007_000032\.npy is no file of CAMs: .*expected a dict from classes 0 to 19"
+        ValueError,
+        match=r"2007_000032\.npy is no file of CAMs: .*expected a dict from classes 0 to 19",
     ):
         read_class_maps(path, num_classes=20)
 
@@ -99,7 +106,10 @@ def test_files_that_promise_what_they_do_not_hold_are_refused(path: Path, name: 
         ({0: 0.5}, "no map of floating-point numbers"),
         ({0: np.full(SIZE, np.nan, np.float32)}, "from nan to nan"),
         ({0: np.full(SIZE, 1.5, np.float32)}, r"from 1\.5 to 1\.5"),
-        ({0: np.zeros(SIZE, np.float32), 1: np.zeros((4, 3), np.float32)}, r"sizes \[\(3, 4\), \(4, 3\)\]"),
+        (
+            {0: np.zeros(SIZE, np.float32), 1: np.zeros((4, 3), np.float32)},
+            r"sizes \[\(3, 4\), \(4, 3\)\]",
+        ),
     ],
 )
 def test_what_is_no_cam_is_refused(path: Path, value: Any, message: str) -> None:

@@ -1,4 +1,6 @@
-"""`cls_labels.npy` in both dialects, as numpy 1 and 2 write it, and everything that a hostile one could try."""
+"""`cls_labels.npy` in both dialects, as numpy 1 and 2 write it, and everything that a hostile one
+could try.
+"""
 
 import io
 import os
@@ -28,7 +30,9 @@ def text_dialect() -> dict[Any, Any]:
 
 
 def integer_dialect() -> dict[Any, Any]:
-    return {np.int32(name.replace("_", "")): multi_hot(present) for name, present in PRESENT.items()}
+    return {
+        np.int32(name.replace("_", "")): multi_hot(present) for name, present in PRESENT.items()
+    }
 
 
 def npy(program: bytes) -> bytes:
@@ -55,14 +59,18 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("dialect", [text_dialect, integer_dialect])
-def test_both_dialects_are_read_as_numpy_saves_them(path: Path, dialect: Callable[[], dict[Any, Any]]) -> None:
+def test_both_dialects_are_read_as_numpy_saves_them(
+    path: Path, dialect: Callable[[], dict[Any, Any]]
+) -> None:
     np.save(path, wrapped(dialect()))
     assert read_cls_labels(path, num_classes=CLASSES) == PRESENT
 
 
 @pytest.mark.parametrize("dialect", [text_dialect, integer_dialect])
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_older_protocols_are_read(path: Path, dialect: Callable[[], dict[Any, Any]], protocol: int) -> None:
+def test_older_protocols_are_read(
+    path: Path, dialect: Callable[[], dict[Any, Any]], protocol: int
+) -> None:
     written(path, npy(pickle.dumps(wrapped(dialect()), protocol)))
     assert read_cls_labels(path, num_classes=CLASSES) == PRESENT
 
@@ -93,7 +101,9 @@ class Payload:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 @pytest.mark.parametrize("function", [os.system, exec, eval, getattr, np.fromfile, bytearray])
-def test_nothing_that_the_file_names_is_called(path: Path, protocol: int, function: Callable[..., Any]) -> None:
+def test_nothing_that_the_file_names_is_called(
+    path: Path, protocol: int, function: Callable[..., Any]
+) -> None:
     victim = path.with_name("victim")
     payload = Payload(function, f"touch {victim}")
     written(path, npy(pickle.dumps(wrapped({"a_1": payload}), protocol)))
@@ -110,12 +120,11 @@ def short(text: str) -> bytes:
     return b"\x8c" + bytes([len(text)]) + text.encode()
 
 
-BILLION = op(short("x"), *("2\x86" for _ in range(60)))  # DUP, TUPLE2: 2^60 leaves, each once in memory
+# DUP, TUPLE2: 2^60 leaves, each once in memory
+BILLION = op(short("x"), *("2\x86" for _ in range(60)))
 SHARED = op(short("x"), *(b"\x94h" + bytes([i]) + b"\x86" for i in range(60)))
 ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-DTYPE = (
-    b"cnumpy\ndtype\n(X\x02\x00\x00\x00%s\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-)
+DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%s\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 
 
 def array_of(shape: bytes, data: bytes, code: bytes = b"f4") -> bytes:
@@ -148,13 +157,22 @@ HOSTILE = {
     "memo of 2^32": b"\x80\x04}r\xff\xff\xff\xff.",
     "frame of 2^62": b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"}.",
     "integer as text": b"\x80\x04I" + b"9" * 100_000 + b"\n.",
-    "array of 2^31": op(b"\x80\x04}", short("a_1"), array_of(b"J\xff\xff\xff\x7f\x85", b"C\x04abcd"), "s."),
-    "array of 2^2000": op(
-        b"\x80\x04}", short("a_1"), array_of(b"\x8a\xfa" + b"\x7f" * 250 + b"\x85", b"C\x04abcd"), "s."
+    "array of 2^31": op(
+        b"\x80\x04}", short("a_1"), array_of(b"J\xff\xff\xff\x7f\x85", b"C\x04abcd"), "s."
     ),
-    "negative array": op(b"\x80\x04}", short("a_1"), array_of(b"J\xff\xff\xff\xff\x85", b"C\x04abcd"), "s."),
+    "array of 2^2000": op(
+        b"\x80\x04}",
+        short("a_1"),
+        array_of(b"\x8a\xfa" + b"\x7f" * 250 + b"\x85", b"C\x04abcd"),
+        "s.",
+    ),
+    "negative array": op(
+        b"\x80\x04}", short("a_1"), array_of(b"J\xff\xff\xff\xff\x85", b"C\x04abcd"), "s."
+    ),
     "matrix": op(b"\x80\x04}", short("a_1"), array_of(b"K\x01K\x01\x86", b"C\x04abcd"), "s."),
-    "structured type": op(b"\x80\x04}", short("a_1"), array_of(b"K\x01\x85", b"C\x04abcd", b"V4"), "s."),
+    "structured type": op(
+        b"\x80\x04}", short("a_1"), array_of(b"K\x01\x85", b"C\x04abcd", b"V4"), "s."
+    ),
     "objects": op(b"\x80\x04}", short("a_1"), array_of(b"K\x01\x85", b"]K\x01a", b"O8"), "s."),
     "array in itself": op(b"\x80\x04", ARRAY, b"\x94(K\x01)", DTYPE % b"O8", b"\x89]h\x00atb."),
 }
@@ -163,7 +181,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_pickles_are_refused(path: Path, name: str) -> None:
     written(path, npy(HOSTILE[name]))
-    with pytest.raises(ValueError, match=r"/cls_labels\.npy is no cls_labels\.npy: .*expected a dict from image names"):
+    with pytest.raises(
+        ValueError,
+        match=r"/cls_labels\.npy is no cls_labels\.npy: .*expected a dict from image names",
+    ):
         read_cls_labels(path, num_classes=CLASSES)
 
 
@@ -213,7 +234,9 @@ def test_arrays_huge_files_and_missing_files_are_refused(path: Path) -> None:
     with pytest.raises(ValueError, match=r"cls_labels\.npy cannot be read"):
         read_cls_labels(path, num_classes=CLASSES)
     np.save(path, np.zeros((3, CLASSES)))
-    with pytest.raises(ValueError, match=r"an array of shape \(3, 20\) and type float64, no single pickled object"):
+    with pytest.raises(
+        ValueError, match=r"an array of shape \(3, 20\) and type float64, no single pickled object"
+    ):
         read_cls_labels(path, num_classes=CLASSES)
     with path.open("wb") as file:
         file.truncate(20_000_000_000)

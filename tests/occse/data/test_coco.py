@@ -1,4 +1,6 @@
-"""MS COCO 2014 on disk, in its own format: sparse category ids, polygons, run lengths, crowds, empty images."""
+"""MS COCO 2014 on disk, in its own format: sparse category ids, polygons, run lengths, crowds,
+empty images.
+"""
 
 import json
 import subprocess
@@ -19,7 +21,8 @@ from occse.stages.data import Coco
 
 HEIGHT, WIDTH = 24, 32
 CATEGORIES = [
-    {"supercategory": "x", "id": i, "name": name} for i, name in ((90, "toothbrush"), (1, "person"), (17, "cat"))
+    {"supercategory": "x", "id": i, "name": name}
+    for i, name in ((90, "toothbrush"), (1, "person"), (17, "cat"))
 ]
 SQUARE = [[2.0, 3.0, 12.5, 3.0, 12.5, 15.0, 2.0, 15.0]]
 TWO_PARTS = [[20.0, 1.0, 30.0, 1.0, 25.0, 9.5], [0.0, 20.0, 6.0, 20.0, 6.0, 24.0, 0.0, 24.0]]
@@ -33,7 +36,13 @@ def name_of(year: str, number: int) -> str:
 
 def instances(year: str, objects: dict[int, list[tuple[int, Any, int]]]) -> dict[str, Any]:
     images = [
-        {"id": i, "file_name": f"{name_of(year, i)}.jpg", "height": HEIGHT, "width": WIDTH, "license": 3}
+        {
+            "id": i,
+            "file_name": f"{name_of(year, i)}.jpg",
+            "height": HEIGHT,
+            "width": WIDTH,
+            "license": 3,
+        }
         for i in objects
     ]
     annotations = [
@@ -49,7 +58,12 @@ def instances(year: str, objects: dict[int, list[tuple[int, Any, int]]]) -> dict
         for i, listed in objects.items()
         for place, (category, segmentation, crowd) in enumerate(listed)
     ]
-    return {"info": {"year": 2014}, "images": images, "annotations": annotations, "categories": CATEGORIES}
+    return {
+        "info": {"year": 2014},
+        "images": images,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+    }
 
 
 TRAIN = {
@@ -98,28 +112,44 @@ def test_sparse_ids_become_consecutive_and_crowds_give_no_label(root: Path) -> N
 
 
 def test_annotated_lists_images_with_objects_by_ascending_id(root: Path) -> None:
-    assert read_coco(root).splits == {"train_aug": train(7, 9, 25), "train": train(7, 9, 25), "val": val(42)}
+    assert read_coco(root).splits == {
+        "train_aug": train(7, 9, 25),
+        "train": train(7, 9, 25),
+        "val": val(42),
+    }
 
 
 def test_all_scores_images_without_objects_and_trains_on_none_of_them(root: Path) -> None:
     dataset = read_coco(root, images="all")
-    assert dataset.splits == {"train_aug": train(7, 9, 25), "train": train(7, 9, 25), "val": val(41, 42)}
+    assert dataset.splits == {
+        "train_aug": train(7, 9, 25),
+        "train": train(7, 9, 25),
+        "val": val(41, 42),
+    }
     assert dataset.labels[val(41)[0]] == ()
     assert not dataset.mask(val(41)[0]).any()
     assert dataset.notes == ("2 images of train2014 have no object and are not trained on",)
 
 
 @pytest.mark.parametrize(
-    ("number", "scored"), [(1, train(7)), (2, train(7, 9)), (3, train(7, 9, 25)), (9, train(7, 9, 25))]
+    ("number", "scored"),
+    [(1, train(7)), (2, train(7, 9)), (3, train(7, 9, 25)), (9, train(7, 9, 25))],
 )
-def test_scored_images_are_spread_over_the_ids(root: Path, number: int, scored: tuple[str, ...]) -> None:
+def test_scored_images_are_spread_over_the_ids(
+    root: Path, number: int, scored: tuple[str, ...]
+) -> None:
     assert read_coco(root, num_scored=number).splits["train"] == scored
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
+# of pycocotools itself
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_masks_are_those_of_pycocotools_later_annotations_on_top(root: Path) -> None:
     dataset = read_coco(root)
-    for split, number, name in (("train", 9, train(9)[0]), ("train", 7, train(7)[0]), ("val", 42, val(42)[0])):
+    for split, number, name in (
+        ("train", 9, train(9)[0]),
+        ("train", 7, train(7)[0]),
+        ("val", 42, val(42)[0]),
+    ):
         official = COCO(str(root / "annotations" / f"instances_{split}2014.json"))
         expected = np.zeros((HEIGHT, WIDTH), np.uint8)
         for annotation in official.loadAnns(official.getAnnIds(imgIds=number, iscrowd=False)):
@@ -127,7 +157,9 @@ def test_masks_are_those_of_pycocotools_later_annotations_on_top(root: Path) -> 
             expected[official.annToMask(annotation) == 1] = label
         np.testing.assert_array_equal(dataset.mask(name), expected)
         assert set(np.unique(expected)) == {0, *(index + 1 for index in dataset.labels[name])}
-    np.testing.assert_array_equal(dataset.mask(train(25)[0]).T.ravel().nonzero()[0], np.arange(30, 80))
+    np.testing.assert_array_equal(
+        dataset.mask(train(25)[0]).T.ravel().nonzero()[0], np.arange(30, 80)
+    )
 
 
 def test_images_may_lie_below_images(root: Path) -> None:
@@ -142,7 +174,8 @@ def test_images_may_lie_below_images(root: Path) -> None:
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"instances_train2014\.json, .*val2014\.json, train2014 \(or .*, val2014 \(or"
+        ValueError,
+        match=r"instances_train2014\.json, .*val2014\.json, train2014 \(or .*, val2014 \(or",
     ):
         read_coco(tmp_path)
 
@@ -151,7 +184,8 @@ def test_missing_images_are_named_with_their_list(root: Path) -> None:
     for name in train(7, 9):
         (root / "train2014" / f"{name}.jpg").unlink()
     with pytest.raises(
-        ValueError, match=rf"instances_train2014\.json names {train(7)[0]}, .* is missing \(and 1 more\)"
+        ValueError,
+        match=rf"instances_train2014\.json names {train(7)[0]}, .* is missing \(and 1 more\)",
     ):
         read_coco(root)
 
@@ -181,7 +215,9 @@ def test_hostile_outlines_are_refused_before_they_are_decoded(segmentation: Any)
         inside(segmentation, height=HEIGHT, width=WIDTH)
 
 
-@pytest.mark.parametrize("segmentation", [[], [[1.0, 1.0, 5.0, 5.0]], [[-9.0, -9.0, -5.0, -9.0, -5.0, -5.0]]])
+@pytest.mark.parametrize(
+    "segmentation", [[], [[1.0, 1.0, 5.0, 5.0]], [[-9.0, -9.0, -5.0, -9.0, -5.0, -5.0]]]
+)
 def test_outlines_around_nothing_cover_nothing(segmentation: Any) -> None:
     covered = inside(segmentation, height=HEIGHT, width=WIDTH)
     assert covered.shape == (HEIGHT, WIDTH) and not covered.any()
@@ -200,22 +236,55 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(categories=CATEGORIES[:2]), "have different categories"),
         (
             changed(
-                annotations=[{"image_id": 42, "category_id": 1, "segmentation": {"size": [1, 1], "counts": "abc"}}]
+                annotations=[
+                    {
+                        "image_id": 42,
+                        "category_id": 1,
+                        "segmentation": {"size": [1, 1], "counts": "abc"},
+                    }
+                ]
             ),
             "segm",
         ),
-        (changed(annotations=[{"image_id": 5, "category_id": 1, "segmentation": []}]), "an object of image 5"),
-        (changed(annotations=[{"image_id": 42, "category_id": 2, "segmentation": []}]), "category 2, one of which it"),
+        (
+            changed(annotations=[{"image_id": 5, "category_id": 1, "segmentation": []}]),
+            "an object of image 5",
+        ),
+        (
+            changed(annotations=[{"image_id": 42, "category_id": 2, "segmentation": []}]),
+            "category 2, one of which it",
+        ),
         (changed(annotations=[]), "has no image with an object that is no crowd"),
-        (changed(images=[{"id": 1, "file_name": "../x.jpg", "height": 1, "width": 1}]), "names the image '../x.jpg'"),
-        (changed(images=[{"id": 1, "file_name": "x.jpg", "height": 60000, "width": 60000}]), "x is 60000 x 60000"),
-        (changed(images=[{"id": 1, "file_name": "x.jpg", "height": -1, "width": -1}]), "x is -1 x -1"),
-        (changed(images=[{"id": 1, "file_name": f"{n}.jpg", "height": 1, "width": 1} for n in "xy"]), "id 1 twice"),
-        (changed(images=[{"id": i, "file_name": "x.jpg", "height": 1, "width": 1} for i in (1, 2)]), "an image twice"),
+        (
+            changed(images=[{"id": 1, "file_name": "../x.jpg", "height": 1, "width": 1}]),
+            "names the image '../x.jpg'",
+        ),
+        (
+            changed(images=[{"id": 1, "file_name": "x.jpg", "height": 60000, "width": 60000}]),
+            "x is 60000 x 60000",
+        ),
+        (
+            changed(images=[{"id": 1, "file_name": "x.jpg", "height": -1, "width": -1}]),
+            "x is -1 x -1",
+        ),
+        (
+            changed(
+                images=[{"id": 1, "file_name": f"{n}.jpg", "height": 1, "width": 1} for n in "xy"]
+            ),
+            "id 1 twice",
+        ),
+        (
+            changed(
+                images=[{"id": i, "file_name": "x.jpg", "height": 1, "width": 1} for i in (1, 2)]
+            ),
+            "an image twice",
+        ),
         (instances("train2014", TRAIN), "share COCO_train2014_000000000007"),
     ],
 )
-def test_instances_files_that_make_no_sense_are_refused(root: Path, content: Any, message: str) -> None:
+def test_instances_files_that_make_no_sense_are_refused(
+    root: Path, content: Any, message: str
+) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "annotations" / "instances_val2014.json").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
@@ -235,15 +304,23 @@ def test_the_digest_follows_annotations_images_and_the_choice_of_them(root: Path
     assert len(set(digests)) == 5
 
 
-def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(root: Path, tmp_path: Path) -> None:
+def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(
+    root: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "artifact"
     output.mkdir()
     stage = Coco(images="all", num_scored=2).resolved(root)
     metrics = stage.run(Context(output=output, scratch=output, data_root=root))
     assert metrics == {"images": 5, "images/train_aug": 3, "images/train": 2, "images/val": 2}
     moved = output.rename(tmp_path / "moved")
-    dataset, direct = load_dataset(moved, data_root=root), read_coco(root, images="all", num_scored=2)
-    assert {path.stem for path in (moved / "masks").iterdir()} == {*direct.splits["train"], *direct.splits["val"]}
+    dataset, direct = (
+        load_dataset(moved, data_root=root),
+        read_coco(root, images="all", num_scored=2),
+    )
+    assert {path.stem for path in (moved / "masks").iterdir()} == {
+        *direct.splits["train"],
+        *direct.splits["val"],
+    }
     assert (dataset.splits, dataset.labels) == (direct.splits, direct.labels)
     for name in (*direct.splits["train"], *direct.splits["val"]):
         np.testing.assert_array_equal(dataset.mask(name), direct.mask(name))
@@ -256,5 +333,7 @@ def test_without_pycocotools_lists_are_read_and_masks_say_what_is_missing(root: 
         "from occse.data.coco import read_coco\n"
         "dataset = read_coco(Path(sys.argv[1]))\ndataset.mask(dataset.splits['val'][0])"
     )
-    answer = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=False
+    )
     assert "ValueError" in answer.stderr and "install occse[coco]" in answer.stderr

@@ -1,4 +1,6 @@
-"""The color jitter against torchvision's, which it does without: importing that takes as long as importing torch."""
+"""The color jitter against torchvision's, which it does without: importing that takes as long as
+importing torch.
+"""
 
 import subprocess
 import sys
@@ -16,7 +18,9 @@ from occse.data.transforms import color_jitter, uniform
 @pytest.mark.parametrize(("jitter", "hue"), [(0.3, 0.0), (0.0, 0.3), (0.4, 0.1)])
 def test_every_pixel_is_torchvision_s(seed: int, jitter: float, hue: float) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (17, 23, 3), dtype=np.uint8)
-    ours = color_jitter(image, jitter=jitter, hue=hue, generator=torch.Generator().manual_seed(seed))
+    ours = color_jitter(
+        image, jitter=jitter, hue=hue, generator=torch.Generator().manual_seed(seed)
+    )
 
     generator, theirs = torch.Generator().manual_seed(seed), Image.fromarray(image)
     for change in torch.randperm(4, generator=generator).tolist():

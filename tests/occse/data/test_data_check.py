@@ -15,7 +15,8 @@ from occse.pipeline import DATA, Pipeline, override, plan
 from occse.stage import Context
 from occse.stages.data import InPlace
 
-voc = pytest.fixture(test_voc.root.__wrapped__, name="voc")  # the trees that the readers' own tests write
+# the trees that the readers' own tests write
+voc = pytest.fixture(test_voc.root.__wrapped__, name="voc")
 coco = pytest.fixture(test_coco.root.__wrapped__, name="coco")
 folder = pytest.fixture(test_folder.root.__wrapped__, name="folder")
 KINDS = ("voc", "coco", "folder")
@@ -41,7 +42,10 @@ def stage_of(kind: str) -> InPlace:
 
 @every_kind
 def test_a_sound_tree_is_counted_and_nothing_is_written(
-    tree: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tree: tuple[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     kind, root = tree
     monkeypatch.chdir(tmp_path)
@@ -52,7 +56,9 @@ def test_a_sound_tree_is_counted_and_nothing_is_written(
     dataset = stage_of(kind).read(root)
     assert errors == ""
     for split, names in dataset.splits.items():
-        assert f"{len(names)} images" in next(line for line in printed.splitlines() if line.startswith(f"{split} "))
+        assert f"{len(names)} images" in next(
+            line for line in printed.splitlines() if line.startswith(f"{split} ")
+        )
     assert printed.splitlines()[-1].endswith(f"digest {tree_digest(dataset)}")
 
 
@@ -61,13 +67,23 @@ def test_the_table_shows_splits_numbers_of_classes_and_classes(
 ) -> None:
     assert main(["data", "check", "--kind", "folder", "--data-root", str(folder)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[:3] == [["train_aug", "3", "images"], ["train", "1", "images"], ["val", "2", "images"]]
+    assert lines[:3] == [
+        ["train_aug", "3", "images"],
+        ["train", "1", "images"],
+        ["val", "2", "images"],
+    ]
     assert lines[4:6] == [["1", "2", "66.7", "%"], ["2", "1", "33.3", "%"]]
     assert lines[6] == ["images", "by", "class", "train_aug", "train", "val"]
-    assert lines[7:10] == [["beetle", "1", "0", "1"], ["leaf", "miner", "1", "1", "0"], ["rust", "2", "0", "0"]]
+    assert lines[7:10] == [
+        ["beetle", "1", "0", "1"],
+        ["leaf", "miner", "1", "1", "0"],
+        ["rust", "2", "0", "0"],
+    ]
 
 
-def test_published_numbers_stand_beside_other_ones(voc: Path, coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_numbers_stand_beside_other_ones(
+    voc: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["data", "check", "--data-root", str(voc)])
     main(["data", "check", "--kind", "coco", "--data-root", str(coco), "--set", "data.images=all"])
     printed = capsys.readouterr().out
@@ -85,7 +101,11 @@ def test_published_numbers_stand_beside_other_ones(voc: Path, coco: Path, capsys
     ],
 )
 def test_every_fault_is_listed_and_the_exit_code_is_2(
-    kind: str, damaged: str, missing: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    kind: str,
+    damaged: str,
+    missing: str,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = request.getfixturevalue(kind)
     (root / damaged).write_bytes(b"nothing")
@@ -99,7 +119,9 @@ def test_every_fault_is_listed_and_the_exit_code_is_2(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_folder_is_explained(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_explained(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["data", "check", "--kind", kind, "--data-root", str(tmp_path)]) == 2
     errors = capsys.readouterr().err
     assert str(tmp_path) in errors and "expected" in errors

@@ -34,9 +34,13 @@ def root(tmp_path: Path) -> Path:
     (root / "labels.csv").write_text(TABLE)
     rng = np.random.default_rng(0)
     for file in FILES.values():
-        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / "images" / file)
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
+            root / "images" / file
+        )
     for name in MASKED:
-        Image.fromarray(rng.integers(0, 4, (HEIGHT, WIDTH), dtype=np.uint8)).save(root / "masks" / f"{name}.png")
+        Image.fromarray(rng.integers(0, 4, (HEIGHT, WIDTH), dtype=np.uint8)).save(
+            root / "masks" / f"{name}.png"
+        )
     return root
 
 
@@ -70,7 +74,9 @@ def test_png_with_transparency_or_palette_is_rgb_and_16_bits_are_refused(root: P
     Image.new("RGB", (WIDTH, HEIGHT), (9, 8, 7)).quantize(2).save(path, transparency=b"\x00\x80")
     assert read_folder(root).image("b")[0, 0].tolist() == [9, 8, 7]
     Image.fromarray(np.full((HEIGHT, WIDTH), 40_000, np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"b\.png has pixels of mode I;16; expected 8 bits per channel"):
+    with pytest.raises(
+        ValueError, match=r"b\.png has pixels of mode I;16; expected 8 bits per channel"
+    ):
         read_folder(root).image("b")
 
 
@@ -89,14 +95,26 @@ def test_masks_that_belong_to_nothing_are_noted(root: Path) -> None:
         (TABLE + "../images/a.jpg,train,rust\n", r"labels\.csv:7: no image"),
         (TABLE + "a,test,rust\n", r"labels\.csv:7: the split 'test'; expected train or val"),
         (TABLE + "a,val,rust\n", r"labels\.csv:7: a is in train and in val"),
-        (TABLE + "a,train,moth\n", r"labels\.csv:7: the class 'moth'; classes.txt has beetle, leaf miner, rust"),
+        (
+            TABLE + "a,train,moth\n",
+            r"labels\.csv:7: the class 'moth'; classes.txt has beetle, leaf miner, rust",
+        ),
         (TABLE + "a,train\n", r"labels\.csv:7: expected 3 values"),
         (TABLE + "a,train,rust,beetle\n", r"labels\.csv:7: expected 3 values"),
         (TABLE + 'a,train,"rust\n', "unexpected end of data; expected comma-separated values"),
-        (TABLE.replace("c,train,rust", "c,train,"), r"labels\.csv: c \(and 0 more\) of train has no label"),
-        (TABLE.replace("val", "train").replace("d.JPEG,train,", "d,train,rust"), "has no image in the split val"),
+        (
+            TABLE.replace("c,train,rust", "c,train,"),
+            r"labels\.csv: c \(and 0 more\) of train has no label",
+        ),
+        (
+            TABLE.replace("val", "train").replace("d.JPEG,train,", "d,train,rust"),
+            "has no image in the split val",
+        ),
         (TABLE.replace("b.png,train", "b.png,val"), "has no mask of any image of train"),
-        (TABLE.replace("c,train", "c,val"), r"masks/c\.png is missing \(and 0 more\); every image of val is scored"),
+        (
+            TABLE.replace("c,train", "c,val"),
+            r"masks/c\.png is missing \(and 0 more\); every image of val is scored",
+        ),
         ("image,split,labels\na,train," + "x" * 200_000 + "\n", "field larger than field limit"),
     ],
 )
@@ -106,7 +124,9 @@ def test_tables_that_make_no_sense_are_refused(root: Path, table: str, message: 
         read_folder(root)
 
 
-@pytest.mark.parametrize("classes", ["", "\n", "beetle\nbeetle\n", "background\nbeetle\n", "a;b\n", "x\n" * 300])
+@pytest.mark.parametrize(
+    "classes", ["", "\n", "beetle\nbeetle\n", "background\nbeetle\n", "a;b\n", "x\n" * 300]
+)
 def test_classes_that_make_no_sense_are_refused(root: Path, classes: str) -> None:
     (root / "classes.txt").write_text(classes)
     with pytest.raises(ValueError, match=r"classes\.txt"):
@@ -114,7 +134,9 @@ def test_classes_that_make_no_sense_are_refused(root: Path, classes: str) -> Non
 
 
 def test_what_is_missing_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"lacks classes\.txt, labels\.csv, images, masks; expected"):
+    with pytest.raises(
+        ValueError, match=r"lacks classes\.txt, labels\.csv, images, masks; expected"
+    ):
         read_folder(tmp_path)
 
 
@@ -148,7 +170,9 @@ def test_stage_indexes_the_folder_in_place(root: Path, tmp_path: Path) -> None:
     assert load_dataset(output, data_root=moved) == read_folder(moved)
 
 
-def test_stage_finds_damaged_images_and_masks_before_training_does(root: Path, tmp_path: Path) -> None:
+def test_stage_finds_damaged_images_and_masks_before_training_does(
+    root: Path, tmp_path: Path
+) -> None:
     (root / "masks" / "b.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"b\.png cannot be read as a PNG"):
         Folder().run(Context(output=tmp_path, scratch=tmp_path, data_root=root))

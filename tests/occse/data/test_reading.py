@@ -45,12 +45,17 @@ def declare_size(path: Path, height: int, width: int) -> None:
     path.write_bytes(content)
 
 
-def test_images_that_claim_to_be_huge_are_refused_from_the_header(root: Path, dataset: Dataset) -> None:
+def test_images_that_claim_to_be_huge_are_refused_from_the_header(
+    root: Path, dataset: Dataset
+) -> None:
     path = root / "JPEGImages" / "a_1.jpg"
-    for height, width in ((60000, 60000), (9600, 10500)):  # the second is below the limit of PIL's error
+    # the second is below the limit of PIL's error
+    for height, width in ((60000, 60000), (9600, 10500)):
         declare_size(path, height, width)
         for read in (dataset.size, dataset.image):
-            with pytest.raises(ValueError, match=rf"a_1\.jpg says that it is {height} x {width}; .* 100 megapixels"):
+            with pytest.raises(
+                ValueError, match=rf"a_1\.jpg says that it is {height} x {width}; .* 100 megapixels"
+            ):
                 read("a_1")
 
 
@@ -111,21 +116,36 @@ def test_missing_images_and_other_formats_are_named(root: Path, dataset: Dataset
         dataset.image("a_1")
 
 
-def test_masks_of_another_size_or_with_other_labels_or_colours_are_refused(root: Path, dataset: Dataset) -> None:
+def test_masks_of_another_size_or_with_other_labels_or_colours_are_refused(
+    root: Path, dataset: Dataset
+) -> None:
     path = root / "SegmentationClass" / "a_2.png"
     write_label_map(path, np.zeros((WIDTH, HEIGHT), np.uint8))
-    with pytest.raises(ValueError, match=r"a_2\.png is 20 x 12 .* expected the size of its image, 12 x 20"):
+    with pytest.raises(
+        ValueError, match=r"a_2\.png is 20 x 12 .* expected the size of its image, 12 x 20"
+    ):
         dataset.mask("a_2")
     write_label_map(path, np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) % 23)
-    with pytest.raises(ValueError, match=r"a_2\.png holds the labels \[21, 22\]; allowed are 0..20 and 255"):
+    with pytest.raises(
+        ValueError, match=r"a_2\.png holds the labels \[21, 22\]; allowed are 0..20 and 255"
+    ):
         dataset.mask("a_2")
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
-    with pytest.raises(ValueError, match=r"a_2\.png is a PNG of mode RGB; expected palette indices"):
+    with pytest.raises(
+        ValueError, match=r"a_2\.png is a PNG of mode RGB; expected palette indices"
+    ):
         dataset.mask("a_2")
 
 
 def test_palette_is_that_of_voc() -> None:
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0), 15: (192, 128, 128)}
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+    }
     known |= {20: (0, 64, 128), 255: (224, 224, 192)}
     for label, colour in known.items():
         assert tuple(palette()[label]) == colour

@@ -7,7 +7,14 @@ from pydantic import ValidationError
 
 from occse.data.dataset import load_dataset
 from occse.data.shapes.drawing import BODY, HEAD, LIMB, Drawing, Scene, draw
-from occse.data.shapes.objects import HEAD_REACH, HEADS, REACH, SHAPES_CLASSES, SILHOUETTES, TEXTURES
+from occse.data.shapes.objects import (
+    HEAD_REACH,
+    HEADS,
+    REACH,
+    SHAPES_CLASSES,
+    SILHOUETTES,
+    TEXTURES,
+)
 from occse.data.shapes.write import SHAPES_SPLITS, shape, write_shapes
 from occse.data.voc import read_voc
 from occse.stage import Context
@@ -29,12 +36,18 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def test_an_image_depends_on_kind_index_and_drawing_alone() -> None:
     first = shape("train", 5, drawing=2)
-    for other in (shape("val", 5, drawing=2), shape("train", 6, drawing=2), shape("train", 5, drawing=3)):
+    for other in (
+        shape("val", 5, drawing=2),
+        shape("train", 6, drawing=2),
+        shape("train", 5, drawing=3),
+    ):
         assert (other.image != first.image).mean() > 0.5
     again = shape("train", 5, drawing=2)
     np.testing.assert_array_equal(again.image, first.image)
@@ -74,13 +87,20 @@ def test_boxes_enclose_the_labels_and_count_from_one(tree: Path) -> None:
         labels = shape("val", int(path.stem.removeprefix("val_")), drawing=3).labels
         for element in ET.parse(path).getroot().iterfind("object"):
             label = SHAPES_CLASSES.index(element.findtext("name", "")) + 1
-            x0, y0, x1, y1 = (int(element.findtext(f"bndbox/{tag}", "")) for tag in ("xmin", "ymin", "xmax", "ymax"))
+            x0, y0, x1, y1 = (
+                int(element.findtext(f"bndbox/{tag}", ""))
+                for tag in ("xmin", "ymin", "xmax", "ymax")
+            )
             inside = labels[y0 - 1 : y1, x0 - 1 : x1] == label
             assert inside.sum() == (labels == label).sum()
-            assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+            assert (
+                inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+            )
 
 
-def test_statistics_are_those_of_the_data_set_that_the_defaults_were_tuned_on(drawings: list[Drawing]) -> None:
+def test_statistics_are_those_of_the_data_set_that_the_defaults_were_tuned_on(
+    drawings: list[Drawing],
+) -> None:
     # expected values over 1000 images; the margins are about four standard errors of 300 images
     present = np.zeros((len(drawings), len(SHAPES_CLASSES)), int)
     for row, drawing in zip(present, drawings, strict=True):
@@ -98,7 +118,9 @@ def test_statistics_are_those_of_the_data_set_that_the_defaults_were_tuned_on(dr
     assert frequent > 1.5 * (np.triu(together, 1).sum() - frequent)
 
 
-def test_labels_are_the_present_classes_and_each_shows_on_one_percent(drawings: list[Drawing]) -> None:
+def test_labels_are_the_present_classes_and_each_shows_on_one_percent(
+    drawings: list[Drawing],
+) -> None:
     for drawing in drawings:
         labels = set(np.unique(drawing.labels).tolist())
         assert labels - {0, 255} == {index + 1 for index in drawing.present}
@@ -110,7 +132,9 @@ def test_labels_are_the_present_classes_and_each_shows_on_one_percent(drawings: 
 def test_object_centric_images_show_one_class_each() -> None:
     drawings = [shape("object", index, drawing=0) for index in range(100)]
     assert {drawing.image.shape for drawing in drawings} == {(48, 48, 3)}
-    assert {drawing.present for drawing in drawings} == {(index,) for index in range(len(SHAPES_CLASSES))}
+    assert {drawing.present for drawing in drawings} == {
+        (index,) for index in range(len(SHAPES_CLASSES))
+    }
 
 
 def inner(region: np.ndarray) -> np.ndarray:
@@ -172,25 +196,46 @@ def test_shapes_stage_leaves_an_artifact_that_loads_without_a_data_root(tmp_path
 
 @pytest.mark.parametrize(
     "values",
-    [{"drawing": -1}, {"drawing": 2**32}, {"num_train": 0}, {"num_val": 0}, {"num_train": 10, "num_scored": 11}],
+    [
+        {"drawing": -1},
+        {"drawing": 2**32},
+        {"num_train": 0},
+        {"num_val": 0},
+        {"num_train": 10, "num_scored": 11},
+    ],
 )
 def test_shapes_stage_refuses_numbers_that_make_no_data_set(values: dict[str, int]) -> None:
-    with pytest.raises(ValidationError, match=r"expected at most num_train|greater than or equal|less than"):
+    with pytest.raises(
+        ValidationError, match=r"expected at most num_train|greater than or equal|less than"
+    ):
         Shapes(**values)
 
 
 @pytest.mark.parametrize(
     ("kind", "index", "labels", "parts", "colour"),
     [
-        ("train", 0, {0: 4192, 1: 690, 2: 526, 3: 721, 255: 271}, [4317, 284, 1560, 239], [122.73, 129.61, 139.30]),
-        ("val", 7, {0: 4918, 1: 428, 3: 929, 255: 125}, [4979, 210, 1150, 61], [142.32, 118.69, 101.41]),
+        (
+            "train",
+            0,
+            {0: 4192, 1: 690, 2: 526, 3: 721, 255: 271},
+            [4317, 284, 1560, 239],
+            [122.73, 129.61, 139.30],
+        ),
+        (
+            "val",
+            7,
+            {0: 4918, 1: 428, 3: 929, 255: 125},
+            [4979, 210, 1150, 61],
+            [142.32, 118.69, 101.41],
+        ),
         ("object", 3, {0: 230, 4: 2026, 255: 48}, [255, 336, 1713, 0], [88.03, 49.75, 104.82]),
     ],
 )
 def test_drawings_are_those_of_this_version_of_the_stage(
     kind: str, index: int, labels: dict[int, int], parts: list[int], colour: list[float]
 ) -> None:
-    # when this fails because the drawing is meant to change, raise Shapes.version; the margins are for other CPUs
+    # when this fails because the drawing is meant to change, raise Shapes.version; the margins are
+    # for other CPUs
     drawing = shape(kind, index, drawing=0)
     values, counts = np.unique(drawing.labels, return_counts=True)
     assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == pytest.approx(labels, abs=3)

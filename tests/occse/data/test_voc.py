@@ -26,12 +26,17 @@ def dataset(root: Path) -> Dataset:
 def test_splits_and_labels_are_read_and_parts_of_a_person_are_no_objects(dataset: Dataset) -> None:
     assert dataset.splits == LISTS
     assert dataset.labels == {
-        name: tuple(sorted({VOC_CLASSES.index(item) for item in items})) for name, items in OBJECTS.items()
+        name: tuple(sorted({VOC_CLASSES.index(item) for item in items}))
+        for name, items in OBJECTS.items()
     }
 
 
 def test_both_forms_of_lists_are_read(root: Path, dataset: Dataset) -> None:
-    write_list(root, "train_aug", tuple(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png" for n in ("a_1", "a_2")))
+    write_list(
+        root,
+        "train_aug",
+        tuple(f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png" for n in ("a_1", "a_2")),
+    )
     write_list(root, "val", ("JPEGImages/b_1.jpg SegmentationClass/b_1.png", "", ""))
     assert read_voc(root) == dataset
 
@@ -44,7 +49,9 @@ def test_targets_are_multi_hot(dataset: Dataset) -> None:
 
 
 def test_a_folder_that_is_not_voc_is_refused_with_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not a folder in VOC layout: JPEGImages, .*ImageSets/Segmentation"):
+    with pytest.raises(
+        ValueError, match=r"not a folder in VOC layout: JPEGImages, .*ImageSets/Segmentation"
+    ):
         read_voc(tmp_path)
 
 
@@ -53,14 +60,24 @@ def test_a_folder_that_is_not_voc_is_refused_with_what_was_expected(tmp_path: Pa
     [
         ("val", ("b_1", "b_1"), r"val\.txt:2: b_1 is listed twice, first on line 1"),
         ("val", ("../../etc/passwd",), r"val\.txt:1: .* names no image"),
-        ("val", ("/JPEGImages/b_1.jpg /SegmentationClass/a_1.png",), r"val\.txt:1: .* names no image"),
+        (
+            "val",
+            ("/JPEGImages/b_1.jpg /SegmentationClass/a_1.png",),
+            r"val\.txt:1: .* names no image",
+        ),
         ("val", ("",), r"val\.txt lists no image"),
         ("val", ("b_2",), r"val\.txt names b_2, but .*b_2\.jpg is missing"),
         ("train", ("b_1",), r"train\.txt names b_1 .* expected train to be a subset of train_aug"),
-        ("val", ("b_1", "a_1"), r"train_aug\.txt and .*val\.txt share a_1 .*; expected disjoint splits"),
+        (
+            "val",
+            ("b_1", "a_1"),
+            r"train_aug\.txt and .*val\.txt share a_1 .*; expected disjoint splits",
+        ),
     ],
 )
-def test_lists_that_make_no_sense_are_refused(root: Path, split: str, lines: tuple[str, ...], message: str) -> None:
+def test_lists_that_make_no_sense_are_refused(
+    root: Path, split: str, lines: tuple[str, ...], message: str
+) -> None:
     write_list(root, split, lines)
     with pytest.raises(ValueError, match=message):
         read_voc(root)
@@ -72,7 +89,9 @@ def without_train_aug(root: Path) -> Path:
 
 
 def test_without_train_aug_the_error_says_what_it_is_and_where_it_belongs(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"train_aug\.txt is missing; .* 10,582 .*benchmark_RELEASE/dataset") as error:
+    with pytest.raises(
+        ValueError, match=r"train_aug\.txt is missing; .* 10,582 .*benchmark_RELEASE/dataset"
+    ) as error:
         read_voc(without_train_aug(root))
     assert f"in {root.parent} or beside it" in str(error.value)
 
@@ -85,7 +104,13 @@ def write_sbd(folder: Path, **lists: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["../benchmark_RELEASE/dataset", "../../benchmark_RELEASE/dataset", "../SBD/dataset", "../../sbd", "../SBD"],
+    [
+        "../benchmark_RELEASE/dataset",
+        "../../benchmark_RELEASE/dataset",
+        "../SBD/dataset",
+        "../../sbd",
+        "../SBD",
+    ],
 )
 def test_train_aug_is_voc_train_and_all_of_sbd_without_voc_val(root: Path, place: str) -> None:
     # a_2 is VOC train and not in SBD; b_1 is VOC val and in SBD
@@ -111,13 +136,17 @@ def test_without_sbd_the_masks_of_train_aug_name_its_images(root: Path) -> None:
 
 def test_images_of_sbd_that_are_not_there_are_named(root: Path) -> None:
     write_sbd(root.parent / "SBD", train=("a_3", "a_4"), val=("a_1",))
-    with pytest.raises(ValueError, match=r"SBD names a_3, but .*a_3\.jpg is missing \(and 1 more\)"):
+    with pytest.raises(
+        ValueError, match=r"SBD names a_3, but .*a_3\.jpg is missing \(and 1 more\)"
+    ):
         read_voc(without_train_aug(root))
 
 
 def save_labels(root: Path, labels: dict[str, tuple[int, ...]]) -> None:
     array = np.empty((), object)
-    array[()] = {name: np.isin(np.arange(20), present).astype(np.float32) for name, present in labels.items()}
+    array[()] = {
+        name: np.isin(np.arange(20), present).astype(np.float32) for name, present in labels.items()
+    }
     np.save(root / "cls_labels.npy", array)
 
 
@@ -138,7 +167,9 @@ def test_images_without_entry_or_class_in_cls_labels_are_named(root: Path) -> No
         read_voc(root, labels="cls_labels")
 
 
-def test_the_digest_covers_what_labels_say_and_not_which_file_says_it(root: Path, dataset: Dataset) -> None:
+def test_the_digest_covers_what_labels_say_and_not_which_file_says_it(
+    root: Path, dataset: Dataset
+) -> None:
     save_labels(root, dict(dataset.labels))
     assert tree_digest(read_voc(root, labels="cls_labels")) == tree_digest(dataset)
     save_labels(root, dict(dataset.labels) | {"a_2": (1,)})
@@ -166,12 +197,17 @@ LAUGHS = """<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY 
         # in this code page every byte of the declaration looks like something else
         (b'<?xml version="1.0" encoding="cp037"?>' + LAUGHS[21:].encode("cp037"), "is not"),
         (b"<annotation><object>", "is not XML"),
-        (annotation(("unicorn",)).encode(), "names the unknown class 'unicorn'; the classes are aeroplane, "),
+        (
+            annotation(("unicorn",)).encode(),
+            "names the unknown class 'unicorn'; the classes are aeroplane, ",
+        ),
         (annotation(()).encode(), "has no object, so its image has no label"),
         (b"<annotation>" + b" " * 1_000_001 + b"</annotation>", "has 1000026 bytes"),
     ],
 )
-def test_hostile_or_useless_annotations_are_refused(root: Path, content: bytes, message: str) -> None:
+def test_hostile_or_useless_annotations_are_refused(
+    root: Path, content: bytes, message: str
+) -> None:
     (root / "Annotations" / "a_1.xml").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a_1\.xml {message}"):
         read_voc(root)
@@ -187,7 +223,8 @@ def test_digest_follows_what_is_used_and_nothing_else(root: Path) -> None:
     digests = [tree_digest(read_voc(root))]
     (root / "ImageSets" / "Segmentation" / "trainval.txt").write_text("a_2\nb_1\n")
     (root / "JPEGImages" / "unused.jpg").write_bytes(b"")
-    (root / "Annotations" / "a_1.xml").write_text(annotation(OBJECTS["a_1"][::-1]) + "\n")  # the same labels
+    # the same labels
+    (root / "Annotations" / "a_1.xml").write_text(annotation(OBJECTS["a_1"][::-1]) + "\n")
     assert tree_digest(read_voc(root)) == digests[0]
     for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png")):
         with (root / folder / name).open("ab") as file:
@@ -201,16 +238,22 @@ def test_digest_follows_what_is_used_and_nothing_else(root: Path) -> None:
     assert len(set(digests)) == 5
 
 
-def test_an_index_beside_its_images_moves_with_them(root: Path, dataset: Dataset, tmp_path: Path) -> None:
+def test_an_index_beside_its_images_moves_with_them(
+    root: Path, dataset: Dataset, tmp_path: Path
+) -> None:
     save_index(dataset, tmp_path)
     moved = tmp_path.with_name(f"{tmp_path.name}_moved")
     tmp_path.rename(moved)
     loaded = load_dataset(moved, data_root=None)
-    assert loaded == Dataset(root=moved / "VOC2012", classes=VOC_CLASSES, splits=dataset.splits, labels=dataset.labels)
+    assert loaded == Dataset(
+        root=moved / "VOC2012", classes=VOC_CLASSES, splits=dataset.splits, labels=dataset.labels
+    )
     np.testing.assert_array_equal(loaded.mask("a_2"), mask_of("a_2"))
 
 
-def test_an_index_of_images_in_place_needs_the_data_root(root: Path, dataset: Dataset, tmp_path: Path) -> None:
+def test_an_index_of_images_in_place_needs_the_data_root(
+    root: Path, dataset: Dataset, tmp_path: Path
+) -> None:
     folder = tmp_path / "artifact"
     folder.mkdir()
     save_index(dataset, folder)
@@ -219,7 +262,9 @@ def test_an_index_of_images_in_place_needs_the_data_root(root: Path, dataset: Da
         load_dataset(folder, data_root=None)
 
 
-@pytest.mark.parametrize("content", ["", "[]", json.dumps({"root": None, "classes": [], "splits": []})])
+@pytest.mark.parametrize(
+    "content", ["", "[]", json.dumps({"root": None, "classes": [], "splits": []})]
+)
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(ValueError, match=r"index\.json is no index of a data set"):
@@ -247,13 +292,19 @@ def test_voc_stage_says_how_to_give_the_tree(root: Path, tmp_path: Path) -> None
         Voc().run(context(tmp_path, root.parent))
 
 
-def test_voc_stage_refuses_another_tree_than_the_one_meant(root: Path, dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"has the digest {tree_digest(dataset)}; data.digest expects 0000"):
+def test_voc_stage_refuses_another_tree_than_the_one_meant(
+    root: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"has the digest {tree_digest(dataset)}; data.digest expects 0000"
+    ):
         Voc(digest="0" * 64).run(context(tmp_path, root))
 
 
 @pytest.mark.parametrize("path", ["JPEGImages/a_1.jpg", "SegmentationClass/b_1.png"])
-def test_voc_stage_finds_damaged_files_before_training_does(root: Path, tmp_path: Path, path: str) -> None:
+def test_voc_stage_finds_damaged_files_before_training_does(
+    root: Path, tmp_path: Path, path: str
+) -> None:
     (root / path).write_bytes(b"not an image")
     with pytest.raises(ValueError, match=Path(path).name):
         Voc().run(context(tmp_path, root))

@@ -27,7 +27,9 @@ def write_tree(root: Path, *, test: Sequence[str] = ()) -> Path:
         (root / folder).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for name, size in {**dict.fromkeys(("a_1", "a_2", "b_1"), (24, 31)), **TEST}.items():
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            root / "JPEGImages" / f"{name}.jpg"
+        )
     for name in ("a_1", "a_2", "b_1"):
         annotation = "<annotation><object><name>cat</name></object></annotation>"
         (root / "Annotations" / f"{name}.xml").write_text(annotation)
@@ -45,11 +47,15 @@ def root(tmp_path: Path) -> Path:
 def context(folder: Path, root: Path, **inputs: Path) -> Context:
     for name in ("output", "scratch"):
         (folder / name).mkdir(parents=True)
-    return Context(inputs=inputs, output=folder / "output", scratch=folder / "scratch", data_root=root)
+    return Context(
+        inputs=inputs, output=folder / "output", scratch=folder / "scratch", data_root=root
+    )
 
 
 def predict(folder: Path, root: Path, stage: Segment) -> tuple[Path, dict[str, float]]:
-    """Run the data stage and `stage` with an untrained network, and return the artifact and the metrics."""
+    """Run the data stage and `stage` with an untrained network, and return the artifact and the
+    metrics.
+    """
     data = context(folder / "data", root)
     Voc().run(data)
     network = folder / "network"
@@ -59,7 +65,9 @@ def predict(folder: Path, root: Path, stage: Segment) -> tuple[Path, dict[str, f
     return seg.output, stage.run(seg)
 
 
-def test_the_test_split_is_read_without_labels_where_its_list_is(root: Path, tmp_path: Path) -> None:
+def test_the_test_split_is_read_without_labels_where_its_list_is(
+    root: Path, tmp_path: Path
+) -> None:
     dataset = read_voc(root)
     assert dataset.splits == LISTS | {"test": tuple(TEST)}
     assert sorted(dataset.labels) == ["a_1", "a_2", "b_1"]
@@ -74,7 +82,9 @@ def test_the_digest_follows_the_test_images(root: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "no image", "listed twice"])
-def test_test_images_are_checked_before_anything_is_trained(root: Path, tmp_path: Path, damage: str) -> None:
+def test_test_images_are_checked_before_anything_is_trained(
+    root: Path, tmp_path: Path, damage: str
+) -> None:
     path = root / "JPEGImages" / "t_2.jpg"
     if damage == "missing":
         path.unlink()
@@ -86,7 +96,9 @@ def test_test_images_are_checked_before_anything_is_trained(root: Path, tmp_path
         Voc().run(context(tmp_path / "stage", root))
 
 
-def test_predictions_of_the_test_split_are_packed_and_not_scored(root: Path, tmp_path: Path) -> None:
+def test_predictions_of_the_test_split_are_packed_and_not_scored(
+    root: Path, tmp_path: Path
+) -> None:
     output, metrics = predict(tmp_path, root, Segment(split="test", scales=(1.0,)))
     assert metrics == {"images": 3}
     assert sorted(path.name for path in output.iterdir()) == [ARCHIVE, "labels"]
@@ -126,7 +138,10 @@ def test_the_same_label_maps_give_the_same_archive(tmp_path: Path) -> None:
 
 
 def test_without_a_test_split_the_stage_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"seg\.split is 'test', but the data has only train.*Segmentation/test\.txt"):
+    with pytest.raises(
+        ValueError,
+        match=r"seg\.split is 'test', but the data has only train.*Segmentation/test\.txt",
+    ):
         predict(tmp_path, write_tree(tmp_path / "plain"), Segment(split="test", scales=(1.0,)))
 
 

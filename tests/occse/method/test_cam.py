@@ -12,7 +12,9 @@ SCALES = (0.5, 1.0, 1.5, 2.0)
 
 
 def network(num_classes: int = 5, seed: int = 0) -> nn.Module:
-    """A strided convolution that is not symmetric, so that mirroring the image is not mirroring the maps."""
+    """A strided convolution that is not symmetric, so that mirroring the image is not mirroring the
+    maps.
+    """
     torch.manual_seed(seed)
     return nn.Conv2d(3, num_classes, 3, stride=4, padding=1).eval()
 
@@ -21,7 +23,9 @@ def images(count: int = 2, seed: int = 0, size: tuple[int, int] = (21, 30)) -> n
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
 
 
-def recording(inner: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> Callable[[Tensor], Tensor]:
+def recording(
+    inner: Callable[[Tensor], Tensor], inputs: list[Tensor]
+) -> Callable[[Tensor], Tensor]:
     def forward(batch: Tensor) -> Tensor:
         inputs.append(batch)
         return inner(batch)
@@ -37,13 +41,17 @@ def test_maps_are_normalized_per_class_and_come_in_the_order_of_the_labels() -> 
     for cam in both:
         assert cam.min() >= 0
         np.testing.assert_allclose(cam.max(axis=(1, 2)), 1, atol=1e-3)
-    swapped = every(forward, images(), present=[[0, 3], [1]], scales=SCALES, flip=True, device="cpu")
+    swapped = every(
+        forward, images(), present=[[0, 3], [1]], scales=SCALES, flip=True, device="cpu"
+    )
     assert np.array_equal(swapped[0], both[0][::-1])
 
 
 def test_batch_gives_each_image_what_it_gets_alone() -> None:
     forward, batch, present = network(), images(3), [[3, 0], [], [1, 2, 4]]
-    together = multi_scale_cam(forward, batch, present=present, scales=SCALES, flip=True, device="cpu")
+    together = multi_scale_cam(
+        forward, batch, present=present, scales=SCALES, flip=True, device="cpu"
+    )
     for i, cam in enumerate(together):
         (alone,) = multi_scale_cam(
             forward, batch[i : i + 1], present=[present[i]], scales=SCALES, flip=True, device="cpu"
@@ -56,7 +64,9 @@ def test_mirrored_image_gives_mirrored_maps_only_with_flip() -> None:
     mirrored = np.ascontiguousarray(batch[:, :, ::-1])
     for flip in (True, False):
         plain, other = (
-            multi_scale_cam(forward, each, present=[[0, 1]] * 2, scales=(1.0,), flip=flip, device="cpu")
+            multi_scale_cam(
+                forward, each, present=[[0, 1]] * 2, scales=(1.0,), flip=flip, device="cpu"
+            )
             for each in (batch, mirrored)
         )
         assert np.allclose(plain[0], other[0][:, :, ::-1], atol=1e-5) == flip
@@ -65,7 +75,12 @@ def test_mirrored_image_gives_mirrored_maps_only_with_flip() -> None:
 def test_each_scale_is_one_batch_of_images_and_mirror_images() -> None:
     inputs: list[Tensor] = []
     multi_scale_cam(
-        recording(network(), inputs), images(), present=[[0], [1]], scales=(0.5, 1.5), flip=True, device="cpu"
+        recording(network(), inputs),
+        images(),
+        present=[[0], [1]],
+        scales=(0.5, 1.5),
+        flip=True,
+        device="cpu",
     )
     # 21 * 0.5 = 10.5 and 21 * 1.5 = 31.5 are rounded to the even neighbour.
     assert [tuple(each.shape) for each in inputs] == [(4, 3, 10, 15), (4, 3, 32, 45)]
@@ -73,7 +88,9 @@ def test_each_scale_is_one_batch_of_images_and_mirror_images() -> None:
 
 
 def test_images_without_any_label_have_no_maps() -> None:
-    cams = multi_scale_cam(network(), images(), present=[[], []], scales=(1.0,), flip=True, device="cpu")
+    cams = multi_scale_cam(
+        network(), images(), present=[[], []], scales=(1.0,), flip=True, device="cpu"
+    )
     assert [cam.shape for cam in cams] == [(0, 21, 30)] * 2
 
 
@@ -81,7 +98,9 @@ def test_class_that_is_nowhere_active_stays_zero() -> None:
     def silent(batch: Tensor) -> Tensor:
         return -torch.ones(len(batch), 2, 4, 4)
 
-    (cam,) = multi_scale_cam(silent, images(1), present=[[1]], scales=(1.0,), flip=True, device="cpu")
+    (cam,) = multi_scale_cam(
+        silent, images(1), present=[[1]], scales=(1.0,), flip=True, device="cpu"
+    )
     assert not cam.any()
 
 
@@ -96,13 +115,17 @@ def test_gpu_agrees_with_cpu() -> None:
 
 
 def test_parity_with_the_official_inference() -> None:
-    """KAIST-vilab/OC-CSE: VOC12ClsDatasetMSF and infer_msf, 8 passes; the network answers with the recorded maps."""
+    """KAIST-vilab/OC-CSE: VOC12ClsDatasetMSF and infer_msf, 8 passes; the network answers with the
+    recorded maps.
+    """
     arrays = parity("msf_merge")
     inputs: list[Tensor] = []
 
     def answer(batch: Tensor) -> Tensor:
         first = 2 * (len(inputs) - 1)
-        return torch.from_numpy(np.concatenate([arrays[f"rawcam_{first}"], arrays[f"rawcam_{first + 1}"]]))
+        return torch.from_numpy(
+            np.concatenate([arrays[f"rawcam_{first}"], arrays[f"rawcam_{first + 1}"]])
+        )
 
     (cam,) = multi_scale_cam(
         recording(answer, inputs),

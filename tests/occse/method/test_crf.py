@@ -49,12 +49,17 @@ def test_implied_threshold_solves_its_equation() -> None:
     assert implied_threshold(2) == pytest.approx((3 - sqrt(5)) / 2)
 
 
-@pytest.mark.parametrize(("threshold", "trusted"), [(0.05, "background"), (0.1, ""), (0.27, ""), (0.28, "foreground")])
+@pytest.mark.parametrize(
+    ("threshold", "trusted"), [(0.05, "background"), (0.1, ""), (0.27, ""), (0.28, "foreground")]
+)
 def test_two_alphas_should_bracket_the_best_threshold(threshold: float, trusted: str) -> None:
     fault = bracket_fault(threshold, low=4, high=24)
     assert bool(fault) == bool(trusted)
     assert trusted in fault
-    assert not fault or f"{threshold} is not between those of alpha 24 (threshold 0.094) and alpha 4" in fault
+    assert (
+        not fault
+        or f"{threshold} is not between those of alpha 24 (threshold 0.094) and alpha 4" in fault
+    )
     assert bracket_fault(threshold, low=24, high=4), "the wrong way round nothing is between"
 
 
@@ -75,7 +80,9 @@ def test_background_is_the_power_of_what_the_best_class_leaves() -> None:
     scores = with_background(cam, 2)
     assert scores.dtype == np.float32
     assert scores.tolist() == [[[0.25, 1.0]], [[0.25, 0.0]], [[0.5, 0.0]]]
-    assert with_background(np.zeros((0, 2, 3), np.float32), 4).tolist() == np.ones((1, 2, 3)).tolist()
+    assert (
+        with_background(np.zeros((0, 2, 3), np.float32), 4).tolist() == np.ones((1, 2, 3)).tolist()
+    )
 
 
 @pytest.mark.parametrize("alpha", [1, 6, 10, 24])
@@ -106,12 +113,16 @@ def test_arrays_in_any_memory_order_give_the_same_marginals() -> None:
     image, scores = PARITY["image_b"], with_background(PARITY["cams_b"], 6)
     expected = dense_crf(image, scores, preset=PRESETS["psa"])
     strided = np.asfortranarray(np.repeat(image, 2, axis=1))[:, ::2]
-    assert np.array_equal(dense_crf(strided, np.asfortranarray(scores), preset=PRESETS["psa"]), expected)
+    assert np.array_equal(
+        dense_crf(strided, np.asfortranarray(scores), preset=PRESETS["psa"]), expected
+    )
 
 
 def test_one_label_and_one_pixel_are_possible() -> None:
     image = np.zeros((1, 1, 3), np.uint8)
-    assert dense_crf(image, np.ones((1, 1, 1), np.float32), preset=PRESETS["psa"]).tolist() == [[[1.0]]]
+    assert dense_crf(image, np.ones((1, 1, 1), np.float32), preset=PRESETS["psa"]).tolist() == [
+        [[1.0]]
+    ]
     labels = np.zeros((1, 1), np.uint8)
     assert refine_labels(image, labels, num_labels=1).tolist() == [[0]]
 
@@ -145,10 +156,13 @@ def test_scores_that_are_not_finite_and_labels_out_of_range_are_refused() -> Non
 
 
 @pytest.mark.parametrize("preset", ["psa", "irn"])
-def test_scores_become_labels_through_no_crf_a_crf_of_the_scores_or_one_of_their_labels(preset: PresetName) -> None:
+def test_scores_become_labels_through_no_crf_a_crf_of_the_scores_or_one_of_their_labels(
+    preset: PresetName,
+) -> None:
     image, scores = two_halves()
     scores[0, :, 4:10] = 0.5
-    scores[1, :, 4:22] = 0.55  # many pixels that hardly prefer a class against few that are sure of the other
+    # many pixels that hardly prefer a class against few that are sure of the other
+    scores[1, :, 4:22] = 0.55
 
     def labels(crf: PresetName | Literal["none"], unary: Literal["scores", "labels"]) -> np.ndarray:
         name, found = label_scores(ScoresTask("a", image, scores, (6,), crf, unary))
@@ -162,7 +176,9 @@ def test_scores_become_labels_through_no_crf_a_crf_of_the_scores_or_one_of_their
     assert np.array_equal(labels(preset, "scores"), 7 * of_scores)
     of_labels = refine_labels(image, plain.astype(np.uint8), num_labels=2, preset=PRESETS[preset])
     assert np.array_equal(labels(preset, "labels"), 7 * of_labels)
-    assert (of_labels[:, :16] == 1).all() and not of_scores[:, :16].any(), "labels do not say how sure a score was"
+    assert (of_labels[:, :16] == 1).all() and not of_scores[:, :16].any(), (
+        "labels do not say how sure a score was"
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

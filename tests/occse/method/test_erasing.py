@@ -38,29 +38,40 @@ def hand_made() -> tuple[Tensor, Tensor]:
     absent = one_pixel(value=100.0, at=(1, 1))
     first = [one_pixel(value=4.0, at=(0, 0)), absent, one_pixel(value=2.0, at=(2, 2))]
     second = [absent, absent, one_pixel(value=1.0, at=(0, 2))]
-    return torch.stack([torch.stack(first), torch.stack(second)]), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
+    return torch.stack([torch.stack(first), torch.stack(second)]), torch.tensor(
+        [[1.0, 0, 1], [0, 0, 1]]
+    )
 
 
 def pixels(mask: Tensor) -> list[dict[tuple[int, int], float]]:
     """Per image, the erased pixels and how much of each is erased."""
-    return [{(int(y), int(x)): round(float(each[y, x]), 3) for y, x in each.nonzero()} for each in mask[:, 0]]
+    return [
+        {(int(y), int(x)): round(float(each[y, x]), 3) for y, x in each.nonzero()}
+        for each in mask[:, 0]
+    ]
 
 
-def test_specific_mask_erases_the_drawn_class_and_nothing_else(hand_made: tuple[Tensor, Tensor]) -> None:
+def test_specific_mask_erases_the_drawn_class_and_nothing_else(
+    hand_made: tuple[Tensor, Tensor],
+) -> None:
     cams, _ = hand_made
     erased = torch.tensor([[0.0, 0, 1], [0, 0, 1]])
     mask = class_specific_mask(cams, erased, size=(3, 3), mask_max="image")
     assert pixels(mask) == [{(2, 2): 1.0}, {(0, 2): 1.0}]
 
 
-def test_batch_maximum_leaves_weaker_images_partly_visible(hand_made: tuple[Tensor, Tensor]) -> None:
+def test_batch_maximum_leaves_weaker_images_partly_visible(
+    hand_made: tuple[Tensor, Tensor],
+) -> None:
     cams, _ = hand_made
     erased = torch.tensor([[1.0, 0, 0], [0, 0, 1]])
     mask = class_specific_mask(cams, erased, size=(3, 3), mask_max="batch")
     assert pixels(mask) == [{(0, 0): 1.0}, {(0, 2): 0.25}]
 
 
-def test_agnostic_mask_erases_every_present_class_at_its_own_peak(hand_made: tuple[Tensor, Tensor]) -> None:
+def test_agnostic_mask_erases_every_present_class_at_its_own_peak(
+    hand_made: tuple[Tensor, Tensor],
+) -> None:
     cams, labels = hand_made
     mask = class_agnostic_mask(cams, labels, size=(3, 3), mask_max="image")
     assert pixels(mask) == [{(0, 0): 1.0, (2, 2): 1.0}, {(0, 2): 1.0}]
@@ -91,7 +102,9 @@ def test_map_without_activation_erases_nothing() -> None:
     cams = -torch.rand(2, 3, 4, 4, generator=generator())
     labels = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
     for mask_max in MASK_MAX:
-        mask, _ = erasing_targets(cams, labels, mode="cse", size=(8, 8), mask_max=mask_max, generator=generator())
+        mask, _ = erasing_targets(
+            cams, labels, mode="cse", size=(8, 8), mask_max=mask_max, generator=generator()
+        )
         assert not mask.any()
         assert not class_agnostic_mask(cams, labels, size=(8, 8), mask_max=mask_max).any()
 
@@ -118,7 +131,9 @@ def test_balanced_draw_takes_the_rarer_class_more_often_and_absent_ones_never() 
     torch.testing.assert_close(weights, torch.tensor([1, 1 / 3, 1, 1]))
     labels = torch.tensor([[1.0, 1, 0, 0], [0, 1, 0, 0]]).repeat(3000, 1)
     erased = draw_class(labels, generator=generator(), weights=weights)
-    torch.testing.assert_close(erased[::2].mean(dim=0), torch.tensor([0.75, 0.25, 0, 0]), atol=0.04, rtol=0)
+    torch.testing.assert_close(
+        erased[::2].mean(dim=0), torch.tensor([0.75, 0.25, 0, 0]), atol=0.04, rtol=0
+    )
     assert erased[1::2].mean(dim=0).tolist() == [0, 1, 0, 0]
 
 
@@ -126,7 +141,13 @@ def test_targets_are_of_the_class_that_the_weights_favour(hand_made: tuple[Tenso
     cams, labels = hand_made
     favoured = torch.tensor([1e-9, 1, 1])
     mask, remaining = erasing_targets(
-        cams, labels, mode="cse", size=(3, 3), mask_max="image", generator=generator(), weights=favoured
+        cams,
+        labels,
+        mode="cse",
+        size=(3, 3),
+        mask_max="image",
+        generator=generator(),
+        weights=favoured,
     )
     assert pixels(mask) == [{(2, 2): 1.0}, {(0, 2): 1.0}]
     assert remaining.tolist() == [[1, 0, 0], [0, 0, 0]]
@@ -155,18 +176,31 @@ def test_soft_labels_ask_for_what_oc_saw_of_the_remaining_classes_alone() -> Non
 
 def test_draw_is_a_function_of_the_generator() -> None:
     labels = torch.ones(50, 5)
-    assert torch.equal(draw_class(labels, generator=generator(3)), draw_class(labels, generator=generator(3)))
-    assert not torch.equal(draw_class(labels, generator=generator(3)), draw_class(labels, generator=generator(4)))
+    assert torch.equal(
+        draw_class(labels, generator=generator(3)), draw_class(labels, generator=generator(3))
+    )
+    assert not torch.equal(
+        draw_class(labels, generator=generator(3)), draw_class(labels, generator=generator(4))
+    )
 
 
 @pytest.mark.parametrize("mode", ["cse", "class_agnostic"])
 def test_image_without_label_is_refused(mode: str) -> None:
     labels = torch.tensor([[1.0, 0], [0, 0]])
     with pytest.raises(ValueError, match=r"images \[1\] of the batch have no label"):
-        erasing_targets(torch.ones(2, 2, 3, 3), labels, mode=mode, size=(3, 3), mask_max="image", generator=generator())
+        erasing_targets(
+            torch.ones(2, 2, 3, 3),
+            labels,
+            mode=mode,
+            size=(3, 3),
+            mask_max="image",
+            generator=generator(),
+        )
 
 
-def test_remaining_labels_are_all_but_the_erased_class_or_none(hand_made: tuple[Tensor, Tensor]) -> None:
+def test_remaining_labels_are_all_but_the_erased_class_or_none(
+    hand_made: tuple[Tensor, Tensor],
+) -> None:
     cams, labels = hand_made
     seen = set()
     for seed in range(20):
@@ -187,7 +221,9 @@ def test_modes_agree_on_single_label_images_under_the_image_maximum() -> None:
     labels = functional.one_hot(torch.tensor([0, 1, 2, 3, 1, 0]), 4).float()
     masks, targets = zip(
         *(
-            erasing_targets(cams, labels, mode=mode, size=(20, 28), mask_max="image", generator=generator())
+            erasing_targets(
+                cams, labels, mode=mode, size=(20, 28), mask_max="image", generator=generator()
+            )
             for mode in ("cse", "class_agnostic")
         ),
         strict=True,
@@ -203,8 +239,12 @@ def test_gradient_flows_through_the_mask_and_its_maximum(mask_max: str) -> None:
     erased = draw_class(labels, generator=generator())
     size = (5, 4)
     # Finite differences see the maximum move with the map that it is taken from.
-    assert torch.autograd.gradcheck(lambda x: class_specific_mask(x, erased, size=size, mask_max=mask_max), cams)
-    assert torch.autograd.gradcheck(lambda x: class_agnostic_mask(x, labels, size=size, mask_max=mask_max), cams)
+    assert torch.autograd.gradcheck(
+        lambda x: class_specific_mask(x, erased, size=size, mask_max=mask_max), cams
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: class_agnostic_mask(x, labels, size=size, mask_max=mask_max), cams
+    )
 
 
 @pytest.mark.parametrize("mask_max", MASK_MAX)
@@ -221,27 +261,46 @@ def test_masks_equal_loops_over_images_and_classes(mask_max: str) -> None:
         return max(big[i, c].max() for i in images)
 
     agnostic = torch.stack(
-        [torch.stack([big[b, c] / (peak(b, c) + 1e-5) for c in present[b]]).amax(0, keepdim=True) for b in range(4)]
+        [
+            torch.stack([big[b, c] / (peak(b, c) + 1e-5) for c in present[b]]).amax(0, keepdim=True)
+            for b in range(4)
+        ]
     )
-    torch.testing.assert_close(class_agnostic_mask(cams, labels, size=size, mask_max=mask_max), agnostic)
+    torch.testing.assert_close(
+        class_agnostic_mask(cams, labels, size=size, mask_max=mask_max), agnostic
+    )
 
     erased = draw_class(labels, generator=generator())
     chosen = big[torch.arange(4), erased.argmax(1)]
-    maximum = chosen.max() if mask_max == "batch" else torch.stack([m.max() for m in chosen])[:, None, None]
+    maximum = (
+        chosen.max()
+        if mask_max == "batch"
+        else torch.stack([m.max() for m in chosen])[:, None, None]
+    )
     expected = (chosen / (maximum + 1e-5)).unsqueeze(1)
-    torch.testing.assert_close(class_specific_mask(cams, erased, size=size, mask_max=mask_max), expected)
+    torch.testing.assert_close(
+        class_specific_mask(cams, erased, size=size, mask_max=mask_max), expected
+    )
 
 
 @pytest.fixture
 def step() -> dict[str, Tensor]:
     """One training step of KAIST-vilab/OC-CSE."""
-    return {name: torch.from_numpy(array) for name, array in parity("cse_step").items() if array.dtype.kind == "f"}
+    return {
+        name: torch.from_numpy(array)
+        for name, array in parity("cse_step").items()
+        if array.dtype.kind == "f"
+    }
 
 
 def draw_like_the_reference(step: dict[str, Tensor]) -> torch.Generator:
     """A generator that draws the classes which the reference erased."""
     seeds = itertools.count()
-    seed = next(s for s in seeds if torch.equal(draw_class(step["label"], generator=generator(s)), step["label_mask"]))
+    seed = next(
+        s
+        for s in seeds
+        if torch.equal(draw_class(step["label"], generator=generator(s)), step["label_mask"])
+    )
     return generator(seed)
 
 
@@ -262,7 +321,9 @@ def test_parity_of_mask_erased_image_and_remaining_labels(step: dict[str, Tensor
 
 
 def test_parity_of_the_maxima_per_image(step: dict[str, Tensor]) -> None:
-    per_image = class_specific_mask(step["cam_er"], step["label_mask"], size=(64, 64), mask_max="image")
+    per_image = class_specific_mask(
+        step["cam_er"], step["label_mask"], size=(64, 64), mask_max="image"
+    )
     peaks = step["raw_mask_max_per_image"]
     rescaled = per_image * (peaks / peaks.max()).view(2, 1, 1, 1)
     torch.testing.assert_close(rescaled, step["mask"], rtol=1e-4, atol=1e-5)

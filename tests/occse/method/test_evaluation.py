@@ -13,8 +13,12 @@ THRESHOLDS = tuple(0.1 + index / 10 for index in range(6))
 Image = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def random_image(rng: np.random.Generator, *, size: tuple[int, int] = (13, 17), num_present: int = 2) -> Image:
-    """CAMs on a grid of tenths, so that many scores equal each other or a threshold, and a ground truth with void."""
+def random_image(
+    rng: np.random.Generator, *, size: tuple[int, int] = (13, 17), num_present: int = 2
+) -> Image:
+    """CAMs on a grid of tenths, so that many scores equal each other or a threshold, and a ground
+    truth with void.
+    """
     classes = np.sort(rng.choice(len(CLASSES), num_present, replace=False))
     cam = (rng.integers(0, 11, (num_present, *size)) / 10).astype(np.float32)
     gt = rng.choice(np.array([0, 1, 2, 3, 4, 255], np.uint8), size)
@@ -44,16 +48,26 @@ def count_cams(images: dict[str, Image], *, thresholds: tuple[float, ...] = THRE
 
 def big_counts() -> Counts:
     """Three labels, pixels beyond what 32-bit and even float64 counters hold exactly."""
-    entries = {"image": [0, 0, 1], "bin": [1, 1, 1], "gt": [0, 1, 1], "pred": [0, 1, 0], "count": [2**60 + 1, 2**33, 1]}
+    entries = {
+        "image": [0, 0, 1],
+        "bin": [1, 1, 1],
+        "gt": [0, 1, 1],
+        "pred": [0, 1, 0],
+        "count": [2**60 + 1, 2**33, 1],
+    }
     arrays = {key: np.array(values, np.int64) for key, values in entries.items()}
-    return Counts(names=("a", "b"), classes=("cat", "cow"), thresholds=np.zeros(0, np.float32), **arrays)
+    return Counts(
+        names=("a", "b"), classes=("cat", "cow"), thresholds=np.zeros(0, np.float32), **arrays
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_all_thresholds_in_one_pass_equal_the_loop_over_thresholds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     images = {f"image{index}": random_image(rng, num_present=1 + index) for index in range(4)}
-    expected = {name: naive_confusion(*image, thresholds=THRESHOLDS) for name, image in images.items()}
+    expected = {
+        name: naive_confusion(*image, thresholds=THRESHOLDS) for name, image in images.items()
+    }
     counts = count_cams(images)
     assert np.array_equal(counts.confusion(), sum(expected.values()))
     for name in images:
@@ -69,9 +83,13 @@ def test_a_threshold_of_zero_and_more_thresholds_than_fit_a_byte() -> None:
     assert np.array_equal(counts.confusion(), naive_confusion(*image, thresholds=thresholds))
 
 
-def test_a_tie_with_the_threshold_is_background_and_the_first_class_wins_a_tie_between_classes() -> None:
+def test_a_tie_with_the_threshold_is_background_and_the_first_class_wins_a_tie_between_classes() -> (
+    None
+):
     cam = np.array([[[0.3, 0.8, 0.5]], [[0.2, 0.8, 0.9]]], np.float32)
-    counts = count_cams({"a": (cam, np.array([1, 3]), np.zeros((1, 3), np.uint8))}, thresholds=(0.3,))
+    counts = count_cams(
+        {"a": (cam, np.array([1, 3]), np.zeros((1, 3), np.uint8))}, thresholds=(0.3,)
+    )
     assert counts.confusion()[0, 0].tolist() == [1, 0, 1, 0, 1]
 
 
@@ -84,7 +102,11 @@ def test_the_threshold_is_compared_as_float32() -> None:
 
 
 def test_an_image_without_a_present_class_is_predicted_as_background() -> None:
-    image = (np.zeros((0, 2, 2), np.float32), np.zeros(0, np.int64), np.array([[0, 1], [1, 255]], np.uint8))
+    image = (
+        np.zeros((0, 2, 2), np.float32),
+        np.zeros(0, np.int64),
+        np.array([[0, 1], [1, 255]], np.uint8),
+    )
     confusion = count_cams({"a": image}).confusion()
     assert confusion.shape == (6, 5, 5)
     assert confusion[:, :2, 0].tolist() == [[1, 2]] * 6
@@ -133,7 +155,9 @@ def test_scores_of_a_confusion_worked_out_by_hand() -> None:
 
 def test_summary_names_every_metric_and_means_over_absent_classes_too() -> None:
     builder = CountsBuilder(("cat", "cow"))
-    builder.add_labels("one", np.array([[0, 1, 1, 1]], np.uint8), gt=np.array([[0, 0, 1, 255]], np.uint8))
+    builder.add_labels(
+        "one", np.array([[0, 1, 1, 1]], np.uint8), gt=np.array([[0, 0, 1, 255]], np.uint8)
+    )
     metrics = summarize(builder.build(), multi_label={"elsewhere"})
     expected = {"miou": 1 / 3, "precision": 0.5, "recall": 0.5}
     expected |= {"iou/background": 0.5, "iou/cat": 0.5, "iou/cow": 0.0}
@@ -167,7 +191,9 @@ def test_counters_hold_more_pixels_than_32_bits_and_float64() -> None:
 
 def test_saved_counts_come_back_equal(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
-    for index, counts in enumerate((count_cams({"ä/1": random_image(rng)}), big_counts(), count_cams({}))):
+    for index, counts in enumerate(
+        (count_cams({"ä/1": random_image(rng)}), big_counts(), count_cams({}))
+    ):
         path = tmp_path / f"counts{index}.npz"
         counts.save(path)
         loaded = Counts.load(path)
@@ -202,7 +228,9 @@ def test_counts_that_contradict_themselves_are_refused(
     tmp_path: Path, key: str, value: np.ndarray, complaint: str
 ) -> None:
     counts, path = big_counts(), tmp_path / "counts.npz"
-    arrays = {field.name: np.asarray(getattr(counts, field.name)) for field in dataclasses.fields(Counts)}
+    arrays = {
+        field.name: np.asarray(getattr(counts, field.name)) for field in dataclasses.fields(Counts)
+    }
     with ArrayWriter(path) as writer:
         writer.write("counts", **(arrays | {key: value}))
     with pytest.raises(ValueError, match=complaint) as raised:
@@ -229,7 +257,10 @@ def test_what_cannot_be_counted_is_refused_by_image() -> None:
     builder.add_cam("seen", cam, classes=classes, gt=gt)
     with pytest.raises(ValueError, match="seen: this image was counted before"):
         builder.add_cam("seen", cam, classes=classes, gt=gt)
-    with pytest.raises(ValueError, match=r"new: the ground truth has the size \(12, 17\), the prediction \(13, 17\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"new: the ground truth has the size \(12, 17\), the prediction \(13, 17\)",
+    ):
         builder.add_cam("new", cam, classes=classes, gt=gt[1:])
     with pytest.raises(ValueError, match=r"new: ground truth labels .* allowed are 0 to 4 and 255"):
         builder.add_cam("new", cam, classes=classes, gt=np.full_like(gt, 5))
@@ -250,7 +281,9 @@ def test_label_maps_out_of_range_are_refused_by_image() -> None:
     builder = CountsBuilder(CLASSES)
     labels = np.array([[0, 4]], np.uint8)
     for value in (5, 255):
-        with pytest.raises(ValueError, match=f"new: the prediction goes up to {value}; allowed are 0 to 4"):
+        with pytest.raises(
+            ValueError, match=f"new: the prediction goes up to {value}; allowed are 0 to 4"
+        ):
             builder.add_labels("new", np.array([[0, value]], np.uint8), gt=labels)
     with pytest.raises(ValueError, match=r"new: ground truth labels .*254"):
         builder.add_labels("new", labels, gt=np.array([[0, 254]], np.uint8))

@@ -24,7 +24,9 @@ def dense_affinity(pairs: Tensor, size: tuple[int, int], radius: int) -> Tensor:
     """The affinity matrix, pair by pair."""
     height, width = size
     matrix = torch.eye(height * width)
-    sources = [(y, x) for y in range(height - radius + 1) for x in range(radius - 1, width - radius + 1)]
+    sources = [
+        (y, x) for y in range(height - radius + 1) for x in range(radius - 1, width - radius + 1)
+    ]
     for p, (dy, dx) in enumerate(pair_offsets(radius)):
         for s, (y, x) in enumerate(sources):
             i, j = y * width + x, (y + dy) * width + x + dx
@@ -32,8 +34,12 @@ def dense_affinity(pairs: Tensor, size: tuple[int, int], radius: int) -> Tensor:
     return matrix
 
 
-@pytest.mark.parametrize(("size", "radius", "beta"), [((6, 9), 3, 8.0), ((4, 5), 2, 1.5), ((9, 12), 5, 3.0)])
-def test_transition_equals_the_pairwise_construction(size: tuple[int, int], radius: int, beta: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "radius", "beta"), [((6, 9), 3, 8.0), ((4, 5), 2, 1.5), ((9, 12), 5, 3.0)]
+)
+def test_transition_equals_the_pairwise_construction(
+    size: tuple[int, int], radius: int, beta: float
+) -> None:
     pairs = random_affinities(size, radius)
     matrix = dense_affinity(pairs, size, radius) ** beta
     transition = transition_matrix(pairs, size=size, radius=radius, beta=beta).to_dense()
@@ -46,7 +52,9 @@ def test_walk_equals_the_dense_power() -> None:
     transition = transition_matrix(random_affinities(size, 4), size=size, radius=4, beta=2.0)
     scores = torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
     expected = scores.flatten(1) @ torch.linalg.matrix_power(transition.to_dense(), steps)
-    torch.testing.assert_close(random_walk(transition, scores, steps=steps), expected.view(3, *size))
+    torch.testing.assert_close(
+        random_walk(transition, scores, steps=steps), expected.view(3, *size)
+    )
     assert torch.equal(random_walk(transition, scores, steps=0), scores)
 
 
@@ -94,7 +102,9 @@ def official() -> AffinityNet:
     network.backbone, network.head = GivenTaps((10, 14)), AffinityHead(RESNET38)
     for name, weight in network.head.state_dict().items():
         gain = 4 if name == "f9.weight" else 1
-        weight.copy_(hashed(f"aff.{name}", tuple(weight.shape), scale=gain * (3 / weight.shape[1]) ** 0.5))
+        weight.copy_(
+            hashed(f"aff.{name}", tuple(weight.shape), scale=gain * (3 / weight.shape[1]) ** 0.5)
+        )
     return network.eval()
 
 
@@ -104,12 +114,17 @@ def test_parity_of_matrices_and_walk(official: AffinityNet) -> None:
     with torch.no_grad():
         pairs = affinities(official(torch.zeros(1, 3, 80, 112)), radius=5)[0]
     sums = transition_matrix(pairs, size=(10, 14), radius=5, beta=1.0).to_dense()
-    np.testing.assert_allclose((sums / sums.diagonal()).numpy(), arrays["rw_aff_mat"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        (sums / sums.diagonal()).numpy(), arrays["rw_aff_mat"], rtol=1e-4, atol=1e-5
+    )
     transition = transition_matrix(pairs, size=(10, 14), radius=5, beta=8.0)
-    np.testing.assert_allclose(transition.to_dense().numpy(), arrays["rw_trans1"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        transition.to_dense().numpy(), arrays["rw_trans1"], rtol=1e-4, atol=1e-5
+    )
     scores = torch.from_numpy(arrays["rw_pooled"]).view(3, 10, 14)
     walked = random_walk(transition, scores, steps=256)
-    # 256 steps add up the rounding of float32, here and in the reference: each is within 6e-5 of the exact walk.
+    # 256 steps add up the rounding of float32, here and in the reference: each is within 6e-5 of
+    # the exact walk.
     np.testing.assert_allclose(walked.numpy(), arrays["rw_out"], rtol=3e-4, atol=1e-5)
     exact = transition_matrix(pairs.double(), size=(10, 14), radius=5, beta=8.0)
     walked = random_walk(exact, scores.double(), steps=256)
@@ -133,7 +148,9 @@ def test_parity_of_the_pseudo_label(official: AffinityNet) -> None:
 
 
 def test_parity_of_the_walk_on_boundaries() -> None:
-    """jiwoon-ahn/irn, propagate_to_edge: padding, paths, its dense matrices squared 8 times against 256 steps."""
+    """jiwoon-ahn/irn, propagate_to_edge: padding, paths, its dense matrices squared 8 times against
+    256 steps.
+    """
     edge, cam = (
         hashed("irn.edge", (1, 10, 14), scale=0.5, offset=0.5),
         hashed("irn.cam", (2, 10, 14), scale=0.5, offset=0.5),
@@ -161,7 +178,9 @@ def test_no_score_passes_a_closed_boundary_or_leaves_the_map() -> None:
 
 @pytest.mark.parametrize("kind", [AffinityNet, BoundaryNet])
 @pytest.mark.parametrize("num_classes", [0, 1, 2])
-def test_a_batch_gives_each_image_what_it_gets_alone(kind: type[AffinityNet | BoundaryNet], num_classes: int) -> None:
+def test_a_batch_gives_each_image_what_it_gets_alone(
+    kind: type[AffinityNet | BoundaryNet], num_classes: int
+) -> None:
     torch.manual_seed(0)
     network = kind("tiny").eval()
     images, cams = torch.randn(3, 3, 45, 50), torch.rand(3, num_classes, 45, 50)
@@ -187,7 +206,9 @@ def test_boundary_scores_are_divided_by_their_maximum_before_the_background_is_s
     torch.manual_seed(0)
     cams = 0.1 * torch.rand(1, 2, 32, 32)
     options = {"radius": 4, "beta": 10, "steps": 16}
-    scores = walk_scores(BoundaryNet("tiny").eval(), torch.randn(1, 3, 32, 32), cams, alpha=4.82, **options)[0]
+    scores = walk_scores(
+        BoundaryNet("tiny").eval(), torch.randn(1, 3, 32, 32), cams, alpha=4.82, **options
+    )[0]
     assert scores[1:].max().item() == pytest.approx(1)
     # irn's constant background of 0.25 decides alike.
     assert torch.equal(scores.argmax(0) > 0, scores[1:].amax(0) > 0.25)
@@ -212,7 +233,9 @@ def test_gpu_agrees_with_cpu() -> None:
     pairs, scores = random_affinities(size, 5), torch.rand(3, *size)
     on_cpu, on_gpu = (
         random_walk(
-            transition_matrix(pairs.to(device), size=size, radius=5, beta=8.0), scores.to(device), steps=256
+            transition_matrix(pairs.to(device), size=size, radius=5, beta=8.0),
+            scores.to(device),
+            steps=256,
         ).cpu()
         for device in ("cpu", "cuda")
     )

@@ -6,7 +6,13 @@ import torch
 from parity_inputs import hashed, parity
 from torch import Tensor
 
-from occse.networks.affinity import AffinityHead, AffinityNet, affinities, load_affinity_net, save_affinity_net
+from occse.networks.affinity import (
+    AffinityHead,
+    AffinityNet,
+    affinities,
+    load_affinity_net,
+    save_affinity_net,
+)
 from occse.networks.boundary import BoundaryNet
 from occse.networks.classifier import Classifier, save_classifier
 from occse.networks.pairs import affinity_loss, pair_views
@@ -19,7 +25,9 @@ def official_head() -> AffinityHead:
     head = AffinityHead(RESNET38)
     for name, weight in head.state_dict().items():
         gain = 4 if name == "f9.weight" else 1
-        weight.copy_(hashed(f"aff.{name}", tuple(weight.shape), scale=gain * (3 / weight.shape[1]) ** 0.5))
+        weight.copy_(
+            hashed(f"aff.{name}", tuple(weight.shape), scale=gain * (3 / weight.shape[1]) ** 0.5)
+        )
     return head
 
 
@@ -43,15 +51,25 @@ def test_affinity_is_one_for_equal_features_and_falls_with_the_mean_distance() -
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_affinities_and_their_gradient_equal_the_plain_formula(memory_format: torch.memory_format) -> None:
+def test_affinities_and_their_gradient_equal_the_plain_formula(
+    memory_format: torch.memory_format,
+) -> None:
     torch.manual_seed(0)
-    features = torch.rand(2, 6, 7, 12, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    features = (
+        torch.rand(2, 6, 7, 12, dtype=torch.float64)
+        .to(memory_format=memory_format)
+        .requires_grad_()
+    )
     found = affinities(features, radius=4)
     source, partners = pair_views(features, radius=4)
-    expected = torch.stack([(-(partner - source).abs().mean(1)).exp().flatten(1) for partner in partners], dim=1)
+    expected = torch.stack(
+        [(-(partner - source).abs().mean(1)).exp().flatten(1) for partner in partners], dim=1
+    )
     torch.testing.assert_close(found, expected)
     weights = torch.rand_like(expected)
-    gradients = [torch.autograd.grad((each * weights).sum(), features)[0] for each in (found, expected)]
+    gradients = [
+        torch.autograd.grad((each * weights).sum(), features)[0] for each in (found, expected)
+    ]
     torch.testing.assert_close(*gradients)
 
 
@@ -78,7 +96,9 @@ def test_head_starts_as_the_official_one() -> None:
 
 
 @pytest.mark.parametrize("kind", [AffinityNet, BoundaryNet])
-def test_saved_network_comes_back_as_what_it_was(kind: type[AffinityNet | BoundaryNet], tmp_path: Path) -> None:
+def test_saved_network_comes_back_as_what_it_was(
+    kind: type[AffinityNet | BoundaryNet], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     network = kind("tiny")
     save_affinity_net(network, tmp_path / "model.safetensors")
@@ -92,7 +112,9 @@ def test_saved_network_comes_back_as_what_it_was(kind: type[AffinityNet | Bounda
 
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     save_classifier(Classifier("tiny", 5), tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"model\.safetensors holds no weights of build_affinity_net"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors holds no weights of build_affinity_net"
+    ):
         load_affinity_net(tmp_path / "model.safetensors")
 
 
@@ -106,14 +128,23 @@ def test_parity_of_affinities_losses_and_gradients() -> None:
     nothing = torch.zeros_like(pairs[0])
     for i, weight in enumerate((4, 4, 2)):
         alone = [pair if i == j else nothing for j, pair in enumerate(pairs)]
-        assert weight * affinity_loss(found, *alone).item() == pytest.approx(arrays["losses"][i], rel=1e-4)
+        assert weight * affinity_loss(found, *alone).item() == pytest.approx(
+            arrays["losses"][i], rel=1e-4
+        )
     loss = affinity_loss(found, *pairs)
     assert loss.item() == pytest.approx(arrays["losses"][3], rel=1e-4)
     loss.backward()
-    norms = [parameter.grad.norm().item() for parameter in head.parameters() if parameter.grad is not None]
+    norms = [
+        parameter.grad.norm().item()
+        for parameter in head.parameters()
+        if parameter.grad is not None
+    ]
     np.testing.assert_allclose(norms, arrays["grad_norms"], rtol=1e-4)
     row = head.f9.weight.grad
     assert row is not None
     np.testing.assert_allclose(
-        row[0].flatten().numpy(), arrays["grad_f9_row0"], rtol=1e-4, atol=1e-5 * np.abs(arrays["grad_f9_row0"]).max()
+        row[0].flatten().numpy(),
+        arrays["grad_f9_row0"],
+        rtol=1e-4,
+        atol=1e-5 * np.abs(arrays["grad_f9_row0"]).max(),
     )

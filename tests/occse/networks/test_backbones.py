@@ -1,4 +1,6 @@
-"""Every backbone: sizes, gradients, CAMs, checkpoints, and dilation against torchvision's strided networks."""
+"""Every backbone: sizes, gradients, CAMs, checkpoints, and dilation against torchvision's strided
+networks.
+"""
 
 from pathlib import Path
 from typing import get_args
@@ -29,7 +31,9 @@ DILATED = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(name: str, tmp_path: Path) -> None:
+def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(
+    name: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model = Classifier(name, 3)
     stride = model.backbone.stride
@@ -45,21 +49,29 @@ def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(name: s
         if isinstance(module, StochasticDepth):
             module.eval()  # a block that is left out gets no gradient
     logits(model(images)).square().sum().backward()
-    silent = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    silent = [
+        key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()
+    ]
     assert not silent
 
     model.eval()
     pixels = np.random.default_rng(0).integers(0, 256, (2, *ODD, 3), np.uint8)
-    cams = multi_scale_cam(model, pixels, present=[[2, 0], [1]], scales=(1.0, 1.3), flip=True, device="cpu")
+    cams = multi_scale_cam(
+        model, pixels, present=[[2, 0], [1]], scales=(1.0, 1.3), flip=True, device="cpu"
+    )
     assert [cam.shape for cam in cams] == [(2, *ODD), (1, *ODD)]
     assert all(np.isfinite(cam).all() for cam in cams)
 
     save_classifier(model, tmp_path / "model.safetensors")
     loaded = load_classifier(tmp_path / "model.safetensors")
     assert loaded.architecture == {"backbone": name, "num_classes": 3}
-    for (key, ours), theirs in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+    for (key, ours), theirs in zip(
+        model.state_dict().items(), loaded.state_dict().values(), strict=True
+    ):
         assert torch.equal(ours, theirs), key
-    for ours, theirs in zip(model.to(memory_format=torch.channels_last)(images), loaded(images), strict=True):
+    for ours, theirs in zip(
+        model.to(memory_format=torch.channels_last)(images), loaded(images), strict=True
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -67,7 +79,10 @@ def test_a_backbone_learns_makes_cams_and_comes_back_from_its_checkpoint(name: s
 def test_affinity_net_takes_the_taps_of_every_backbone(name: str) -> None:
     net = AffinityNet(name).eval()
     with torch.no_grad():
-        assert net(torch.zeros(1, 3, *ODD)).shape[2:] == (-(-ODD[0] // net.stride), -(-ODD[1] // net.stride))
+        assert net(torch.zeros(1, 3, *ODD)).shape[2:] == (
+            -(-ODD[0] // net.stride),
+            -(-ODD[1] // net.stride),
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +91,10 @@ def test_boundary_net_takes_the_levels_of_every_backbone(name: str) -> None:
     with torch.no_grad():
         levels = net.backbone.levels(torch.zeros(1, 3, *ODD))
         assert tuple(level.shape[1] for level in levels) == net.backbone.level_channels
-        assert net(torch.zeros(1, 3, *ODD)).shape[1:] == (-(-ODD[0] // net.stride), -(-ODD[1] // net.stride))
+        assert net(torch.zeros(1, 3, *ODD)).shape[1:] == (
+            -(-ODD[0] // net.stride),
+            -(-ODD[1] // net.stride),
+        )
 
 
 def strided_features(name: str, net: nn.Module, images: Tensor) -> Tensor:
@@ -98,7 +116,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", DILATED)
-def test_dilation_keeps_what_the_network_of_the_imagenet_weights_computes(name: str, cache: Path) -> None:
+def test_dilation_keeps_what_the_network_of_the_imagenet_weights_computes(
+    name: str, cache: Path
+) -> None:
     torch.manual_seed(0)
     build, enum = DILATED[name]
     original = build(num_classes=2).eval()
@@ -122,14 +142,18 @@ def test_dilation_keeps_what_the_network_of_the_imagenet_weights_computes(name: 
         step = (16 if name == "vgg16" else 32) // backbone.stride
         with torch.no_grad():
             features = backbone.eval()(images)[..., ::step, ::step]
-        torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        torch.testing.assert_close(
+            features, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+        )
 
 
 def test_imagenet_weights_out_of_reach_say_which_file_belongs_where(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    with pytest.raises(ValueError, match=r"ResNet50_Weights.IMAGENET1K_V1 cannot be loaded.*resnet50-\w+\.pth into"):
+    with pytest.raises(
+        ValueError, match=r"ResNet50_Weights.IMAGENET1K_V1 cannot be loaded.*resnet50-\w+\.pth into"
+    ):
         build_backbone("resnet50").load_imagenet()
 
 
@@ -147,7 +171,8 @@ def test_a_cached_file_is_never_unpickled(cache: Path, capsys: pytest.CaptureFix
 
 
 def test_a_new_head_is_spread_as_psa_and_oc_cse_spread_theirs() -> None:
-    weight = Classifier("tiny", 1000).head.weight  # xavier_uniform: U(-b, b), b = sqrt(6 / (inputs + outputs))
+    # xavier_uniform: U(-b, b), b = sqrt(6 / (inputs + outputs))
+    weight = Classifier("tiny", 1000).head.weight
     bound = (6 / (64 + 1000)) ** 0.5
     assert 0.99 * bound < weight.abs().max().item() <= bound
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
@@ -155,7 +180,9 @@ def test_a_new_head_is_spread_as_psa_and_oc_cse_spread_theirs() -> None:
 
 def test_the_names_are_those_that_can_be_built() -> None:
     assert set(BUILDERS) == set(NAMES)
-    with pytest.raises(ValueError, match=r"no backbone 'resnet51'; the backbones are tiny, resnet38, resnet50"):
+    with pytest.raises(
+        ValueError, match=r"no backbone 'resnet51'; the backbones are tiny, resnet38, resnet50"
+    ):
         build_backbone("resnet51")
 
 

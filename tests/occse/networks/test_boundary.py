@@ -11,21 +11,26 @@ from occse.training.optimizer import Optimization, build_optimizer
 
 def test_paths_are_lines_of_pixels_with_both_ends() -> None:
     assert path(0, 3) == [(0, 0), (0, 1), (0, 2), (0, 3)]
-    # The pixels beside a diagonal are 0.7 from it, so that no path slips through a diagonal boundary.
+    # The pixels beside a diagonal are 0.7 from it, so that no path slips through a diagonal
+    # boundary.
     assert path(1, -1) == [(0, -1), (0, 0), (1, -1), (1, 0)]
     assert path(3, 3)[:2] == [(0, 0), (0, 1)]
     assert (0, 2) not in path(3, 3)
 
 
 def test_path_affinities_equal_a_walk_along_every_line() -> None:
-    boundaries = torch.rand(2, 7, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    boundaries = torch.rand(
+        2, 7, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     radius = 4
     expected = []
     for image in boundaries.tolist():
         sources = [(y, x) for y in range(7 - 3) for x in range(3, 12 - 3)]
         rows = []
         for dy, dx in pair_offsets(radius):
-            box = [(y, x) for y in range(dy + 1) for x in (range(dx + 1) if dx > 0 else range(dx, 1))]
+            box = [
+                (y, x) for y in range(dy + 1) for x in (range(dx + 1) if dx > 0 else range(dx, 1))
+            ]
             line = [(y, x) for y, x in box if abs(dy * x - dx * y) / math.hypot(dy, dx) < 1 - 1e-9]
             rows.append([1 - max(image[y + i][x + j] for i, j in line) for y, x in sources])
         expected.append(rows)
@@ -38,7 +43,9 @@ def test_a_wall_parts_what_lies_on_its_two_sides() -> None:
     found = path_affinities(boundaries, radius=3)[0]
     columns = torch.arange(2, 5)  # of the sources, in the one row of them
     for (_, dx), pairs in zip(pair_offsets(3), found, strict=True):
-        crosses = (torch.minimum(columns, columns + dx) <= 3) & (torch.maximum(columns, columns + dx) >= 3)
+        crosses = (torch.minimum(columns, columns + dx) <= 3) & (
+            torch.maximum(columns, columns + dx) >= 3
+        )
         assert pairs.tolist() == (~crosses).double().tolist(), dx
 
 
@@ -56,8 +63,14 @@ def test_only_the_head_learns_and_the_backbone_s_statistics_stay() -> None:
     model = BoundaryNet("tiny").train()
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     model(torch.randn(2, 3, 32, 32)).sum().backward()
-    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
-    learning = [name for name, value in model.named_parameters() if value.grad is not None and value.grad.any()]
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items()
+    )
+    learning = [
+        name
+        for name, value in model.named_parameters()
+        if value.grad is not None and value.grad.any()
+    ]
     assert learning == [name for name, _ in model.named_parameters() if name.startswith("head.")]
 
 
@@ -71,7 +84,9 @@ def test_boundaries_of_the_mirror_image_are_mirrored() -> None:
 
 
 def half_and_half(count: int) -> tuple[Tensor, Tensor]:
-    """Noisy images, dark above and bright below a row that differs, and their label maps at stride 4."""
+    """Noisy images, dark above and bright below a row that differs, and their label maps at stride
+    4.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, 3, 32, 32, generator=generator) * 0.1
     labels = torch.zeros(count, 8, 8, dtype=torch.uint8)
@@ -99,7 +114,9 @@ def test_training_finds_the_boundary_that_no_label_shows() -> None:
     optimizer = build_optimizer(model, options)
     losses = []
     for _ in range(60):
-        loss = affinity_loss(model.affinities(model(images), radius=3), *pair_labels(labels, radius=3))
+        loss = affinity_loss(
+            model.affinities(model(images), radius=3), *pair_labels(labels, radius=3)
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from occse.networks.backbones import build_backbone
-from occse.networks.deeplab import DeepLab, load_deeplab, multi_scale_scores, save_deeplab, segmentation_loss
+from occse.networks.deeplab import (
+    DeepLab,
+    load_deeplab,
+    multi_scale_scores,
+    save_deeplab,
+    segmentation_loss,
+)
 from occse.networks.deeplab_heads import HeadName, LargeFov, SummedAspp, build_head
 from occse.pipeline import Pipeline, override, plan
 from occse.stages.deeplab import TrainSegmentation
@@ -32,7 +38,11 @@ def test_every_head_learns_and_comes_back_from_its_checkpoint(head: str, tmp_pat
     images, labels = torch.randn(2, 3, *ODD), torch.randint(0, 6, (2, *ODD))
     loss = segmentation_loss(model(images), labels)
     loss.backward()
-    silent = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    silent = [
+        name
+        for name, value in model.named_parameters()
+        if value.grad is None or not value.grad.any()
+    ]
     assert not silent
     save_deeplab(model, tmp_path / "model.safetensors")
     loaded = load_deeplab(tmp_path / "model.safetensors")
@@ -42,7 +52,9 @@ def test_every_head_learns_and_comes_back_from_its_checkpoint(head: str, tmp_pat
 
 
 @pytest.mark.parametrize(("head", "stride"), [("largefov", 16), ("aspp", 16), ("deeplabv3plus", 4)])
-def test_only_the_decoder_of_deeplabv3plus_has_the_resolution_of_the_shallow_map(head: str, stride: int) -> None:
+def test_only_the_decoder_of_deeplabv3plus_has_the_resolution_of_the_shallow_map(
+    head: str, stride: int
+) -> None:
     model = network(head, "resnet50_s16").eval()
     with torch.no_grad():
         scores = model(torch.zeros(1, 3, *ODD))
@@ -50,7 +62,9 @@ def test_only_the_decoder_of_deeplabv3plus_has_the_resolution_of_the_shallow_map
 
 
 def test_large_fov_is_seams() -> None:
-    """3x3 dilated by 12 and 1x1, each with batch norm and without bias, then dropout and 1x1; 512 channels."""
+    """3x3 dilated by 12 and 1x1, each with batch norm and without bias, then dropout and 1x1; 512
+    channels.
+    """
     head = LargeFov(4096, 21, width=512, dilation=12)
     layers = [each for each in head.modules() if not list(each.children())]
     assert [type(each) for each in layers] == [
@@ -77,15 +91,25 @@ def test_aspp_sums_four_dilated_convolutions() -> None:
     torch.testing.assert_close(head(deep, deep), expected)
 
 
-@pytest.mark.parametrize(("backbone", "rates"), [("resnet50_s16", (6, 12, 18)), ("resnet50", (12, 24, 36))])
-def test_rates_of_deeplabv3plus_grow_as_the_stride_falls(backbone: str, rates: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "rates"), [("resnet50_s16", (6, 12, 18)), ("resnet50", (12, 24, 36))]
+)
+def test_rates_of_deeplabv3plus_grow_as_the_stride_falls(
+    backbone: str, rates: tuple[int, ...]
+) -> None:
     head = build_head("deeplabv3plus", build_backbone(backbone), num_labels=6, width=8, dilation=1)
-    found = [each.dilation[0] for each in head.modules() if isinstance(each, nn.Conv2d) and each.dilation != (1, 1)]
+    found = [
+        each.dilation[0]
+        for each in head.modules()
+        if isinstance(each, nn.Conv2d) and each.dilation != (1, 1)
+    ]
     assert tuple(found) == rates
 
 
 def test_an_unknown_head_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no head 'psp'; the heads are largefov, aspp, deeplabv3plus"):
+    with pytest.raises(
+        ValueError, match="no head 'psp'; the heads are largefov, aspp, deeplabv3plus"
+    ):
         DeepLab("tiny", 5, "psp")
 
 
@@ -116,7 +140,9 @@ def test_knobs_without_effect_leave_the_fingerprint(change: dict, base: dict, sa
 
 
 def test_a_crf_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"seg\.crf: Input should be 'none', 'psa', 'irn'.*got True"):
+    with pytest.raises(
+        ValueError, match=r"seg\.crf: Input should be 'none', 'psa', 'irn'.*got True"
+    ):
         override(Pipeline(), {"seg.crf": True})
 
 
@@ -134,11 +160,15 @@ def test_scales_are_merged_as_defined(merge: str, flip: bool) -> None:
     calls: list[Tensor] = []
     conv = answers(calls)
     images = np.random.default_rng(0).integers(0, 256, (2, 21, 30, 3), np.uint8)
-    found = multi_scale_scores(conv, images, scales=(0.5, 1.0, 1.5), flip=flip, merge=merge, device="cpu")
+    found = multi_scale_scores(
+        conv, images, scales=(0.5, 1.0, 1.5), flip=flip, merge=merge, device="cpu"
+    )
     inputs, passes = tuple(calls), []
     with torch.no_grad():
         for batch in inputs:
-            scores = functional.interpolate(conv(batch), (21, 30), mode="bilinear", align_corners=False)
+            scores = functional.interpolate(
+                conv(batch), (21, 30), mode="bilinear", align_corners=False
+            )
             passes += [scores[:2], scores[2:].flip(-1)] if flip else [scores]
     assert len(passes) == (6 if flip else 3)
     stacked = torch.stack(passes)
@@ -149,7 +179,9 @@ def test_scales_are_merged_as_defined(merge: str, flip: bool) -> None:
 def test_one_pass_has_nothing_to_merge() -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 21, 30, 3), np.uint8)
     mean, largest = (
-        multi_scale_scores(answers([]), images, scales=(0.75,), flip=False, merge=merge, device="cpu")
+        multi_scale_scores(
+            answers([]), images, scales=(0.75,), flip=False, merge=merge, device="cpu"
+        )
         for merge in ("mean", "max")
     )
     assert torch.equal(mean, largest)

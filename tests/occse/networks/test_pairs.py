@@ -3,7 +3,14 @@ import pytest
 import torch
 from parity_inputs import parity
 
-from occse.networks.pairs import affinity_label, affinity_loss, block_mean, pair_labels, pair_offsets, pair_views
+from occse.networks.pairs import (
+    affinity_label,
+    affinity_loss,
+    block_mean,
+    pair_labels,
+    pair_offsets,
+    pair_views,
+)
 
 
 def test_offsets_are_the_half_disk_row_by_row() -> None:
@@ -24,7 +31,10 @@ def test_pairs_of_a_small_map_are_listed_by_offset_and_source() -> None:
 
 @pytest.mark.parametrize("size", [(4, 9), (5, 8), (1, 1)])
 def test_map_too_small_for_a_pair_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=rf"{size[0]} x {size[1]} has no pairs at radius 5; expected at least 5 x 9"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{size[0]} x {size[1]} has no pairs at radius 5; expected at least 5 x 9",
+    ):
         pair_labels(torch.zeros(2, *size, dtype=torch.uint8), radius=5)
 
 
@@ -38,7 +48,9 @@ def test_void_belongs_to_no_pair_and_classes_are_told_apart() -> None:
 
 
 def test_pair_labels_equal_a_loop_over_pairs() -> None:
-    labels = torch.from_numpy(np.random.default_rng(0).choice([0, 1, 2, 255], (2, 7, 12)).astype(np.uint8))
+    labels = torch.from_numpy(
+        np.random.default_rng(0).choice([0, 1, 2, 255], (2, 7, 12)).astype(np.uint8)
+    )
     radius = 3
     expected = []
     for image in labels.tolist():
@@ -46,7 +58,12 @@ def test_pair_labels_equal_a_loop_over_pairs() -> None:
         rows = []
         for dy, dx in pair_offsets(radius):
             pairs = [(image[y][x], image[y + dy][x + dx]) for y, x in sources]
-            rows.append([(a == b == 0, a == b and a not in (0, 255), a != b and 255 not in (a, b)) for a, b in pairs])
+            rows.append(
+                [
+                    (a == b == 0, a == b and a not in (0, 255), a != b and 255 not in (a, b))
+                    for a, b in pairs
+                ]
+            )
         expected.append(rows)
     found = torch.stack(pair_labels(labels, radius=radius), dim=-1)
     assert found.tolist() == [[[list(pair) for pair in row] for row in rows] for rows in expected]
@@ -57,11 +74,16 @@ def test_each_kind_of_pair_has_its_own_mean_and_weight() -> None:
     background, foreground, negative = torch.eye(4, dtype=torch.bool)[:3].view(3, 1, 1, 4)
     logs = [np.log(0.5), np.log(0.9), np.log(1 - 0.1)]
     expected = -(logs[0] / 4 + logs[1] / 4 + logs[2] / 2)
-    assert affinity_loss(given, background, foreground, negative).item() == pytest.approx(expected, rel=1e-4)
+    assert affinity_loss(given, background, foreground, negative).item() == pytest.approx(
+        expected, rel=1e-4
+    )
     # A kind without pairs costs nothing; more equal pairs cost no more.
     nothing = torch.zeros_like(background)
     assert affinity_loss(given, nothing, nothing, nothing).item() == 0
-    twice = affinity_loss(given.repeat(1, 1, 2), *(each.repeat(1, 1, 2) for each in (background, foreground, negative)))
+    twice = affinity_loss(
+        given.repeat(1, 1, 2),
+        *(each.repeat(1, 1, 2) for each in (background, foreground, negative)),
+    )
     assert twice.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -92,7 +114,9 @@ def test_parity_of_labels_and_pairs() -> None:
     arrays = parity("psa_affinity")
     label = affinity_label(torch.from_numpy(arrays["la"]), torch.from_numpy(arrays["ha"]), pool=8)
     np.testing.assert_array_equal(label.numpy(), arrays["label12"])
-    for found, name in zip(pair_labels(label.unsqueeze(0), radius=5), ("bg", "fg", "neg"), strict=True):
+    for found, name in zip(
+        pair_labels(label.unsqueeze(0), radius=5), ("bg", "fg", "neg"), strict=True
+    ):
         np.testing.assert_array_equal(found[0].numpy(), arrays[name] == 1, err_msg=name)
     source, partners = pair_views(torch.arange(144).view(12, 12), radius=5)
     np.testing.assert_array_equal(source.flatten().numpy(), arrays["ind_from"])

@@ -24,7 +24,9 @@ STEM = {"conv1a", "b2", "b2_1", "b2_2"}
 
 
 def filled(prefix: str) -> Classifier:
-    """A classifier with the deterministic weights of `prefix`, given to it under the official names."""
+    """A classifier with the deterministic weights of `prefix`, given to it under the official
+    names.
+    """
     with torch.device("meta"):
         model = Classifier("resnet38", 20)
     model = model.to_empty(device="cpu").eval()
@@ -39,7 +41,9 @@ def weight(prefix: str, name: str, shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 4:
         return hashed(prefix + name, shape, scale=(3 / np.prod(shape[1:])) ** 0.5)
     scale = 0.2 if name.endswith("running_var") else 0.1
-    return hashed(prefix + name, shape, scale=scale, offset=float(name.endswith(("weight", "running_var"))))
+    return hashed(
+        prefix + name, shape, scale=scale, offset=float(name.endswith(("weight", "running_var")))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,9 @@ def test_weights_have_the_official_names_and_sums(networks: dict[str, Classifier
 
 
 @pytest.mark.parametrize("size", [(64, 64), (61, 75)], ids=["64", "61x75"])
-def test_parity_of_maps_logits_and_layers(size: tuple[int, int], networks: dict[str, Classifier]) -> None:
+def test_parity_of_maps_logits_and_layers(
+    size: tuple[int, int], networks: dict[str, Classifier]
+) -> None:
     name = "64" if size == (64, 64) else "61x75"
     images = hashed(f"input.{name}", (1, 3, *size), scale=2.0)
     if name == "64":
@@ -75,7 +81,10 @@ def test_parity_of_maps_logits_and_layers(size: tuple[int, int], networks: dict[
         return lambda module, inputs, output: seen.update({layer: output.clone()})
 
     backbone = networks["er"].backbone
-    hooks = [backbone.get_submodule(layer).register_forward_hook(watch(layer)) for layer in FORWARD["tap_names"]]
+    hooks = [
+        backbone.get_submodule(layer).register_forward_hook(watch(layer))
+        for layer in FORWARD["tap_names"]
+    ]
     with torch.inference_mode():
         cams = {prefix: network(images) for prefix, network in networks.items()}
     for hook in hooks:
@@ -87,10 +96,14 @@ def test_parity_of_maps_logits_and_layers(size: tuple[int, int], networks: dict[
         output = seen[layer].double()
         statistics = torch.stack([output.mean(), output.std(), *output.flatten()[:5]])
         assert output.shape[1:] == tuple(expected[:3]), layer
-        np.testing.assert_allclose(statistics, expected[3:], rtol=1e-4, atol=1e-5 * float(output.abs().max()))
+        np.testing.assert_allclose(
+            statistics, expected[3:], rtol=1e-4, atol=1e-5 * float(output.abs().max())
+        )
 
 
-def test_taps_are_activated_and_what_psa_s_affinity_net_reads(networks: dict[str, Classifier]) -> None:
+def test_taps_are_activated_and_what_psa_s_affinity_net_reads(
+    networks: dict[str, Classifier],
+) -> None:
     backbone = networks["er"].backbone
     inputs: dict[str, Tensor] = {}
 
@@ -98,7 +111,10 @@ def test_taps_are_activated_and_what_psa_s_affinity_net_reads(networks: dict[str
         return lambda module, received: inputs.update({name: received[0].clone()})
 
     convolutions = {"conv4": "b5.conv_branch1", "conv5": "b6.conv_branch1"}
-    hooks = [backbone.get_submodule(path).register_forward_pre_hook(watch(name)) for name, path in convolutions.items()]
+    hooks = [
+        backbone.get_submodule(path).register_forward_pre_hook(watch(name))
+        for name, path in convolutions.items()
+    ]
     with torch.inference_mode():
         taps = backbone.taps(hashed("input.64", (1, 3, 64, 64), scale=2.0))
     for hook in hooks:
@@ -118,7 +134,9 @@ def test_training_drops_whole_channels_in_b6_and_b7_only(networks: dict[str, Cla
     def watch(layer: str) -> Any:
         return lambda module, received: entering.update({layer: received[0].clone()})
 
-    hooks = [backbone.get_submodule(layer).register_forward_pre_hook(watch(layer)) for layer in layers]
+    hooks = [
+        backbone.get_submodule(layer).register_forward_pre_hook(watch(layer)) for layer in layers
+    ]
     with torch.inference_mode():
         calm = backbone.taps(images)
         torch.manual_seed(0)
@@ -132,8 +150,12 @@ def test_training_drops_whole_channels_in_b6_and_b7_only(networks: dict[str, Cla
     assert torch.equal(calm[1], shaken[1])
     assert not torch.equal(calm[2], shaken[2])
     # Some channels are silent without any dropout, hence the tolerance.
-    silent = {layer: (value.amax((2, 3)) == 0).float().mean().item() for layer, value in entering.items()}
-    assert silent == pytest.approx({layer: 0.3 if layer < "b7" else 0.5 for layer in layers}, abs=0.09)
+    silent = {
+        layer: (value.amax((2, 3)) == 0).float().mean().item() for layer, value in entering.items()
+    }
+    assert silent == pytest.approx(
+        {layer: 0.3 if layer < "b7" else 0.5 for layer in layers}, abs=0.09
+    )
 
 
 def test_official_names_lead_there_and_back() -> None:
@@ -151,7 +173,12 @@ def test_official_names_lead_there_and_back() -> None:
 
 
 def test_names_of_no_official_file_stay_and_a_name_that_comes_twice_is_refused() -> None:
-    foreign = {"b2_3.conv_branch2a.weight": 0, "linear.weight": 1, "head.0.weight": 2, "backbone.layer1.weight": 3}
+    foreign = {
+        "b2_3.conv_branch2a.weight": 0,
+        "linear.weight": 1,
+        "head.0.weight": 2,
+        "backbone.layer1.weight": 3,
+    }
     assert to_official(foreign) == from_official(foreign) == foreign
     with pytest.raises(ValueError, match=r"two entries of the state dict mean 'head.weight'"):
         from_official({"fc8.weight": 0, "head.weight": 1})
@@ -182,14 +209,18 @@ class Training:
 
 
 REFERENCE = override(Pipeline(), profile("reference")).cgnet
-OFFICIAL = Optimization(**{knob.name: getattr(REFERENCE, knob.name) for knob in fields(Optimization)})
+OFFICIAL = Optimization(
+    **{knob.name: getattr(REFERENCE, knob.name) for knob in fields(Optimization)}
+)
 MAX_STEP = 10
 EPOCHS = (0, 2)
 
 
 @pytest.fixture(scope="module")
 def training(networks: dict[str, Classifier]) -> Training:
-    """The two updates of the recording: the first step in epoch 0, the second one in epoch 2, no dropout."""
+    """The two updates of the recording: the first step in epoch 0, the second one in epoch 2, no
+    dropout.
+    """
     model = copy.deepcopy(networks["er"])
     oc = networks["cl"].requires_grad_(False)
     done = Training(model, build_optimizer(model, OFFICIAL))
@@ -211,18 +242,24 @@ def training(networks: dict[str, Classifier]) -> Training:
         parts = erasing_loss(logits(cams), labels, logits(oc_cams), remaining, lambda_=lambda_)
         done.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
-        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        gradients = {
+            name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+        }
         done.optimizer.step()
         maps = (each.detach() for each in (cams, mask, erased, oc_cams))
         losses = {name: value.item() for name, value in parts.items()}
-        done.updates.append(Update(*maps, losses, to_official(gradients), done.optimizer.param_groups[0]["lr"]))
+        done.updates.append(
+            Update(*maps, losses, to_official(gradients), done.optimizer.param_groups[0]["lr"])
+        )
     return done
 
 
 def official_draw(labels: Tensor) -> torch.Generator:
     """A generator that draws the classes which the recording erased."""
     for seed in itertools.count():
-        if np.array_equal(draw_class(labels, generator=torch.Generator().manual_seed(seed)), STEP["label_mask"]):
+        if np.array_equal(
+            draw_class(labels, generator=torch.Generator().manual_seed(seed)), STEP["label_mask"]
+        ):
             return torch.Generator().manual_seed(seed)
     raise AssertionError
 
@@ -236,7 +273,9 @@ def test_parity_of_maps_mask_and_erased_image_in_training(training: Training) ->
     assert_close(first.oc_cams, STEP["cam_cl"])
     assert_close(logits(first.oc_cams), STEP["out_cl"])
     share = first.mask.amax((1, 2, 3))
-    assert_close(share / share.max(), STEP["raw_mask_max_per_image"] / STEP["raw_mask_max_per_image"].max())
+    assert_close(
+        share / share.max(), STEP["raw_mask_max_per_image"] / STEP["raw_mask_max_per_image"].max()
+    )
 
 
 def test_parity_of_losses_mask_maximum_and_rate_in_both_steps(training: Training) -> None:
@@ -256,14 +295,21 @@ def test_parity_of_every_layer_s_gradient(training: Training) -> None:
     norms = [gradients[name].norm().item() for name in STEP["grad_names"].tolist()]
     np.testing.assert_allclose(norms, STEP["grad_norms"], rtol=1e-4)
     assert_close(gradients["fc8.weight"].flatten(1), STEP["grad_fc8"])
-    assert gradients["fc8.weight"].norm().item() == pytest.approx(STEP["grad_fc8_norm"].item(), rel=1e-4)
+    assert gradients["fc8.weight"].norm().item() == pytest.approx(
+        STEP["grad_fc8_norm"].item(), rel=1e-4
+    )
 
 
-def test_parity_of_the_head_after_two_steps(training: Training, networks: dict[str, Classifier]) -> None:
+def test_parity_of_the_head_after_two_steps(
+    training: Training, networks: dict[str, Classifier]
+) -> None:
     head = training.model.head.weight.detach()
     sums = [head.double().sum().item(), head.double().abs().sum().item()]
     np.testing.assert_allclose(sums, STEP["fc8_after_sum"], rtol=1e-6)
-    after, before = STEP["fc8_after_row0"], networks["er"].head.weight.detach()[0, :64, 0, 0].numpy()
+    after, before = (
+        STEP["fc8_after_row0"],
+        networks["er"].head.weight.detach()[0, :64, 0, 0].numpy(),
+    )
     # Of the change, not of the weights, beside which it is small.
     assert_close(head[0, :64, 0, 0].numpy() - before, after - before)
 
@@ -277,7 +323,9 @@ def test_parity_of_the_hits_among_the_highest_logits(training: Training) -> None
 
 
 def hits(scores: Tensor, truth: Tensor) -> tuple[int, int]:
-    """Labels that are, and are not, among an image's highest scores, as many as the image has labels."""
+    """Labels that are, and are not, among an image's highest scores, as many as the image has
+    labels.
+    """
     found = [
         int(label) in row.topk(len(labels)).indices.tolist()
         for row, labels in zip(scores, (each.nonzero() for each in truth), strict=True)
@@ -289,10 +337,12 @@ def hits(scores: Tensor, truth: Tensor) -> tuple[int, int]:
 def test_optimizer_groups_are_the_official_ones_without_the_frozen_stem(training: Training) -> None:
     count, lr, momentum, decay, dampening, nesterov = STEP["optimizer"][0]
     for group in training.optimizer.param_groups:
-        assert [group[key] for key in ("lr", "momentum", "weight_decay", "dampening", "nesterov")] == pytest.approx(
-            [lr, momentum, decay, dampening, nesterov], rel=1e-9
-        )
-    moving = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+        assert [
+            group[key] for key in ("lr", "momentum", "weight_decay", "dampening", "nesterov")
+        ] == pytest.approx([lr, momentum, decay, dampening, nesterov], rel=1e-9)
+    moving = [
+        parameter for group in training.optimizer.param_groups for parameter in group["params"]
+    ]
     stem = [name for name, _ in training.model.named_parameters() if is_stem_convolution(name)]
     assert len(moving) == len(STEP["grad_names"]) == count - len(stem)
     assert all(parameter.requires_grad for parameter in moving)
@@ -302,10 +352,14 @@ def is_stem_convolution(name: str) -> bool:
     return name.split(".")[1] in STEM and "conv" in name
 
 
-def test_steps_leave_stem_and_batch_norms_as_they_were(training: Training, networks: dict[str, Classifier]) -> None:
+def test_steps_leave_stem_and_batch_norms_as_they_were(
+    training: Training, networks: dict[str, Classifier]
+) -> None:
     before, after = networks["er"].state_dict(), training.model.state_dict()
     kept = {name for name, value in before.items() if torch.equal(value, after[name])}
-    assert to_official(dict.fromkeys(before.keys() - kept)).keys() == set(STEP["grad_names"].tolist())
+    assert to_official(dict.fromkeys(before.keys() - kept)).keys() == set(
+        STEP["grad_names"].tolist()
+    )
 
 
 def test_rates_are_x1_x2_x10_and_x20() -> None:
@@ -316,7 +370,9 @@ def test_rates_are_x1_x2_x10_and_x20() -> None:
     model.backbone, model.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
     optimizer = build_optimizer(model, Optimization(**(vars(OFFICIAL) | {"head_lr": 10.0})))
     set_lr(optimizer, (1 - 1 / MAX_STEP) ** OFFICIAL.poly_power)
-    ours = [(group["lr"], group["momentum"], group["weight_decay"]) for group in optimizer.param_groups]
+    ours = [
+        (group["lr"], group["momentum"], group["weight_decay"]) for group in optimizer.param_groups
+    ]
     np.testing.assert_allclose(ours, STEP["optimizer"][:, 1:4], rtol=1e-9)
 
 

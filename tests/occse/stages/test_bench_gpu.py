@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[3]
 
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "tests/benchmarks/bench_gpu.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": "."}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": "."}, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_tiny_run_on_the_cpu_fills_both_tables() -> None:

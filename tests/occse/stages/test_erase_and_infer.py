@@ -23,14 +23,23 @@ USUAL: dict[str, Any] = {"num_erasures": 2, "mask_threshold": None, "min_probabi
 
 
 def red_and_blue(images: Tensor) -> Tensor:
-    """Maps of two classes at stride 1: how red and how blue each pixel is, -5 where it has the mean colour."""
+    """Maps of two classes at stride 1: how red and how blue each pixel is, -5 where it has the mean
+    colour.
+    """
     return images[:, [0, 2]] * 10 - 5
 
 
-def steps(*colors: np.ndarray, present: list[int], **knobs: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def steps(
+    *colors: np.ndarray, present: list[int], **knobs: Any
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Maps and probabilities by number of erasures of an image that is one row of pixels."""
     image = np.stack(colors)[None, None]
-    options: dict[str, Any] = {"network": red_and_blue, "scales": (1.0,), "flip": False, "device": "cpu"}
+    options: dict[str, Any] = {
+        "network": red_and_blue,
+        "scales": (1.0,),
+        "flip": False,
+        "device": "cpu",
+    }
     found = recursive_cams(images=image, present=[present], **USUAL | options | knobs)
     return [(maps[0][:, 0], probability) for maps, probability in found]
 
@@ -44,7 +53,8 @@ def left_after(erasures: int, *colors: np.ndarray, **knobs: Any) -> np.ndarray:
         return red_and_blue(images)
 
     steps(*colors, present=[0], network=network, **knobs)
-    return received[2 * erasures][0, 0, 0].numpy()  # twice per step: for the probability and for the map
+    # twice per step: for the probability and for the map
+    return received[2 * erasures][0, 0, 0].numpy()
 
 
 def test_what_is_erased_no_longer_hides_the_rest() -> None:
@@ -70,7 +80,9 @@ def test_a_hard_mask_erases_what_exceeds_the_threshold_and_nothing_else() -> Non
 def test_each_class_is_erased_from_a_copy_of_its_own() -> None:
     both = steps(RED, BLUE, PALE, present=[0, 1])
     for index in (0, 1):
-        for (maps, probability), (alone, its_own) in zip(both, steps(RED, BLUE, PALE, present=[index]), strict=True):
+        for (maps, probability), (alone, its_own) in zip(
+            both, steps(RED, BLUE, PALE, present=[index]), strict=True
+        ):
             np.testing.assert_array_equal(maps[index], alone[0])
             assert probability[index] == its_own[0]
 
@@ -99,12 +111,15 @@ def test_activation_is_measured_at_the_threshold_that_is_best_without_erasing() 
     second = counts_of([[0.9, 0.9, 0, 0.7, 0.7, 0.4, 1], [0, 0, 0.9, 0, 0, 0, 0]], truth)
     assert list(activations([first, second])) == [
         {"covered": 2 / 4, "false_activation": 0},  # void is no pixel
-        {"covered": 3 / 4, "false_activation": pytest.approx(2 / 5)},  # one is of b, one is background
+        # one is of b, one is background
+        {"covered": 3 / 4, "false_activation": pytest.approx(2 / 5)},
     ]
 
 
 def test_without_activation_nothing_is_false() -> None:
-    assert list(activations([counts_of([[0.0], [0.0]], [1])])) == [{"covered": 0, "false_activation": 0}]
+    assert list(activations([counts_of([[0.0], [0.0]], [1])])) == [
+        {"covered": 0, "false_activation": 0}
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +130,9 @@ def experiment(own_store: Path, small_pipeline: Pipeline) -> tuple[Path, dict[st
     return own_store, nodes
 
 
-def test_without_erasing_it_is_the_classifier_s_own_map(experiment: tuple[Path, dict[str, Node]]) -> None:
+def test_without_erasing_it_is_the_classifier_s_own_map(
+    experiment: tuple[Path, dict[str, Node]],
+) -> None:
     store, nodes = experiment
     cam = Counts.load(artifact_folder(store, nodes["cam"]) / "counts.npz")
     first = Counts.load(artifact_folder(store, nodes["erase_and_infer"]) / "0" / "counts.npz")
@@ -127,7 +144,9 @@ def test_without_erasing_it_is_the_classifier_s_own_map(experiment: tuple[Path, 
     assert difference.sum() < 0.001 * cam.confusion().sum()
 
 
-def test_the_curves_are_those_of_the_stored_counts(experiment: tuple[Path, dict[str, Node]]) -> None:
+def test_the_curves_are_those_of_the_stored_counts(
+    experiment: tuple[Path, dict[str, Node]],
+) -> None:
     store, nodes = experiment
     folder = artifact_folder(store, nodes["erase_and_infer"])
     curves = json.loads((folder / "curves.json").read_text())
@@ -139,7 +158,9 @@ def test_the_curves_are_those_of_the_stored_counts(experiment: tuple[Path, dict[
         assert 0 < point["probability"] < 1
 
 
-def test_the_metrics_are_the_last_point_and_its_classes(experiment: tuple[Path, dict[str, Node]]) -> None:
+def test_the_metrics_are_the_last_point_and_its_classes(
+    experiment: tuple[Path, dict[str, Node]],
+) -> None:
     store, nodes = experiment
     folder = artifact_folder(store, nodes["erase_and_infer"])
     manifest = load_manifest(store, nodes["erase_and_infer"])

@@ -1,4 +1,6 @@
-"""A whole trial with the profile `reference` on a VOC tree: smaller images and networks, everything else as it is."""
+"""A whole trial with the profile `reference` on a VOC tree: smaller images and networks, everything
+else as it is.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -33,11 +35,25 @@ SIZE = {
 }
 HEIGHT, WIDTH = 40, 56
 SPLITS = {"train_aug": range(10), "train": range(4), "val": range(10, 12)}
-STAGES = ["data", "oc", "cgnet", "cam", "crf", "crf_low", "crf_high", "affinity", "pseudo", "deeplab", "seg"]
+STAGES = [
+    "data",
+    "oc",
+    "cgnet",
+    "cam",
+    "crf",
+    "crf_low",
+    "crf_high",
+    "affinity",
+    "pseudo",
+    "deeplab",
+    "seg",
+]
 
 
 def write_tree(root: Path) -> Path:
-    """Twelve photographs of rectangles: two classes in each, one half of the picture for each of them."""
+    """Twelve photographs of rectangles: two classes in each, one half of the picture for each of
+    them.
+    """
     for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -47,7 +63,9 @@ def write_tree(root: Path) -> Path:
         mask[8:32, 6:26], mask[8:32, 30:50] = left, right
         mask[7], mask[32] = 255, 255
         colors = rng.integers(0, 256, (256, 3))
-        pixels = np.clip(colors[mask] + rng.normal(0, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+        pixels = np.clip(colors[mask] + rng.normal(0, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(
+            np.uint8
+        )
         name = f"2007_{number:06d}"
         Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
         write_label_map(root / "SegmentationClass" / f"{name}.png", mask)
@@ -65,7 +83,8 @@ def write_weights(folder: Path) -> Path:
     model = Classifier("resnet50", len(VOC_CLASSES))
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d) and name.endswith("bn3"):
-            nn.init.constant_(module.weight, 0.2)  # frozen, they do not keep a drawn network's features in bounds
+            # frozen, they do not keep a drawn network's features in bounds
+            nn.init.constant_(module.weight, 0.2)
     torch.save(model.backbone.state_dict(), folder / "resnet50.pth")
     torch.save(model.state_dict(), folder / "od_cam.pth")
     return folder
@@ -96,7 +115,9 @@ def nodes(folder: Path) -> dict[str, Node]:
     return plan(pipeline.resolve(folder / "VOC2012", folder / "weights"))
 
 
-def test_every_stage_leaves_its_artifact_and_the_scored_ones_a_score(folder: Path, nodes: dict[str, Node]) -> None:
+def test_every_stage_leaves_its_artifact_and_the_scored_ones_a_score(
+    folder: Path, nodes: dict[str, Node]
+) -> None:
     manifests = {field: load_manifest(folder / "store", node) for field, node in nodes.items()}
     assert sorted(manifests) == sorted(STAGES)
     for field in ("cam", "crf", "crf_low", "crf_high", "pseudo"):
@@ -104,7 +125,9 @@ def test_every_stage_leaves_its_artifact_and_the_scored_ones_a_score(folder: Pat
         assert manifest is not None
         assert 0 < manifest.metrics["miou"] < 1
     predicted = artifact_folder(folder / "store", nodes["seg"]) / "labels"
-    assert {path.stem for path in predicted.iterdir()} == {f"2007_{number:06d}" for number in SPLITS["val"]}
+    assert {path.stem for path in predicted.iterdir()} == {
+        f"2007_{number:06d}" for number in SPLITS["val"]
+    }
     cgnet = manifests["cgnet"]
     assert cgnet is not None
     assert cgnet.metrics["lambda"] == pytest.approx(0.3)

@@ -25,7 +25,9 @@ SCORED = ("cam", "crf", "crf_low", "crf_high", "pseudo", "seg")
 
 
 @pytest.mark.parametrize("field", SCORED)
-def test_scores_are_those_of_the_stored_counts(field: str, small_store: Path, small_node: dict[str, Node]) -> None:
+def test_scores_are_those_of_the_stored_counts(
+    field: str, small_store: Path, small_node: dict[str, Node]
+) -> None:
     node = small_node[field]
     manifest = load_manifest(small_store, node)
     counts = Counts.load(artifact_folder(small_store, node) / "counts.npz")
@@ -33,14 +35,20 @@ def test_scores_are_those_of_the_stored_counts(field: str, small_store: Path, sm
     assert counts.names == dataset.splits["val" if field == "seg" else "train"]
     several = {name for name in counts.names if len(dataset.labels[name]) > 1}
     assert manifest is not None
-    alpha = {"implied_threshold": implied_threshold(node.stage.alpha)} if isinstance(node.stage, RefineCam) else {}
+    alpha = (
+        {"implied_threshold": implied_threshold(node.stage.alpha)}
+        if isinstance(node.stage, RefineCam)
+        else {}
+    )
     assert manifest.metrics == summarize(counts, multi_label=several) | alpha
     valid = sum(int((dataset.mask(name) != 255).sum()) for name in counts.names)
     assert counts.confusion()[0].sum() == valid, "every pixel that is not void is counted once"
 
 
 @pytest.mark.parametrize("field", ["crf", "pseudo", "seg"])
-def test_label_maps_show_what_was_counted(field: str, small_store: Path, small_node: dict[str, Node]) -> None:
+def test_label_maps_show_what_was_counted(
+    field: str, small_store: Path, small_node: dict[str, Node]
+) -> None:
     folder = artifact_folder(small_store, small_node[field])
     counts = Counts.load(folder / "counts.npz")
     dataset = load_dataset(artifact_folder(small_store, small_node["data"]), data_root=None)
@@ -53,7 +61,9 @@ def test_label_maps_show_what_was_counted(field: str, small_store: Path, small_n
     assert np.array_equal(total, counts.confusion()[0])
 
 
-def test_pseudo_labels_hold_only_the_image_s_classes(small_store: Path, small_node: dict[str, Node]) -> None:
+def test_pseudo_labels_hold_only_the_image_s_classes(
+    small_store: Path, small_node: dict[str, Node]
+) -> None:
     folder = artifact_folder(small_store, small_node["pseudo"]) / "labels"
     dataset = load_dataset(artifact_folder(small_store, small_node["data"]), data_root=None)
     assert {path.stem for path in folder.iterdir()} == set(dataset.splits["train_aug"])
@@ -63,7 +73,9 @@ def test_pseudo_labels_hold_only_the_image_s_classes(small_store: Path, small_no
         assert found <= {0, *(index + 1 for index in dataset.labels[path.stem])}
 
 
-def test_cams_are_of_the_present_classes_and_normalized(small_store: Path, small_node: dict[str, Node]) -> None:
+def test_cams_are_of_the_present_classes_and_normalized(
+    small_store: Path, small_node: dict[str, Node]
+) -> None:
     dataset = load_dataset(artifact_folder(small_store, small_node["data"]), data_root=None)
     cams = ArrayReader(artifact_folder(small_store, small_node["cam"]) / "cams.zip")
     for name in dataset.splits["train_aug"]:
@@ -75,8 +87,12 @@ def test_cams_are_of_the_present_classes_and_normalized(small_store: Path, small
 
 
 @pytest.mark.parametrize("field", ["pretrain", "oc", "cgnet", "affinity", "deeplab"])
-def test_training_leaves_a_curve_point_per_epoch(field: str, small_store: Path, small_node: dict[str, Node]) -> None:
-    curves = json.loads((artifact_folder(small_store, small_node[field]) / "curves.json").read_text())
+def test_training_leaves_a_curve_point_per_epoch(
+    field: str, small_store: Path, small_node: dict[str, Node]
+) -> None:
+    curves = json.loads(
+        (artifact_folder(small_store, small_node[field]) / "curves.json").read_text()
+    )
     assert [point["step"] for point in curves] == [1]
     assert all(math.isfinite(value) for point in curves for value in point.values())
 
@@ -90,20 +106,33 @@ def test_a_training_stage_gives_the_same_weights_twice(
         output.mkdir()
         scratch.mkdir()
         torch.rand(7)
-        small_node["cgnet"].stage.run(context_of(small_node["cgnet"], small_node, small_store, output, scratch))
+        small_node["cgnet"].stage.run(
+            context_of(small_node["cgnet"], small_node, small_store, output, scratch)
+        )
         copies.append((output / "model.safetensors").read_bytes())
     assert copies[0] == copies[1]
-    assert copies[0] == (artifact_folder(small_store, small_node["cgnet"]) / "model.safetensors").read_bytes()
+    assert (
+        copies[0]
+        == (artifact_folder(small_store, small_node["cgnet"]) / "model.safetensors").read_bytes()
+    )
 
 
-def context_of(node: Node, nodes: dict[str, Node], root: Path, output: Path, scratch: Path) -> Context:
+def context_of(
+    node: Node, nodes: dict[str, Node], root: Path, output: Path, scratch: Path
+) -> Context:
     inputs = {field: artifact_folder(root, nodes[field]) for field in node.inputs}
     return Context(inputs=inputs, output=output, scratch=scratch)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, stage in STAGES.items() if not issubclass(stage, InPlace)])
+@pytest.mark.parametrize(
+    "kind", [kind for kind, stage in STAGES.items() if not issubclass(stage, InPlace)]
+)
 def test_every_active_knob_is_read(
-    kind: str, small_store: Path, small_node: dict[str, Node], small_pipeline: Pipeline, tmp_path: Path
+    kind: str,
+    small_store: Path,
+    small_node: dict[str, Node],
+    small_pipeline: Pipeline,
+    tmp_path: Path,
 ) -> None:
     everything = plan(small_pipeline, targets=tuple(Pipeline.model_fields))
     node = next(node for node in everything.values() if node.kind == kind)
@@ -138,16 +167,29 @@ def test_every_active_knob_is_read(
         {"pseudo.source": "crf"},
         {"pseudo.source": "cam"},
         {"pseudo.crf": "psa", "pseudo.alpha_walk": 5},
-        {"affinity.network": "irn", "affinity.radius": 6, "affinity.scale_min": 0.5, "pseudo.beta": 10},
+        {
+            "affinity.network": "irn",
+            "affinity.radius": 6,
+            "affinity.scale_min": 0.5,
+            "pseudo.beta": 10,
+        },
         {"seg.crf": "seam", "seg.flip": False},
         {"seg.crf": "mctformer", "seg.merge": "max"},
         {"deeplab.head": "aspp"},
         {"deeplab.head": "deeplabv3plus"},
-        {"*.backbone": "resnet50", "*.init": "random", "*.batch_size": 2, "data.num_train": 2, "data.num_scored": 2},
+        {
+            "*.backbone": "resnet50",
+            "*.init": "random",
+            "*.batch_size": 2,
+            "data.num_train": 2,
+            "data.num_scored": 2,
+        },
     ],
     ids=lambda change: ",".join(f"{key}={value}" for key, value in change.items()),
 )
-def test_variants_of_the_pipeline_run(change: dict[str, Any], own_store: Path, small_pipeline: Pipeline) -> None:
+def test_variants_of_the_pipeline_run(
+    change: dict[str, Any], own_store: Path, small_pipeline: Pipeline
+) -> None:
     pipeline = override(small_pipeline, change)
     targets = ("seg",) if "deeplab" in str(change) or "seg.crf" in change else ("pseudo",)
     for node in plan(pipeline, targets=targets).values():

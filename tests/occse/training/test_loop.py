@@ -32,7 +32,9 @@ class Noise:
 class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5))
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        )
         self.head = nn.Conv2d(8, 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -40,7 +42,13 @@ class Network(nn.Module):
 
 
 def optimization(**changes: object) -> Optimization:
-    values = {"optimizer": "adamw", "lr": 0.01, "momentum": 0.0, "weight_decay": 1e-2, "poly_power": 0.9}
+    values = {
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "momentum": 0.0,
+        "weight_decay": 1e-2,
+        "poly_power": 0.9,
+    }
     values |= {"bias_lr": 2.0, "head_lr": 10.0, "freeze_bn": False, "freeze_stem": False}
     return Optimization(**(values | changes))
 
@@ -62,7 +70,10 @@ def run(
         time.sleep(pause_s)
         images, labels = batch
         draw = torch.rand((), generator=step.generator)
-        return {"loss": functional.cross_entropy(model(images), labels) * (0.5 + draw), "draw": draw}
+        return {
+            "loss": functional.cross_entropy(model(images), labels) * (0.5 + draw),
+            "draw": draw,
+        }
 
     records = train(
         model,
@@ -82,11 +93,15 @@ def run(
 
 
 def assert_same(first: nn.Module, second: nn.Module) -> None:
-    for (name, ours), theirs in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+    for (name, ours), theirs in zip(
+        first.state_dict().items(), second.state_dict().values(), strict=True
+    ):
         assert torch.equal(ours, theirs), name
 
 
-@pytest.mark.parametrize(("optimizer", "freeze_bn"), [("adamw", False), ("sgd", False), ("adamw", True)])
+@pytest.mark.parametrize(
+    ("optimizer", "freeze_bn"), [("adamw", False), ("sgd", False), ("adamw", True)]
+)
 def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     tmp_path: Path, optimizer: str, freeze_bn: bool
 ) -> None:
@@ -96,7 +111,9 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     # bit for bit holds for one number of threads, here the one that conftest sets
     code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
     code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
-    child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parents[1])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parents[1]
+    )
     checkpoint = scratch / CHECKPOINT
     deadline = time.monotonic() + 120
     while not (checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= 6):
@@ -112,7 +129,9 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     assert records == resumed_records
 
 
-def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_weights(
+    tmp_path: Path,
+) -> None:
     whole, records = run(tmp_path_folder(tmp_path, "whole"))
     scratch = tmp_path_folder(tmp_path, "stopped")
     asked = iter([False] * 6 + [True])
@@ -124,7 +143,9 @@ def test_stopped_run_leaves_the_step_that_it_reached_and_goes_on_to_the_same_wei
     assert records == resumed_records
 
 
-def test_every_epoch_is_reported_when_it_ends_and_not_again_after_its_checkpoint(tmp_path: Path) -> None:
+def test_every_epoch_is_reported_when_it_ends_and_not_again_after_its_checkpoint(
+    tmp_path: Path,
+) -> None:
     heard: list[dict[str, float]] = []
     _, records = run(tmp_path, report=lambda record: heard.append(dict(record)))
     assert heard == records
@@ -146,7 +167,9 @@ def test_loader_processes_do_not_change_the_weights(tmp_path: Path) -> None:
     assert_same(alone, helped)
 
 
-def test_another_seed_gives_other_weights_and_the_caller_s_random_state_does_not(tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights_and_the_caller_s_random_state_does_not(
+    tmp_path: Path,
+) -> None:
     first, _ = run(tmp_path_folder(tmp_path, "first"))
     torch.rand(100)
     again, _ = run(tmp_path_folder(tmp_path, "again"))
@@ -181,10 +204,18 @@ def test_every_image_is_seen_once_per_epoch_but_for_the_dropped_rest(tmp_path: P
 
 def test_groups_have_their_rates_and_biases_do_not_decay() -> None:
     optimizer = build_optimizer(Network(), optimization(lr=0.1, weight_decay=0.5))
-    rates = {(round(group["lr"], 6), group["weight_decay"]): len(group["params"]) for group in optimizer.param_groups}
+    rates = {
+        (round(group["lr"], 6), group["weight_decay"]): len(group["params"])
+        for group in optimizer.param_groups
+    }
     assert rates == {(0.1, 0.5): 2, (0.2, 0.0): 1, (1.0, 0.5): 1, (2.0, 0.0): 1}
     set_lr(optimizer, 0.25)
-    assert sorted(round(group["lr"], 6) for group in optimizer.param_groups) == [0.025, 0.05, 0.25, 0.5]
+    assert sorted(round(group["lr"], 6) for group in optimizer.param_groups) == [
+        0.025,
+        0.05,
+        0.25,
+        0.5,
+    ]
 
 
 def test_frozen_batch_norm_keeps_weights_and_statistics(tmp_path: Path) -> None:
@@ -205,14 +236,22 @@ def test_frozen_stem_keeps_weights_and_statistics_and_is_in_no_group(tmp_path: P
         images, labels = batch
         return {"loss": functional.cross_entropy(logits(model(images)), labels)}
 
-    train(model, Noise(), loss, optimization=options, epochs=1, batch_size=8, seed=0, scratch=tmp_path)
+    train(
+        model, Noise(), loss, optimization=options, epochs=1, batch_size=8, seed=0, scratch=tmp_path
+    )
     assert_same(before.backbone.stem, model.backbone.stem)
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    moved = {
+        name
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
     assert moved == {name for name in model.state_dict() if not name.startswith("backbone.stem.")}
     stem = list(model.backbone.stem.parameters())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in stem)
     groups = build_optimizer(model, options).param_groups
-    assert {id(parameter) for parameter in stem}.isdisjoint(id(each) for group in groups for each in group["params"])
+    assert {id(parameter) for parameter in stem}.isdisjoint(
+        id(each) for group in groups for each in group["params"]
+    )
 
 
 @pytest.mark.parametrize("name", get_args(BackboneName))
@@ -221,8 +260,12 @@ def test_every_backbone_names_first_layers_that_can_be_frozen(name: str) -> None
         model = Classifier(name, 4)
     build_optimizer(model, optimization(freeze_stem=True, freeze_bn=True))
     trained = [each for each, parameter in model.named_parameters() if parameter.requires_grad]
-    stem = [parameter for module in model.backbone.stem_layers() for parameter in module.parameters()]
-    assert next(iter(model.backbone.parameters())) is stem[0], "the stem starts with the first layer"
+    stem = [
+        parameter for module in model.backbone.stem_layers() for parameter in module.parameters()
+    ]
+    assert next(iter(model.backbone.parameters())) is stem[0], (
+        "the stem starts with the first layer"
+    )
     assert not any(parameter.requires_grad for parameter in stem)
     assert "head.weight" in trained
     assert len(trained) > 1, "the rest of the backbone is trained"

@@ -21,10 +21,10 @@ from occse.pipeline import STAGES, Pipeline, override, plan
 from occse.stage import Context, Stage
 from occse.training.parallel import Spread
 
-# Sums in another order differ by rounding errors. One of them in each weight at the start (a factor 1 + 6e-8 * normal)
-# changes the weights after these four steps by up to 4.2e-4 of their movement, in 66 trainings by one process: then an
-# activation next to 0 has changed its sign. Five such signs are allowed; a maximum over a process's own images only is
-# off by 0.9 to 3.5 %.
+# Sums in another order differ by rounding errors. One of them in each weight at the start (a factor
+# 1 + 6e-8 * normal) changes the weights after these four steps by up to 4.2e-4 of their movement,
+# in 66 trainings by one process: then an activation next to 0 has changed its sign. Five such signs
+# are allowed; a maximum over a process's own images only is off by 0.9 to 3.5 %.
 TOLERANCE = 2e-3
 STEPS = {"*.optimizer": "sgd", "*.epochs": 2, "*.lr": 0.01, "cgnet.lr": 0.1}
 STILL = {"*.lr": 1e-12, "cgnet.lr": 1e-12}
@@ -36,8 +36,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cse, image": ("cgnet", {"cgnet.mask_max": "image"}),
     "agnostic, batch": ("cgnet", {"cgnet.erasing": "class_agnostic", "cgnet.mask_max": "batch"}),
     "agnostic, image": ("cgnet", {"cgnet.erasing": "class_agnostic", "cgnet.mask_max": "image"}),
-    "agnostic, batch, two parts": ("cgnet", {"cgnet.erasing": "class_agnostic", "cgnet.mask_max": "batch"}),
-    "soft labels": ("cgnet", {"cgnet.remaining": "oc", "cgnet.draw": "balanced", "cgnet.mask_max": "batch"}),
+    "agnostic, batch, two parts": (
+        "cgnet",
+        {"cgnet.erasing": "class_agnostic", "cgnet.mask_max": "batch"},
+    ),
+    "soft labels": (
+        "cgnet",
+        {"cgnet.remaining": "oc", "cgnet.draw": "balanced", "cgnet.mask_max": "batch"},
+    ),
     "affinity": ("affinity", {}),
     "boundaries": ("affinity", {"affinity.network": "irn"}),
     "deeplab": ("deeplab", {"deeplab.head": "aspp"}),  # the one head without dropout
@@ -61,7 +67,9 @@ class Trainings(Stage):
         return {}
 
 
-def trainings(pipeline: Pipeline, changes: Mapping[str, Any], *cases: str, **options: int) -> Trainings:
+def trainings(
+    pipeline: Pipeline, changes: Mapping[str, Any], *cases: str, **options: int
+) -> Trainings:
     """The named cases with the knobs `changes`."""
     stages = {}
     for case in cases:
@@ -73,36 +81,53 @@ def trainings(pipeline: Pipeline, changes: Mapping[str, Any], *cases: str, **opt
 
 @pytest.fixture(scope="module")
 def inputs(small_store: Path, small_pipeline: Pipeline) -> dict[str, Path]:
-    return {field: artifact_folder(small_store, node) for field, node in plan(small_pipeline).items()}
+    return {
+        field: artifact_folder(small_store, node) for field, node in plan(small_pipeline).items()
+    }
 
 
 def train(stage: Trainings, inputs: Mapping[str, Path], folder: Path, processes: int = 1) -> Path:
     output, scratch = folder / "output", folder / "scratch"
     output.mkdir(parents=True)
     scratch.mkdir()
-    run_in_processes(stage, Context(inputs=inputs, output=output, scratch=scratch, processes=processes))
+    run_in_processes(
+        stage, Context(inputs=inputs, output=output, scratch=scratch, processes=processes)
+    )
     return output
 
 
 def assert_equal(found: Path, expected: Path, start: Path) -> None:
     """All weights by how far they have moved, each batch norm's statistics by their size."""
-    before, after, ours = (load_file(folder / "model.safetensors") for folder in (start, expected, found))
-    statistics = {name for name in after if ".running_" in name or name.endswith("num_batches_tracked")}
+    before, after, ours = (
+        load_file(folder / "model.safetensors") for folder in (start, expected, found)
+    )
+    statistics = {
+        name for name in after if ".running_" in name or name.endswith("num_batches_tracked")
+    }
     weights = after.keys() - statistics
     assert distance(ours, after, weights) / distance(after, before, weights) <= TOLERANCE
     for name in statistics:
-        assert torch.allclose(ours[name], after[name], rtol=0, atol=TOLERANCE * after[name].abs().max().item()), name
+        assert torch.allclose(
+            ours[name], after[name], rtol=0, atol=TOLERANCE * after[name].abs().max().item()
+        ), name
     curves = [json.loads((folder / "curves.json").read_text()) for folder in (found, expected)]
     for record, expected_record in zip(*curves, strict=True):
         assert record == pytest.approx(expected_record, rel=TOLERANCE)
 
 
-def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Collection[str]) -> float:
-    return sum((first[name].double() - second[name].double()).square().sum().item() for name in names) ** 0.5
+def distance(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Collection[str]
+) -> float:
+    return (
+        sum((first[name].double() - second[name].double()).square().sum().item() for name in names)
+        ** 0.5
+    )
 
 
 @pytest.fixture(scope="module")
-def alone(small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(
+    small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """All cases by one process, and where they started from."""
     folder = tmp_path_factory.mktemp("alone")
     train(trainings(small_pipeline, {}, *CASES), inputs, folder / "end")
@@ -111,7 +136,9 @@ def alone(small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: p
 
 
 @pytest.fixture(scope="module")
-def shared(small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(
+    small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """All cases by two processes."""
     folder = tmp_path_factory.mktemp("shared")
     return train(trainings(small_pipeline, {}, *CASES), inputs, folder, processes=2)
@@ -123,18 +150,24 @@ def test_two_processes_give_the_weights_of_one(case: str, shared: Path, alone: P
 
 
 @pytest.fixture(scope="module")
-def in_parts(small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def in_parts(
+    small_pipeline: Pipeline, inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """All cases with frozen batch norms: in one part and in three, and where they started from."""
     folder = tmp_path_factory.mktemp("parts")
     for name, changes, accumulate in (("start", STILL, 1), ("whole", {}, 1), ("parts", {}, 3)):
         frozen = {"*.freeze_bn": True} | changes
-        train(trainings(small_pipeline, frozen, *CASES, accumulate=accumulate), inputs, folder / name)
+        train(
+            trainings(small_pipeline, frozen, *CASES, accumulate=accumulate), inputs, folder / name
+        )
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_in_parts_gives_the_weights_of_the_whole(case: str, in_parts: Path) -> None:
-    start, whole, parts = (in_parts / name / "output" / case for name in ("start", "whole", "parts"))
+    start, whole, parts = (
+        in_parts / name / "output" / case for name in ("start", "whole", "parts")
+    )
     assert_equal(parts, whole, start)
 
 
@@ -143,7 +176,9 @@ def images(count: int) -> Tensor:
 
 
 def test_only_one_part_keeps_its_activations() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 2, 3), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 2, 3), nn.AdaptiveAvgPool2d(1)
+    )
     kept = {}
     for parts in (1, 4):
         sizes: list[int] = []
@@ -189,7 +224,9 @@ def test_bfloat16_reaches_the_network_and_not_what_is_made_of_its_output() -> No
     assert network.weight.grad.dtype == torch.float32
 
 
-def test_bfloat16_trains_and_makes_cams_that_are_close(own_store: Path, small_pipeline: Pipeline) -> None:
+def test_bfloat16_trains_and_makes_cams_that_are_close(
+    own_store: Path, small_pipeline: Pipeline
+) -> None:
     cams = []
     for precision in ("float32", "bfloat16"):
         nodes = plan(override(small_pipeline, {"cam.precision": precision}), targets=("cam",))
@@ -197,9 +234,13 @@ def test_bfloat16_trains_and_makes_cams_that_are_close(own_store: Path, small_pi
             execute(node, root=own_store)
         reader = ArrayReader(artifact_folder(own_store, nodes["cam"]) / "cams.zip")
         cams.append([reader[name]["cam"] for name in reader.names])
-    differences = [np.abs(a.astype(float) - b.astype(float)).max() for a, b in zip(*cams, strict=True)]
+    differences = [
+        np.abs(a.astype(float) - b.astype(float)).max() for a, b in zip(*cams, strict=True)
+    ]
     assert 0 < max(differences) < 0.1
-    trained = plan(override(small_pipeline, {"cgnet.precision": "bfloat16"}), targets=("cgnet",))["cgnet"]
+    trained = plan(override(small_pipeline, {"cgnet.precision": "bfloat16"}), targets=("cgnet",))[
+        "cgnet"
+    ]
     loss = execute(trained, root=own_store).metrics["loss"]
     exact = load_manifest(own_store, plan(small_pipeline)["cgnet"])
     assert exact is not None

@@ -15,7 +15,7 @@ from occse.networks.affinity import build_affinity_net, save_affinity_net
 from occse.networks.backbones import BackboneName, build_backbone
 from occse.networks.classifier import Classifier, save_classifier
 from occse.weights.describe import describe
-from occse.weights.load import fit
+from occse.weights.load import match
 from occse.weights.read import digest
 
 
@@ -45,7 +45,9 @@ def test_our_affinity_nets_are_told(tmp_path: Path) -> None:
 
 
 def alone(name: str) -> dict[str, Tensor]:
-    """The tensors of a backbone under its own names, without the counters that old PyTorch did not write."""
+    """The tensors of a backbone under its own names, without the counters that old PyTorch did not
+    write.
+    """
     tensors = build_backbone(name).state_dict()
     return {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
 
@@ -56,7 +58,12 @@ def alone(name: str) -> dict[str, Tensor]:
     [
         ({"fc8.weight": (20, 4096, 1, 1)}, "the head of a classifier of 20 classes"),
         (
-            {"f8_3.weight": (64, 512, 1, 1), "f8_4.weight": (1,), "f8_5.weight": (1,), "f9.weight": (1,)},
+            {
+                "f8_3.weight": (64, 512, 1, 1),
+                "f8_4.weight": (1,),
+                "f8_5.weight": (1,),
+                "f9.weight": (1,),
+            },
             "the head of an AffinityNet",
         ),
         ({"f8_3.weight": (64, 512, 1, 1)}, "another head"),
@@ -83,7 +90,11 @@ def test_torchvision_s_networks_are_told_with_what_is_left_over(name: str, tmp_p
         offered = get_model(name).state_dict()
     saved = {key: torch.zeros(value.shape, dtype=torch.uint8) for key, value in offered.items()}
     torch.save(saved, tmp_path / "x.pth")
-    complete = {key: found for key, found in describe(tmp_path / "x.pth").fits.items() if found.fills("backbone.")}
+    complete = {
+        key: found
+        for key, found in describe(tmp_path / "x.pth").fits.items()
+        if found.fills("backbone.")
+    }
     assert {key.rsplit(" ", 1)[-1].removesuffix("_s16") for key in complete} == {name}
     for key, found in complete.items():  # ours have no layer for the classes of ImageNet
         assert bool(found.left_over) == (key in get_args(BackboneName))
@@ -105,7 +116,7 @@ def test_both_sides_are_listed_where_nothing_fits(tmp_path: Path) -> None:
 
 
 def test_long_lists_are_cut_and_counted() -> None:
-    found = fit({}, {f"extra{number}": (1,) for number in range(25)})
+    found = match({}, {f"extra{number}": (1,) for number in range(25)})
     (line,) = found.differences()
     assert line.startswith("left over in the file (25): extra0 (1,), ")
     assert line.endswith("extra19 (1,) and 5 more")
@@ -133,16 +144,19 @@ def test_the_command_ends_with_2_for_damage_and_describes_the_others(
 def test_a_larger_network_is_no_fit_although_it_has_all_that_is_asked() -> None:
     wanted = {f"backbone.resnet.layer3.{block}.weight": (2,) for block in range(6)}
     offered = {f"layer3.{block}.weight": (2,) for block in range(23)} | {"fc.weight": (3,)}
-    found = fit(wanted, offered)
+    found = match(wanted, offered)
     assert not found.missing
     assert found.deeper == tuple(f"layer3.{block}.weight" for block in range(6, 23))
     assert not found.fills("backbone.")
     smaller = {name: shape for name, shape in offered.items() if name not in found.deeper}
-    assert fit(wanted, smaller).fills("backbone.")
+    assert match(wanted, smaller).fills("backbone.")
 
 
 def test_a_part_of_the_imagenet_head_may_be_kept() -> None:
     wanted = {"backbone.net.features.0.weight": (2,), "backbone.net.classifier.0.weight": (2,)}
-    found = fit(wanted, {"features.0.weight": (2,), "classifier.0.weight": (2,), "classifier.2.weight": (9,)})
+    found = match(
+        wanted,
+        {"features.0.weight": (2,), "classifier.0.weight": (2,), "classifier.2.weight": (9,)},
+    )
     assert found.fills("backbone.")
     assert found.left_over == {"classifier.2.weight": (9,)}

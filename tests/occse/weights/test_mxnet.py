@@ -17,7 +17,9 @@ OFFICIAL = (PARITY / "resnet38_names.txt").read_text().split()
 def example() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = {"arg:a": (3, 2, 5), "aux:é b": (7,), "arg:c": (1, 1, 1, 1, 2), "arg:d": (4, 4)}
-    return {name: (rng.standard_normal(shape) * 50).astype(np.float32) for name, shape in shapes.items()}
+    return {
+        name: (rng.standard_normal(shape) * 50).astype(np.float32) for name, shape in shapes.items()
+    }
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def read(raw: bytes, folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", TYPES)
-def test_every_version_and_type_is_read_as_it_was_written(version: str, kind: str, tmp_path: Path) -> None:
+def test_every_version_and_type_is_read_as_it_was_written(
+    version: str, kind: str, tmp_path: Path
+) -> None:
     written = {name: array.astype(kind) for name, array in example().items()}
     write_mxnet(tmp_path / "x.params", written, version=version)
     found = read_arrays(tmp_path / "x.params")
@@ -60,7 +64,9 @@ def test_a_file_cut_anywhere_is_refused(intact: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_flipped_bits_never_allocate_or_fail_otherwise(seed: int, intact: bytes, tmp_path: Path) -> None:
+def test_flipped_bits_never_allocate_or_fail_otherwise(
+    seed: int, intact: bytes, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(seed)
     refused = 0
     tracemalloc.start()
@@ -98,16 +104,31 @@ HUGE = 2**63
     [
         (struct.pack("<Q", HUGE), "the list of 9223372036854775808 arrays takes"),
         (struct.pack("<QI3Q", 1, 0xF993FAC8, HUGE - 1, 0, 0), "dimensions; expected 1 to 32"),
-        (struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, 2**62, 4, 1, 0, 0), r"takes 73786976294838206464 bytes"),
-        (struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, -1, -1, 1, 0, 0), r"\(-1, -1\); expected positive dimensions"),
-        (struct.pack("<QIi5q", 1, 0xF993FAC9, 1, *range(5)), r"storage type 1; only dense arrays \(0\)"),
-        (struct.pack("<Q2I4i", 1, 1, 1, 1, 0, 7, 0), "has the type 7; expected one of 0, 1, 2, 3, 4, 5, 6"),
+        (
+            struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, 2**62, 4, 1, 0, 0),
+            r"takes 73786976294838206464 bytes",
+        ),
+        (
+            struct.pack("<QII2qiii", 1, 0xF993FAC8, 2, -1, -1, 1, 0, 0),
+            r"\(-1, -1\); expected positive dimensions",
+        ),
+        (
+            struct.pack("<QIi5q", 1, 0xF993FAC9, 1, *range(5)),
+            r"storage type 1; only dense arrays \(0\)",
+        ),
+        (
+            struct.pack("<Q2I4i", 1, 1, 1, 1, 0, 7, 0),
+            "has the type 7; expected one of 0, 1, 2, 3, 4, 5, 6",
+        ),
         (struct.pack("<Q2I4iQ", 1, 1, 1, 1, 0, 0, 0, 0), "1 arrays and 0 names"),
         (struct.pack("<Q2I4iQQ", 1, 1, 1, 1, 0, 0, 0, 1, HUGE), "bytes in name 1 of 1 takes"),
         (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 2, b"\xff\xfe"), "no UTF-8 text"),
         (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 2, b"a\0"), "expected printable text"),
         (struct.pack("<Q2I4iQQ", 1, 1, 1, 1, 0, 0, 0, 1, 0), "expected printable text"),
-        (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 1, b"ab"), "1 bytes follow after the end"),
+        (
+            struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 1, b"ab"),
+            "1 bytes follow after the end",
+        ),
     ],
 )
 def test_a_lie_is_named(body: bytes, message: str, tmp_path: Path) -> None:
@@ -116,7 +137,9 @@ def test_a_lie_is_named(body: bytes, message: str, tmp_path: Path) -> None:
 
 
 def test_a_name_twice_is_refused(tmp_path: Path) -> None:
-    write_mxnet(tmp_path / "x.params", {"arg:a": np.ones(2, np.float32), "arg:b": np.ones(2, np.float32)})
+    write_mxnet(
+        tmp_path / "x.params", {"arg:a": np.ones(2, np.float32), "arg:b": np.ones(2, np.float32)}
+    )
     raw = (tmp_path / "x.params").read_bytes().replace(b"arg:b", b"arg:a")
     with pytest.raises(ValueError, match="the name 'arg:a' is there twice"):
         read(raw, tmp_path)

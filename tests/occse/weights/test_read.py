@@ -13,16 +13,35 @@ import torch
 from mxnet_writer import mxnet_names, write_mxnet
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import ConvNeXt_Tiny_Weights, ResNet50_Weights, ResNet101_Weights, VGG16_Weights
+from torchvision.models import (
+    ConvNeXt_Tiny_Weights,
+    ResNet50_Weights,
+    ResNet101_Weights,
+    VGG16_Weights,
+)
 
 from occse.weights import read as module
-from occse.weights.read import TORCHVISION, digest, file_format, find_weights, known_file, read_weights
+from occse.weights.read import (
+    TORCHVISION,
+    digest,
+    file_format,
+    find_weights,
+    known_file,
+    read_weights,
+)
 
 
 def example() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: torch.randn(3, 5, generator=generator) for name in ("conv1a.weight", "b2.bn_branch2a.weight")}
-    return {**tensors, "b2.bn_branch2a.num_batches_tracked": torch.tensor(7), "half": torch.ones(2).half()}
+    tensors = {
+        name: torch.randn(3, 5, generator=generator)
+        for name in ("conv1a.weight", "b2.bn_branch2a.weight")
+    }
+    return {
+        **tensors,
+        "b2.bn_branch2a.num_batches_tracked": torch.tensor(7),
+        "half": torch.ones(2).half(),
+    }
 
 
 def save_zip(tensors: object, path: Path) -> None:
@@ -48,14 +67,18 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("save", SAVERS)
-def test_every_format_is_told_by_its_bytes_and_read(save: Callable[..., None], tmp_path: Path) -> None:
+def test_every_format_is_told_by_its_bytes_and_read(
+    save: Callable[..., None], tmp_path: Path
+) -> None:
     save(example(), tmp_path / "no-suffix")
     assert_same(read_weights(tmp_path / "no-suffix"), example())
 
 
 @pytest.mark.parametrize("save", [save_zip, save_legacy])
 def test_wrappers_and_module_prefixes_fall_away(save: Callable[..., None], tmp_path: Path) -> None:
-    prefixed = collections.OrderedDict((f"module.{name}", tensor) for name, tensor in example().items())
+    prefixed = collections.OrderedDict(
+        (f"module.{name}", tensor) for name, tensor in example().items()
+    )
     save({"epoch": 3, "state_dict": prefixed, "optimizer": {"lr": 0.1}}, tmp_path / "x.pth")
     assert_same(read_weights(tmp_path / "x.pth"), example())
 
@@ -120,12 +143,16 @@ def test_a_changed_value_in_a_zip_is_seen(tmp_path: Path) -> None:
 def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", b"\0" * 1_000_000)
-    with pytest.raises(ValueError, match=r"'bomb/data\.pkl' is compressed, which PyTorch never writes"):
+    with pytest.raises(
+        ValueError, match=r"'bomb/data\.pkl' is compressed, which PyTorch never writes"
+    ):
         read_weights(tmp_path / "bomb.pth")
 
 
 @pytest.mark.parametrize("save", SAVERS)
-def test_cut_and_flipped_files_give_a_value_error_or_tensors(save: Callable[..., None], tmp_path: Path) -> None:
+def test_cut_and_flipped_files_give_a_value_error_or_tensors(
+    save: Callable[..., None], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "x.pth"
     save(example(), path)
@@ -158,7 +185,9 @@ def test_cut_and_flipped_files_give_a_value_error_or_tensors(save: Callable[...,
         (b"\x89PNG\r\n\x1a\n" + bytes(60), "is no weight file: it begins with b'.x89PNG"),
     ],
 )
-def test_what_is_no_weight_file_is_called_what_it_is(raw: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_weight_file_is_called_what_it_is(
+    raw: bytes, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "x.pth").write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         read_weights(tmp_path / "x.pth")
@@ -176,10 +205,16 @@ def test_a_name_that_promises_another_digest_is_refused(tmp_path: Path) -> None:
 def resnet38_arrays() -> dict[str, np.ndarray]:
     """All names of the published file; the shapes do not matter to its reader."""
     arrays = {name: np.full(2, index, np.float32) for index, name in enumerate(mxnet_names())}
-    return {**arrays, "arg:linear1000_weight": np.ones(3, np.float32), "arg:linear1000_bias": np.ones(3, np.float32)}
+    return {
+        **arrays,
+        "arg:linear1000_weight": np.ones(3, np.float32),
+        "arg:linear1000_bias": np.ones(3, np.float32),
+    }
 
 
-def test_the_published_mxnet_file_gets_official_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_mxnet_file_gets_official_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "resnet_38d.params"
     write_mxnet(path, resnet38_arrays())
     monkeypatch.setattr(module, "RESNET38_MD5", digest(path, "md5"))
@@ -195,20 +230,28 @@ def test_another_md5_is_refused_and_says_what_differs(tmp_path: Path) -> None:
     arrays = resnet38_arrays()
     write_mxnet(path, arrays)
     with pytest.raises(
-        ValueError, match=rf"md5 {digest(path, 'md5')}, the published .* ff21f45d6bf.*: bytes were changed"
+        ValueError,
+        match=rf"md5 {digest(path, 'md5')}, the published .* ff21f45d6bf.*: bytes were changed",
     ):
         read_weights(path)
     arrays["arg:bn7_gamma"][1] = np.inf
     write_mxnet(path, arrays)
-    with pytest.raises(ValueError, match="the first values that are not finite are in arg:bn7_gamma"):
+    with pytest.raises(
+        ValueError, match="the first values that are not finite are in arg:bn7_gamma"
+    ):
         read_weights(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"1000 bytes is truncated.*published resnet_38d\.params has ff21f45d6bf"):
+    with pytest.raises(
+        ValueError, match=r"1000 bytes is truncated.*published resnet_38d\.params has ff21f45d6bf"
+    ):
         read_weights(path)
 
 
 def test_another_mxnet_file_keeps_its_names(tmp_path: Path) -> None:
-    write_mxnet(tmp_path / "x.params", {"arg:fc_weight": np.ones((2, 2)), "arg:conv1a_weight": np.ones(3, np.int8)})
+    write_mxnet(
+        tmp_path / "x.params",
+        {"arg:fc_weight": np.ones((2, 2)), "arg:conv1a_weight": np.ones(3, np.int8)},
+    )
     assert {name: tensor.dtype for name, tensor in read_weights(tmp_path / "x.params").items()} == {
         "arg:fc_weight": torch.float64,
         "conv1a.weight": torch.int8,
@@ -241,7 +284,9 @@ def test_weights_are_found_by_their_digest(tmp_path: Path) -> None:
     sha256 = digest(tmp_path / "b.safetensors")
     assert find_weights(tmp_path, sha256) == tmp_path / "b.safetensors"
     assert file_format(tmp_path / "b.safetensors") == "safetensors"
-    with pytest.raises(ValueError, match=r"has the SHA-256 0{64}; looked at a\.pth, b\.safetensors$"):
+    with pytest.raises(
+        ValueError, match=r"has the SHA-256 0{64}; looked at a\.pth, b\.safetensors$"
+    ):
         find_weights(tmp_path, "0" * 64)
     with pytest.raises(ValueError, match="nothing says where it lies: give --weights"):
         find_weights(None, sha256)

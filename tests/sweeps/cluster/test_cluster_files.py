@@ -19,7 +19,9 @@ LAUNCHED = (ROOT / "cluster.yaml", CLUSTERS / "on_premises.yaml")
 
 
 def launcher_config(path: Path) -> dict[str, Any]:
-    """The file as Ray's cluster launcher completes and validates it; the schema is the one that Ray ships."""
+    """The file as Ray's cluster launcher completes and validates it; the schema is the one that Ray
+    ships.
+    """
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config: dict[str, Any] = prepare_config(yaml.safe_load(path.read_text()))
@@ -30,7 +32,9 @@ def launcher_config(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda path: path.name)
 def test_rays_launcher_accepts_the_file(path: Path) -> None:
     config = launcher_config(path)
-    assert not any("nightly" in command or "3.0.0.dev" in command for command in config["setup_commands"])
+    assert not any(
+        "nightly" in command or "3.0.0.dev" in command for command in config["setup_commands"]
+    )
     assert config["file_mounts"]["~/.ray/auth_token"].endswith("auth_token")
 
 
@@ -59,7 +63,9 @@ def test_on_aws_the_head_runs_no_stage_and_workers_are_spot_machines() -> None:
     assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
     assert types["gpu"]["resources"]["GPU"] == 1
     assert types["cpu"]["resources"]["GPU"] == 0
-    markets = {name: kind["node_config"].get("InstanceMarketOptions", {}) for name, kind in types.items()}
+    markets = {
+        name: kind["node_config"].get("InstanceMarketOptions", {}) for name, kind in types.items()
+    }
     assert markets == {"head": {}, "gpu": {"MarketType": "spot"}, "cpu": {"MarketType": "spot"}}
 
 
@@ -97,23 +103,35 @@ def test_the_kubernetes_objects_fit_together() -> None:
     assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": {"RAY_AUTH_MODE": "token"}}
     groups = [spec["rayClusterSpec"]["headGroupSpec"], *spec["rayClusterSpec"]["workerGroupSpecs"]]
     assert groups[0]["rayStartParams"]["num-cpus"] == "0"
-    pods = [group["template"]["spec"] for group in groups] + [objects["Deployment"]["spec"]["template"]["spec"]]
+    pods = [group["template"]["spec"] for group in groups] + [
+        objects["Deployment"]["spec"]["template"]["spec"]
+    ]
     assert len({container["image"] for pod in pods for container in pod["containers"]}) == 1
     for pod in pods:
-        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        mounted = {
+            mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]
+        }
         assert mounted == {volume["name"] for volume in pod["volumes"]}
     service = objects["Service"]
-    assert objects["Deployment"]["spec"]["template"]["metadata"]["labels"] == service["spec"]["selector"]
+    assert (
+        objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        == service["spec"]["selector"]
+    )
     tracking = re.search(r"--tracking (\S+)", spec["entrypoint"])
     assert tracking
-    assert tracking[1] == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert (
+        tracking[1] == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    )
 
 
 def test_images_and_cluster_run_the_ray_that_the_project_allows() -> None:
     import ray
 
     release = ray.__version__.rpartition(".")[0]
-    named = [path.read_text() for path in (*LAUNCHED[:1], CLUSTERS / "Dockerfile", CLUSTERS / "kuberay.yaml")]
+    named = [
+        path.read_text()
+        for path in (*LAUNCHED[:1], CLUSTERS / "Dockerfile", CLUSTERS / "kuberay.yaml")
+    ]
     for text in named:
         assert re.findall(r"(?:rayproject/ray:|rayVersion: \")(\d+\.\d+)", text) == [release]
 
@@ -127,8 +145,12 @@ def test_the_jobs_environment_is_one_that_ray_takes() -> None:
     assert "runs" in environment["excludes"]
 
 
-def test_the_slurm_script_starts_a_cluster_and_ends_with_the_sweeps_exit_code(tmp_path: Path) -> None:
-    """Slurm's two commands are stood in for by what they do on one machine: run the rest of the line, name the node."""
+def test_the_slurm_script_starts_a_cluster_and_ends_with_the_sweeps_exit_code(
+    tmp_path: Path,
+) -> None:
+    """Slurm's two commands are stood in for by what they do on one machine: run the rest of the
+    line, name the node.
+    """
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {
@@ -149,8 +171,12 @@ def test_the_slurm_script_starts_a_cluster_and_ends_with_the_sweeps_exit_code(tm
     }
     (tmp_path / "token").write_text("0" * 64)
     command = ["bash", str(CLUSTERS / "slurm.sh"), "spec.yaml", "--store", "here"]
-    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 7, result.stderr
     assert "ray: -m ray.scripts.scripts start --head --block" in result.stdout
     assert "--num-cpus=16 --num-gpus=0" in result.stdout
-    assert re.search(r"sweep: -m sweeps run spec.yaml --store here --address \S+:20017", result.stdout)
+    assert re.search(
+        r"sweep: -m sweeps run spec.yaml --store here --address \S+:20017", result.stdout
+    )

@@ -26,7 +26,9 @@ def scheduler(machines: dict[str, Any], tmp_path: Path) -> Any:
     return connect({"root": str(tmp_path), "data_root": None, "git": {}})
 
 
-def request_of(probe: Probe, *, cpus: float = 1, gpus: float = 0, priority: float = 0, beside: float = 0) -> Json:
+def request_of(
+    probe: Probe, *, cpus: float = 1, gpus: float = 0, priority: float = 0, beside: float = 0
+) -> Json:
     (node,) = make_trial(0, data=probe).nodes.values()
     return {
         "node": node.dump(),
@@ -44,18 +46,26 @@ def settle(scheduler: Any, *requests: Json) -> list[Json]:
     while len(answers) < len(requests):
         assert time.monotonic() < deadline
         asked = {
-            n: scheduler.ensure.remote(each, "a trial", 1.0) for n, each in enumerate(requests) if n not in answers
+            n: scheduler.ensure.remote(each, "a trial", 1.0)
+            for n, each in enumerate(requests)
+            if n not in answers
         }
-        answers |= {n: answer for n, ref in asked.items() if (answer := ray.get(ref))["state"] != "running"}
+        answers |= {
+            n: answer for n, ref in asked.items() if (answer := ray.get(ref))["state"] != "running"
+        }
     return [answers[n] for n in range(len(requests))]
 
 
 def places(scheduler: Any) -> dict[str, str]:
     """The node on which each stage runs now, by fingerprint."""
-    return {stage["fingerprint"]: stage["node"] for stage in ray.get(scheduler.info.remote())["running"]}
+    return {
+        stage["fingerprint"]: stage["node"] for stage in ray.get(scheduler.info.remote())["running"]
+    }
 
 
-def test_stages_without_a_gpu_leave_the_gpus_their_cpus(scheduler: Any, machines: dict[str, Any]) -> None:
+def test_stages_without_a_gpu_leave_the_gpus_their_cpus(
+    scheduler: Any, machines: dict[str, Any]
+) -> None:
     crfs = [request_of(Probe(label=f"crf {n}", num_steps=40), beside=2) for n in range(4)]
     cam = request_of(Probe(label="cam", num_steps=5), cpus=2, gpus=1)
     seen: dict[str, str] = {}
@@ -81,10 +91,13 @@ def test_stages_without_a_gpu_leave_the_gpus_their_cpus(scheduler: Any, machines
     )
 
 
-def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(scheduler: Any, tmp_path: Path) -> None:
+def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(
+    scheduler: Any, tmp_path: Path
+) -> None:
     first = request_of(Probe(label="first", num_steps=20), gpus=1)
     queue = [
-        request_of(Probe(label=label), gpus=1, priority=p) for label, p in (("low", 1), ("high", 9), ("raised", 0))
+        request_of(Probe(label=label), gpus=1, priority=p)
+        for label, p in (("low", 1), ("high", 9), ("raised", 0))
     ]
     for request in (first, *queue, queue[2] | {"priority": 5}):
         ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
@@ -102,9 +115,13 @@ def test_two_stages_share_a_gpu_when_each_asks_for_a_part(scheduler: Any) -> Non
     assert all(answer["state"] == "done" for answer in settle(scheduler, *halves))
 
 
-def test_a_training_that_is_short_of_gpu_memory_is_tried_once_more_in_parts(scheduler: Any, tmp_path: Path) -> None:
+def test_a_training_that_is_short_of_gpu_memory_is_tried_once_more_in_parts(
+    scheduler: Any, tmp_path: Path
+) -> None:
     hungry, too_hungry = Hungry(label="hungry"), Hungry(label="too hungry", parts=3)
-    done, failed = settle(scheduler, *[request_of(probe, gpus=0.5) for probe in (hungry, too_hungry)])
+    done, failed = settle(
+        scheduler, *[request_of(probe, gpus=0.5) for probe in (hungry, too_hungry)]
+    )
     assert done["state"] == "done"
     assert "out of memory" in failed["error"]
     assert sorted(executions(tmp_path)) == ["hungry 0", "hungry 0", "too hungry 0", "too hungry 0"]
@@ -123,9 +140,12 @@ def test_what_no_machine_has_waits_for_one_and_says_so(nodes: Nodes, scheduler: 
     nodes.remove(wide)
 
 
-def test_a_stage_goes_on_elsewhere_when_its_machine_is_lost(nodes: Nodes, scheduler: Any, tmp_path: Path) -> None:
+def test_a_stage_goes_on_elsewhere_when_its_machine_is_lost(
+    nodes: Nodes, scheduler: Any, tmp_path: Path
+) -> None:
     lost = nodes.add(num_cpus=4)
-    request = request_of(Link(label="long", num_steps=60), cpus=3)  # the machine with the GPU is as good, but kept free
+    # the machine with the GPU is as good, but kept free
+    request = request_of(Link(label="long", num_steps=60), cpus=3)
     ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
     checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
     deadline = time.monotonic() + PATIENCE_S

@@ -6,7 +6,9 @@ from sweeps.cluster.policy import Amounts, Waiting, choose, cpus_beside_gpus, fi
 
 
 def waiting(name: str, *, path_s: float = 0.0, cpu: float = 1.0, gpu: float = 0.0) -> Waiting:
-    return Waiting(fingerprint=name, needs={"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}, path_s=path_s)
+    return Waiting(
+        fingerprint=name, needs={"CPU": cpu, "GPU": gpu} if gpu else {"CPU": cpu}, path_s=path_s
+    )
 
 
 def started(chosen: list[tuple[Waiting, int]]) -> list[tuple[str, int]]:
@@ -79,27 +81,58 @@ def test_where_nothing_is_left_beside_the_gpus_a_stage_without_one_takes_what_is
 
 
 def test_cpus_are_kept_as_long_as_a_stage_with_a_gpu_may_come() -> None:
-    inputs = {"data": [], "oc": ["data"], "cam": ["oc"], "crf": ["cam"], "seg": ["crf"], "leaf": ["cam"]}
+    inputs = {
+        "data": [],
+        "oc": ["data"],
+        "cam": ["oc"],
+        "crf": ["cam"],
+        "seg": ["crf"],
+        "leaf": ["cam"],
+    }
     cpu: Amounts = {"CPU": 1}
-    needs = {"data": cpu, "oc": {"CPU": 4, "GPU": 1}, "cam": {"CPU": 1, "GPU": 0.5}, "crf": cpu, "leaf": cpu}
+    needs = {
+        "data": cpu,
+        "oc": {"CPU": 4, "GPU": 1},
+        "cam": {"CPU": 1, "GPU": 0.5},
+        "crf": cpu,
+        "leaf": cpu,
+    }
     needs["seg"] = {"CPU": 3, "GPU": 1}
-    assert cpus_beside_gpus(inputs, needs) == {"data": 4, "oc": 4, "cam": 3, "crf": 3, "seg": 3, "leaf": 0}
+    assert cpus_beside_gpus(inputs, needs) == {
+        "data": 4,
+        "oc": 4,
+        "cam": 3,
+        "crf": 3,
+        "seg": 3,
+        "leaf": 0,
+    }
 
 
 def test_no_gpu_idles_while_a_stage_that_fits_it_waits_in_any_made_up_sweep() -> None:
     for seed in range(30):
         draw = random.Random(seed)
-        totals = [{"CPU": draw.choice([4, 8, 16]), "GPU": draw.choice([0, 1, 2, 4])} for _ in range(3)]
+        totals = [
+            {"CPU": draw.choice([4, 8, 16]), "GPU": draw.choice([0, 1, 2, 4])} for _ in range(3)
+        ]
         left = [dict(machine) for machine in totals]
         running: list[tuple[Amounts, int]] = []
-        stages = {str(n): waiting(str(n), path_s=draw.random(), gpu=draw.choice([0, 0.5, 1])) for n in range(40)}
+        stages = {
+            str(n): waiting(str(n), path_s=draw.random(), gpu=draw.choice([0, 0.5, 1]))
+            for n in range(40)
+        }
         while stages:
             picked = choose(stages.values(), left, totals=totals, kept=2)
             for stage, place in picked:
                 running.append((stages.pop(stage.fingerprint).needs, place))
-                left[place] = {name: left[place][name] - stage.needs.get(name, 0) for name in left[place]}
+                left[place] = {
+                    name: left[place][name] - stage.needs.get(name, 0) for name in left[place]
+                }
             assert all(amount > -1e-6 for machine in left for amount in machine.values())
-            assert not any(stage.needs.get("GPU") and fits(stage.needs, m) for stage in stages.values() for m in left)
+            assert not any(
+                stage.needs.get("GPU") and fits(stage.needs, m)
+                for stage in stages.values()
+                for m in left
+            )
             if not running:
                 break  # what is left needs a GPU that no machine has
             needs, place = running.pop(draw.randrange(len(running)))

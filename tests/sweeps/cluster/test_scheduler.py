@@ -55,7 +55,9 @@ def running(scheduler: Any, *, at: Callable[[], bool] = lambda: True) -> Json:
 def test_many_asks_at_once_run_a_stage_once(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="shared", num_steps=5))
-    asks = [scheduler.ensure.remote(request, f"trial {number}", PATIENCE_S) for number in range(100)]
+    asks = [
+        scheduler.ensure.remote(request, f"trial {number}", PATIENCE_S) for number in range(100)
+    ]
     assert all(answer == DONE for answer in ray.get(asks))
     assert executions(tmp_path) == ["shared 0"]
 
@@ -64,7 +66,10 @@ def test_a_failure_reaches_who_waits_for_it_and_nobody_else(tmp_path: Path) -> N
     scheduler = scheduler_of(tmp_path)
     bad, good = request_of(Probe(label="bad", fails=True)), request_of(Probe(label="good"))
     answers = [ensure(scheduler, bad, trial="one"), ensure(scheduler, bad, trial="two")]
-    assert all(answer["state"] == "failed" and "bad was told to fail" in answer["error"] for answer in answers)
+    assert all(
+        answer["state"] == "failed" and "bad was told to fail" in answer["error"]
+        for answer in answers
+    )
     assert ensure(scheduler, good, trial="three") == DONE
     assert executions(tmp_path).count("bad 0") == 1
 
@@ -124,7 +129,9 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
 
 def test_a_stage_that_loses_a_process_of_its_own_is_tried_again(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
-    assert ensure(scheduler, request_of(Probe(label="shared", loses_process=True)))["state"] == "done"
+    assert (
+        ensure(scheduler, request_of(Probe(label="shared", loses_process=True)))["state"] == "done"
+    )
     assert executions(tmp_path) == ["shared 0", "shared 0"]
 
 
@@ -153,22 +160,24 @@ def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path)
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert ray.get(scheduler.info.remote())["events"][-1]["what"] == "cancelled"
-    while list(tmp_path.glob("Probe/*")):  # the actor hears of the end before the process has tidied up
+    # the actor hears of the end before the process has tidied up
+    while list(tmp_path.glob("Probe/*")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
 def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
     one, two = scheduler_of(tmp_path / "one"), scheduler_of(tmp_path / "two")
-    pids = [ray.get(scheduler.info.remote())["pid"] for scheduler in (one, two, scheduler_of(tmp_path / "one"))]
+    pids = [
+        ray.get(scheduler.info.remote())["pid"]
+        for scheduler in (one, two, scheduler_of(tmp_path / "one"))
+    ]
     assert pids[0] == pids[2] != pids[1]
 
 
 def test_what_the_actor_and_the_trials_import_is_light() -> None:
     heavy = "{'torch', 'occse.stage', 'mlflow'}"
-    code = (
-        f"import sys, sweeps.cluster.scheduler, sweeps.cluster.coordinator; print(*{heavy}.intersection(sys.modules))"
-    )
+    code = f"import sys, sweeps.cluster.scheduler, sweeps.cluster.coordinator; print(*{heavy}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 
@@ -179,9 +188,13 @@ def test_the_source_digest_is_the_same_in_every_process() -> None:
     assert done.stdout.strip() == source_digest()
 
 
-def test_draining_one_trial_leaves_what_another_waits_for_and_starts_nothing_more(tmp_path: Path) -> None:
+def test_draining_one_trial_leaves_what_another_waits_for_and_starts_nothing_more(
+    tmp_path: Path,
+) -> None:
     scheduler = scheduler_of(tmp_path)
-    shared, own, next_ = (request_of(Probe(label=label, num_steps=20)) for label in ("shared", "own", "next"))
+    shared, own, next_ = (
+        request_of(Probe(label=label, num_steps=20)) for label in ("shared", "own", "next")
+    )
     asked = [scheduler.ensure.remote(shared, "stays", PATIENCE_S)]
     asked += [scheduler.ensure.remote(request, "goes", 0.0) for request in (shared, own)]
     running(scheduler, at=lambda: len(executions(tmp_path)) == 2)

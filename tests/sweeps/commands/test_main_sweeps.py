@@ -20,7 +20,12 @@ def spec(tmp_path: Path, small_pipeline: Pipeline) -> Path:
     """A sweep of one trial, whose stages are those of `small_store`."""
     path = tmp_path / "small.yaml"
     stages = small_pipeline.model_dump(mode="json").items()
-    base = {f"{field}.{knob}": value for field, stage in stages for knob, value in stage.items() if knob != "seed"}
+    base = {
+        f"{field}.{knob}": value
+        for field, stage in stages
+        for knob, value in stage.items()
+        if knob != "seed"
+    }
     values = {"name": "small", "question": "Does it run?", "base": base, "baseline": {}}
     path.write_text(yaml.safe_dump(values))
     return path
@@ -31,7 +36,21 @@ def test_a_sweep_that_is_in_the_store_needs_no_cluster_and_is_recorded_once(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     for _ in range(2):
-        assert main(["run", str(spec), "--store", str(small_store), "--tracking", uri, "--address", NOWHERE]) == 0
+        assert (
+            main(
+                [
+                    "run",
+                    str(spec),
+                    "--store",
+                    str(small_store),
+                    "--tracking",
+                    uri,
+                    "--address",
+                    NOWHERE,
+                ]
+            )
+            == 0
+        )
         out, _ = capfd.readouterr()
         assert "1 of 1 trials done" in out
         assert "0 stages run, everything came from the store" in out
@@ -55,7 +74,9 @@ def test_a_plan_is_printed_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [spec]
 
 
-def test_a_faulty_file_is_told_with_its_line(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_file_is_told_with_its_line(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec.write_text(spec.read_text() + "grd: {}\n")
     assert main(["run", str(spec)]) == 2
     line = len(spec.read_text().splitlines())
@@ -64,10 +85,15 @@ def test_a_faulty_file_is_told_with_its_line(spec: Path, capsys: pytest.CaptureF
 
 def test_only_a_cluster_elsewhere_can_grow(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(spec), "--autoscaling"]) == 2
-    assert "--autoscaling: a cluster on this machine cannot grow; give the --address" in capsys.readouterr().err
+    assert (
+        "--autoscaling: a cluster on this machine cannot grow; give the --address"
+        in capsys.readouterr().err
+    )
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", str(tmp_path / "no.yaml")]) == 2
     assert "no.yaml" in capsys.readouterr().err
 
@@ -101,7 +127,10 @@ def test_an_artifact_that_does_not_match_is_told_and_the_exit_code_tells(
     (manifest,) = store.glob("Segment/*/manifest.json")
     manifest.write_text(manifest.read_text().replace('"stage":', '"stages":'))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert main(["run", str(spec), "--store", str(store), "--tracking", uri, "--address", NOWHERE]) == 1
+    assert (
+        main(["run", str(spec), "--store", str(store), "--tracking", uri, "--address", NOWHERE])
+        == 1
+    )
     assert f"{manifest} is no manifest" in capfd.readouterr().out
 
 
@@ -122,12 +151,25 @@ def test_a_stage_starts_from_a_weight_file_on_the_cluster(
     values = yaml.safe_load(spec.read_text())
     values["base"] |= {"oc.init": "user.safetensors", "oc.epochs": 0, "cam.source": "oc"}
     spec.write_text(yaml.safe_dump(values | {"targets": ["oc"]}))
-    command = ["run", str(spec), "--store", str(tmp_path / "store"), "--tracking", f"sqlite:///{tmp_path}/mlflow.db"]
+    command = [
+        "run",
+        str(spec),
+        "--store",
+        str(tmp_path / "store"),
+        "--tracking",
+        f"sqlite:///{tmp_path}/mlflow.db",
+    ]
     assert main([*command, "--num-cpus", "1"]) == 2
-    assert "oc.init: 'user.safetensors' is a file, but nothing says where it lies" in capfd.readouterr().err
+    assert (
+        "oc.init: 'user.safetensors' is a file, but nothing says where it lies"
+        in capfd.readouterr().err
+    )
     command += ["--num-cpus", "1", "--weights", str(tmp_path / "weights")]
     assert main(command) == 0
-    made = {path.parent.name for path in (tmp_path / "store" / "TrainClassifier").glob("*/model.safetensors")}
+    made = {
+        path.parent.name
+        for path in (tmp_path / "store" / "TrainClassifier").glob("*/model.safetensors")
+    }
     assert len(made) == 2
     (tmp_path / "weights" / "user.safetensors").touch()
     assert main(command) == 0, "another date is no other file"

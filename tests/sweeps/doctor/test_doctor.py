@@ -25,7 +25,9 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 
 def question(store: Path, token: str, **values: Any) -> Question:
     nothing = {"data": None, "data_root": None, "weights": None, "digests": []}
-    return Question(store=str(store), token=token, tracking="sqlite:///mlflow.db", **nothing | values)
+    return Question(
+        store=str(store), token=token, tracking="sqlite:///mlflow.db", **nothing | values
+    )
 
 
 def errors(driver: Facts, machine: Facts) -> list[str]:
@@ -39,18 +41,26 @@ def test_this_machine_is_healthy(healthy: Facts) -> None:
     assert "store writable" in first.what
 
 
-def test_a_store_that_is_another_folder_elsewhere_is_an_error(healthy: Facts, tmp_path: Path) -> None:
+def test_a_store_that_is_another_folder_elsewhere_is_an_error(
+    healthy: Facts, tmp_path: Path
+) -> None:
     elsewhere = ask_here(question(tmp_path, ".doctor.not-there"))
     (error,) = errors(healthy, elsewhere)
     assert "not the store that the driver sees" in error
 
 
-def test_other_code_and_another_python_are_errors_and_another_torch_a_warning(healthy: Facts) -> None:
+def test_other_code_and_another_python_are_errors_and_another_torch_a_warning(
+    healthy: Facts,
+) -> None:
     assert "other code" in errors(healthy, healthy | {"code": "0000"})[0]
     versions = healthy["versions"] | {"python": "3.9.1"}
     assert "python 3.9.1" in errors(healthy, healthy | {"versions": versions})[0]
     machine = healthy | {"versions": healthy["versions"] | {"torch": "0.4"}}
-    findings = [finding for finding in judge(healthy, [machine]) if "torch 0.4, the driver has" in finding.what]
+    findings = [
+        finding
+        for finding in judge(healthy, [machine])
+        if "torch 0.4, the driver has" in finding.what
+    ]
     assert [finding.level for finding in findings] == ["warning"]
 
 
@@ -66,11 +76,14 @@ def test_a_clock_that_is_off_is_noticed_in_either_direction(healthy: Facts) -> N
     for off, side in ((-60, "behind"), (60, "ahead of")):
         machine = healthy | {"asked": now, "answered": now + 1, "time": now + off}
         assert any(
-            f"clock is {60 if off < 0 else 59} s {side}" in finding.what for finding in judge(healthy, [machine])
+            f"clock is {60 if off < 0 else 59} s {side}" in finding.what
+            for finding in judge(healthy, [machine])
         )
 
 
-def test_data_of_another_content_and_missing_weights_are_errors(tmp_path: Path, healthy: Facts) -> None:
+def test_data_of_another_content_and_missing_weights_are_errors(
+    tmp_path: Path, healthy: Facts
+) -> None:
     (tmp_path / "token").touch()
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -89,8 +102,16 @@ def test_data_of_another_content_and_missing_weights_are_errors(tmp_path: Path, 
     assert "no file in" in missing
 
 
-def test_a_tracking_server_that_does_not_answer_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["doctor", "--store", str(tmp_path / "runs" / "store"), "--tracking", "http://127.0.0.1:1"]
+def test_a_tracking_server_that_does_not_answer_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "doctor",
+        "--store",
+        str(tmp_path / "runs" / "store"),
+        "--tracking",
+        "http://127.0.0.1:1",
+    ]
     assert main(command) == 1
     out = capsys.readouterr().out
     assert "tracking: API request" in out
@@ -103,7 +124,9 @@ def two_nodes() -> Iterator[str]:
     """A real cluster of two nodes on this machine; the address of its head."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
     cluster.add_node(num_cpus=1, num_gpus=1)
     yield cluster.address
     cluster.shutdown()

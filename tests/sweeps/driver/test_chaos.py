@@ -1,4 +1,5 @@
-"""Whatever dies during a sweep, the same command ends it with the same table, and nothing is done twice.
+"""Whatever dies during a sweep, the same command ends it with the same table, and nothing is done
+twice.
 
 More seeds: `python tests/sweeps/chaos.py 1 2 3 4 5`.
 """
@@ -57,9 +58,13 @@ def test_a_driver_that_is_killed_takes_its_own_cluster_along_and_the_same_comman
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[A-Z]*/*/manifest.json")}
+    before = {
+        path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[A-Z]*/*/manifest.json")
+    }
     assert before
-    assert not list(tmp_path.glob("store/.*")), "what Tune keeps of a sweep does not lie in the store"
+    assert not list(tmp_path.glob("store/.*")), (
+        "what Tune keeps of a sweep does not lie in the store"
+    )
     assert start_sweep(tmp_path).wait(PATIENCE_S) == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     output = (tmp_path / "output.txt").read_text()

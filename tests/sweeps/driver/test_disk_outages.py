@@ -55,7 +55,9 @@ def test_a_full_disk_fails_what_finds_no_room_and_the_same_command_goes_on_when_
 ) -> None:
     full = sweep(tmp_path, small_disk)
     (error,) = full.failed.values()
-    assert "takes no more (No space left on device): make room and run the same command again" in error
+    assert (
+        "takes no more (No space left on device): make room and run the same command again" in error
+    )
     assert sorted(executions(small_disk / "store")) == ["bulky 0", "data 0", "light 0"]
     assert not list(small_disk.glob("store/*/.*/*")), "what did not fit is gone"
 

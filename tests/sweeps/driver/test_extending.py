@@ -1,4 +1,6 @@
-"""A finished sweep's file gets one more value and one more seed: only what is new runs, and the table has it all."""
+"""A finished sweep's file gets one more value and one more seed: only what is new runs, and the
+table has it all.
+"""
 
 import csv
 import io
@@ -39,13 +41,19 @@ def run(folder: Path, **more: Any) -> set[str]:
 
 def artifacts(folder: Path) -> dict[str, int]:
     """When each was written, by its fingerprint."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("store/[A-Z]*/*/manifest.json")}
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in folder.glob("store/[A-Z]*/*/manifest.json")
+    }
 
 
 def recorded(folder: Path) -> dict[str, Run]:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("extended").experiment_id
-    return {run.info.run_id: run for run in client.search_runs([experiment], "tags.`occse.kind` = 'trial'")}
+    return {
+        run.info.run_id: run
+        for run in client.search_runs([experiment], "tags.`occse.kind` = 'trial'")
+    }
 
 
 def seeds_in_table(folder: Path) -> dict[str, str]:
@@ -77,7 +85,10 @@ def test_only_the_new_stages_run_and_table_and_mlflow_have_both(
     assert {run.info.status for run in new_runs.values()} == {"FINISHED"}
     for run_id, before in old_runs.items():
         after = new_runs[run_id]
-        assert (after.info.start_time, after.info.end_time) == (before.info.start_time, before.info.end_time)
+        assert (after.info.start_time, after.info.end_time) == (
+            before.info.start_time,
+            before.info.end_time,
+        )
         assert (after.data.metrics, after.data.params) == (before.data.metrics, before.data.params)
 
     assert seeds_in_table(tmp_path) == {"alpha=4": "2", "alpha=8": "2", "alpha=16": "2"}

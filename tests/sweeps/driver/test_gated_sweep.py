@@ -37,7 +37,9 @@ def trial_of(order: int, *, fails: bool = False) -> Trial:
 
 
 def sweep(root: Path, trials: Sequence[Trial], *gates: Gate, limits: Limits = Limits()) -> Summary:  # noqa: B008
-    spec = Spec(name="gated", question="Who goes on?", baseline={}, gates=list(gates), limits=limits)
+    spec = Spec(
+        name="gated", question="Who goes on?", baseline={}, gates=list(gates), limits=limits
+    )
     return run_sweep(
         spec,
         trials,
@@ -55,7 +57,9 @@ def runs_of(root: Path) -> dict[str, Run]:
     return {run.data.tags["occse.variant"].removeprefix("variant "): run for run in runs}
 
 
-def test_only_the_best_go_on_what_is_stopped_says_why_and_a_wider_gate_lets_more_go_on(tmp_path: Path) -> None:
+def test_only_the_best_go_on_what_is_stopped_says_why_and_a_wider_gate_lets_more_go_on(
+    tmp_path: Path,
+) -> None:
     trials = [trial_of(order) for order in range(4)]
     gates = Gate(after="cam", margin=0.05), Gate(after="pseudo", top_k=1)
     summary = sweep(tmp_path, trials, *gates)
@@ -64,15 +68,24 @@ def test_only_the_best_go_on_what_is_stopped_says_why_and_a_wider_gate_lets_more
     assert "2 trials stopped by a gate" in summary.describe()
     done = sorted(executions(tmp_path / "store"))
     assert [line for line in done if line.startswith("seg")] == ["seg 0 0", "seg 2 0"]
-    assert [line for line in done if line.startswith("pseudo")] == ["pseudo 0 0", "pseudo 1 0", "pseudo 2 0"]
+    assert [line for line in done if line.startswith("pseudo")] == [
+        "pseudo 0 0",
+        "pseudo 1 0",
+        "pseudo 2 0",
+    ]
     runs = runs_of(tmp_path)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     stops = {name: run.data.tags["occse.stopped"] for name, run in runs.items()}
     assert stops == {"0": "", "1": "pseudo", "2": "", "3": "cam"}
-    assert runs["3"].data.tags["occse.stopped.why"] == "0.2000 is more than 0.05 below the baseline's 0.3000"
+    assert (
+        runs["3"].data.tags["occse.stopped.why"]
+        == "0.2000 is more than 0.05 below the baseline's 0.3000"
+    )
     assert runs["1"].data.metrics["pseudo/miou"] == 0.3
     assert "gate after pseudo on train" in runs["2"].data.tags["occse.pixel_truth"]
-    assert {name for name, run in runs.items() if "occse.fingerprint.seg" in run.data.tags} == set("0123")
+    assert {name for name, run in runs.items() if "occse.fingerprint.seg" in run.data.tags} == set(
+        "0123"
+    )
 
     again = sweep(tmp_path, trials, *gates)
     assert (again.stopped, again.run, again.well) == (2, 0, True)

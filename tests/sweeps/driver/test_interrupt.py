@@ -1,4 +1,6 @@
-"""Ctrl-C on the driver of a real sweep: once lets a training reach its checkpoint, twice ends it now."""
+"""Ctrl-C on the driver of a real sweep: once lets a training reach its checkpoint, twice ends it
+now.
+"""
 
 import os
 import re
@@ -52,7 +54,9 @@ def write_spec(folder: Path) -> Path:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sweeps", "run", "stopped.yaml", "--num-cpus", "1"]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
+    }
     # a group of its own, so that the signal reaches all of it, as from a terminal
     return subprocess.Popen(
         command,
@@ -75,7 +79,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def training(store: Path) -> bool:
     """Whether the classifier is being trained: its scratch is there, and its data are."""
-    return bool(list(store.glob("Pretrain/*/manifest.json")) and list(store.glob("scratch/*/.lock")))
+    return bool(
+        list(store.glob("Pretrain/*/manifest.json")) and list(store.glob("scratch/*/.lock"))
+    )
 
 
 def weights(store: Path) -> Path:
@@ -121,11 +127,16 @@ def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_w
 def statuses(folder: Path) -> list[str]:
     """Of every run in MLflow, the sweep's and the trial's."""
     client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    return [run.info.status for run in client.search_runs([client.get_experiment_by_name("stopped").experiment_id])]
+    return [
+        run.info.status
+        for run in client.search_runs([client.get_experiment_by_name("stopped").experiment_id])
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
-def test_a_sweep_that_is_terminated_gives_everything_back_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_sweep_that_is_terminated_gives_everything_back_and_the_same_command_goes_on(
+    tmp_path: Path,
+) -> None:
     store = write_spec(tmp_path)
     first = start(tmp_path)
     wait_for(lambda: training(store), first)

@@ -24,7 +24,9 @@ def store(tmp_path: Path, trial: Trial) -> Store:
     return found
 
 
-def test_only_the_wanted_stage_is_set_aside_and_an_equal_result_is_told(store: Store, trial: Trial) -> None:
+def test_only_the_wanted_stage_is_set_aside_and_an_equal_result_is_told(
+    store: Store, trial: Trial
+) -> None:
     forced = set_aside(store, [trial, trial], ["data"])
     assert [node.field for node, _ in forced] == ["data"]
     assert trial.nodes["data"] not in store

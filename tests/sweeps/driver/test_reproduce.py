@@ -23,10 +23,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 def uri(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database in which a sweep of one trial is recorded."""
     folder = tmp_path_factory.mktemp("recorded")
-    spec = {"name": "small", "question": "Again?", "profile": "embedded", "base": SMALL, "baseline": {}}
+    spec = {
+        "name": "small",
+        "question": "Again?",
+        "profile": "embedded",
+        "base": SMALL,
+        "baseline": {},
+    }
     (folder / "small.yaml").write_text(yaml.safe_dump(spec))
     uri = f"sqlite:///{folder}/mlflow.db"
-    assert main(["run", str(folder / "small.yaml"), "--store", str(small_store), "--tracking", uri]) == 0
+    assert (
+        main(["run", str(folder / "small.yaml"), "--store", str(small_store), "--tracking", uri])
+        == 0
+    )
     return uri
 
 
@@ -56,7 +65,9 @@ def test_the_record_tells_every_stage(trial: Run, small_node: dict[str, Node]) -
         {"*.optimizer": "adamw", "*.lr": 1e-5, "cgnet.lambda_slope": 3},
     ],
 )
-def test_whatever_the_knobs_the_record_tells_every_stage(trial: Run, overrides: dict[str, object]) -> None:
+def test_whatever_the_knobs_the_record_tells_every_stage(
+    trial: Run, overrides: dict[str, object]
+) -> None:
     nodes = plan(override(Pipeline(), overrides))
     record = with_params(trial, nodes)
     assert {field: node.fingerprint for field, node in rebuild(record).items()} == {
@@ -71,7 +82,9 @@ def with_params(run: Run, nodes: dict[str, Node]) -> Run:
     from sweeps.spec.trials import Trial
     from sweeps.tracking.tags import params as params_of
 
-    trial = Trial(variant="v", order=0, baseline=True, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes)
+    trial = Trial(
+        variant="v", order=0, baseline=True, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes
+    )
     params = [Param(param.key, param.value) for param in params_of(trial)]
     return Run(run.info, RunData(list(run.data._metric_objs), params, []))
 
@@ -103,7 +116,9 @@ def test_metrics_agree_within_the_tolerance_and_none_may_be_missing(trial: Run) 
     del metrics["cam/miou"]
     wrong = [each.name for each in compare(trial, metrics, tolerance=0.0) if not each.agrees]
     assert wrong == ["cam/miou", "seg/miou"]
-    assert [each.name for each in compare(trial, metrics, tolerance=0.02) if not each.agrees] == ["cam/miou"]
+    assert [each.name for each in compare(trial, metrics, tolerance=0.02) if not each.agrees] == [
+        "cam/miou"
+    ]
 
 
 def test_a_trial_is_made_again_and_comes_out_bit_for_bit(
@@ -114,7 +129,9 @@ def test_a_trial_is_made_again_and_comes_out_bit_for_bit(
     out = capsys.readouterr().out
     assert "this code gives every stage the recorded fingerprint" in out
     nodes = rebuild(trial)
-    assert out.count("made already") == len(nodes) - len({node.fingerprint for node in nodes.values()})
+    assert out.count("made already") == len(nodes) - len(
+        {node.fingerprint for node in nodes.values()}
+    )
     (line,) = re.findall(r"seg/miou .*", out)
     assert line.split()[1] == line.split()[2] == repr(trial.data.metrics["seg/miou"])
     assert out.endswith(f"{len(trial.data.metrics)} of {len(trial.data.metrics)} metrics agree\n")
@@ -125,11 +142,15 @@ def test_a_trial_is_made_again_and_comes_out_bit_for_bit(
     assert re.search(r"cam/miou +0\.123 .* DIFFERS", out)
 
 
-def test_each_stage_gets_the_recorded_threads_and_parts_of_a_batch(trial: Run, tmp_path: Path) -> None:
+def test_each_stage_gets_the_recorded_threads_and_parts_of_a_batch(
+    trial: Run, tmp_path: Path
+) -> None:
     nodes = rebuild(trial)
     assert json.loads(trial.data.tags["occse.threads"]) == dict.fromkeys(nodes, 1)
     assert trial.data.tags["occse.accumulated"] == "{}"
-    trial.data.tags.update({"occse.threads": '{"data": 1, "pretrain": 2}', "occse.accumulated": '{"pretrain": 2}'})
+    trial.data.tags.update(
+        {"occse.threads": '{"data": 1, "pretrain": 2}', "occse.accumulated": '{"pretrain": 2}'}
+    )
     store, first = Store(tmp_path), {field: nodes[field] for field in ("data", "pretrain")}
     try:
         run_again(trial, first, store, say=print)

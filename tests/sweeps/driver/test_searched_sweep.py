@@ -20,7 +20,9 @@ def spec_file(folder: Path, *, trials: int) -> Path:
         "name": "found",
         "question": "Which lambda?",
         "profile": "embedded",
-        "base": {knob: value for knob, value in SMALL.items() if not knob.startswith(("seg", "erase"))},
+        "base": {
+            knob: value for knob, value in SMALL.items() if not knob.startswith(("seg", "erase"))
+        },
         "search": {
             "trials": trials,
             "objectives": {"cam/miou": "max"},
@@ -36,7 +38,9 @@ def spec_file(folder: Path, *, trials: int) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-def test_a_search_is_run_recorded_and_continued(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_search_is_run_recorded_and_continued(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     where = ["--store", str(tmp_path / "store"), "--tracking", uri]
 
@@ -55,7 +59,9 @@ def test_a_search_is_run_recorded_and_continued(tmp_path: Path, capfd: pytest.Ca
     experiment = client.get_experiment_by_name("found")
     runs = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
     assert [run.info.status for run in runs] == ["FINISHED"] * 5
-    found = {run.data.params.get("cgnet.lambda_start"): run.data.metrics["cam/miou"] for run in runs}
+    found = {
+        run.data.params.get("cgnet.lambda_start"): run.data.metrics["cam/miou"] for run in runs
+    }
     baseline = found.pop(None)
     assert baseline is not None
     assert {int(float(name)): score for name, score in found.items()} == told

@@ -63,7 +63,9 @@ def statuses(root: Path) -> dict[str, str]:
     return dict(found)
 
 
-def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats_only_that(tmp_path: Path) -> None:
+def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats_only_that(
+    tmp_path: Path,
+) -> None:
     trials = [trial_of(0), trial_of(1, fails=True), trial_of(2)]
     lines: list[str] = []
     first = sweep(tmp_path, *trials, lines=lines)
@@ -106,7 +108,9 @@ def test_mlflow_shows_what_runs_and_what_waits_while_the_sweep_runs(tmp_path: Pa
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     for run in runs_of(tmp_path):
         assert run.info.status == "FINISHED"
-        assert sorted(point.step for point in client.get_metric_history(run.info.run_id, "oc/loss")) == [1, 2]
+        assert sorted(
+            point.step for point in client.get_metric_history(run.info.run_id, "oc/loss")
+        ) == [1, 2]
 
 
 def test_a_coordinator_that_is_killed_is_replaced(tmp_path: Path) -> None:
@@ -151,7 +155,9 @@ def coordinators() -> list[int]:
     names: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int(re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0])
+            parents[int(folder.name)] = int(
+                re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0]
+            )
             names[int(folder.name)] = (folder / "cmdline").read_text()
         except (OSError, ValueError):
             continue
@@ -159,7 +165,9 @@ def coordinators() -> list[int]:
     def below(pid: int) -> bool:
         return pid == os.getpid() or (pid in parents and below(parents[pid]))
 
-    return [pid for pid, name in names.items() if name.startswith("ray::ImplicitFunc") and below(pid)]
+    return [
+        pid for pid, name in names.items() if name.startswith("ray::ImplicitFunc") and below(pid)
+    ]
 
 
 def test_when_tune_gives_up_the_sweep_goes_on_with_what_is_left(
@@ -171,7 +179,9 @@ def test_when_tune_gives_up_the_sweep_goes_on_with_what_is_left(
     def give_up_once(tuner: tune.Tuner) -> object:
         calls.append(tuner)
         if len(calls) == 1:
-            raise RuntimeError("Caught unexpected exception: 5 worker(s) were killed\nand more lines")
+            raise RuntimeError(
+                "Caught unexpected exception: 5 worker(s) were killed\nand more lines"
+            )
         return fit(tuner)
 
     monkeypatch.setattr(tune.Tuner, "fit", give_up_once)

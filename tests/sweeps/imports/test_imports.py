@@ -1,4 +1,6 @@
-"""Old results in the schema of sweeps: a CSV file, and outputs of the official code on a tree in VOC layout."""
+"""Old results in the schema of sweeps: a CSV file, and outputs of the official code on a tree in
+VOC layout.
+"""
 
 import json
 import re
@@ -24,14 +26,18 @@ CSV = "variant,seed,cam/miou,seg/miou,cgnet.lambda_start,split,source\n"
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database for the whole module, as making one takes seconds; each test has its own experiment."""
+    """A database for the whole module, as making one takes seconds; each test has its own
+    experiment.
+    """
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/new/mlflow.db"
 
 
 def runs_of(uri: str, experiment: str) -> list[Run]:
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
-    return sorted(client.search_runs([found.experiment_id]), key=lambda run: run.data.tags["mlflow.runName"])
+    return sorted(
+        client.search_runs([found.experiment_id]), key=lambda run: run.data.tags["mlflow.runName"]
+    )
 
 
 def run_import(uri: str, experiment: str, *words: object) -> int:
@@ -49,16 +55,26 @@ def miou_of(maps: Path, threshold: float) -> float:
     ious = []
     for label in range(21):
         hit = ((predicted == label) & (gt == label) & valid).sum()
-        ious.append(hit / (((predicted == label) & valid).sum() + ((gt == label) & valid).sum() - hit + 1e-10))
+        ious.append(
+            hit
+            / (((predicted == label) & valid).sum() + ((gt == label) & valid).sum() - hit + 1e-10)
+        )
     return float(100 * np.mean(ious))
 
 
 def best_of(maps: Path) -> tuple[float, float]:
-    return max(((miou_of(maps, i / 100 + 0.1), i / 100 + 0.1) for i in range(30)), key=lambda found: found[0])
+    return max(
+        ((miou_of(maps, i / 100 + 0.1), i / 100 + 0.1) for i in range(30)),
+        key=lambda found: found[0],
+    )
 
 
-def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs(uri: str, tmp_path: Path) -> None:
-    folder = write_log(tmp_path / "cse_l03", [(40.123456, 0.30000000000000004), (39.5, 0.2)], seed="7")
+def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs(
+    uri: str, tmp_path: Path
+) -> None:
+    folder = write_log(
+        tmp_path / "cse_l03", [(40.123456, 0.30000000000000004), (39.5, 0.2)], seed="7"
+    )
     assert run_import(uri, "log", folder) == 0
     (run,) = runs_of(uri, "log")
     assert run.info.status == "FINISHED"
@@ -79,14 +95,20 @@ def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs
     }
     assert expected.items() <= run.data.params.items()
     tags = run.data.tags
-    assert (tags["occse.variant"], tags["occse.seed"], tags["occse.baseline"]) == ("cse_l03", "7", "false")
+    assert (tags["occse.variant"], tags["occse.seed"], tags["occse.baseline"]) == (
+        "cse_l03",
+        "7",
+        "false",
+    )
     assert "alphas" in json.loads(tags["occse.imported.others"])
     assert tags["occse.pixel_truth"] == "cam.threshold on train, cam.epoch on train"
     assert str(folder / "log.txt") in tags["occse.imported"]
     assert tags["occse.fingerprint.cam"] == "imported:" + tags["occse.trial"]
 
 
-def test_an_imported_run_is_not_made_again(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_imported_run_is_not_made_again(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_import(uri, "reproduce", write_log(tmp_path / "cse", [(40.0, 0.2)]))
     (run,) = runs_of(uri, "reproduce")
     assert main(["reproduce", run.info.run_id, "--tracking", uri, "--store", str(tmp_path)]) == 2
@@ -116,7 +138,8 @@ def test_maps_are_scored_as_the_official_code_scores_them(uri: str, tmp_path: Pa
     assert run.data.metrics["cam/miou"] == pytest.approx(miou / 100, abs=1e-9)
     assert run.data.metrics["cam/threshold"] == round(threshold, 2)
     assert "the CAMs in dict are those of epoch 2" in run.data.tags["occse.imported.notes"]
-    assert run.data.tags["occse.pixel_truth"] == "cam.threshold on train"  # the log's best epoch is another
+    # the log's best epoch is another
+    assert run.data.tags["occse.pixel_truth"] == "cam.threshold on train"
     path = MlflowClient(uri).download_artifacts(run.info.run_id, "counts/cam.npz", str(tmp_path))
     assert Counts.load(Path(path)).names == ("a_2",)
 
@@ -191,16 +214,41 @@ def test_what_a_stage_s_column_says_goes_before_the_row_s(uri: str, tmp_path: Pa
         ("variant,seed,cam/miou\na,0,50,1\n", "percent", "line 2: more cells than the 3 columns"),
         ("variant,seed,cam/miou\na,0,\n", "percent", "line 2: no metric"),
         ("variant,seed,cam/miou\n,0,50\n", "percent", "line 2: no variant"),
-        ("variant,seed,cam/miou,cam/miou\na,0,50,50\n", "percent", "has the column 'cam/miou' twice"),
-        ("variant,seed,lambda\na,0,50\n", "percent", "has a column 'lambda'; allowed are variant, seed"),
-        ("variant,seed,cam/miou,cgnet.erasing\na,0,50,both\n", "percent", "line 2: .*cgnet.erasing.*class_agnostic"),
-        ("variant,seed,cam/miou,cgnet.erasing\na,0,50,[\n", "percent", r"line 2: cgnet.erasing: '\[' is no value"),
-        (f"variant,seed,cam/miou,cam.scales\na,0,50,{'[' * 101}\n", "percent", "has 101 characters; expected at most"),
+        (
+            "variant,seed,cam/miou,cam/miou\na,0,50,50\n",
+            "percent",
+            "has the column 'cam/miou' twice",
+        ),
+        (
+            "variant,seed,lambda\na,0,50\n",
+            "percent",
+            "has a column 'lambda'; allowed are variant, seed",
+        ),
+        (
+            "variant,seed,cam/miou,cgnet.erasing\na,0,50,both\n",
+            "percent",
+            "line 2: .*cgnet.erasing.*class_agnostic",
+        ),
+        (
+            "variant,seed,cam/miou,cgnet.erasing\na,0,50,[\n",
+            "percent",
+            r"line 2: cgnet.erasing: '\[' is no value",
+        ),
+        (
+            f"variant,seed,cam/miou,cam.scales\na,0,50,{'[' * 101}\n",
+            "percent",
+            "has 101 characters; expected at most",
+        ),
         ("variant,seed,cam/miou\na,0,50\na,0,51\n", "percent", "'a, seed 0' comes twice"),
     ],
 )
 def test_a_faulty_csv_file_is_refused_and_leaves_nothing(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, unit: str | None, message: str
+    uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    unit: str | None,
+    message: str,
 ) -> None:
     path = tmp_path / "old.csv"
     path.write_text(text)
@@ -215,9 +263,23 @@ def test_a_faulty_csv_file_is_refused_and_leaves_nothing(
         (["nothing"], "has no block SETUP"),
         (["--- SETUP ---"], "has no block SETUP"),
         (["----- SETUP -----", "seed : 1", "-----"], "no line `Epoch N mIoU"),
-        (["----- SETUP -----", "seed : 1", "-----", "Epoch 0 mIoU=140.0% at threshold 0.2"], "out of range"),
-        (["----- SETUP -----", "seed : 1", "-----", *["Epoch 0 mIoU=40.0% at threshold 0.2"] * 2], "another order"),
-        (["----- SETUP -----", "name : a", "-----", "Epoch 0 mIoU=40.0% at threshold 0.2"], "tells no seed"),
+        (
+            ["----- SETUP -----", "seed : 1", "-----", "Epoch 0 mIoU=140.0% at threshold 0.2"],
+            "out of range",
+        ),
+        (
+            [
+                "----- SETUP -----",
+                "seed : 1",
+                "-----",
+                *["Epoch 0 mIoU=40.0% at threshold 0.2"] * 2,
+            ],
+            "another order",
+        ),
+        (
+            ["----- SETUP -----", "name : a", "-----", "Epoch 0 mIoU=40.0% at threshold 0.2"],
+            "tells no seed",
+        ),
     ],
 )
 def test_a_log_of_something_else_is_refused(
@@ -243,7 +305,9 @@ def test_maps_that_are_missing_or_of_another_size_are_refused(
     assert "a_2: the ground truth has the size" in capsys.readouterr().err
 
 
-def test_a_sweep_of_the_same_experiment_leaves_imported_runs_alone(uri: str, tmp_path: Path) -> None:
+def test_a_sweep_of_the_same_experiment_leaves_imported_runs_alone(
+    uri: str, tmp_path: Path
+) -> None:
     run_import(uri, "shared", write_log(tmp_path / "cse", [(40.0, 0.2)]))
     before = runs_of(uri, "shared")[0].data.to_dictionary()
     tracking = Tracking(uri, spec=Spec(name="shared", question="Does it stay?", baseline={}))

@@ -9,7 +9,7 @@ from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine
 from sweeps.plan.costs import Costs, make_costs
-from sweeps.plan.past_runs import History, Range
+from sweeps.plan.past_runs import PastRuns, Range
 from sweeps.plan.plan import make_plan
 from sweeps.plan.plan_text import describe
 from sweeps.spec.model import Spec
@@ -22,7 +22,9 @@ ONE_CPU = Resources(num_cpus=1)
 def make(**keys: Any) -> Spec:
     keys.setdefault("base", {})
     base = SHAPES | keys.pop("base")
-    return Spec.model_validate({"name": "s", "question": "why?", "baseline": {}, "base": base} | keys)
+    return Spec.model_validate(
+        {"name": "s", "question": "why?", "baseline": {}, "base": base} | keys
+    )
 
 
 def nodes_of(spec: Spec) -> dict[str, Node]:
@@ -34,19 +36,19 @@ def by_fingerprint(nodes: dict[str, Node]) -> dict[str, Node]:
     return {node.fingerprint: node for node in nodes.values()}
 
 
-def seconds_of(field: str, spec: Spec, history: History, *, granted: Resources = ONE_CPU) -> Any:
+def seconds_of(field: str, spec: Spec, history: PastRuns, *, granted: Resources = ONE_CPU) -> Any:
     nodes = nodes_of(spec)
     return history.seconds(nodes[field], by_fingerprint(nodes), granted=granted)
 
 
-def runs_of(field: str, *specs: Spec, seconds: list[float], **more: Any) -> History:
+def runs_of(field: str, *specs: Spec, seconds: list[float], **more: Any) -> PastRuns:
     """A store with that field's artifact of each spec, and with what it hangs on."""
     manifests = []
     for spec, each in zip(specs, seconds, strict=True):
         nodes = nodes_of(spec)
         manifests += [measured(node, seconds=0.0) for name, node in nodes.items() if name != field]
         manifests.append(measured(nodes[field], seconds=each, **more))
-    return History(manifests)
+    return PastRuns(manifests)
 
 
 def test_other_seeds_rates_and_lambdas_are_as_good_as_the_stage_itself() -> None:
@@ -56,11 +58,18 @@ def test_other_seeds_rates_and_lambdas_are_as_good_as_the_stage_itself() -> None
         make(base={"cgnet.lambda_start": 7}),
     ]
     estimate = seconds_of("cgnet", make(), runs_of("cgnet", *others, seconds=[10.0, 30.0, 14.0]))
-    assert (estimate.low, estimate.usual, estimate.high, len(estimate.runs)) == (10.0, 14.0, 30.0, 3)
+    assert (estimate.low, estimate.usual, estimate.high, len(estimate.runs)) == (
+        10.0,
+        14.0,
+        30.0,
+        3,
+    )
     assert (estimate.where, estimate.differs) == ("a processor", ())
 
 
-@pytest.mark.parametrize("knob", [{"cgnet.epochs": 3}, {"cgnet.backbone": "resnet50"}, {"data.num_train": 99}])
+@pytest.mark.parametrize(
+    "knob", [{"cgnet.epochs": 3}, {"cgnet.backbone": "resnet50"}, {"data.num_train": 99}]
+)
 def test_nothing_is_said_from_another_amount_of_work(knob: dict[str, Any]) -> None:
     history = runs_of("cgnet", make(base=knob | {"data.num_scored": 9}), seconds=[10.0])
     assert seconds_of("cgnet", make(base={"data.num_scored": 9}), history) is None
@@ -82,13 +91,15 @@ def test_times_of_a_gpu_say_nothing_of_a_cpu() -> None:
     assert seconds_of("cgnet", make(), history) is None
     estimate = seconds_of("cgnet", make(), history, granted=Resources(num_cpus=4, num_gpus=1))
     assert (estimate.usual, estimate.where, estimate.differs) == (10.0, "a GPU", ())
-    assert seconds_of("cgnet", make(), history, granted=Resources(num_cpus=2, num_gpus=0.5)).differs == ("CPUs",)
+    assert seconds_of(
+        "cgnet", make(), history, granted=Resources(num_cpus=2, num_gpus=0.5)
+    ).differs == ("CPUs",)
 
 
 def test_maps_grow_with_images_and_networks_do_not() -> None:
     nodes = nodes_of(make())
     counted = {"images": 500.0, "images/train_aug": 400.0, "images/val": 100.0}
-    history = History(
+    history = PastRuns(
         [
             measured(nodes["data"], seconds=1, metrics=counted),
             *(measured(nodes[field], seconds=1, size=40_000) for field in ("oc", "cgnet", "cam")),
@@ -101,17 +112,30 @@ def test_maps_grow_with_images_and_networks_do_not() -> None:
         return history.bytes(nodes[field], by_fingerprint(nodes))
 
     more = make(base={"data.num_train": 800, "data.num_val": 300, "cgnet.epochs": 5})
-    assert [size(field, more).usual for field in ("cam", "seg", "cgnet")] == [80_000, 30_000, 40_000]
+    assert [size(field, more).usual for field in ("cam", "seg", "cgnet")] == [
+        80_000,
+        30_000,
+        40_000,
+    ]
     voc = make(base={"data.kind": "voc"})
-    assert size("cam", voc).usual == 24_000 * 10_582, "small images tell nothing of large ones; the benchmark does"
-    assert (size("cam", voc).where, size("cam", voc).runs) == ("a benchmark's images of 500 x 375", frozenset())
+    assert size("cam", voc).usual == 24_000 * 10_582, (
+        "small images tell nothing of large ones; the benchmark does"
+    )
+    assert (size("cam", voc).where, size("cam", voc).runs) == (
+        "a benchmark's images of 500 x 375",
+        frozenset(),
+    )
     assert size("cam", make(base={"data.kind": "voc", "cam.reduction": 2})) is None
-    assert size("seg", make(base={"data.kind": "coco"})).usual == pytest.approx(2_200 * 40_137 * 640 * 480 / 187_500)
+    assert size("seg", make(base={"data.kind": "coco"})).usual == pytest.approx(
+        2_200 * 40_137 * 640 * 480 / 187_500
+    )
     assert size("cgnet", voc).usual == 40_000
     assert size("cam", make(base={"data.kind": "folder"})) is None
 
 
-def costs_of(spec: Spec, history: History, *, machine: Machine, stored: tuple[str, ...] = ("Shapes",)) -> Costs:
+def costs_of(
+    spec: Spec, history: PastRuns, *, machine: Machine, stored: tuple[str, ...] = ("Shapes",)
+) -> Costs:
     plan = make_plan(
         trials(spec),
         stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in stored],
@@ -121,24 +145,34 @@ def costs_of(spec: Spec, history: History, *, machine: Machine, stored: tuple[st
 
 
 @pytest.fixture
-def history() -> History:
+def history() -> PastRuns:
     """oc 100 to 300 s, cgnet 1000, cam 50, all on a GPU; crf 40 s on one CPU."""
     nodes = nodes_of(make(targets=["crf"]))
     again = nodes_of(make(targets=["crf"], seeds=[1]))
-    manifests = [measured(nodes["data"], seconds=1.0, metrics={"images/train_aug": 400.0, "images": 400.0})]
-    manifests += [measured(nodes["oc"], seconds=100.0, gpu="a GPU"), measured(again["oc"], seconds=300.0, gpu="a GPU")]
+    manifests = [
+        measured(nodes["data"], seconds=1.0, metrics={"images/train_aug": 400.0, "images": 400.0})
+    ]
+    manifests += [
+        measured(nodes["oc"], seconds=100.0, gpu="a GPU"),
+        measured(again["oc"], seconds=300.0, gpu="a GPU"),
+    ]
     manifests += [
         measured(nodes["cgnet"], seconds=1000.0, gpu="a GPU"),
         measured(nodes["cam"], seconds=50.0, gpu="a GPU"),
     ]
-    return History([*manifests, measured(nodes["crf"], seconds=40.0)])
+    return PastRuns([*manifests, measured(nodes["crf"], seconds=40.0)])
 
 
 GRID = {"targets": ["crf"], "grid": {"cgnet.lambda_start": [1, 2, 3]}, "baseline": None}
-NEEDS = {"oc": {"num_gpus": 1}, "cgnet": {"num_gpus": 0.5}, "cam": {"num_gpus": 1}, "*": {"num_cpus": 1}}
+NEEDS = {
+    "oc": {"num_gpus": 1},
+    "cgnet": {"num_gpus": 0.5},
+    "cam": {"num_gpus": 1},
+    "*": {"num_cpus": 1},
+}
 
 
-def test_costs_are_the_sums_of_what_runs(history: History) -> None:
+def test_costs_are_the_sums_of_what_runs(history: PastRuns) -> None:
     costs = costs_of(make(**GRID, resources=NEEDS), history, machine={"CPU": 4, "GPU": 1})
     assert {row.kind: row.to_run for row in costs.rows} == {
         "TrainClassifier": 1,
@@ -157,14 +191,14 @@ def test_costs_are_the_sums_of_what_runs(history: History) -> None:
     assert costs.trial_maps == 2000
 
 
-def test_more_gpus_take_less_time_and_no_fewer_gpu_hours(history: History) -> None:
+def test_more_gpus_take_less_time_and_no_fewer_gpu_hours(history: PastRuns) -> None:
     spec = make(**GRID, resources=NEEDS)
     one, three = (costs_of(spec, history, machine={"CPU": 8, "GPU": gpus}) for gpus in (1, 3))
     assert three.wall_s.usual == 200 + 1000 + 50 + 40
     assert three.gpu_s == one.gpu_s
 
 
-def test_what_never_ran_is_unknown_and_named(history: History) -> None:
+def test_what_never_ran_is_unknown_and_named(history: PastRuns) -> None:
     spec = make(**GRID, resources={"*": {"num_cpus": 1}})
     costs = costs_of(spec, history, machine={"CPU": 1})
     assert costs.unknown == ["TrainClassifier", "TrainCGNet", "MakeCam"]

@@ -3,7 +3,14 @@
 import pytest
 from measured import measured
 
-from sweeps.plan.explain import Difference, Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
+from sweeps.plan.explain import (
+    Difference,
+    Explainer,
+    choose_trial,
+    explain_stage,
+    explain_sweep,
+    explain_trial,
+)
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial, trials
 
@@ -18,7 +25,12 @@ def trials_of(**keys: object) -> list[Trial]:
 
 def stored(*found: Trial, without: tuple[str, ...] = ()) -> list:
     """Manifests of all artifacts of these trials, but not of some fields."""
-    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values() if node.field not in without}
+    nodes = {
+        node.fingerprint: node
+        for trial in found
+        for node in trial.nodes.values()
+        if node.field not in without
+    }
     return [measured(node, seconds=90.0) for node in nodes.values()]
 
 
@@ -30,7 +42,9 @@ def differences(field: str, here: list[Trial], store: list) -> list[str]:
 
 def test_a_knob_far_upstream_is_named_once() -> None:
     here = trials_of(base={"cgnet.lambda_start": 2})
-    assert differences("seg", here, stored(*trials_of())) == ["cgnet.lambda_start: 2 here, 0.3 there"]
+    assert differences("seg", here, stored(*trials_of())) == [
+        "cgnet.lambda_start: 2 here, 0.3 there"
+    ]
 
 
 def test_what_is_equal_differs_in_nothing() -> None:
@@ -83,24 +97,35 @@ def test_a_trial_is_chosen_by_number_or_name(sweep: tuple[list[Trial], Explainer
     assert choose_trial(found, "lambda_start=2") is found[1]
     assert choose_trial(found, found[0].name) is found[0]
     with pytest.raises(
-        ValueError, match=r"'lambda' is 3 trials of this sweep; give a number up to 2 or a name, as 0 \("
+        ValueError,
+        match=r"'lambda' is 3 trials of this sweep; give a number up to 2 or a name, as 0 \(",
     ):
         choose_trial(found, "lambda")
     with pytest.raises(ValueError, match="'7' is no trial of this sweep"):
         choose_trial(found, "7")
 
 
-def test_the_sweep_the_trial_and_the_stage_are_told_in_plain_words(sweep: tuple[list[Trial], Explainer]) -> None:
+def test_the_sweep_the_trial_and_the_stage_are_told_in_plain_words(
+    sweep: tuple[list[Trial], Explainer],
+) -> None:
     found, explainer = sweep
     lines = [" ".join(line.split()) for line in explain_sweep(found, explainer).splitlines()]
     assert lines[1] == "0 lambda_start=1 · seed 0 0 of 11 all in the store"
     made = found[0].nodes["cgnet"].fingerprint
-    assert lines[2].endswith(f"9 of 11 cgnet: nearest {made[:8]}: cgnet.lambda_start: 2 here, 1 there")
+    assert lines[2].endswith(
+        f"9 of 11 cgnet: nearest {made[:8]}: cgnet.lambda_start: 2 here, 1 there"
+    )
 
     lines = [" ".join(line.split()) for line in explain_trial(found[1], explainer).splitlines()]
     assert lines[0] == "Trial 1: lambda_start=2 · seed 0"
     assert f"oc hit {found[1].nodes['oc'].fingerprint[:8]} made on in 90 s" in lines
-    assert sum(" miss " in line and line.endswith("cgnet.lambda_start: 2 here, 1 there") for line in lines) == 9
+    assert (
+        sum(
+            " miss " in line and line.endswith("cgnet.lambda_start: 2 here, 1 there")
+            for line in lines
+        )
+        == 9
+    )
 
     text = explain_stage(found[1], "cam", explainer)
     assert f"The nearest is MakeCam/{found[0].nodes['cam'].fingerprint}" in text

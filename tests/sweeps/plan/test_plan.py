@@ -17,11 +17,19 @@ def make(**keys: object) -> Spec:
 
 
 def stored(found: Sequence[Trial], *fields: str) -> set[str]:
-    return {trial.nodes[field].fingerprint for trial in found for field in fields if field in trial.nodes}
+    return {
+        trial.nodes[field].fingerprint
+        for trial in found
+        for field in fields
+        if field in trial.nodes
+    }
 
 
 def plan_with(found: Sequence[Trial], store: set[str]) -> Plan:
-    return make_plan(found, stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in store])
+    return make_plan(
+        found,
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in store],
+    )
 
 
 def counts(plan: Plan) -> dict[str, tuple[int, int, int]]:
@@ -67,7 +75,8 @@ def test_large_grid_shares_every_stage_that_can_be_shared(large: tuple[Spec, lis
         "TrainClassifier": 2 * 3,
         "TrainCGNet": 2 * 10 * 3,
         "MakeCam": cams,
-        "RefineCam": cams * 4,  # alpha 4, 6, 24, 32; the scored one at alpha 4 is an affinity label's too
+        # alpha 4, 6, 24, 32; the scored one at alpha 4 is an affinity label's too
+        "RefineCam": cams * 4,
         "TrainAffinity": cams * 3,
         "MakePseudoLabels": 792,
         "TrainSegmentation": 792,
@@ -77,7 +86,9 @@ def test_large_grid_shares_every_stage_that_can_be_shared(large: tuple[Spec, lis
     assert total(plan) == "8640 stage visits, 2971 distinct, 0 in the store, 2971 to run"
 
 
-def test_large_grid_makes_each_configuration_of_a_stage_once(large: tuple[Spec, list[Trial]]) -> None:
+def test_large_grid_makes_each_configuration_of_a_stage_once(
+    large: tuple[Spec, list[Trial]],
+) -> None:
     # validating 12 stages for each of 1440 pipelines is what made expansion slow
     made: dict[str, set[int]] = {}
     for trial in large[1]:
@@ -99,7 +110,9 @@ def test_large_grid_makes_each_configuration_of_a_stage_once(large: tuple[Spec, 
 
 
 def test_stage_of_one_class_is_distinct_by_identity_not_by_field() -> None:
-    plan = plan_with(trials(make(base=SHAPES | {"crf.alpha": 4, "crf_low.alpha": 4}, baseline={})), set())
+    plan = plan_with(
+        trials(make(base=SHAPES | {"crf.alpha": 4, "crf_low.alpha": 4}, baseline={})), set()
+    )
     row = next(row for row in plan.rows if row.kind == "RefineCam")
     assert (set(row.fields), row.visits, row.distinct) == ({"crf", "crf_low", "crf_high"}, 3, 2)
 

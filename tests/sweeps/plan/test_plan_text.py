@@ -5,7 +5,7 @@ import re
 from measured import measured
 
 from sweeps.plan.costs import make_costs
-from sweeps.plan.past_runs import History
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import make_plan, total
 from sweeps.plan.plan_text import amount, describe
 from sweeps.spec.model import Spec
@@ -18,14 +18,18 @@ def make(**keys: object) -> Spec:
     return Spec.model_validate({"name": "s", "question": "why?", "base": SHAPES} | keys)
 
 
-def report_of(spec: Spec, *, whole: bool = False, stored: tuple[str, ...] = ("Shapes", "TrainClassifier")) -> str:
+def report_of(
+    spec: Spec, *, whole: bool = False, stored: tuple[str, ...] = ("Shapes", "TrainClassifier")
+) -> str:
     found = trials(spec)
     plan = make_plan(
         found,
         stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in stored],
         resources=spec.resources_of,
     )
-    history = History(measured(node, seconds=90, size=5_000_000) for node in found[0].nodes.values())
+    history = PastRuns(
+        measured(node, seconds=90, size=5_000_000) for node in found[0].nodes.values()
+    )
     costs = make_costs(plan, history, machines=[{"CPU": 8, "GPU": 0}], resources=spec.resources_of)
     return describe(plan, spec, costs, whole=whole)
 
@@ -47,11 +51,15 @@ def test_report_tells_question_trials_stages_costs_and_totals() -> None:
     assert "cam MakeCam 6 6 0 6 7 CPU, 0.5 GPU 2 not in the store; 4 after cgnet" in lines
     assert "oc TrainClassifier 6 2 2 0 7 CPU, 0.5 GPU -" in lines
     assert "TrainCGNet 4 unknown unknown - unknown unknown -" in lines
-    assert "TrainSegmentation 6 90 s 9 min - 5 MB 30 MB 1 run on a processor with other CPUs" in lines
+    assert (
+        "TrainSegmentation 6 90 s 9 min - 5 MB 30 MB 1 run on a processor with other CPUs" in lines
+    )
     assert "GPU hours: none" in lines
     plan = make_plan(
         trials(spec),
-        stored=lambda nodes: [node.fingerprint for node in nodes if node.kind in ("Shapes", "TrainClassifier")],
+        stored=lambda nodes: [
+            node.fingerprint for node in nodes if node.kind in ("Shapes", "TrainClassifier")
+        ],
     )
     assert report.splitlines()[-1] == total(plan)
 
@@ -67,7 +75,7 @@ def test_many_variants_are_folded_unless_all_are_wanted() -> None:
 def test_disk_of_which_nothing_was_ever_measured_is_unknown() -> None:
     spec = make(baseline={})
     plan = make_plan(trials(spec), stored=lambda _: ())
-    costs = make_costs(plan, History([]), machines=[{"CPU": 8}], resources=spec.resources_of)
+    costs = make_costs(plan, PastRuns([]), machines=[{"CPU": 8}], resources=spec.resources_of)
     assert "Disk: unknown until each kind of stage has run once;" in describe(plan, spec, costs)
     partly = report_of(make(grid={"cgnet.backbone": ["tiny", "resnet38"]}))
     assert re.search(r"Disk: more than [1-9]\d* MB;", partly)

@@ -31,8 +31,12 @@ def test_equal_stages_run_in_rounds() -> None:
 
 
 def test_the_longest_path_goes_first() -> None:
-    # "long" must start at once: 0-6 long with its chain 6-12, beside it short 1-4: 0-3, 3-6, 6-9, 9-12
-    stages = {f"short {number}": task(3) for number in range(4)} | {"long": task(6), "then": task(6, "long")}
+    # "long" must start at once: 0-6 long with its chain 6-12, beside it short 1-4: 0-3, 3-6, 6-9,
+    # 9-12
+    stages = {f"short {number}": task(3) for number in range(4)} | {
+        "long": task(6),
+        "then": task(6, "long"),
+    }
     assert makespan(stages, cluster(cpus=2)) == 12
 
 

@@ -6,7 +6,7 @@ from probe_stages import Probe, make_trial
 
 from occse.artifacts.manifest import Manifest
 from occse.stage import Resources
-from sweeps.plan.past_runs import History
+from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import make_plan
 from sweeps.progress.progress import Progress
 from sweeps.spec.trials import Trial
@@ -32,9 +32,12 @@ def progress_of(
     *trials: Trial, stored: int = 0, history: Sequence[Manifest] = (), num_gpus: float = 0
 ) -> tuple[Progress, list[str]]:
     kept = [node.fingerprint for node in trials[0].nodes.values()][:stored]
-    plan = make_plan(trials, stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in kept])
+    plan = make_plan(
+        trials,
+        stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in kept],
+    )
     lines: list[str] = []
-    progress = Progress("s", history=History(history), say=lines.append, command="again")
+    progress = Progress("s", history=PastRuns(history), say=lines.append, command="again")
     granted = dict.fromkeys(plan.nodes, Resources(num_cpus=1, num_gpus=num_gpus))
     progress.add(plan, granted=granted, machines=[{"CPU": 2, "GPU": 2}])
     return progress, lines
@@ -50,7 +53,9 @@ def event(trial: Trial, field: str, what: str, **more: object) -> dict[str, Any]
 
 
 def info(
-    *events: dict[str, Any], running: list[dict[str, Any]] | None = None, points: list[dict[str, Any]] | None = None
+    *events: dict[str, Any],
+    running: list[dict[str, Any]] | None = None,
+    points: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     return {"events": list(events), "running": running or [], "points": points or [], "unmet": []}
 
@@ -80,8 +85,12 @@ def test_a_failure_is_told_and_what_hangs_on_it_is_no_longer_waited_for() -> Non
     progress.update(info(event(one, "oc", "failed", error="no such image")))
     assert "FAILED" in lines[0]
     assert "no such image" in lines[0]
-    progress.update(info(event(two, "oc", "done", seconds=10.0), event(two, "cam", "done", seconds=10.0)))
-    assert lines[-1].endswith("3 of 5 stages, 1 from the store, 1 failed, 0 running, about 0.0 s left")
+    progress.update(
+        info(event(two, "oc", "done", seconds=10.0), event(two, "cam", "done", seconds=10.0))
+    )
+    assert lines[-1].endswith(
+        "3 of 5 stages, 1 from the store, 1 failed, 0 running, about 0.0 s left"
+    )
 
 
 def test_the_time_left_is_the_longest_chain_or_all_the_work() -> None:
@@ -97,7 +106,13 @@ def test_the_time_left_is_the_longest_chain_or_all_the_work() -> None:
 def test_what_already_ran_counts() -> None:
     one = trial_of(0)
     progress, _ = progress_of(one, history=ran(trial_of(9), seconds=10.0))
-    progress.update(info(running=[{"field": "data", "fingerprint": one.nodes["data"].fingerprint, "seconds": 7.0}]))
+    progress.update(
+        info(
+            running=[
+                {"field": "data", "fingerprint": one.nodes["data"].fingerprint, "seconds": 7.0}
+            ]
+        )
+    )
     assert progress.time_left() == "about 23 s left"
 
 
@@ -113,5 +128,10 @@ def test_a_training_tells_its_epoch() -> None:
     running = [{"field": "data", "fingerprint": fingerprint, "seconds": 7.0}]
     progress.update(info(running=running))
     assert progress.status().running[0].epochs == ""
-    progress.update(info(running=running, points=[{"fingerprint": fingerprint, "point": {"step": 3.0, "loss": 1.0}}]))
+    progress.update(
+        info(
+            running=running,
+            points=[{"fingerprint": fingerprint, "point": {"step": 3.0, "loss": 1.0}}],
+        )
+    )
     assert progress.status().running[0].epochs == "epoch 3 of 15"

@@ -41,8 +41,20 @@ def text_of(status: Status, *, width: int = 80) -> list[str]:
 def test_stages_are_counted_where_they_stand_and_time_is_summed() -> None:
     status = status_of()
     (row,) = status.stages
-    assert (row.fields, row.queued, row.running, row.done, row.reused, row.failed) == ("data, oc, cam", 1, 1, 1, 1, 1)
-    assert (status.trials, status.trials_done, status.state, status.command) == (2, 0, "running", "again")
+    assert (row.fields, row.queued, row.running, row.done, row.reused, row.failed) == (
+        "data, oc, cam",
+        1,
+        1,
+        1,
+        1,
+        1,
+    )
+    assert (status.trials, status.trials_done, status.state, status.command) == (
+        2,
+        0,
+        "running",
+        "again",
+    )
     assert status.spent_s == 4.0
     assert status.saved_s == 8.0 * 2, "both trials would have made the data"
     assert status.gpu_spent_s == 2.0
@@ -56,7 +68,10 @@ def test_the_view_says_it_all_on_80_columns() -> None:
     assert lines[2].startswith("cam ")
     assert lines[2].endswith("3.0 s variant 0 · seed 0")
     assert "2 of 5 stages, 0 of 2 trials; about" in lines[4]
-    assert lines[5:] == ["stage time: 4.0 s spent, 16 s saved by sharing", "GPU hours: 0.00 spent, 0.00 saved"]
+    assert lines[5:] == [
+        "stage time: 4.0 s spent, 16 s saved by sharing",
+        "GPU hours: 0.00 spent, 0.00 saved",
+    ]
 
 
 def test_many_running_stages_are_folded() -> None:
@@ -85,7 +100,9 @@ def test_a_driver_is_alive_as_long_as_it_writes_and_its_process_is_there() -> No
     ended.wait()
     dead = status.model_copy(update={"pid": ended.pid})
     assert not dead.alive(status.updated)
-    assert dead.model_copy(update={"host": "another"}).alive(status.updated), "who cannot look believes the clock"
+    assert dead.model_copy(update={"host": "another"}).alive(status.updated), (
+        "who cannot look believes the clock"
+    )
     (first, second) = describe(dead, now=dead.updated + 90)
     assert "its driver is gone" in first
     assert "last seen 90 s ago" in first
@@ -111,7 +128,9 @@ def test_the_command_prints_what_runs_or_else_the_last_sweep(
     assert "no sweep other has run on" in capsys.readouterr().err
 
 
-def test_without_a_terminal_lines_are_plain_and_there_is_no_view(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_lines_are_plain_and_there_is_no_view(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with Screen() as screen:
         screen.say("00:01  done [red]")
         assert not screen.live

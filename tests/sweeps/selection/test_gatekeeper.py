@@ -6,14 +6,22 @@ import pytest
 from sweeps.selection.gatekeeper import Gate, Gatekeeper, Verdict
 
 
-def keeper_of(gate: Gate, *variants: str, baseline: str = "", groups: dict[str, str] | None = None) -> Gatekeeper:
+def keeper_of(
+    gate: Gate, *variants: str, baseline: str = "", groups: dict[str, str] | None = None
+) -> Gatekeeper:
     keeper = Gatekeeper(gate)
     for variant in variants:
-        keeper.expect(variant, knobs={"oc": {"lr": (groups or {}).get(variant, 0)}}, baseline=variant == baseline)
+        keeper.expect(
+            variant,
+            knobs={"oc": {"lr": (groups or {}).get(variant, 0)}},
+            baseline=variant == baseline,
+        )
     return keeper
 
 
-def pass_all(keeper: Gatekeeper, scores: dict[str, float], order: Sequence[str], *, more: int = 0) -> list[Verdict]:
+def pass_all(
+    keeper: Gatekeeper, scores: dict[str, float], order: Sequence[str], *, more: int = 0
+) -> list[Verdict]:
     """The verdicts of a gate to which variants come in that order."""
     found: list[Verdict] = []
     for variant in order:
@@ -52,12 +60,16 @@ def test_who_is_among_the_best_does_not_depend_on_the_order_of_arrival(gate: Gat
     for _ in range(20):
         order = shuffled.sample(list(scores), len(scores))
         verdicts = pass_all(keeper_of(gate, *scores, baseline="base"), scores, order)
-        assert sorted(verdict.variant for verdict in verdicts) == sorted(scores), "each has one verdict"
+        assert sorted(verdict.variant for verdict in verdicts) == sorted(scores), (
+            "each has one verdict"
+        )
         found.add(frozenset(through(verdicts)))
     assert found == {frozenset({"a", "b", "base"} | ({"c"} if gate.margin else set()))}
 
 
-def test_variants_are_ranked_among_those_with_the_same_value_so_that_no_group_starves_another() -> None:
+def test_variants_are_ranked_among_those_with_the_same_value_so_that_no_group_starves_another() -> (
+    None
+):
     gate = Gate(after="cam", top_k=1, by="oc.lr")
     keeper = keeper_of(gate, *"abcd", groups={"a": "fast", "b": "fast", "c": "slow", "d": "slow"})
     verdicts = pass_all(keeper, SCORES, "dcba")
@@ -73,7 +85,9 @@ def test_asha_lets_the_best_share_of_those_so_far_go_on_and_stops_nobody_before_
     keeper.arrive("c", SCORES["c"])
     assert through(list(keeper.verdicts(more=0))) == ["c"], "the better half of two"
     keeper.arrive("b", SCORES["b"])
-    assert through(list(keeper.verdicts(more=0))) == ["b"], "the best of three, and who went on does not come back"
+    assert through(list(keeper.verdicts(more=0))) == ["b"], (
+        "the best of three, and who went on does not come back"
+    )
     keeper.arrive("a", SCORES["a"])
     last = list(keeper.verdicts(more=0))
     assert through(last) == ["a"]

@@ -15,10 +15,15 @@ from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 
-SPACE = {"cgnet.erasing": ["class_agnostic", "cse"], "cgnet.lambda_start": {"from": 0.1, "to": 20, "log": True}}
+SPACE = {
+    "cgnet.erasing": ["class_agnostic", "cse"],
+    "cgnet.lambda_start": {"from": 0.1, "to": 20, "log": True},
+}
 
 
-def spec_of(folder: Path, *, space: dict[str, Any] | None = None, trials: int = 6, **search: Any) -> Spec:
+def spec_of(
+    folder: Path, *, space: dict[str, Any] | None = None, trials: int = 6, **search: Any
+) -> Spec:
     what = {"trials": trials, "objectives": {"pseudo/miou": "max"}, "space": space or SPACE}
     where = {"storage": f"sqlite:///{folder}/optuna.db"}
     rest = {key: search.pop(key) for key in ("constraints", "seeds", "base") if key in search}
@@ -30,7 +35,11 @@ class Outcomes(Suggestions):
 
     def _value(self, objective: str, trial: Trial) -> float:
         cgnet = trial.pipeline.cgnet
-        return (cgnet.erasing == "cse") - abs(cgnet.lambda_start - 1) / 20 + (objective == "hours") * trial.seed
+        return (
+            (cgnet.erasing == "cse")
+            - abs(cgnet.lambda_start - 1) / 20
+            + (objective == "hours") * trial.seed
+        )
 
 
 def suggestions(spec: Spec, folder: Path, *, create: bool = True) -> Outcomes:
@@ -66,11 +75,15 @@ def test_a_study_goes_on_where_it_stopped_and_draws_nothing_twice(tmp_path: Path
     assert again.left == 3
     second = tell_all(again)
     assert len(set(variants(first) + variants(second))) == 7
-    assert [trials[0].order for trials in second] == [5, 6, 7], "positions go on behind the baseline and the first four"
+    assert [trials[0].order for trials in second] == [5, 6, 7], (
+        "positions go on behind the baseline and the first four"
+    )
     assert len(study_of(longer).get_trials(states=[optuna.trial.TrialState.COMPLETE])) == 7
 
 
-def test_what_a_killed_driver_left_open_is_tried_and_told_under_its_own_number(tmp_path: Path) -> None:
+def test_what_a_killed_driver_left_open_is_tried_and_told_under_its_own_number(
+    tmp_path: Path,
+) -> None:
     spec = spec_of(tmp_path)
     (open_one,) = suggestions(spec, tmp_path).ask()
     study_of(spec).ask()  # killed before it had all its values
@@ -91,7 +104,9 @@ def test_tpe_finds_the_better_way_of_erasing(tmp_path: Path) -> None:
     assert {cgnet.erasing for cgnet in early} == {"cse", "class_agnostic"}
 
 
-def test_an_axis_that_does_not_hold_is_not_asked_for_and_equal_suggestions_are_one_variant(tmp_path: Path) -> None:
+def test_an_axis_that_does_not_hold_is_not_asked_for_and_equal_suggestions_are_one_variant(
+    tmp_path: Path,
+) -> None:
     space = {
         "cam.source": ["oc", "cgnet"],
         "cgnet.lambda_start": {"values": [1, 2], "when": "cam.source == 'cgnet'"},
@@ -112,7 +127,9 @@ def test_an_axis_that_does_not_hold_is_not_asked_for_and_equal_suggestions_are_o
     by_params: dict[str, set[float]] = {}
     for trial in trials:
         by_params.setdefault(json.dumps(trial.params), set()).add(trial.value)
-    assert all(len(values) == 1 for values in by_params.values()), "one suggested twice hears what came out before"
+    assert all(len(values) == 1 for values in by_params.values()), (
+        "one suggested twice hears what came out before"
+    )
 
 
 def test_suggestions_that_break_a_constraint_do_not_count(tmp_path: Path) -> None:
@@ -126,7 +143,9 @@ def test_suggestions_that_break_a_constraint_do_not_count(tmp_path: Path) -> Non
     assert made.left == 0
 
 
-def test_a_variant_has_all_seeds_and_the_study_hears_their_mean_of_several_objectives(tmp_path: Path) -> None:
+def test_a_variant_has_all_seeds_and_the_study_hears_their_mean_of_several_objectives(
+    tmp_path: Path,
+) -> None:
     spec = spec_of(tmp_path, trials=1, objectives={"pseudo/miou": "max", "hours": "min"}, seeds=3)
     (trials,) = tell_all(suggestions(spec, tmp_path))
     assert [trial.seed for trial in trials] == [0, 1, 2]
@@ -145,7 +164,9 @@ def test_stopped_and_failed_variants_have_no_value(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study_of(spec).get_trials()] == ["PRUNED", "FAIL"]
 
 
-def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_new_suggestion(tmp_path: Path) -> None:
+def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_new_suggestion(
+    tmp_path: Path,
+) -> None:
     spec = spec_of(tmp_path, trials=2)
     first = suggestions(spec, tmp_path)
     (trial,) = first.ask()
@@ -164,9 +185,12 @@ def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_
 def test_a_metric_that_a_trial_does_not_have_is_no_value(tmp_path: Path) -> None:
     class Lacking(Outcomes):
         def _value(self, objective: str, trial: Trial) -> float:
-            return {"pseudo/miou": 0.5}[objective]  # as of a manifest, where no image has several classes
+            # as of a manifest, where no image has several classes
+            return {"pseudo/miou": 0.5}[objective]
 
-    spec = spec_of(tmp_path, trials=1, objectives={"pseudo/miou": "max", "pseudo/miou_multi": "max"})
+    spec = spec_of(
+        tmp_path, trials=1, objectives={"pseudo/miou": "max", "pseudo/miou_multi": "max"}
+    )
     tell_all(Lacking(spec, store=Store(tmp_path / "store"), first=1))
     assert [trial.state.name for trial in study_of(spec).get_trials()] == ["FAIL"]
 
@@ -174,13 +198,24 @@ def test_a_metric_that_a_trial_does_not_have_is_no_value(tmp_path: Path) -> None
 def test_another_space_or_other_objectives_need_another_study(tmp_path: Path) -> None:
     tell_all(suggestions(spec_of(tmp_path, trials=2), tmp_path))
     other = spec_of(tmp_path, space=SPACE | {"cgnet.erasing": ["cse"]})
-    with pytest.raises(ValueError, match=r"was made with another search.space .*give `search.study` another name"):
+    with pytest.raises(
+        ValueError, match=r"was made with another search.space .*give `search.study` another name"
+    ):
         suggestions(other, tmp_path).ask()
-    with pytest.raises(ValueError, match=r"search.objectives: the study 's' .* was made for pseudo/miou"):
+    with pytest.raises(
+        ValueError, match=r"search.objectives: the study 's' .* was made for pseudo/miou"
+    ):
         suggestions(spec_of(tmp_path, objectives={"cam/miou": "max"}), tmp_path)
     with pytest.raises(ValueError, match=r"search.objectives: the study 's'"):
         suggestions(spec_of(tmp_path, objectives={"pseudo/miou": "min"}), tmp_path)
-    assert len(tell_all(suggestions(spec_of(tmp_path, study="t", objectives={"cam/miou": "max"}), tmp_path))) == 6
+    assert (
+        len(
+            tell_all(
+                suggestions(spec_of(tmp_path, study="t", objectives={"cam/miou": "max"}), tmp_path)
+            )
+        )
+        == 6
+    )
 
 
 def test_a_plan_reads_the_study_and_makes_none(tmp_path: Path) -> None:
@@ -194,7 +229,9 @@ def test_a_plan_reads_the_study_and_makes_none(tmp_path: Path) -> None:
 
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("no database")
-    with pytest.raises(ValueError, match=r"search.storage: sqlite:///.*optuna.db: .*not a database"):
+    with pytest.raises(
+        ValueError, match=r"search.storage: sqlite:///.*optuna.db: .*not a database"
+    ):
         suggestions(spec_of(tmp_path), tmp_path)
 
 

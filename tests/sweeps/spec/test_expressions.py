@@ -4,7 +4,13 @@ import pytest
 
 from sweeps.spec.expressions import evaluate, knobs_in
 
-VALUES = {"crf_low.alpha": 4, "crf_high.alpha": 24.0, "cam.source": "cgnet", "cam.scales": [1.0], "cam.flip": True}
+VALUES = {
+    "crf_low.alpha": 4,
+    "crf_high.alpha": 24.0,
+    "cam.source": "cgnet",
+    "cam.scales": [1.0],
+    "cam.flip": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,10 @@ def test_an_expression_has_the_value_that_python_gives_it(text: str, value: obje
 
 
 def test_an_expression_tells_its_knobs() -> None:
-    assert knobs_in("crf_low.alpha < crf_high.alpha and crf_low.alpha > 1") == ("crf_low.alpha", "crf_high.alpha")
+    assert knobs_in("crf_low.alpha < crf_high.alpha and crf_low.alpha > 1") == (
+        "crf_low.alpha",
+        "crf_high.alpha",
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,10 @@ def test_what_is_no_expression_over_knobs_is_refused(text: str, said: str) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("crf_low.alpha / (crf_low.alpha - 4)", "has no value where crf_low.alpha is 4: division by zero"),
+        (
+            "crf_low.alpha / (crf_low.alpha - 4)",
+            "has no value where crf_low.alpha is 4: division by zero",
+        ),
         ("cam.source < 3", "has no value where cam.source is 'cgnet': '<' not supported"),
         ("cam.source * 1000000000", "'cgnet' is no number"),
         ("cam.flip + 1", "True is no number"),

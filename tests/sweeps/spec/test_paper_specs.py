@@ -16,7 +16,9 @@ KINDS = {type(Pipeline().stage(field)).__name__: field for field in reversed(Pip
 
 def distinct(path: Path) -> dict[str, int]:
     """Distinct artifacts by the first pipeline field of their class."""
-    nodes = {node.fingerprint: node for trial in trials(load_spec(path)) for node in trial.nodes.values()}
+    nodes = {
+        node.fingerprint: node for trial in trials(load_spec(path)) for node in trial.nodes.values()
+    }
     counts = Counter(KINDS.get(node.kind, node.field) for node in nodes.values())
     return dict(counts)
 
@@ -29,7 +31,14 @@ def comment(path: Path, key: str) -> str:
 
 
 def test_all_questions_of_the_paper_have_a_file() -> None:
-    assert [path.stem for path in SPECS] == ["alpha", "backbones", "coco", "erasing", "lambda", "voc"]
+    assert [path.stem for path in SPECS] == [
+        "alpha",
+        "backbones",
+        "coco",
+        "erasing",
+        "lambda",
+        "voc",
+    ]
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -20,12 +20,17 @@ def schema(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def faults(schema: dict[str, Any], text: str) -> list[str]:
-    return [error.json_path for error in jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text))]
+    return [
+        error.json_path
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text))
+    ]
 
 
 def test_every_sweep_that_we_ship_fits_the_schema(schema: dict[str, Any]) -> None:
     assert len(SPECS) > 6
-    assert {path.name: faults(schema, path.read_text()) for path in SPECS} == {path.name: [] for path in SPECS}
+    assert {path.name: faults(schema, path.read_text()) for path in SPECS} == {
+        path.name: [] for path in SPECS
+    }
 
 
 HEAD = "name: s\nquestion: q\n"
@@ -49,4 +54,6 @@ def test_the_schema_refuses_what_we_refuse(schema: dict[str, Any], text: str, pl
 
 def test_editors_can_complete_knobs(schema: dict[str, Any]) -> None:
     for section in ("base", "grid"):
-        assert {"cgnet.lambda_start", "data.num_train"} <= schema["properties"][section]["properties"].keys()
+        assert {"cgnet.lambda_start", "data.num_train"} <= schema["properties"][section][
+            "properties"
+        ].keys()

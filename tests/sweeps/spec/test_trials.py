@@ -33,12 +33,17 @@ def test_grid_is_the_product_of_its_axes_in_file_order_with_seeds_innermost() ->
     spec = make(grid={"pseudo.beta": [4, 8], "crf.alpha": [6, 2.5]}, seeds=2)
     assert spec.combinations() == 8
     assert names(spec) == [
-        f"beta={beta}, alpha={alpha} · seed {seed}" for beta in (4, 8) for alpha in ("6", "2.5") for seed in (0, 1)
+        f"beta={beta}, alpha={alpha} · seed {seed}"
+        for beta in (4, 8)
+        for alpha in ("6", "2.5")
+        for seed in (0, 1)
     ]
     assert [trial.order for trial in trials(spec)] == list(range(8))
 
 
-def test_trials_that_differ_in_unplanned_stages_only_collapse_to_one_with_a_label_of_what_matters() -> None:
+def test_trials_that_differ_in_unplanned_stages_only_collapse_to_one_with_a_label_of_what_matters() -> (
+    None
+):
     spec = make(grid=ERASING_GRID, seeds=2)
     found = trials(spec)
     assert spec.combinations() == 16
@@ -78,11 +83,16 @@ def test_values_that_mean_the_same_are_one_trial() -> None:
 def test_axis_with_a_pattern_reaches_every_stage() -> None:
     found = trials(make(grid={"*.backbone": ["tiny", "resnet50"]}))
     assert [trial.variant for trial in found] == ["backbone=tiny", "backbone=resnet50"]
-    assert [trained(found[0], field).backbone for field in ("oc", "cgnet", "affinity", "deeplab")] == ["tiny"] * 4
+    assert [
+        trained(found[0], field).backbone for field in ("oc", "cgnet", "affinity", "deeplab")
+    ] == ["tiny"] * 4
 
 
 def test_named_variants_change_the_base_and_the_baseline_comes_first() -> None:
-    variants = {"no erasing": {"cgnet.lambda_start": 0, "cgnet.lambda_slope": 0}, "CSE": {"cgnet.erasing": "cse"}}
+    variants = {
+        "no erasing": {"cgnet.lambda_start": 0, "cgnet.lambda_slope": 0},
+        "CSE": {"cgnet.erasing": "cse"},
+    }
     found = trials(make(variants=variants, baseline={"cam.source": "oc"}, seeds=[3]))
     assert [(trial.variant, trial.baseline, trial.seed) for trial in found] == [
         ("baseline", True, 3),
@@ -90,13 +100,19 @@ def test_named_variants_change_the_base_and_the_baseline_comes_first() -> None:
         ("CSE", False, 3),
     ]
     assert found[0].knobs == {"cam.source": "oc"}
-    assert found[1].knobs == {"cam.source": "cgnet", "cgnet.lambda_start": 0, "cgnet.lambda_slope": 0}
+    assert found[1].knobs == {
+        "cam.source": "cgnet",
+        "cgnet.lambda_start": 0,
+        "cgnet.lambda_slope": 0,
+    }
     assert found[2].knobs["cgnet.erasing"] == "cse"
 
 
 def test_variants_and_grid_multiply() -> None:
     variants = {"CSE": {"cgnet.erasing": "cse"}}
-    found = trials(make(variants=variants, baseline={"cam.source": "oc"}, grid={"pseudo.alpha_walk": [8, 16]}))
+    found = trials(
+        make(variants=variants, baseline={"cam.source": "oc"}, grid={"pseudo.alpha_walk": [8, 16]})
+    )
     assert [trial.variant for trial in found] == [
         "baseline, alpha_walk=8",
         "baseline, alpha_walk=16",
@@ -107,7 +123,9 @@ def test_variants_and_grid_multiply() -> None:
 
 
 def test_baseline_beside_a_grid_marks_the_point_that_it_equals_and_puts_it_first() -> None:
-    found = trials(make(grid={"cam.source": ["cgnet", "oc"]}, baseline={"cam.source": "oc"}, seeds=2))
+    found = trials(
+        make(grid={"cam.source": ["cgnet", "oc"]}, baseline={"cam.source": "oc"}, seeds=2)
+    )
     assert [(trial.variant, trial.baseline) for trial in found] == [("source=oc", True)] * 2 + [
         ("source=cgnet", False)
     ] * 2
@@ -116,7 +134,11 @@ def test_baseline_beside_a_grid_marks_the_point_that_it_equals_and_puts_it_first
 def test_baseline_outside_the_grid_is_one_more_trial() -> None:
     spec = make(grid={"cgnet.lambda_start": [1, 2]}, baseline={"cam.source": "oc"})
     assert spec.combinations() == 3
-    assert names(spec) == ["baseline · seed 0", "lambda_start=1 · seed 0", "lambda_start=2 · seed 0"]
+    assert names(spec) == [
+        "baseline · seed 0",
+        "lambda_start=1 · seed 0",
+        "lambda_start=2 · seed 0",
+    ]
 
 
 def test_baseline_alone_is_a_sweep_of_one_trial() -> None:
@@ -133,7 +155,9 @@ def test_seeds_reach_every_stage_that_has_one() -> None:
     found = trials(make(baseline={}, seeds=[7, 1]))
     assert [trial.seed for trial in found] == [7, 1]
     for trial in found:
-        assert {trained(trial, field).seed for field in ("oc", "cgnet", "affinity", "deeplab")} == {trial.seed}
+        assert {trained(trial, field).seed for field in ("oc", "cgnet", "affinity", "deeplab")} == {
+            trial.seed
+        }
 
 
 def test_seed_stages_limit_which_seeds_vary() -> None:
@@ -144,22 +168,35 @@ def test_seed_stages_limit_which_seeds_vary() -> None:
 
 
 def test_stage_outside_seed_stages_may_have_its_seed_as_an_axis() -> None:
-    assert names(make(grid={"oc.seed": [4, 5]}, seed_stages=["deeplab"])) == ["seed=4 · seed 0", "seed=5 · seed 0"]
+    assert names(make(grid={"oc.seed": [4, 5]}, seed_stages=["deeplab"])) == [
+        "seed=4 · seed 0",
+        "seed=5 · seed 0",
+    ]
 
 
 def test_trials_that_swap_two_stages_are_not_the_same() -> None:
-    variants = {"a": {"crf.alpha": 4, "crf_low.alpha": 24}, "b": {"crf.alpha": 24, "crf_low.alpha": 4}}
+    variants = {
+        "a": {"crf.alpha": 4, "crf_low.alpha": 24},
+        "b": {"crf.alpha": 24, "crf_low.alpha": 4},
+    }
     first, second = trials(make(variants=variants, targets=["crf", "crf_low"]))
-    fingerprints = [{node.fingerprint for node in trial.nodes.values()} for trial in (first, second)]
+    fingerprints = [
+        {node.fingerprint for node in trial.nodes.values()} for trial in (first, second)
+    ]
     assert fingerprints[0] == fingerprints[1]
     assert first.identity != second.identity
 
 
 def test_resources_of_a_stage_come_from_its_entry_then_from_the_star_then_from_the_stage() -> None:
-    spec = make(baseline={}, resources={"*": {"num_cpus": 2}, "oc": {"num_cpus": 3, "num_gpus": 0.5}})
+    spec = make(
+        baseline={}, resources={"*": {"num_cpus": 2}, "oc": {"num_cpus": 3, "num_gpus": 0.5}}
+    )
     trial = trials(spec)[0]
     own = trial.nodes["cgnet"].stage.resources()
-    granted = spec.resources_of("oc", trial.nodes["oc"].stage), spec.resources_of("cgnet", trial.nodes["cgnet"].stage)
+    granted = (
+        spec.resources_of("oc", trial.nodes["oc"].stage),
+        spec.resources_of("cgnet", trial.nodes["cgnet"].stage),
+    )
     assert (granted[0].num_cpus, granted[0].num_gpus) == (3, 0.5)
     assert (granted[1].num_cpus, granted[1].num_gpus) == (2, own.num_gpus)
 
@@ -173,15 +210,21 @@ def test_a_batch_that_does_not_divide_among_the_gpus_of_a_training_is_refused() 
 
 
 def test_resources_are_no_part_of_the_identity() -> None:
-    plain, rich = (trials(make(baseline={}, resources=wish))[0] for wish in ({}, {"*": {"num_cpus": 9}}))
+    plain, rich = (
+        trials(make(baseline={}, resources=wish))[0] for wish in ({}, {"*": {"num_cpus": 9}})
+    )
     assert plain.identity == rich.identity
 
 
 def test_another_data_tree_is_another_identity(tmp_path: Path) -> None:
     first, same, other = (
-        make_voc(tmp_path / name, animal) for name, animal in (("a", "cat"), ("b", "cat"), ("c", "dog"))
+        make_voc(tmp_path / name, animal)
+        for name, animal in (("a", "cat"), ("b", "cat"), ("c", "dog"))
     )
-    identities = [trials(make(base={}, baseline={}, data_root=root))[0].identity for root in (first, same, other)]
+    identities = [
+        trials(make(base={}, baseline={}, data_root=root))[0].identity
+        for root in (first, same, other)
+    ]
     assert identities[0] == identities[1] != identities[2]
     assert trials(make(base={}, baseline={}))[0].identity not in identities
 
@@ -198,13 +241,20 @@ def test_the_content_of_a_weight_file_is_the_identity_and_its_place_is_not(tmp_p
         (tmp_path / folder / "w.pth").write_bytes(content)
     base = SHAPES | {"oc.init": "w.pth"}
     folders = [tmp_path / name for name in "abc"]
-    identities = [trials(make(base=base, baseline={}, weights=folder))[0].identity for folder in folders]
+    identities = [
+        trials(make(base=base, baseline={}, weights=folder))[0].identity for folder in folders
+    ]
     assert identities[0] == identities[1] != identities[2]
-    assert trials(make(base=base, baseline={}))[0].identity not in identities, "without the file it can be planned"
+    assert trials(make(base=base, baseline={}))[0].identity not in identities, (
+        "without the file it can be planned"
+    )
     (tmp_path / "spec.yaml").write_text(HEAD + "baseline: {oc.init: w.pth}\nweights: a\n")
     assert load_spec(tmp_path / "spec.yaml").weights == tmp_path / "a"
     (tmp_path / "spec.yaml").write_text(HEAD + "baseline: {}\nweights: nowhere\n")
-    with pytest.raises(ValueError, match=r"weights: .*nowhere is no folder; expected the folder of the weight files"):
+    with pytest.raises(
+        ValueError,
+        match=r"weights: .*nowhere is no folder; expected the folder of the weight files",
+    ):
         load_spec(tmp_path / "spec.yaml")
 
 
@@ -235,7 +285,13 @@ def test_shipped_quickstart_has_five_variants_of_two_seeds_and_starts_with_its_b
 
 def test_shipped_ablation_compares_four_variants_with_a_baseline() -> None:
     variants = dict.fromkeys(trial.variant for trial in trials(load_spec(SPECS / "ablation.yaml")))
-    assert list(variants) == ["baseline", "no erasing", "class-agnostic", "CSE", "CSE, maximum per batch"]
+    assert list(variants) == [
+        "baseline",
+        "no erasing",
+        "class-agnostic",
+        "CSE",
+        "CSE, maximum per batch",
+    ]
 
 
 def test_relative_data_root_starts_from_the_folder_of_the_file(tmp_path: Path) -> None:

@@ -33,13 +33,21 @@ BAD = {
         3,
         "grids: unknown key; did you mean 'grid'? allowed are name, question",
     ),
-    "no trials": ("seeds: 2\n", 1, "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`"),
+    "no trials": (
+        "seeds: 2\n",
+        1,
+        "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`",
+    ),
     "axis without values": (
         "grid:\n  oc.lr: [1]\n  cgnet.lr: []\n",
         5,
         "grid.cgnet.lr: expected a list of at least one value, or a range",
     ),
-    "axis that is no list": ("grid:\n  cgnet.lr: 0.1\n", 4, "grid.cgnet.lr: expected a list of at least one value"),
+    "axis that is no list": (
+        "grid:\n  cgnet.lr: 0.1\n",
+        4,
+        "grid.cgnet.lr: expected a list of at least one value",
+    ),
     "axis value out of range": (
         "grid:\n  cgnet.lr:\n    - 0.1\n    - -1\n",
         6,
@@ -51,7 +59,11 @@ BAD = {
         "cgnet.erasing: Input should be 'cse' or 'class_agnostic', got 'cze'",
     ),
     "axis value not finite": ("grid:\n  cgnet.lr: [.nan]\n", 4, "cgnet.lr: Input should be"),
-    "axis without a knob": ("grid:\n  cgnet.lrr: [1, 2]\n", 4, "cgnet.lrr: matches no knob; the nearest are cgnet.lr"),
+    "axis without a knob": (
+        "grid:\n  cgnet.lrr: [1, 2]\n",
+        4,
+        "cgnet.lrr: matches no knob; the nearest are cgnet.lr",
+    ),
     "base value": (
         "baseline: {}\nbase:\n  '*.lr': 1\n  oc.epochs: x\n",
         6,
@@ -67,8 +79,16 @@ BAD = {
         6,
         "cam.source: Input should be 'cgnet' or 'oc', got 'cg'",
     ),
-    "variant data": ("variants: {a: {data.kind: shapes, data.digest: x}}\n", 3, "data.digest: matches no knob"),
-    "baseline value": ("baseline:\n  crf.alpha: 0\n", 4, "crf.alpha: Input should be greater than 0, got 0"),
+    "variant data": (
+        "variants: {a: {data.kind: shapes, data.digest: x}}\n",
+        3,
+        "data.digest: matches no knob",
+    ),
+    "baseline value": (
+        "baseline:\n  crf.alpha: 0\n",
+        4,
+        "crf.alpha: Input should be greater than 0, got 0",
+    ),
     "variant called baseline": (
         "variants:\n  baseline: {}\n",
         4,
@@ -79,15 +99,31 @@ BAD = {
         3,
         "num_train=10, num_scored=20: data: ",
     ),
-    "base at odds": ("baseline: {}\nbase:\n  data.kind: shapes\n  data.num_train: 10\n", 6, "data: "),
+    "base at odds": (
+        "baseline: {}\nbase:\n  data.kind: shapes\n  data.num_train: 10\n",
+        6,
+        "data: ",
+    ),
     "range without an end": (
         "grid:\n  cgnet.lr: {from: 1, to: 2}\n",
         4,
         "cgnet.lr: a range needs `step` or `num`",
     ),
-    "range backwards": ("grid:\n  oc.lr:\n    {from: 2, to: 1, num: 3}\n", 4, "grid.oc.lr: `from` must be below `to`"),
-    "range from a text": ("grid:\n  oc.lr:\n    from: a\n    to: 2\n", 5, "grid.oc.lr.from: expected a number"),
-    "key of a range": ("grid:\n  oc.lr: {frm: 1, to: 2}\n", 4, "frm: unknown key; did you mean 'from'?"),
+    "range backwards": (
+        "grid:\n  oc.lr:\n    {from: 2, to: 1, num: 3}\n",
+        4,
+        "grid.oc.lr: `from` must be below `to`",
+    ),
+    "range from a text": (
+        "grid:\n  oc.lr:\n    from: a\n    to: 2\n",
+        5,
+        "grid.oc.lr.from: expected a number",
+    ),
+    "key of a range": (
+        "grid:\n  oc.lr: {frm: 1, to: 2}\n",
+        4,
+        "frm: unknown key; did you mean 'from'?",
+    ),
     "range of values out of range": (
         "grid:\n  pseudo.beta: {from: 0, to: 2, step: 1}\n",
         4,
@@ -144,14 +180,26 @@ BAD = {
         5,
         "grid.crf.alpha: `leave_one_out` needs two values, without and with, got [4, 6, 8]",
     ),
-    "seeds of a stage without": ("baseline: {}\nseeds:\n  crf: 2\n", 5, "seeds: no stage 'crf' here; allowed are"),
+    "seeds of a stage without": (
+        "baseline: {}\nseeds:\n  crf: 2\n",
+        5,
+        "seeds: no stage 'crf' here; allowed are",
+    ),
     "seeds twice": (
         "baseline: {}\nseeds: {oc: 2}\nseed_stages: [oc]\n",
         5,
         "seed_stages: `seeds` says by itself which stages it reaches",
     ),
-    "gate without a rule": ("baseline: {}\ngates:\n- after: cam\n", 5, "gates.0: give one of `top_k`, `asha`"),
-    "gate after": ("baseline: {}\ngates:\n- {after: oc, asha: 2}\n", 5, "gates.0.after: Input should be 'cam', 'crf'"),
+    "gate without a rule": (
+        "baseline: {}\ngates:\n- after: cam\n",
+        5,
+        "gates.0: give one of `top_k`, `asha`",
+    ),
+    "gate after": (
+        "baseline: {}\ngates:\n- {after: oc, asha: 2}\n",
+        5,
+        "gates.0.after: Input should be 'cam', 'crf'",
+    ),
     "gate behind the targets": (
         "baseline: {}\ntargets: [crf]\ngates:\n- {after: pseudo, asha: 2}\n",
         6,
@@ -162,10 +210,26 @@ BAD = {
         6,
         "gates.1.after: there is a gate after 'cam' already",
     ),
-    "gate by": ("baseline: {}\ngates:\n- {after: cam, asha: 2, by: backbone}\n", 5, "'backbone' is no knob"),
-    "margin to nothing": ("variants: {a: {}}\ngates:\n- {after: cam, margin: 0}\n", 5, "give `baseline`"),
-    "limit": ("baseline: {}\nlimits: {gpu_hours: 0}\n", 4, "limits.gpu_hours: Input should be greater than 0, got 0"),
-    "limit key": ("baseline: {}\nlimits: {gpuhours: 1}\n", 4, "gpuhours: unknown key; did you mean 'gpu_hours'?"),
+    "gate by": (
+        "baseline: {}\ngates:\n- {after: cam, asha: 2, by: backbone}\n",
+        5,
+        "'backbone' is no knob",
+    ),
+    "margin to nothing": (
+        "variants: {a: {}}\ngates:\n- {after: cam, margin: 0}\n",
+        5,
+        "give `baseline`",
+    ),
+    "limit": (
+        "baseline: {}\nlimits: {gpu_hours: 0}\n",
+        4,
+        "limits.gpu_hours: Input should be greater than 0, got 0",
+    ),
+    "limit key": (
+        "baseline: {}\nlimits: {gpuhours: 1}\n",
+        4,
+        "gpuhours: unknown key; did you mean 'gpu_hours'?",
+    ),
     "search beside a grid": (
         "grid: {crf.alpha: [1]}\nsearch: {trials: 3, objectives: {pseudo/miou: max}, space: {oc.lr: [1]}}\n",
         3,
@@ -206,7 +270,11 @@ BAD = {
         4,
         "oc.seed: oc.seed is set by `seeds`; leave its stage out of `seed_stages`",
     ),
-    "base seed": ("baseline: {}\nbase:\n  '*.seed': 1\n", 5, "*.seed: pretrain.seed is set by `seeds`"),
+    "base seed": (
+        "baseline: {}\nbase:\n  '*.seed': 1\n",
+        5,
+        "*.seed: pretrain.seed is set by `seeds`",
+    ),
     "seeds": ("baseline: {}\nseeds: 0\n", 4, "seeds: expected a count of at least 1"),
     "seeds text": (
         "baseline: {}\nseeds: many\n",
@@ -224,14 +292,26 @@ BAD = {
         4,
         "seed_stages: no stage 'crf' here; allowed are pretrain, oc",
     ),
-    "target": ("baseline: {}\ntargets: [segg]\n", 4, "targets: no stage 'segg' here; did you mean 'seg'?"),
-    "profile": ("baseline: {}\nprofile: paperr\n", 4, "profile: no profile 'paperr'; the profiles are"),
+    "target": (
+        "baseline: {}\ntargets: [segg]\n",
+        4,
+        "targets: no stage 'segg' here; did you mean 'seg'?",
+    ),
+    "profile": (
+        "baseline: {}\nprofile: paperr\n",
+        4,
+        "profile: no profile 'paperr'; the profiles are",
+    ),
     "resources stage": (
         "baseline: {}\nresources:\n  gcnet: {}\n",
         5,
         "resources: no stage 'gcnet' here; did you mean 'cgnet'?",
     ),
-    "resources key": ("baseline: {}\nresources:\n  oc: {gpus: 1}\n", 5, "gpus: unknown key; did you mean 'num_gpus'?"),
+    "resources key": (
+        "baseline: {}\nresources:\n  oc: {gpus: 1}\n",
+        5,
+        "gpus: unknown key; did you mean 'num_gpus'?",
+    ),
     "resources value": (
         "baseline: {}\nresources:\n  oc:\n    num_cpus: -1\n",
         6,
@@ -244,17 +324,41 @@ BAD = {
     ),
     "data root": ("baseline: {}\ndata_root: nowhere\n", 4, "data_root: nowhere is no folder"),
     "too many": ("grid:\n  oc.lr: &x []\n", 4, "the anchor or alias 'x'; write the values out"),
-    "duplicate key": ("grid: {}\nseeds: 1\ngrid: {}\n", 5, "grid: this key stands here twice, first on line 3"),
-    "duplicate axis": ("grid:\n  oc.lr: [1]\n  oc.lr: [2]\n", 5, "oc.lr: this key stands here twice, first on line 4"),
+    "duplicate key": (
+        "grid: {}\nseeds: 1\ngrid: {}\n",
+        5,
+        "grid: this key stands here twice, first on line 3",
+    ),
+    "duplicate axis": (
+        "grid:\n  oc.lr: [1]\n  oc.lr: [2]\n",
+        5,
+        "oc.lr: this key stands here twice, first on line 4",
+    ),
     "alias": ("base: {oc.lr: 1}\ngrid: *x\n", 4, "the anchor or alias 'x'"),
-    "tag": ("grid: !!python/object:os.system {}\n", 3, "the tag 'tag:yaml.org,2002:python/object:os.system'"),
+    "tag": (
+        "grid: !!python/object:os.system {}\n",
+        3,
+        "the tag 'tag:yaml.org,2002:python/object:os.system'",
+    ),
     "second document": ("baseline: {}\n---\nname: t\n", 4, "a second document"),
     "nesting": ("grid: " + "[" * 5000, 3, "nested deeper than 20 levels"),
-    "key that is no text": ("variants:\n  1: {}\n", 4, "'1' is no key; expected text (put quotes around it)"),
+    "key that is no text": (
+        "variants:\n  1: {}\n",
+        4,
+        "'1' is no key; expected text (put quotes around it)",
+    ),
     "key that is a list": ("variants:\n  ? [a]\n  : {}\n", 4, "a list is no key"),
-    "bad date": ("baseline: {}\nprofile: 2024-99-99\n", 4, "'2024-99-99' is no value; put quotes around it"),
+    "bad date": (
+        "baseline: {}\nprofile: 2024-99-99\n",
+        4,
+        "'2024-99-99' is no value; put quotes around it",
+    ),
     "no YAML": ("grid: [1\nbase: {}\n", 4, "this is not YAML: expected ',' or ']'"),
-    "control character": ("baseline: {}\nexpect: a\x07b\n", 4, "the character U+0007 is not allowed in YAML"),
+    "control character": (
+        "baseline: {}\nexpect: a\x07b\n",
+        4,
+        "the character U+0007 is not allowed in YAML",
+    ),
 }
 
 
@@ -273,8 +377,14 @@ def test_bad_file_is_refused_with_its_line_and_key(case: str, tmp_path: Path) ->
     [
         ("", "spec.yaml:1: expected a mapping such as `name: lambda`, got an empty file"),
         ("- a\n", "spec.yaml:1: expected a mapping such as `name: lambda`, got a list"),
-        ("name: s\nbaseline: {}\n", "spec.yaml:1: question: this key is missing; a sweep has name, question"),
-        ("question: ' '\nname: a b\nbaseline: {}\n", "spec.yaml:2: name: String should match pattern"),
+        (
+            "name: s\nbaseline: {}\n",
+            "spec.yaml:1: question: this key is missing; a sweep has name, question",
+        ),
+        (
+            "question: ' '\nname: a b\nbaseline: {}\n",
+            "spec.yaml:2: name: String should match pattern",
+        ),
         (HEAD.encode() + b"expect: \xff\n", "spec.yaml:3: the file is not UTF-8 text"),
         (b"#" * 1_000_001, "spec.yaml:1: the file is above 1,000,000 bytes"),
     ],
@@ -284,12 +394,17 @@ def test_file_that_is_no_sweep_is_refused(text: str | bytes, said: str, tmp_path
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    lines = refusal(tmp_path, HEAD + "grid:\n  oc.lr: [0]\n  cgnet.lr: [1, -1]\ntargets: [x]\n").split("\n")
+    lines = refusal(
+        tmp_path, HEAD + "grid:\n  oc.lr: [0]\n  cgnet.lr: [1, -1]\ntargets: [x]\n"
+    ).split("\n")
     assert [line.split(": ")[0] for line in lines] == ["spec.yaml:6", "spec.yaml:4", "spec.yaml:5"]
 
 
 def test_grid_beyond_reason_is_refused_before_it_is_expanded(tmp_path: Path) -> None:
-    axes = "".join(f"  {knob}: {list(range(1, 41))}\n" for knob in ("crf.alpha", "pseudo.beta", "oc.lr", "cgnet.lr"))
+    axes = "".join(
+        f"  {knob}: {list(range(1, 41))}\n"
+        for knob in ("crf.alpha", "pseudo.beta", "oc.lr", "cgnet.lr")
+    )
     assert "spec.yaml:3: grid: 2,560,000 combinations" in refusal(tmp_path, HEAD + "grid:\n" + axes)
 
 

@@ -64,7 +64,9 @@ def test_of_those_that_create_a_file_at_once_one_succeeds(files: Files) -> None:
         if files.create("leases/x.json", data):
             won.append(data)
 
-    threads = [threading.Thread(target=create, args=(f"attempt {number}".encode(),)) for number in range(8)]
+    threads = [
+        threading.Thread(target=create, args=(f"attempt {number}".encode(),)) for number in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

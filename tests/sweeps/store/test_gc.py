@@ -1,4 +1,6 @@
-"""What lies in a store and what may go: on a folder and on an object store, with a real MLflow database."""
+"""What lies in a store and what may go: on a folder and on an object store, with a real MLflow
+database.
+"""
 
 import os
 import time
@@ -29,7 +31,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def nodes(store: Store) -> dict[str, Node]:
     """Three artifacts in the store: `data`, `oc` made from it, and `cam`, which stands alone."""
-    probes = {"data": Probe(label="data"), "oc": Probe(label="oc", upstream=("data",)), "cam": Probe(label="cam")}
+    probes = {
+        "data": Probe(label="data"),
+        "oc": Probe(label="oc", upstream=("data",)),
+        "cam": Probe(label="cam"),
+    }
     found = make_trial(0, **probes).nodes
     for node in found.values():
         store.execute(node)
@@ -46,20 +52,29 @@ def uri(tmp_path: Path) -> str:
 
 def refer(uri: str, node: Node) -> str:
     tags = {f"occse.fingerprint.{node.field}": node.fingerprint}
-    run = MlflowClient(uri).create_run(MlflowClient(uri).get_experiment_by_name("a sweep").experiment_id, tags=tags)
+    run = MlflowClient(uri).create_run(
+        MlflowClient(uri).get_experiment_by_name("a sweep").experiment_id, tags=tags
+    )
     run_id: str = run.info.run_id
     return run_id
 
 
-def gone(store: Store, *, referenced: set[str], keep_s: float = 0.0, now: float = LATER) -> set[str]:
-    return {item.name for item in unneeded(store, survey(store), referenced=referenced, keep_s=keep_s, now=now)}
+def gone(
+    store: Store, *, referenced: set[str], keep_s: float = 0.0, now: float = LATER
+) -> set[str]:
+    return {
+        item.name
+        for item in unneeded(store, survey(store), referenced=referenced, keep_s=keep_s, now=now)
+    }
 
 
 def at(node: Node) -> str:
     return f"Probe/{node.fingerprint}"
 
 
-def test_what_runs_refer_to_stays_with_all_that_it_was_made_from(store: Store, nodes: dict[str, Node]) -> None:
+def test_what_runs_refer_to_stays_with_all_that_it_was_made_from(
+    store: Store, nodes: dict[str, Node]
+) -> None:
     assert gone(store, referenced={nodes["oc"].fingerprint}) == {at(nodes["cam"])}
     assert gone(store, referenced=set()) == {at(node) for node in nodes.values()}
 
@@ -81,7 +96,9 @@ def test_what_a_stage_that_runs_now_needs_stays(store: Store, nodes: dict[str, N
     assert gone(store, referenced=set()) == {at(nodes["cam"]), "scratch/dead"}
 
 
-def test_what_died_goes_after_a_day_and_an_expired_lease_at_once(store: Store, nodes: dict[str, Node]) -> None:
+def test_what_died_goes_after_a_day_and_an_expired_lease_at_once(
+    store: Store, nodes: dict[str, Node]
+) -> None:
     names = {
         "scratch/aa/step",
         "Probe/.bb.1234/part",
@@ -94,8 +111,18 @@ def test_what_died_goes_after_a_day_and_an_expired_lease_at_once(store: Store, n
     lease = Lease(owner="dead", host="elsewhere", pid=1, since=0.0, heartbeat=time.time() - 1000)
     store.files.write("leases/ee.json", lease.model_dump_json().encode())
     referenced = {node.fingerprint for node in nodes.values()}
-    assert gone(store, referenced=referenced, now=time.time() + 1) == {"leases/ee.json", "corrupt/Probe/dd.2026"}
-    everything = {"leases/ee.json", "scratch/aa", "Probe/.bb.1234", "Probe/cc", ".tune-x", "corrupt/Probe/dd.2026"}
+    assert gone(store, referenced=referenced, now=time.time() + 1) == {
+        "leases/ee.json",
+        "corrupt/Probe/dd.2026",
+    }
+    everything = {
+        "leases/ee.json",
+        "scratch/aa",
+        "Probe/.bb.1234",
+        "Probe/cc",
+        ".tune-x",
+        "corrupt/Probe/dd.2026",
+    }
     assert gone(store, referenced=referenced) == everything
 
 
@@ -122,7 +149,11 @@ def test_gc_shows_first_and_removes_when_told(
 
 
 def test_gc_removes_nothing_on_the_word_of_another_tracking_server(
-    store: Store, nodes: dict[str, Node], uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store,
+    nodes: dict[str, Node],
+    uri: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["store", "gc", "--store", store.url, "--keep-days", "0", "--delete", "--tracking"]
     assert main([*command, uri]) == 2
@@ -148,7 +179,9 @@ def test_the_artifacts_are_listed_with_what_differs(
     assert capsys.readouterr().out == "no artifacts\n"
 
 
-def test_the_room_is_shown_by_class(store: Store, nodes: dict[str, Node], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_room_is_shown_by_class(
+    store: Store, nodes: dict[str, Node], capsys: pytest.CaptureFixture[str]
+) -> None:
     store.files.write("scratch/aa/checkpoint.pt", b"x" * 10_000)
     assert main(["store", "du", "--store", store.url]) == 0
     head, probe, scratch, total = capsys.readouterr().out.splitlines()
@@ -171,7 +204,10 @@ def test_an_upload_that_died_beside_a_finished_artifact_goes_after_a_day(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCCSE_CACHE", str(tmp_path))
-    store, node = Store(f"{s3}/{tmp_path.name}"), make_trial(0, data=Probe(label="data")).nodes["data"]
+    store, node = (
+        Store(f"{s3}/{tmp_path.name}"),
+        make_trial(0, data=Probe(label="data")).nodes["data"],
+    )
     store.execute(node)
     store.files.write(f"{at(node)}/0123456789abcdef/curves.json", b"half")
     referenced = {node.fingerprint}

@@ -32,7 +32,9 @@ def test_one_of_two_clusters_gets_a_lease_and_the_other_learns_who_has_it(files:
     assert one.take("stage") is None
     clock.now += 5
     holder = two.take("stage")
-    assert holder == Lease(owner="one", host=platform.node(), pid=os.getpid(), since=1000.0, heartbeat=1000.0)
+    assert holder == Lease(
+        owner="one", host=platform.node(), pid=os.getpid(), since=1000.0, heartbeat=1000.0
+    )
     assert two.take("another") is None
     two.release("stage")
     assert two.take("stage") == holder, "only who has it gives it back"
@@ -63,10 +65,16 @@ def test_who_comes_back_after_a_crash_has_its_lease_still(files: Files) -> None:
 
 
 def test_the_lease_of_a_process_that_died_on_this_machine_is_free_at_once(files: Files) -> None:
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    lease = Lease(owner="dead", host=platform.node(), pid=int(done.stdout), since=1000.0, heartbeat=1000.0)
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    lease = Lease(
+        owner="dead", host=platform.node(), pid=int(done.stdout), since=1000.0, heartbeat=1000.0
+    )
     files.write("leases/stage.json", lease.model_dump_json().encode())
-    files.write("leases/far.json", lease.model_copy(update={"host": "elsewhere"}).model_dump_json().encode())
+    files.write(
+        "leases/far.json", lease.model_copy(update={"host": "elsewhere"}).model_dump_json().encode()
+    )
     leases = Leases(files, owner="one", clock=Clock())
     assert leases.take("stage") is None
     assert leases.take("far") is not None

@@ -34,11 +34,15 @@ def machine(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine
 
 
 def two_nodes(*, num_steps: int = 0) -> tuple[Node, Node]:
-    trial = make_trial(0, data=Probe(label="data"), oc=Probe(label="oc", upstream=("data",), num_steps=num_steps))
+    trial = make_trial(
+        0, data=Probe(label="data"), oc=Probe(label="oc", upstream=("data",), num_steps=num_steps)
+    )
     return trial.nodes["data"], trial.nodes["oc"]
 
 
-def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(machine: Machine) -> None:
+def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(
+    machine: Machine,
+) -> None:
     data, oc = two_nodes()
     one = machine("one")
     one.check_writable()
@@ -51,7 +55,11 @@ def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(machi
     assert not (two.root / "Probe").exists(), "nothing is fetched before it is needed"
     assert two.execute(data) == made
     two.execute(oc)
-    assert {path.name for path in two.folder(data).iterdir()} == {"curves.json", "files.json", "manifest.json"}
+    assert {path.name for path in two.folder(data).iterdir()} == {
+        "curves.json",
+        "files.json",
+        "manifest.json",
+    }
     names = {entry.name for entry in two.files.find(f"Probe/{oc.fingerprint}")}
     assert {name.count("/") for name in names} == {2, 3}
     assert not list(two.files.find("scratch"))
@@ -60,12 +68,15 @@ def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(machi
 def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, cut, died, *missing = (make_trial(0, data=Probe(label=f"probe {n}")).nodes["data"] for n in range(30))
+    made, cut, died, *missing = (
+        make_trial(0, data=Probe(label=f"probe {n}")).nodes["data"] for n in range(30)
+    )
     store = machine("one")
     for node in (made, cut):
         store.execute(node)
     store.files.write(f"Probe/{cut.fingerprint}/manifest.json", b"{")
-    store.files.write(f"Probe/{died.fingerprint}/0123456789abcdef/files.json", b"{}")  # an upload that died
+    # an upload that died
+    store.files.write(f"Probe/{died.fingerprint}/0123456789abcdef/files.json", b"{}")
     caplog.set_level(logging.INFO, logger="werkzeug")
     caplog.clear()
     assert store.present([made, cut, died, *missing]) == {made.fingerprint}
@@ -75,7 +86,9 @@ def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
     assert store.faults([made, cut, died]) == {}
 
 
-def test_one_file_is_read_without_the_others(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_file_is_read_without_the_others(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)
     two = machine("two")
@@ -84,13 +97,17 @@ def test_one_file_is_read_without_the_others(machine: Machine, caplog: pytest.Lo
     caplog.set_level(logging.INFO, logger="werkzeug")
     caplog.clear()
     assert two.curves(data)
-    assert len([line for line in caplog.text.splitlines() if "HTTP/1" in line]) == 1, "whether it is there still"
+    assert len([line for line in caplog.text.splitlines() if "HTTP/1" in line]) == 1, (
+        "whether it is there still"
+    )
     assert two.path(data, "curves.json").read_bytes() == two.files.read(
         f"Probe/{data.fingerprint}/{two.peek('Probe', data.fingerprint)['files'][:16]}/curves.json"
     )
 
 
-def test_stages_of_one_machine_fetch_an_input_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_stages_of_one_machine_fetch_an_input_once(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)
     stores = [machine("two") for _ in range(4)]
@@ -101,7 +118,9 @@ def test_stages_of_one_machine_fetch_an_input_once(machine: Machine, caplog: pyt
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum("GET" in line and "/curves.json HTTP" in line for line in caplog.text.splitlines()) == 1
+    assert (
+        sum("GET" in line and "/curves.json HTTP" in line for line in caplog.text.splitlines()) == 1
+    )
 
 
 class Noisy(Stage):
@@ -123,7 +142,9 @@ def test_the_first_of_two_machines_wins_and_both_go_on_with_its_artifact(machine
         thread.join()
     text, other = (store.path(node, "text").read_text() for store in stores)
     assert text == other
-    assert len(list(stores[0].files.find(f"Noisy/{node.fingerprint}"))) == len({"manifest", "files", "text"})
+    assert len(list(stores[0].files.find(f"Noisy/{node.fingerprint}"))) == len(
+        {"manifest", "files", "text"}
+    )
 
 
 def test_a_damaged_artifact_on_the_store_is_set_aside_there_and_made_again(
@@ -142,7 +163,9 @@ def test_a_damaged_artifact_on_the_store_is_set_aside_there_and_made_again(
     assert "curves.json has another SHA-256" in caplog.text
     assert data not in two
     (aside,) = two.files.children("corrupt/Probe")
-    assert two.files.read(f"corrupt/Probe/{aside}/{made.files[:16]}/curves.json") == b"x" * len(content)
+    assert two.files.read(f"corrupt/Probe/{aside}/{made.files[:16]}/curves.json") == b"x" * len(
+        content
+    )
     assert two.execute(data).files == made.files
     two.execute(oc)
 
@@ -173,7 +196,9 @@ def test_a_file_list_that_reaches_outside_is_refused(machine: Machine) -> None:
     assert data not in two
 
 
-def test_a_checkpoint_follows_the_stage_to_another_machine(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_follows_the_stage_to_another_machine(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mirror, "MIRROR_S", 0.2)
     data, oc = two_nodes(num_steps=40)
     one = machine("one")
@@ -185,7 +210,9 @@ def test_a_checkpoint_follows_the_stage_to_another_machine(machine: Machine, mon
         time.sleep(0.05)
     two = machine("two")
     two.execute(oc)
-    first_steps = [int(line.split()[1]) for line in (two.root / "executions.txt").read_text().splitlines()]
+    first_steps = [
+        int(line.split()[1]) for line in (two.root / "executions.txt").read_text().splitlines()
+    ]
     assert first_steps[-1] > 0
     thread.join()
     assert not list(two.files.find("scratch"))

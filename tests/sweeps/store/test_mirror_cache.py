@@ -1,4 +1,6 @@
-"""What a machine keeps of an object store stays below a bound, and a stage keeps what it works with."""
+"""What a machine keeps of an object store stays below a bound, and a stage keeps what it works
+with.
+"""
 
 import threading
 import time
@@ -16,7 +18,9 @@ BULK_GB = 0.0085  # what a bulky probe leaves, and a little
 
 @pytest.fixture
 def store(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store on S3 whose cache on this machine holds two bulky artifacts, with nothing too recent to go."""
+    """A store on S3 whose cache on this machine holds two bulky artifacts, with nothing too recent
+    to go.
+    """
     monkeypatch.setenv("OCCSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OCCSE_CACHE_GB", str(2 * BULK_GB))
     monkeypatch.setattr(cache, "RECENT_S", 0.0)
@@ -44,11 +48,16 @@ def test_what_was_used_longest_ago_goes_and_is_fetched_again(store: Store) -> No
 
 
 def test_what_a_running_stage_works_with_stays(store: Store) -> None:
-    nodes = make_trial(0, data=Bulky(label="input"), cam=Link(label="runs", upstream=("data",), waits="go")).nodes
+    nodes = make_trial(
+        0, data=Bulky(label="input"), cam=Link(label="runs", upstream=("data",), waits="go")
+    ).nodes
     store.execute(nodes["data"])
     runs = threading.Thread(target=store.execute, args=(nodes["cam"],))
     runs.start()
-    while not (store.root / "executions.txt").exists() or "runs" not in (store.root / "executions.txt").read_text():
+    while (
+        not (store.root / "executions.txt").exists()
+        or "runs" not in (store.root / "executions.txt").read_text()
+    ):
         time.sleep(0.05)
     for number in range(3):
         store.execute(bulky(number))
@@ -70,5 +79,7 @@ def test_what_was_used_a_moment_ago_stays(store: Store, monkeypatch: pytest.Monk
 def test_a_bound_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
     for text in ("much", "-1", "nan"):
         monkeypatch.setenv("OCCSE_CACHE_GB", text)
-        with pytest.raises(ValueError, match=f"OCCSE_CACHE_GB={text}: expected a number of gigabytes"):
+        with pytest.raises(
+            ValueError, match=f"OCCSE_CACHE_GB={text}: expected a number of gigabytes"
+        ):
             Store(f"{s3}/bad")

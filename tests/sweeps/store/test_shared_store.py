@@ -1,4 +1,6 @@
-"""Several clusters on one store, a store on S3, and damage in the middle of a sweep: on a real cluster."""
+"""Several clusters on one store, a store on S3, and damage in the middle of a sweep: on a real
+cluster.
+"""
 
 import os
 import re
@@ -20,7 +22,8 @@ from sweeps.store.store import Store
 from sweeps.tracking.writer import Tracking
 
 pytestmark = [
-    pytest.mark.usefixtures("s3", "cluster"),  # in this order: Ray's processes inherit the environment
+    # in this order: Ray's processes inherit the environment
+    pytest.mark.usefixtures("s3", "cluster"),
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # of MLflow
 ]
 SPEC = Spec(name="probe", question="Does it go on?", baseline={})
@@ -70,7 +73,9 @@ def test_a_stage_of_a_cluster_that_died_is_taken_over(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path, "one")
     request = request_of(Probe(label="left"))
     name = f"leases/{request['node']['fingerprint']}.json"
-    lease = Lease(owner="dead", host="elsewhere", pid=1, since=0.0, heartbeat=time.time() - EXPIRES_S + 4)
+    lease = Lease(
+        owner="dead", host="elsewhere", pid=1, since=0.0, heartbeat=time.time() - EXPIRES_S + 4
+    )
     Store(tmp_path).files.write(name, lease.model_dump_json().encode())
     ask(scheduler, request, until=lambda: whats(scheduler)[-1:] == ["done"])
     assert whats(scheduler) == ["queued", "elsewhere", "running", "done"]
@@ -102,7 +107,14 @@ def trial_of(order: int, *, num_steps: int = 0) -> Trial:
 
 def sweep(store: Store, root: Path, *trials: Trial, lines: list[str]) -> Any:
     tracking = Tracking(f"sqlite:///{root}/mlflow.db", spec=SPEC)
-    return run_sweep(SPEC, trials, store=store, tracking=tracking, cluster=Cluster(max_concurrent=2), say=lines.append)
+    return run_sweep(
+        SPEC,
+        trials,
+        store=store,
+        tracking=tracking,
+        cluster=Cluster(max_concurrent=2),
+        say=lines.append,
+    )
 
 
 def test_an_input_that_was_damaged_since_is_made_again_in_the_same_sweep(tmp_path: Path) -> None:
@@ -114,7 +126,9 @@ def test_an_input_that_was_damaged_since_is_made_again_in_the_same_sweep(tmp_pat
     assert summary.well
     assert executions(tmp_path / "store") == ["data 0", "oc 0", "cam 0 0", "data 0", "cam 1 0"]
     assert len(list((tmp_path / "store" / "corrupt" / "Link").iterdir())) == 1
-    assert any(re.search(r"again +cam .* needs data, which was damaged or removed", line) for line in lines)
+    assert any(
+        re.search(r"again +cam .* needs data, which was damaged or removed", line) for line in lines
+    )
 
 
 def test_damage_that_is_noticed_while_a_trial_is_recorded_is_told_and_mended_by_the_same_command(
@@ -130,7 +144,9 @@ def test_damage_that_is_noticed_while_a_trial_is_recorded_is_told_and_mended_by_
     assert executions(tmp_path / "store") == ["data 0", "oc 0", "cam 0 0", "oc 0"]
 
 
-def test_a_sweep_on_s3_goes_on_from_its_checkpoints_and_runs_nothing_twice(s3: str, tmp_path: Path) -> None:
+def test_a_sweep_on_s3_goes_on_from_its_checkpoints_and_runs_nothing_twice(
+    s3: str, tmp_path: Path
+) -> None:
     store, lines = Store(f"{s3}/{tmp_path.name}"), list[str]()
     summary = sweep(store, tmp_path, trial_of(0), trial_of(1), lines=lines)
     assert summary.well

@@ -26,7 +26,9 @@ def test_an_artifact_of_another_configuration_is_an_error(tmp_path: Path) -> Non
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     store.execute(node)
     path = tmp_path / "Probe" / node.fingerprint / "manifest.json"
-    path.write_text(path.read_text().replace('"label": "data"', '"label": "other"').replace('"data"', '"other"'))
+    path.write_text(
+        path.read_text().replace('"label": "data"', '"label": "other"').replace('"data"', '"other"')
+    )
     with pytest.raises(ValueError, match=f"{path} does not match: config"):
         store.manifest(node)
 
@@ -56,7 +58,11 @@ def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     store.execute(node)
     assert json.loads(store.path(node, "curves.json").read_text()) == store.curves(node)
-    assert {path.name for path in store.folder(node).iterdir()} == {"curves.json", "files.json", "manifest.json"}
+    assert {path.name for path in store.folder(node).iterdir()} == {
+        "curves.json",
+        "files.json",
+        "manifest.json",
+    }
 
 
 def test_the_store_does_without_torch() -> None:
@@ -80,7 +86,9 @@ def test_a_store_on_a_disk_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(OSError, match=r"runs/store cannot be written: (File exists|Not a directory)"):
+    with pytest.raises(
+        OSError, match=r"runs/store cannot be written: (File exists|Not a directory)"
+    ):
         Store(tmp_path / "runs" / "store").check_writable()
 
 
@@ -92,12 +100,16 @@ from sweeps.store.store import Store
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 Store(pathlib.Path(sys.argv[1])).check_writable()
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert f"OSError: store {tmp_path} cannot be written: File too large" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_the_manifests_tell_the_whole_configuration_of_a_result(small_store: Path, small_node: dict[str, Node]) -> None:
+def test_the_manifests_tell_the_whole_configuration_of_a_result(
+    small_store: Path, small_node: dict[str, Node]
+) -> None:
     by_fingerprint = {manifest.fingerprint: manifest for manifest in Store(small_store).manifests()}
     configs: dict[str, object] = {}
 
@@ -107,5 +119,6 @@ def test_the_manifests_tell_the_whole_configuration_of_a_result(small_store: Pat
             follow(need, upstream)
 
     follow("seg", small_node["seg"].fingerprint)
-    expected = {field: node.stage.config() for field, node in small_node.items() if field != "crf"}  # a leaf
+    # a leaf
+    expected = {field: node.stage.config() for field, node in small_node.items() if field != "crf"}
     assert configs == expected

@@ -27,7 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 
 def logged(trial: Trial, store: Store, uri: str, folder: Path) -> Path:
     """Record `trial` and download what MLflow then has of it."""
-    manifests = {field: found for field, node in trial.nodes.items() if (found := store.manifest(node)) is not None}
+    manifests = {
+        field: found
+        for field, node in trial.nodes.items()
+        if (found := store.manifest(node)) is not None
+    }
     tracking = Tracking(uri, spec=Spec(name="small", question="What is left?", baseline={}))
     tracking.open([trial])
     tracking.log(Record(trial=trial, manifests=manifests), store=store)
@@ -46,14 +50,25 @@ def test_counts_panels_and_configuration_are_in_mlflow(
     small_store: Path, small_pipeline: Pipeline, small_node: dict[str, Node], tmp_path: Path
 ) -> None:
     nodes = small_node
-    trial = Trial(variant="one", order=0, baseline=True, seed=0, knobs={}, pipeline=small_pipeline, nodes=nodes)
+    trial = Trial(
+        variant="one",
+        order=0,
+        baseline=True,
+        seed=0,
+        knobs={},
+        pipeline=small_pipeline,
+        nodes=nodes,
+    )
     left = logged(trial, Store(small_store), f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "left")
     counted = {path.stem for path in (left / "counts").iterdir()}
     assert counted == {"cam", "crf", "pseudo", "seg"}
     for field in counted:
         mine, stored = (
             Counts.load(path).confusion()
-            for path in (left / "counts" / f"{field}.npz", artifact_folder(small_store, nodes[field]) / "counts.npz")
+            for path in (
+                left / "counts" / f"{field}.npz",
+                artifact_folder(small_store, nodes[field]) / "counts.npz",
+            )
         )
         assert np.array_equal(mine, stored)
     panels = sorted((left / "panels").iterdir())
@@ -62,10 +77,13 @@ def test_counts_panels_and_configuration_are_in_mlflow(
         with Image.open(path) as panel:
             assert panel.format == "PNG"
     rows = table(left / "labels.csv")
-    assert {row["image"] for row in rows} == set(Counts.load(left / "counts" / "cam.npz").names) | set(
-        Counts.load(left / "counts" / "seg.npz").names
+    assert {row["image"] for row in rows} == set(
+        Counts.load(left / "counts" / "cam.npz").names
+    ) | set(Counts.load(left / "counts" / "seg.npz").names)
+    assert (
+        json.loads((left / "manifests.json").read_text())["cam"]["fingerprint"]
+        == nodes["cam"].fingerprint
     )
-    assert json.loads((left / "manifests.json").read_text())["cam"]["fingerprint"] == nodes["cam"].fingerprint
     config = yaml.safe_load((left / "config.yaml").read_text())
     assert config["cgnet"] == small_pipeline.cgnet.config()
 
@@ -82,9 +100,20 @@ def test_the_tables_agree_with_the_scores(
     folder = tmp_path / field
     write_tables(counts, folder)
     rows = table(folder / "classes.csv")
-    assert [row["class"] for row in rows] == ["background", "beetle", "fish", "cart", "sofa", "plant"]
-    assert [float(row["iou"]) for row in rows] == pytest.approx([metrics[f"iou/{row['class']}"] for row in rows])
-    confusion = np.array([list(row.values())[1:] for row in table(folder / "confusion.csv")], np.int64)
+    assert [row["class"] for row in rows] == [
+        "background",
+        "beetle",
+        "fish",
+        "cart",
+        "sofa",
+        "plant",
+    ]
+    assert [float(row["iou"]) for row in rows] == pytest.approx(
+        [metrics[f"iou/{row['class']}"] for row in rows]
+    )
+    confusion = np.array(
+        [list(row.values())[1:] for row in table(folder / "confusion.csv")], np.int64
+    )
     assert confusion.sum() == counts.count.sum()
     assert [int(row["fn"]) for row in rows] == (confusion.sum(1) - confusion.diagonal()).tolist()
     assert [int(row["fp"]) for row in rows] == (confusion.sum(0) - confusion.diagonal()).tolist()
@@ -103,7 +132,11 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_from_an_object_store_they_are_the_same_and_only_what_is_shown_is_fetched(
-    s3: str, small_store: Path, small_pipeline: Pipeline, small_node: dict[str, Node], tmp_path: Path
+    s3: str,
+    small_store: Path,
+    small_pipeline: Pipeline,
+    small_node: dict[str, Node],
+    tmp_path: Path,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCCSE_CACHE", str(tmp_path / "one"))
@@ -113,13 +146,35 @@ def test_from_an_object_store_they_are_the_same_and_only_what_is_shown_is_fetche
             one.execute(node)  # it is made already, and put there
         patch.setenv("OCCSE_CACHE", str(tmp_path / "two"))
         two = Store(one.url)
-    trial = Trial(variant="one", order=0, baseline=True, seed=0, knobs={}, pipeline=small_pipeline, nodes=small_node)
+    trial = Trial(
+        variant="one",
+        order=0,
+        baseline=True,
+        seed=0,
+        knobs={},
+        pipeline=small_pipeline,
+        nodes=small_node,
+    )
     left: list[dict[str, bytes]] = []
     for number, store in enumerate((Store(small_store), two)):
-        manifests = {field: found for field, node in small_node.items() if (found := store.manifest(node)) is not None}
-        write_attachments(Record(trial=trial, manifests=manifests), tmp_path / str(number), store=store, data_root=None)
+        manifests = {
+            field: found
+            for field, node in small_node.items()
+            if (found := store.manifest(node)) is not None
+        }
+        write_attachments(
+            Record(trial=trial, manifests=manifests),
+            tmp_path / str(number),
+            store=store,
+            data_root=None,
+        )
         files = (path for path in (tmp_path / str(number)).rglob("*") if path.is_file())
-        left.append({path.relative_to(tmp_path / str(number)).as_posix(): path.read_bytes() for path in files})
+        left.append(
+            {
+                path.relative_to(tmp_path / str(number)).as_posix(): path.read_bytes()
+                for path in files
+            }
+        )
     assert left[0] == left[1]
     assert len([name for name in left[1] if name.startswith("panels/")]) == 8
     assert {path.name for path in two.root.iterdir()} == {"Shapes", "MakeCam", "locks"}

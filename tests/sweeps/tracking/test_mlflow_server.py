@@ -27,7 +27,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield uri, folder
 
 
-def test_a_trial_goes_through_the_server_with_its_files(served: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_trial_goes_through_the_server_with_its_files(
+    served: tuple[str, Path], tmp_path: Path
+) -> None:
     uri, folder = served
     store = Store(tmp_path)
     trial = make_trial(0, data=Probe(label="data"))
@@ -42,7 +44,9 @@ def test_a_trial_goes_through_the_server_with_its_files(served: tuple[str, Path]
     (run,) = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
     assert (run.info.status, run.data.metrics["data/miou"]) == ("FINISHED", 0.5)
     assert "config.yaml" in {each.path for each in client.list_artifacts(run.info.run_id)}
-    assert list((folder / "mlartifacts").rglob("config.yaml")), "files are where a sweep without the server puts them"
+    assert list((folder / "mlartifacts").rglob("config.yaml")), (
+        "files are where a sweep without the server puts them"
+    )
 
 
 def test_it_answers_to_this_machine_s_names_only(served: tuple[str, Path]) -> None:
@@ -56,7 +60,9 @@ def test_it_answers_to_this_machine_s_names_only(served: tuple[str, Path]) -> No
     assert list(answers.values()) == [200, 200, 403, 403]
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     addresses = {local for _, local, _, state, *_ in sockets if state == LISTENING}
-    assert {each for each in addresses if each.endswith(f":{int(port):04X}")} == {f"0100007F:{int(port):04X}"}
+    assert {each for each in addresses if each.endswith(f":{int(port):04X}")} == {
+        f"0100007F:{int(port):04X}"
+    }
 
 
 def test_what_is_no_database_cannot_be_served(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""A tracking server that goes away in the middle of a sweep: nothing of the record is lost, and nothing comes twice."""
+"""A tracking server that goes away in the middle of a sweep: nothing of the record is lost, and
+nothing comes twice.
+"""
 
 import subprocess
 import sys
@@ -68,7 +70,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def table(root: Path) -> str:
-    command = (sys.executable, "-m", "analysis", "table", SPEC.name, "--format", "csv", "--tracking", database(root))
+    command = (
+        sys.executable,
+        "-m",
+        "analysis",
+        "table",
+        SPEC.name,
+        "--format",
+        "csv",
+        "--tracking",
+        database(root),
+    )
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
@@ -83,12 +95,16 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def statuses(root: Path) -> dict[str, str]:
     client = MlflowClient(database(root))
-    runs = client.search_runs([client.get_experiment_by_name(SPEC.name).experiment_id], "tags.`occse.kind` = 'trial'")
+    runs = client.search_runs(
+        [client.get_experiment_by_name(SPEC.name).experiment_id], "tags.`occse.kind` = 'trial'"
+    )
     return {run.data.tags["occse.variant"]: run.info.status for run in runs}
 
 
 def check(root: Path, expected: str) -> None:
-    """One run for the sweep and for each trial, all ended, every point of a curve once, and the same table."""
+    """One run for the sweep and for each trial, all ended, every point of a curve once, and the
+    same table.
+    """
     client = MlflowClient(database(root))
     runs = client.search_runs([client.get_experiment_by_name(SPEC.name).experiment_id])
     kinds = Counter((run.data.tags["occse.kind"], run.info.status) for run in runs)
@@ -102,9 +118,14 @@ def check(root: Path, expected: str) -> None:
     assert sorted(executions(root / "store")) == ["cam 0 0", "cam 1 0", "cam 2 0", "data 0"]
 
 
-def leave_and_return(root: Path, lines: list[str], *, stack: ExitStack, port: int, returns: bool) -> None:
-    """End the server once a trial is recorded, let another end without it, and let the server return, or not."""
-    wait_for(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))  # two at a time: the first has ended
+def leave_and_return(
+    root: Path, lines: list[str], *, stack: ExitStack, port: int, returns: bool
+) -> None:
+    """End the server once a trial is recorded, let another end without it, and let the server
+    return, or not.
+    """
+    # two at a time: the first has ended
+    wait_for(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
     stack.close()
     open_gates(root, AWAY)
     wait_for(lambda: any("the sweep goes on" in line for line in lines))
@@ -138,7 +159,9 @@ def test_what_could_not_be_logged_while_the_server_was_away_is_logged_later_once
 
 
 def test_answers_that_are_lost_on_the_way_make_nothing_twice(tmp_path: Path, expected: str) -> None:
-    """MLflow sends a request again when no answer comes, whether or not the server did what it asked for."""
+    """MLflow sends a request again when no answer comes, whether or not the server did what it
+    asked for.
+    """
     open_gates(tmp_path, AWAY, BACK)
     lost = ["runs/create", "runs/create", "runs/log-batch", "runs/log-batch"]
     with server(database(tmp_path)) as direct, losing(direct, lost) as uri:

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from probe_stages import CURVE, Hungry, Probe, make_trial
 from served import free_port, server
 
-from sweeps.driver.recorder import Ledger
+from sweeps.driver.recorder import Recorder
 from sweeps.plan.plan import make_plan
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
@@ -24,7 +24,9 @@ SPEC = Spec(name="probe", question="Does it track?", baseline={})
 
 
 def trial_of(order: int) -> Trial:
-    return make_trial(order, data=Probe(label="data"), cam=Probe(label=f"cam {order}", upstream=("data",)))
+    return make_trial(
+        order, data=Probe(label="data"), cam=Probe(label=f"cam {order}", upstream=("data",))
+    )
 
 
 def record_of(store: Store, trial: Trial) -> Record:
@@ -45,7 +47,9 @@ def runs_of(uri: str, kind: str) -> list[Run]:
 
 
 def run_of(uri: str, trial: Trial) -> Run:
-    (run,) = (run for run in runs_of(uri, "trial") if run.data.tags["occse.trial"] == trial.identity)
+    (run,) = (
+        run for run in runs_of(uri, "trial") if run.data.tags["occse.trial"] == trial.identity
+    )
     return run
 
 
@@ -87,19 +91,33 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     assert json.loads(run.data.tags["occse.seconds"]) == {
         name: round(manifest.seconds, 3) for name, manifest in record.manifests.items()
     }
-    made = {name: each.git["sha"][:12] + "+" * bool(each.git["diff"]) for name, each in record.manifests.items()}
+    made = {
+        name: each.git["sha"][:12] + "+" * bool(each.git["diff"])
+        for name, each in record.manifests.items()
+    }
     assert json.loads(run.data.tags["occse.code"]) == made
     assert run.data.params["cam.label"] == "cam 1"
     assert run.data.params["cam.upstream"] == '["data"]'
     assert run.data.params["cam.fails"] == "false"
-    assert run.data.metrics == {"data/miou": 0.5, "cam/miou": 0.5, "data/loss": 1.0, "cam/loss": 1.0}
+    assert run.data.metrics == {
+        "data/miou": 0.5,
+        "cam/miou": 0.5,
+        "data/loss": 1.0,
+        "cam/loss": 1.0,
+    }
     curve = MlflowClient(uri).get_metric_history(run.info.run_id, "cam/loss")
     assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.0)]
 
 
 def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: Path) -> None:
-    store, trial = Store(tmp_path), make_trial(11, data=Probe(label="data"), oc=Hungry(label="hungry"))
-    manifests = {"data": store.execute(trial.nodes["data"]), "oc": store.execute(trial.nodes["oc"], accumulate=2)}
+    store, trial = (
+        Store(tmp_path),
+        make_trial(11, data=Probe(label="data"), oc=Hungry(label="hungry")),
+    )
+    manifests = {
+        "data": store.execute(trial.nodes["data"]),
+        "oc": store.execute(trial.nodes["oc"], accumulate=2),
+    }
     opened(uri, trial).log(Record(trial=trial, manifests=manifests), store=store)
     tags = run_of(uri, trial).data.tags
     assert tags["occse.accumulated"] == '{"oc": 2}'
@@ -108,7 +126,10 @@ def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: P
 
 @pytest.mark.parametrize(
     ("bounds", "used"),
-    [({"threshold_min": 0.1, "threshold_max": 0.4}, "cam.threshold on train"), (dict.fromkeys(BOUNDS, 0.2), "")],
+    [
+        ({"threshold_min": 0.1, "threshold_max": 0.4}, "cam.threshold on train"),
+        (dict.fromkeys(BOUNDS, 0.2), ""),
+    ],
 )
 def test_only_a_threshold_that_was_picked_from_a_range_used_pixel_truth(
     bounds: dict[str, float], used: str, tmp_path: Path
@@ -123,8 +144,11 @@ def test_only_a_threshold_that_was_picked_from_a_range_used_pixel_truth(
 def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_path: Path) -> None:
     store, trial = Store(tmp_path), trial_of(2)
     record = record_of(store, trial)
-    before = len(runs_of(uri, "trial")) if MlflowClient(uri).get_experiment_by_name(SPEC.name) else 0
-    opened(uri, trial).log(replace(record, failed={"seg": "no room on the disk"}), store=store)  # which is not complete
+    before = (
+        len(runs_of(uri, "trial")) if MlflowClient(uri).get_experiment_by_name(SPEC.name) else 0
+    )
+    # which is not complete
+    opened(uri, trial).log(replace(record, failed={"seg": "no room on the disk"}), store=store)
     for _ in range(2):
         opened(uri, trial).log(record, store=store)
     assert len(runs_of(uri, "trial")) == before + 1
@@ -137,7 +161,9 @@ def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_pa
 def test_a_failed_trial_is_mended_in_place(uri: str, tmp_path: Path) -> None:
     store, trial = Store(tmp_path), trial_of(3)
     record = record_of(store, trial)
-    half = replace(record, manifests={"data": record.manifests["data"]}, failed={"cam": "x" * 10_000})
+    half = replace(
+        record, manifests={"data": record.manifests["data"]}, failed={"cam": "x" * 10_000}
+    )
     found = []
     for each in (half, record):
         opened(uri, trial).log(each, store=store)
@@ -151,7 +177,9 @@ def test_a_failed_trial_is_mended_in_place(uri: str, tmp_path: Path) -> None:
     assert mended.data.tags["occse.failed"] == mended.data.tags["occse.error"] == ""
 
 
-def test_a_renamed_trial_is_renamed_and_a_dropped_one_is_not_current(uri: str, tmp_path: Path) -> None:
+def test_a_renamed_trial_is_renamed_and_a_dropped_one_is_not_current(
+    uri: str, tmp_path: Path
+) -> None:
     store, kept, dropped = Store(tmp_path), trial_of(4), trial_of(5)
     tracking = opened(uri, kept, dropped)
     tracking.log(record_of(store, kept), store=store)
@@ -167,7 +195,9 @@ def test_a_renamed_trial_is_renamed_and_a_dropped_one_is_not_current(uri: str, t
     assert tags[dropped.identity]["occse.current"] == "true"
 
 
-def test_a_trial_is_seen_before_it_ends_and_closed_when_the_sweep_stops(uri: str, tmp_path: Path) -> None:
+def test_a_trial_is_seen_before_it_ends_and_closed_when_the_sweep_stops(
+    uri: str, tmp_path: Path
+) -> None:
     store, done, waiting = Store(tmp_path), trial_of(6), trial_of(7)
     tracking = opened(uri, done, waiting)
     pending = run_of(uri, waiting)
@@ -181,7 +211,9 @@ def test_a_trial_is_seen_before_it_ends_and_closed_when_the_sweep_stops(uri: str
     opened(uri, done, waiting)
     assert [run_of(uri, trial).info.status for trial in (done, waiting)] == ["FINISHED", "RUNNING"]
     opened(uri, done)
-    assert run_of(uri, waiting).info.status == "KILLED", "a sweep that died left it, and nobody asks for it any more"
+    assert run_of(uri, waiting).info.status == "KILLED", (
+        "a sweep that died left it, and nobody asks for it any more"
+    )
 
 
 def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_path: Path) -> None:
@@ -192,7 +224,8 @@ def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_pa
         for point in CURVE[:1]:
             tracking.append(trial, curve("cam", point, at=time.time_ns() // 1_000_000))
     assert run_of(uri, trial).data.metrics == {"cam/loss": 2.0}
-    opened(uri, trial).append(trial, curve("cam", CURVE[0], at=1))  # the driver died and began again
+    # the driver died and began again
+    opened(uri, trial).append(trial, curve("cam", CURVE[0], at=1))
     tracking = opened(uri, trial)
     tracking.log(record, store=store)
     tracking.append(trial, curve("cam", {"step": 3, "loss": 0.0}, at=1))  # too late
@@ -200,7 +233,9 @@ def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_pa
     assert sorted((point.step, point.value) for point in history) == [(1, 2.0), (2, 1.0)]
 
 
-def test_what_the_scheduler_tells_reaches_every_trial_that_waits_for_the_stage(uri: str, tmp_path: Path) -> None:
+def test_what_the_scheduler_tells_reaches_every_trial_that_waits_for_the_stage(
+    uri: str, tmp_path: Path
+) -> None:
     store, trials = Store(tmp_path), [trial_of(9), trial_of(10)]
     record_of(store, trials[0])
     tracking = opened(uri, *trials)
@@ -211,7 +246,9 @@ def test_what_the_scheduler_tells_reaches_every_trial_that_waits_for_the_stage(u
     live.update({"points": points, "events": [{"what": "done", "fingerprint": own}]})
     assert run_of(uri, trials[0]).data.metrics == {"data/loss": 1.0, "cam/miou": 0.5}
     assert run_of(uri, trials[1]).data.metrics == {"data/loss": 1.0}
-    live.update({"points": [{"fingerprint": "of another sweep", "point": CURVE[0], "at": 1}], "events": []})
+    live.update(
+        {"points": [{"fingerprint": "of another sweep", "point": CURVE[0], "at": 1}], "events": []}
+    )
 
 
 def test_a_server_that_does_not_answer_is_an_error_at_once() -> None:
@@ -227,7 +264,9 @@ def test_an_address_that_is_none_is_an_error() -> None:
         opened("ftp://nowhere")
 
 
-def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logged_later_once(tmp_path: Path) -> None:
+def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logged_later_once(
+    tmp_path: Path,
+) -> None:
     trials = [trial_of(order) for order in range(3)]
     store = Store(tmp_path / "store")
     for trial in trials:
@@ -237,7 +276,7 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     lines: list[str] = []
     with server(database) as uri:
         tracking = opened(uri, *trials)
-        ledger = Ledger(store=store, tracking=tracking, say=lines.append)
+        ledger = Recorder(store=store, tracking=tracking, say=lines.append)
         ledger.expect(trials)
         ledger.add(plan)
         ledger.end(trials[0], failed={})
@@ -249,9 +288,11 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     assert "run the same command again" in summary.describe()
     assert len([line for line in lines if "the sweep goes on" in line]) == 1
     left = sorted(run.info.status for run in runs_of(database, "trial"))
-    assert left == ["FINISHED", "RUNNING", "RUNNING"], "the server cannot be told that the sweep ended"
+    assert left == ["FINISHED", "RUNNING", "RUNNING"], (
+        "the server cannot be told that the sweep ended"
+    )
 
-    again = Ledger(store=store, tracking=opened(database, *trials), say=print)
+    again = Recorder(store=store, tracking=opened(database, *trials), say=print)
     again.expect(trials)
     again.add(make_plan(trials, stored=store.present))
     for trial in trials:
