@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from occse.data.voc import VOC_CLASSES, write_label_map
+from occse.data.layouts.voc import VOC_CLASSES, write_label_map
 
 OBJECTS = {"a_1": ("dog", "person", "dog"), "a_2": ("cat",), "b_1": ("tvmonitor", "aeroplane")}
 LISTS = {"train_aug": ("a_1", "a_2"), "train": ("a_2",), "val": ("b_1",)}

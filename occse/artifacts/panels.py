@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from occse.data.array_archive import ArrayReader
 from occse.data.dataset import Dataset, load_dataset, read_label_map
-from occse.data.voc import palette
+from occse.data.layouts.voc import palette
 from occse.stages.cam import CAMS, read_cam
 from occse.stages.crf import LABELS
 

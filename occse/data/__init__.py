@@ -1,1 +1,1 @@
-"""Images, image labels and masks: the VOC layout and the embedded data set `shapes`."""
+"""Images, image labels and masks of a data set, and the views that a training takes of them."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from occse.data.array_archive import ArrayReader, ArrayWriter
 from occse.data.dataset import Dataset, load_dataset
-from occse.data.voc import write_label_map
+from occse.data.layouts.voc import write_label_map
 from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
 from occse.method.evaluation import CountsBuilder
 from occse.stage import Context, Resources, Stage

@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from occse.data.coco import Convention, read_coco
 from occse.data.dataset import Dataset, save_index
-from occse.data.folder import read_folder
+from occse.data.layouts.coco import Convention, read_coco
+from occse.data.layouts.folder import read_folder
+from occse.data.layouts.voc import LabelSource, read_voc, write_label_map
 from occse.data.shapes.objects import SHAPES_CLASSES
 from occse.data.shapes.write import SHAPES_SPLITS, write_shapes
 from occse.data.tree import faults, masked_names, tree_digest
-from occse.data.voc import LabelSource, read_voc, write_label_map
 from occse.stage import Context, Stage
 
 

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from occse.data.array_archive import ArrayReader
 from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset, read_label_map
+from occse.data.layouts.voc import write_label_map
 from occse.data.normalize import to_tensor
-from occse.data.voc import write_label_map
 from occse.method.crf import PresetName, ScoresTask, label_scores, refine_many, with_background
 from occse.method.evaluation import CountsBuilder
 from occse.method.random_walk import walk_scores

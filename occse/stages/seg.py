@@ -10,8 +10,8 @@ from pydantic import Field
 
 from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset
-from occse.data.voc import write_label_map
-from occse.data.voc_submission import write_submission
+from occse.data.layouts.voc import write_label_map
+from occse.data.layouts.voc_submission import write_submission
 from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.method.evaluation import CountsBuilder
 from occse.networks.deeplab import load_deeplab, multi_scale_scores

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from occse.data.dataset import Dataset
+from occse.data.layouts.voc import read_voc
 from occse.data.npy_dicts.class_maps import read_class_maps
 from occse.data.reading import check_present, read_bytes
-from occse.data.voc import read_voc
 from occse.method.evaluation import Counts, CountsBuilder, summarize
 from occse.stages.cam import MakeCam
 from sweeps.imports.runs import OldRun, normalized, sha256

@@ -17,7 +17,7 @@ from PIL import Image
 
 from occse.artifacts.execute import execute
 from occse.data.dataset import Dataset, load_dataset
-from occse.data.voc import write_label_map
+from occse.data.layouts.voc import write_label_map
 from occse.pipeline import Node, Pipeline, override, plan, profile
 
 SIZE = (500, 375)

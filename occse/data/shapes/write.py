@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from occse.data.layouts.voc import FOLDERS, write_label_map
 from occse.data.shapes.drawing import OBJECT_CENTRIC, SCENE, Drawing, draw
 from occse.data.shapes.objects import SHAPES_CLASSES
-from occse.data.voc import FOLDERS, write_label_map
 
 SHAPES_SPLITS = ("train_aug", "train", "val", "object_centric")
 KINDS = {"train": SCENE, "val": SCENE, "object": OBJECT_CENTRIC}

@@ -11,7 +11,7 @@ from occse.__main__ import main
 from occse.artifacts.manifest import artifact_folder
 from occse.artifacts.panels import GAP, HEADER, SIDE, choose, draw_panel, overlay
 from occse.data.dataset import load_dataset, read_label_map
-from occse.data.voc import palette
+from occse.data.layouts.voc import palette
 from occse.pipeline import Node
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from voc_tree import HEIGHT, WIDTH, mask_of, write_voc
 
 from occse.data.dataset import Dataset
-from occse.data.voc import palette, read_voc, write_label_map
+from occse.data.layouts.voc import palette, read_voc, write_label_map
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from occse.data.dataset import load_dataset
+from occse.data.layouts.voc import read_voc
 from occse.data.shapes.drawing import BODY, HEAD, LIMB, Drawing, Scene, draw
 from occse.data.shapes.objects import (
     HEAD_REACH,
@@ -16,7 +17,6 @@ from occse.data.shapes.objects import (
     TEXTURES,
 )
 from occse.data.shapes.write import SHAPES_SPLITS, shape, write_shapes
-from occse.data.voc import read_voc
 from occse.stage import Context
 from occse.stages.data import Shapes
 

@@ -15,7 +15,7 @@ from voc_tree import annotation, write_list
 
 from occse.__main__ import main
 from occse.artifacts.manifest import artifact_folder, load_manifest
-from occse.data.voc import VOC_CLASSES, write_label_map
+from occse.data.layouts.voc import VOC_CLASSES, write_label_map
 from occse.networks.classifier import Classifier
 from occse.pipeline import Node, Pipeline, override, plan, profile
 from occse.stages.trained import TrainedStage

@@ -7,8 +7,8 @@ import pytest
 from voc_tree import LISTS, OBJECTS, annotation, mask_of, write_list, write_voc
 
 from occse.data.dataset import Dataset, load_dataset, save_index
+from occse.data.layouts.voc import VOC_CLASSES, read_voc
 from occse.data.tree import tree_digest
-from occse.data.voc import VOC_CLASSES, read_voc
 from occse.stage import Context
 from occse.stages.data import Voc
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from occse.data.dataset import load_dataset
-from occse.data.folder import read_folder
+from occse.data.layouts.folder import read_folder
 from occse.data.tree import tree_digest
 from occse.stage import Context
 from occse.stages.data import Folder

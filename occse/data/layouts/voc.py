@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from occse.data.dataset import Dataset
+from occse.data.layouts.voc_lists import list_path, read_lists
 from occse.data.npy_dicts.cls_labels import read_cls_labels
 from occse.data.reading import check_present, read_text
 from occse.data.tree import TEST_SPLIT
-from occse.data.voc_lists import list_path, read_lists
 
 VOC_CLASSES = (
     "aeroplane",

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from occse.data.coco import RunLengths, inside, read_coco
 from occse.data.dataset import load_dataset
+from occse.data.layouts.coco import RunLengths, inside, read_coco
 from occse.data.tree import tree_digest
 from occse.stage import Context
 from occse.stages.data import Coco
@@ -330,7 +330,7 @@ def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(
 def test_without_pycocotools_lists_are_read_and_masks_say_what_is_missing(root: Path) -> None:
     code = (
         "import sys; sys.modules['pycocotools'] = None\nfrom pathlib import Path\n"
-        "from occse.data.coco import read_coco\n"
+        "from occse.data.layouts.coco import read_coco\n"
         "dataset = read_coco(Path(sys.argv[1]))\ndataset.mask(dataset.splits['val'][0])"
     )
     answer = subprocess.run(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from occse.data.layouts.voc import VOC_CLASSES, palette, read_voc, write_label_map
+from occse.data.layouts.voc_submission import FOLDER, write_submission
 from occse.data.tree import tree_digest
-from occse.data.voc import VOC_CLASSES, palette, read_voc, write_label_map
-from occse.data.voc_submission import FOLDER, write_submission
 from occse.networks.deeplab import DeepLab, save_deeplab
 from occse.stage import Context
 from occse.stages.data import Voc

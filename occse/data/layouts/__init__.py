@@ -1,0 +1,1 @@
+"""One reader for each layout that a data set may have on disk."""
