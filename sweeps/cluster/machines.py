@@ -2,16 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from occse.stage import Resources, Stage
+from occse.stage import Resources
 
 Machine = Mapping[str, float]
-
-
-def shared_batch(stage: Stage) -> int:
-    """The images of a batch that several GPUs of a stage share evenly; 0 where it makes use of one
-    alone.
-    """
-    return getattr(stage, "batch_size", 0) if stage.shares_batches else 0
 
 
 def clamp(asked: Resources, machines: Sequence[Machine], *, batch_size: int = 0) -> Resources:

@@ -29,8 +29,8 @@ from sweeps.cluster.code_version import short_digest, source_digest
 from sweeps.cluster.flight import StageRun
 from sweeps.cluster.policy import Amounts, Waiting, choose, fits
 from sweeps.cluster.stage_task import Json, explain, stage_task
-from sweeps.driver.interrupt import stop_file
 from sweeps.store.leases import RENEW_S, Leases
+from sweeps.store.stop_file import stop_file
 from sweeps.store.store import Store
 
 NAMESPACE = "occse"

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import TaskCancelledError
 
-from sweeps.driver.interrupt import StopRequested, stop_file
+from sweeps.store.stop_file import StopRequested, stop_file
 
 Json = dict[str, Any]
 ERROR_CHARACTERS = 2000

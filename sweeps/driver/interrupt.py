@@ -1,61 +1,32 @@
-"""Ctrl-C: the first lets running stages reach their checkpoint, the second ends the sweep now, as
-does a SIGTERM.
-"""
+"""Signals to the driver: the first Ctrl-C lets running stages reach their checkpoint.
+
+The second Ctrl-C, and a SIGTERM at any time, end the sweep now."""
 
 import _thread
 import signal
 import sys
 import threading
-import time
-from dataclasses import dataclass
 from types import FrameType, TracebackType
-
-from sweeps.store.backends import Files
-
-ASK_EVERY_S = 1.0
-
-
-def stop_file(fingerprint: str) -> str:
-    """The file of the store whose presence asks a running stage to stop; it lies beside the stage's
-    checkpoint.
-    """
-    return f"scratch/{fingerprint}/.stop"
-
-
-@dataclass
-class StopRequested:
-    """Whether the file is there; looks at most once a second, so that a training may ask after
-    every step.
-    """
-
-    files: Files
-    name: str
-    asked: float = float("-inf")
-
-    def __call__(self) -> bool:
-        """Ask the store, or answer no where it was asked less than a second ago."""
-        if time.monotonic() - self.asked < ASK_EVERY_S:
-            return False
-        self.asked = time.monotonic()
-        return self.files.read(self.name) is not None
 
 
 def exit_on_sigterm() -> None:
-    """Make a SIGTERM a `SystemExit`; once more after Ray has started, whose handler allows a
-    process three seconds.
+    """Make a SIGTERM raise `SystemExit` in the main thread.
+
+    Call it again after Ray has started: Ray installs a handler that gives the process three seconds.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C sets `pressed` and the second raises `KeyboardInterrupt`."""
+    """Context in which the first Ctrl-C sets `pressed` and the second raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.pressed = False
 
     def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():  # only there may a handler be set
+        # Python allows handlers in the main thread only; a sweep in another one cannot be interrupted
+        if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._press)
         return self
 
@@ -70,7 +41,9 @@ class Interrupt:
 
     @staticmethod
     def press_again() -> None:
-        """End the main thread's work, from another thread: all that can stop has stopped."""
+        """Raise `KeyboardInterrupt` in the main thread; called from another one when all stages that
+        could stop have stopped.
+        """
         _thread.interrupt_main()
 
     def _press(self, number: int, frame: FrameType | None) -> None:

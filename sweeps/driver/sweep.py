@@ -12,7 +12,7 @@ import ray
 
 from occse.artifacts.provenance import git_state
 from occse.stage import Resources
-from sweeps.cluster.machines import Machine, clamp, count, share, shared_batch
+from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.cluster.scheduler import HEAD, NAMESPACE, connect
 from sweeps.cluster.stage_task import Json
 from sweeps.driver.interrupt import exit_on_sigterm
@@ -26,6 +26,7 @@ from sweeps.plan.plan import Plan, total
 from sweeps.progress.progress import Progress, Say
 from sweeps.selection.suggestions import Suggestions
 from sweeps.spec.model import Spec
+from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.text import number

@@ -7,10 +7,11 @@ from statistics import median
 
 from occse.pipeline import Node
 from occse.stage import Resources, Stage
-from sweeps.cluster.machines import Machine, clamp, shared_batch
+from sweeps.cluster.machines import Machine, clamp
 from sweeps.plan.past_runs import GROWS, Estimate, PastRuns, Range
 from sweeps.plan.plan import Plan
 from sweeps.plan.simulation import Task, makespan
+from sweeps.spec.resources import shared_batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,13 @@ from pydantic import (
 
 from occse.pipeline import TARGETS, Pipeline, override, profile
 from occse.stage import Resources, Stage
-from sweeps.cluster.machines import shared_batch
 from sweeps.selection.gatekeeper import Gate
 from sweeps.selection.study import Search
 from sweeps.spec.axes import AnyAxis, Axis, Design, count_points
 from sweeps.spec.expressions import is_derived
 from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
+from sweeps.spec.resources import shared_batch
 
 BASELINE = "baseline"
 SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error

@@ -13,7 +13,7 @@ from probe_stages import CURVE, Probe, executions, make_trial
 
 from sweeps.cluster.code_version import source_digest
 from sweeps.cluster.scheduler import Json, connect
-from sweeps.driver.interrupt import stop_file
+from sweeps.store.stop_file import stop_file
 
 pytestmark = pytest.mark.usefixtures("cluster")
 PATIENCE_S = 120.0

@@ -18,10 +18,8 @@ from safetensors.torch import load_file
 from small import SMALL
 
 from occse.artifacts.execute import execute
-from sweeps.driver.interrupt import StopRequested, stop_file
 from sweeps.progress.status import read_status
 from sweeps.spec.trials import load_spec, trials
-from sweeps.store.backends import FolderFiles
 from sweeps.store.store import Store
 
 PATIENCE_S = 300.0
@@ -35,15 +33,6 @@ SWEEP = {
     "resources": {"*": {"num_cpus": 1}},
 }
 CHECKPOINT = "scratch/*/checkpoint.pt"
-
-
-def test_the_disk_is_asked_at_most_once_a_second(tmp_path: Path) -> None:
-    files, name = FolderFiles(tmp_path), stop_file("f")
-    requested = StopRequested(files, name)
-    assert not requested()
-    files.write(name, b"")
-    assert not requested(), "asked again within a second"
-    assert StopRequested(files, name)()
 
 
 def write_spec(folder: Path) -> Path:
