@@ -1,11 +1,13 @@
-"""Formatting, lint, types and import arrows are part of the tests."""
+"""Formatting, lint, types, import rules and the style rules are part of the tests."""
 
+import ast
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from style_rules import RULES, Module, failures
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
@@ -25,3 +27,57 @@ def test_quality(name: str) -> None:
         [path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_style_has_no_breach() -> None:
+    found = failures()
+    assert not found, "\n".join(map(str, found))
+
+
+# One breach of each rule, in code that a person might write.
+BREACHES = {
+    "docstring opens with a relative clause": """
+class Trial:
+    seed: int
+    \"\"\"What the generators start from.\"\"\"
+""",
+    "arithmetic with a truth value": "label = 'seed' + 's' * (number != 1)",
+    "loop over one value": "rows = [f(x) for x in [g()]]",
+    "comprehension over two loops": "cells = [cell for row in rows for cell in row]",
+    "nested conditional expression": "x = 1 if a else 2 if b else 3",
+    "several assignments in one": "loss, steps = 0.0, []",
+    "number without a reason above": "# A reason that another line parts from it.\n\nWAIT_S = 2 * 60.0",
+    "line too long": "x = f()" + " " * 100 + "# far to the right",
+    "file too long": "x = None\n" * 451,
+    "list of stages by name": "ORDER = ['oc', 'cgnet', 'cam']",
+}
+# Code that resembles a breach and is none.
+SOUND = '''
+"""Weights of a network."""
+
+# Ray takes two seconds to answer, so a shorter wait would time out.
+WAIT_S = 2.0
+
+def exchange(first: int, second: int) -> tuple[int, int]:
+    """Return both in the other order."""
+    first, second = second, first
+    line = "-" * first
+    seconds = (second or 0) + 1
+    names = [name for name in [*NAMES] if name]
+    return first, second
+
+STAGES = ["oc", "cam"]
+'''
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_style_rule_finds_its_breach(rule: str) -> None:
+    source = BREACHES[rule]
+    module = Module(Path("occse/example.py"), source, ast.parse(source))
+    assert [name for name, check in RULES.items() if list(check(module))] == [rule]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_style_rule_passes_sound_code(rule: str) -> None:
+    module = Module(Path("occse/example.py"), SOUND, ast.parse(SOUND))
+    assert not list(RULES[rule](module))

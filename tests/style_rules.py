@@ -1,0 +1,449 @@
+"""Measures of the code's style, and the rules of it that a program can check.
+
+`python tests/style_rules.py` prints the measures of each package; `-v` names every breach.
+`test_quality.py` fails on a breach outside `EXEMPT`.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("occse", "sweeps", "analysis")
+
+# Folders whose clean-up is under way. The list only shrinks, and ends empty.
+EXEMPT = {
+    "analysis",
+    "analysis/commands",
+    "analysis/figures",
+    "analysis/read",
+    "analysis/report",
+    "analysis/statistics",
+    "analysis/studies",
+    "analysis/table",
+    "occse",
+    "occse/artifacts",
+    "occse/commands",
+    "occse/data",
+    "occse/data/npy_dicts",
+    "occse/data/shapes",
+    "occse/method",
+    "occse/networks",
+    "occse/networks/backbones",
+    "occse/stages",
+    "occse/training",
+    "occse/weights",
+    "sweeps/cluster",
+    "sweeps/commands",
+    "sweeps/doctor",
+    "sweeps/driver",
+    "sweeps/imports",
+    "sweeps/plan",
+    "sweeps/progress",
+    "sweeps/selection",
+    "sweeps/spec",
+    "sweeps/store",
+    "sweeps/tracking",
+    "tests",
+    "tests/analysis/commands",
+    "tests/analysis/report",
+    "tests/analysis/statistics",
+    "tests/analysis/table",
+    "tests/benchmarks",
+    "tests/occse",
+    "tests/occse/artifacts",
+    "tests/occse/commands",
+    "tests/occse/data",
+    "tests/occse/method",
+    "tests/occse/networks",
+    "tests/occse/training",
+    "tests/sweeps/cluster",
+    "tests/sweeps/doctor",
+    "tests/sweeps/driver",
+    "tests/sweeps/imports",
+    "tests/sweeps/plan",
+    "tests/sweeps/progress",
+    "tests/sweeps/spec",
+    "tests/sweeps/store",
+    "tests/sweeps/tracking",
+}
+
+# Relative clauses: a docstring that opens with one never says its subject.
+OPENERS = re.compile(r"(What|Which|Where|Whether|Who|Whom|Whose|How|When|Why)\b")
+
+# A reader scrolls sideways past this column.
+LINE_LENGTH = 100
+# A file is as long as its idea; past this it holds two.
+FILE_LENGTH = 450
+# More names than these are not taken in at one glance.
+FOLDER_LENGTH = 14
+# As many stage names in one literal as can only be a copy of the pipeline's order.
+STAGES_IN_A_ROW = 3
+
+STAGES = {
+    *("data", "pretrain", "oc", "cgnet", "cam", "crf", "crf_low", "crf_high"),
+    *("affinity", "pseudo", "deeplab", "seg", "erase_and_infer"),
+}
+# One file per command and per stage, named as the user names it.
+STEMS_MAY_REPEAT = ("commands", "stages")
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One place where the code breaks a rule."""
+
+    path: Path
+    line: int
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line}: {self.rule}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file, parsed once."""
+
+    path: Path
+    source: str
+    tree: ast.Module
+
+    @property
+    def folder(self) -> str:
+        return self.path.parent.relative_to(ROOT).as_posix()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.source.splitlines()
+
+
+def modules(package: str) -> list[Module]:
+    """All modules of a package, those of generated or vendored code included."""
+    paths = sorted((ROOT / package).rglob("*.py"))
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    return [
+        Module(path, source, ast.parse(source, str(path)))
+        for path, source in zip(paths, sources, strict=True)
+    ]
+
+
+def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Every string that stands as a statement: of modules, classes, functions and attributes."""
+    for node in ast.walk(tree):
+        alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if alone and isinstance(node.value.value, str):
+            yield node.value
+
+
+def relative_openers(module: Module) -> Iterator[tuple[int, str]]:
+    """Docstrings that open with a relative clause."""
+    for docstring in docstrings(module.tree):
+        text = str(docstring.value).lstrip()
+        if OPENERS.match(text):
+            yield docstring.lineno, text.splitlines()[0]
+
+
+def is_truth_value(node: ast.expr) -> bool:
+    """Tell whether an expression is certainly a bool, as far as syntax shows it."""
+    if isinstance(node, ast.Compare):
+        return True
+    if isinstance(node, ast.BoolOp):
+        return all(is_truth_value(value) for value in node.values)
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.Not)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in {"bool", "isinstance", "any", "all", "hasattr"}
+    return isinstance(node, ast.Constant) and isinstance(node.value, bool)
+
+
+def is_words(node: ast.expr) -> bool:
+    """Tell whether an expression is a literal text of several characters, which nobody repeats."""
+    if isinstance(node, ast.JoinedStr):
+        return True
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return any(character.isalpha() for character in node.value) and len(node.value) > 1
+    return False
+
+
+SUMS = (ast.Add, ast.Sub, ast.Mult)
+
+
+def is_boolean_arithmetic(node: ast.AST) -> bool:
+    """Tell whether a node adds, multiplies or indexes by a truth value, or multiplies a text."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, SUMS):
+        operands = (node.left, node.right)
+        if isinstance(node.op, ast.Mult) and any(map(is_words, operands)):
+            return True
+        return any(map(is_truth_value, operands))
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, SUMS):
+        return is_truth_value(node.value)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Tuple | ast.List):
+        return is_truth_value(node.slice)
+    return False
+
+
+def boolean_arithmetic(module: Module) -> Iterator[tuple[int, str]]:
+    """Sums and products of truth values, and texts multiplied by a flag."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.expr | ast.stmt) and is_boolean_arithmetic(node):
+            yield node.lineno, ast.unparse(node)
+
+
+def loops_as_let(module: Module) -> Iterator[tuple[int, str]]:
+    """Loops over a literal of one element, written to bind a name."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.For | ast.comprehension):
+            continue
+        values = node.iter
+        if not isinstance(values, ast.List | ast.Tuple | ast.Set) or len(values.elts) != 1:
+            continue
+        if not isinstance(values.elts[0], ast.Starred):
+            yield values.lineno, f"for {ast.unparse(node.target)} in {ast.unparse(values)}"
+
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def double_comprehensions(module: Module) -> Iterator[tuple[int, str]]:
+    """Comprehensions over two `for`s."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, COMPREHENSIONS) and len(node.generators) > 1:
+            yield node.lineno, ast.unparse(node)
+
+
+def nested_conditions(module: Module) -> Iterator[tuple[int, str]]:
+    """Conditional expressions within conditional expressions."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.IfExp):
+            inner = [child for child in ast.walk(node) if isinstance(child, ast.IfExp)]
+            if len(inner) > 1:
+                yield node.lineno, ast.unparse(node)
+
+
+def tuple_assignments(module: Module) -> Iterator[tuple[int, str]]:
+    """Assignments of several values at once that are no exchange."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+            continue
+        if not isinstance(node.targets[0], ast.Tuple):
+            continue
+        targets = {ast.unparse(target) for target in node.targets[0].elts}
+        used = {ast.unparse(child) for child in ast.walk(node.value) if isinstance(child, ast.expr)}
+        if not targets & used:
+            yield node.lineno, ast.unparse(node)
+
+
+def is_number(node: ast.expr | None) -> bool:
+    """Tell whether an expression is made of number literals only."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, int | float) and not isinstance(node.value, bool)
+    if isinstance(node, ast.UnaryOp):
+        return is_number(node.operand)
+    if isinstance(node, ast.BinOp):
+        return is_number(node.left) and is_number(node.right)
+    if isinstance(node, ast.Tuple | ast.List):
+        return bool(node.elts) and all(is_number(element) for element in node.elts)
+    return False
+
+
+def bare_numbers(module: Module) -> Iterator[tuple[int, str]]:
+    """Numbers at module level without a comment above that gives their reason."""
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and is_number(node.value):
+            above = module.lines[node.lineno - 2].strip() if node.lineno > 1 else ""
+            if not above.startswith("#"):
+                yield node.lineno, ast.unparse(node)
+
+
+def long_lines(module: Module) -> Iterator[tuple[int, str]]:
+    """Lines that reach beyond the column limit."""
+    for number, line in enumerate(module.lines, 1):
+        if len(line) > LINE_LENGTH:
+            yield number, f"{len(line)} columns"
+
+
+def long_files(module: Module) -> Iterator[tuple[int, str]]:
+    """Files of more lines than one idea takes."""
+    if len(module.lines) > FILE_LENGTH:
+        yield 1, f"{len(module.lines)} lines"
+
+
+def stage_lists(module: Module) -> Iterator[tuple[int, str]]:
+    """Literals that list stages by name, which only the pipeline and a stage's needs may."""
+    if module.path.parent.name == "stages":
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Dict):
+            elements = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            elements = list(node.elts)
+        else:
+            continue
+        names = {child.value for child in elements if isinstance(child, ast.Constant)}
+        if len(names & STAGES) >= STAGES_IN_A_ROW:
+            yield node.lineno, ast.unparse(node)
+
+
+Rule = Callable[[Module], Iterator[tuple[int, str]]]
+RULES: dict[str, Rule] = {
+    "docstring opens with a relative clause": relative_openers,
+    "arithmetic with a truth value": boolean_arithmetic,
+    "loop over one value": loops_as_let,
+    "comprehension over two loops": double_comprehensions,
+    "nested conditional expression": nested_conditions,
+    "several assignments in one": tuple_assignments,
+    "number without a reason above": bare_numbers,
+    "line too long": long_lines,
+    "file too long": long_files,
+    "list of stages by name": stage_lists,
+}
+
+# Inputs and expected values of tests are numbers and lists of stages that need no reason.
+TEST_RULES = (
+    "docstring opens with a relative clause",
+    "loop over one value",
+    "nested conditional expression",
+    "line too long",
+    "file too long",
+)
+
+
+def crowded_folders(package: list[Module]) -> Iterator[Breach]:
+    """Folders with more modules than a reader takes in."""
+    counts = Counter(module.path.parent for module in package if module.path.stem != "__init__")
+    for folder, count in sorted(counts.items()):
+        if count > FOLDER_LENGTH:
+            yield Breach(folder, 1, "crowded folder", f"{count} modules")
+
+
+def repeated_stems(package: list[Module]) -> Iterator[Breach]:
+    """Modules whose name another module of the package has too."""
+    places: dict[str, list[Path]] = {}
+    for module in package:
+        named_by_user = module.path.parent.name in STEMS_MAY_REPEAT
+        if not named_by_user and not module.path.stem.startswith("__"):
+            places.setdefault(module.path.stem, []).append(module.path)
+    for stem, paths in sorted(places.items()):
+        for path in paths[1:]:
+            yield Breach(path, 1, "stem occurs twice", f"{stem}, as {paths[0].relative_to(ROOT)}")
+
+
+def breaches_of(rules: Iterable[str], module: Module) -> list[Breach]:
+    """All breaches of some rules in one module."""
+    found = []
+    for name in rules:
+        found += [Breach(module.path, line, name, text) for line, text in RULES[name](module)]
+    return found
+
+
+def breaches(package: list[Module]) -> list[Breach]:
+    """All breaches of a package, those of exempt folders too."""
+    found = [*crowded_folders(package), *repeated_stems(package)]
+    for module in package:
+        found += breaches_of(RULES, module)
+    return found
+
+
+def breaches_in_tests() -> list[Breach]:
+    """All breaches in the tests of the rules that hold there too."""
+    found = []
+    for module in modules("tests"):
+        found += breaches_of(TEST_RULES, module)
+    return found
+
+
+def folder_of(breach: Breach) -> str:
+    """The folder that a breach belongs to, relative to the root."""
+    folder = breach.path if breach.path.is_dir() else breach.path.parent
+    return folder.relative_to(ROOT).as_posix()
+
+
+def failures() -> list[Breach]:
+    """All breaches outside of the exempt folders, in packages and tests."""
+    found = breaches_in_tests()
+    for package in PACKAGES:
+        found += breaches(modules(package))
+    return [breach for breach in found if folder_of(breach) not in EXEMPT]
+
+
+def comment_lines(module: Module) -> int:
+    """Number of lines of code that carry a comment."""
+    tokens = tokenize.generate_tokens(io.StringIO(module.source).readline)
+    return sum(token.type == tokenize.COMMENT for token in tokens)
+
+
+def measures(package: list[Module]) -> dict[str, str]:
+    """The measures that issue after issue is held against, as text, by name."""
+    code = sum(bool(line.strip()) for module in package for line in module.lines)
+    nodes = [node for module in package for node in ast.walk(module.tree)]
+    texts = [text for module in package for text in docstrings(module.tree)]
+    openers = [place for module in package for place in relative_openers(module)]
+    wide = [place for module in package for place in long_lines(module)]
+    folders = Counter(module.folder for module in package if module.path.stem != "__init__")
+    fullest, most = folders.most_common(1)[0]
+
+    def per_hundred(count: int) -> str:
+        return f"{100 * count / code:.2f}"
+
+    return {
+        "modules": str(len(package)),
+        "lines that are not blank": str(code),
+        "longest file": str(max(len(module.lines) for module in package)),
+        "fullest folder": f"{fullest} ({most})",
+        "docstrings that open with a relative clause, %": f"{100 * len(openers) / len(texts):.1f}",
+        "comments per 100 lines": per_hundred(sum(comment_lines(module) for module in package)),
+        "lines above 100 columns, %": per_hundred(len(wide)),
+        "comprehensions per 100 lines": per_hundred(
+            sum(isinstance(node, COMPREHENSIONS) for node in nodes)
+        ),
+        "walrus per 100 lines": per_hundred(sum(isinstance(node, ast.NamedExpr) for node in nodes)),
+        "tuple assignments per 100 lines": per_hundred(
+            sum(len(list(tuple_assignments(module))) for module in package)
+        ),
+        "lists of stages by name": str(sum(len(list(stage_lists(m))) for m in package)),
+    }
+
+
+def print_table(rows: dict[str, list[str]], header: list[str]) -> None:
+    """Print rows of text in columns."""
+    print(f"{header[0]:50}" + "".join(f"{name:>24}" for name in header[1:]))
+    for name, cells in rows.items():
+        print(f"{name:50}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def main(verbose: bool) -> None:
+    """Print the measures and the counts of breaches by package, and by folder what is left."""
+    sources = {package: modules(package) for package in PACKAGES}
+    measured = {package: measures(source) for package, source in sources.items()}
+    names = list(measured["occse"])
+    print_table(
+        {name: [measured[package][name] for package in PACKAGES] for name in names},
+        ["measure", *PACKAGES],
+    )
+    found = {package: breaches(source) for package, source in sources.items()}
+    rules = [*RULES, "crowded folder", "stem occurs twice"]
+    counts = {package: Counter(breach.rule for breach in found[package]) for package in PACKAGES}
+    print()
+    print_table(
+        {rule: [str(counts[package][rule]) for package in PACKAGES] for rule in rules},
+        ["breaches", *PACKAGES],
+    )
+    everything = breaches_in_tests()
+    for package in PACKAGES:
+        everything += found[package]
+    print("\nbreaches by folder, those of tests too:")
+    for folder, count in sorted(Counter(map(folder_of, everything)).items()):
+        print(f"{count:5} {folder}")
+    if verbose:
+        print(*everything, sep="\n")
+
+
+if __name__ == "__main__":
+    main(verbose="-v" in sys.argv[1:])
