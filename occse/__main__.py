@@ -19,7 +19,15 @@ from occse.commands.explain import explain as explain_profiles
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.tree import describe, faults, tree_digest
 from occse.method.crf import alpha_text, bracket_fault
-from occse.pipeline import SCORED, TARGETS, Node, Pipeline, check_files, override, plan, profile
+from occse.pipeline import (
+    TARGETS,
+    Node,
+    check_files,
+    default_pipeline,
+    override,
+    plan,
+    scored_fields,
+)
 from occse.stages.data import InPlace
 from occse.weights.describe import describe as describe_weights
 
@@ -70,8 +78,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _planned(options: argparse.Namespace) -> dict[str, Node]:
-    overrides = profile(options.profile) if options.profile else {}
-    pipeline = override(Pipeline(), overrides | dict(_assignment(text) for text in options.set))
+    overrides = dict(_assignment(text) for text in options.set)
+    pipeline = override(default_pipeline(options.profile), overrides)
     return plan(pipeline.resolve(options.data_root, options.weights), targets=options.targets)
 
 
@@ -81,7 +89,7 @@ def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
         for field, node in nodes.items()
         if (manifest := load_manifest(store, node)) is not None
     }
-    for field in (field for field in SCORED if field in found):
+    for field in (field for field in scored_fields() if field in found):
         if "miou" in found[field].metrics:  # the test split has no score
             print(
                 f"{field}/miou {found[field].metrics['miou']:.4f}  {artifact_folder(store, nodes[field])}"
@@ -121,7 +129,8 @@ def _chosen(dataset: Dataset, number: int) -> list[str]:
 def check_data(options: argparse.Namespace) -> None:
     """Count and verify the user's data set; writes nothing."""
     data = override(
-        Pipeline(), dict(_assignment(text) for text in options.set) | {"data.kind": options.kind}
+        default_pipeline(),
+        dict(_assignment(text) for text in options.set) | {"data.kind": options.kind},
     ).data
     assert isinstance(data, InPlace)  # all that --kind allows
     dataset = data.read(options.data_root)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,25 +26,19 @@ from occse.stages.seg import Segment
 from occse.stages.trained import is_file, locate, with_digest
 from occse.weights.read import read_weights
 
-DATA = {stage.model_fields["kind"].default: stage for stage in (Shapes, Voc, Coco, Folder)}
-STAGES: dict[str, type[Stage]] = {
-    stage.__name__: stage
-    for stage in (
-        *DATA.values(),
-        Pretrain,
-        TrainClassifier,
-        TrainCGNet,
-        MakeCam,
-        RefineCam,
-        TrainAffinity,
-        MakePseudoLabels,
-        TrainSegmentation,
-        Segment,
-        EraseAndInfer,
-    )
-}
-SCORED = ("cam", "crf", "pseudo", "seg", "erase_and_infer")
 TARGETS = ("crf", "seg")
+FACTS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """Mark of a pipeline field that repeats a stage only to feed another one.
+
+    Its artifact has scores like any of its class, but they are no column of a table and no gate.
+    """
+
+
+AUXILIARY = Auxiliary()
 
 
 class Pipeline(BaseModel):
@@ -62,8 +56,12 @@ class Pipeline(BaseModel):
     cgnet: TrainCGNet = TrainCGNet()
     cam: MakeCam = MakeCam()
     crf: RefineCam = RefineCam(alpha=10)
-    crf_low: RefineCam = RefineCam(alpha=4)
-    crf_high: RefineCam = RefineCam(alpha=24)
+    crf_low: Annotated[RefineCam, AUXILIARY, Field(title="CRF at the low alpha")] = RefineCam(
+        alpha=4
+    )
+    crf_high: Annotated[RefineCam, AUXILIARY, Field(title="CRF at the high alpha")] = RefineCam(
+        alpha=24
+    )
     affinity: TrainAffinity = TrainAffinity()
     pseudo: MakePseudoLabels = MakePseudoLabels()
     deeplab: TrainSegmentation = TrainSegmentation()
@@ -93,7 +91,8 @@ class Pipeline(BaseModel):
             ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder
                 `weights` lacks a file that a stage names.
         """
-        stages = {field: with_digest(self.stage(field), weights) for field in Pipeline.model_fields}
+        fields = type(self).model_fields
+        stages = {field: with_digest(self.stage(field), weights) for field in fields}
         if isinstance(self.data, InPlace) and data_root is not None:
             stages["data"] = self.data.resolved(data_root)
         return self.model_copy(update=stages)
@@ -102,6 +101,76 @@ class Pipeline(BaseModel):
         """The stage in `field`."""
         stage: Stage = getattr(self, field)
         return stage
+
+
+AnyPipeline = TypeVar("AnyPipeline", bound=Pipeline)
+STAGES: dict[str, type[Stage]] = {}
+"""Every stage class of the pipeline in use, by its name."""
+DATA: dict[str, type[Stage]] = {}
+"""The data stages of the pipeline in use, by their `kind`."""
+_in_use: list[type[Pipeline]] = []
+
+
+def use_pipeline(pipeline: type[Pipeline]) -> None:
+    """Make `pipeline`, a subclass with further fields, the pipeline of this process."""
+    _in_use[:] = [pipeline]
+    for field in pipeline.model_fields:
+        STAGES.update({stage.__name__: stage for stage in stage_classes(field)})
+    DATA.update({stage.model_fields["kind"].default: stage for stage in stage_classes("data")})
+
+
+def pipeline_class() -> type[Pipeline]:
+    """Return the pipeline in use: `Pipeline`, or the subclass that `use_pipeline` was given."""
+    return _in_use[0]
+
+
+def stage_classes(field: str) -> tuple[type[Stage], ...]:
+    """Return the classes that `field` of the pipeline may hold: one, or one for each data layout."""
+    annotation: Any = pipeline_class().model_fields[field].annotation
+    return get_args(annotation) or (annotation,)
+
+
+def scored_fields() -> tuple[str, ...]:
+    """Return the fields whose scores are a result of their own, in the order of the pipeline."""
+    return tuple(
+        field
+        for field, info in pipeline_class().model_fields.items()
+        if AUXILIARY not in info.metadata and stage_classes(field)[0].scored_split
+    )
+
+
+def pipeline_facts(pipeline: Pipeline) -> dict[str, Any]:
+    """Return what platform and analysis must know of the stages, as JSON values.
+
+    The sweep's parent run keeps it as `pipeline.json`, so that `analysis` needs no import of
+    `occse`. `stages` is in the order of the pipeline; each has
+
+    - `field`, and the name of the stage's `class`;
+    - `needs`: the fields that it can read, whatever the knobs;
+    - `scored_split`: "train", "val", or None where its scores are no result of their own;
+    - `display_name`: its name in tables and figures;
+    - `effort`: the knobs that decide how long it takes;
+    - `seeded`: true if it draws random numbers from a knob `seed`.
+    """
+    scored = scored_fields()
+    stages = []
+    for field, info in pipeline_class().model_fields.items():
+        stage = type(pipeline.stage(field))
+        stages.append(
+            {
+                "field": field,
+                "class": stage.__name__,
+                "needs": list(stage.may_need),
+                "scored_split": stage.scored_split if field in scored else None,
+                "display_name": info.title or stage.display_name or field.replace("_", " "),
+                "effort": sorted(stage.effort),
+                "seeded": "seed" in stage.model_fields,
+            }
+        )
+    return {"version": FACTS_VERSION, "stages": stages}
+
+
+use_pipeline(Pipeline)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,16 +244,17 @@ def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, N
             )
         return nodes[field].fingerprint
 
+    fields = type(pipeline).model_fields
     for target in targets:
-        if target not in Pipeline.model_fields:
+        if target not in fields:
             raise ValueError(
-                f"no stage {target!r} in the pipeline; its stages are {', '.join(Pipeline.model_fields)}"
+                f"no stage {target!r} in the pipeline; its stages are {', '.join(fields)}"
             )
         visit(target)
     return nodes
 
 
-def override(pipeline: Pipeline, overrides: Mapping[str, Any]) -> Pipeline:
+def override(pipeline: AnyPipeline, overrides: Mapping[str, Any]) -> AnyPipeline:
     """`pipeline` with other knobs: dotted keys such as `cgnet.lr`, where `*` stands for any text
     (`*.seed`).
 
@@ -207,9 +277,19 @@ def override(pipeline: Pipeline, overrides: Mapping[str, Any]) -> Pipeline:
             values[field][knob] = value
             origin[match] = pattern
     try:
-        return Pipeline.model_validate(values)
+        return type(pipeline).model_validate(values)
     except ValidationError as error:
         raise ValueError("; ".join(_explain(error, origin))) from None
+
+
+def default_pipeline(profile_name: str | None = None) -> Pipeline:
+    """Return the pipeline in use with its defaults, or with the knobs of a profile.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
+    pipeline = pipeline_class()()
+    return pipeline if profile_name is None else override(pipeline, profile(profile_name))
 
 
 def profile(name: str) -> dict[str, Any]:

@@ -9,9 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+ScoredSplit = Literal["train", "val"]
+"""Splits with masks: `train` scores what is made of the training images, `val` the final network."""
+Split = Literal["train_aug", "train", "val"]
 
 
 class Resources(BaseModel):
@@ -69,7 +73,25 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
     shares_batches: ClassVar[bool] = False
-    """Whether `run` makes use of `Context.processes` and `Context.accumulate`."""
+    """True if `run` makes use of `Context.processes` and `Context.accumulate`."""
+
+    # Facts that platform and analysis read. None of them changes a result, so none is a field.
+    display_name: ClassVar[str] = ""
+    """Name in tables and figures; empty: the pipeline field."""
+    scored_split: ClassVar[ScoredSplit | None] = None
+    """Split on whose masks `run` scores what it made (`miou` in the metrics); None: no score."""
+    may_need: ClassVar[tuple[str, ...]] = ()
+    """Pipeline fields that `needs` can name, whatever the knobs."""
+    effort: ClassVar[frozenset[str]] = frozenset()
+    """Knobs that decide how long `run` takes: a past run that differs in one says nothing."""
+    effortless: ClassVar[frozenset[str]] = frozenset()
+    """Knobs that change numbers, not the work: a past run that differs in them only is as good."""
+    architecture: ClassVar[frozenset[str]] = frozenset()
+    """Knobs that name the network in the artifact, and so the work of the stages that run it."""
+    mapped_split: ClassVar[Split | None] = None
+    """Split of whose images each has an array or a map in the artifact, which grows with it."""
+    bytes_per_image: ClassVar[int] = 0
+    """Bytes per image of 500 x 375 (`mapped_split`), measured by bench_artifact_size.py."""
 
     def needs(self) -> tuple[str, ...]:
         """Pipeline fields whose artifacts `run` reads."""

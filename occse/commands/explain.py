@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 from occse.method.crf import alpha_text
-from occse.pipeline import Pipeline, override, plan, profile
+from occse.pipeline import default_pipeline, pipeline_class, plan
 
 DEFAULT = "default"
 WIDTH = 120
@@ -45,10 +45,12 @@ def _only(name: str, values: Mapping[str, str], *, beside: Mapping[str, str]) ->
 
 def _values(name: str) -> dict[str, str]:
     """The active knobs of a profile's planned stages, in the order of the pipeline, as text."""
-    pipeline = Pipeline() if name == DEFAULT else override(Pipeline(), profile(name))
+    pipeline = default_pipeline(None if name == DEFAULT else name)
     nodes = plan(pipeline)
     configs = {
-        field: nodes[field].stage.config() for field in Pipeline.model_fields if field in nodes
+        field: nodes[field].stage.config()
+        for field in pipeline_class().model_fields
+        if field in nodes
     }
     return {
         f"{f}.{knob}": _text(knob, value)

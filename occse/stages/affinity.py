@@ -35,6 +35,9 @@ class TrainAffinity(TrainedStage):
     Without epochs it is the network in the file `init` as it is.
     """
 
+    display_name: ClassVar[str] = "AffinityNet"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain", "crf_low", "crf_high")
+    effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {"jitter", "hue"}
     kept: ClassVar[frozenset[str]] = TrainedStage.kept | {"network"}
 
     network: NetworkName = "psa"

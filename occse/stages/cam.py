@@ -1,6 +1,6 @@
 """`cam`: class activation maps of the training images, scored at every threshold."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from occse.method.cam import multi_scale_cam
 from occse.method.evaluation import CountsBuilder
 from occse.networks.classifier import load_classifier
 from occse.networks.precision import Precision, in_precision
-from occse.stage import Context, Resources, Stage
+from occse.stage import Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.scored import scores_of
 from occse.stages.trained import MODEL
 
@@ -30,6 +30,14 @@ class MakeCam(Stage):
     `threshold_min` and `threshold_max` bound the sweep in steps of 0.01; the best threshold is
     picked with the pixel truth of `train`, as the official code does. CAMs are stored as float16 at
     1/`reduction` of the image's sides."""
+
+    display_name: ClassVar[str] = "CAM"
+    scored_split: ClassVar[ScoredSplit | None] = "train"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "oc", "cgnet")
+    effort: ClassVar[frozenset[str]] = frozenset({"scales"})
+    effortless: ClassVar[frozenset[str]] = frozenset({"threshold_min", "threshold_max"})
+    mapped_split: ClassVar[Split | None] = "train_aug"
+    bytes_per_image: ClassVar[int] = 24_000
 
     source: Literal["cgnet", "oc"] = "cgnet"
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)

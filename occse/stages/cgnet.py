@@ -2,7 +2,7 @@
 adversarial erasing.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -34,6 +34,14 @@ class TrainCGNet(ClassificationStage):
     `mask` is "soft" (paper) or "hard", 1 above `mask_threshold` (`harden`; PNOC takes 0.3, or 0.2).
     OC should see in the erased image what is left of the `labels` (paper), or as much of it as OC
     itself sees in the intact image, "oc" (`soft_labels`)."""
+
+    display_name: ClassVar[str] = "CGNet"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "oc", "pretrain")
+    effortless: ClassVar[frozenset[str]] = ClassificationStage.effortless | {
+        "lambda_start",
+        "lambda_slope",
+        "mask_max",
+    }
 
     init: Annotated[str, first_weights("oc", "pretrain", "imagenet", "random")] = "imagenet"
     erasing: Literal["cse", "class_agnostic"] = "cse"

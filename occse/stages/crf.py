@@ -11,7 +11,7 @@ from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
 from occse.method.evaluation import CountsBuilder
-from occse.stage import Context, Resources, Stage
+from occse.stage import Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.cam import CAMS, read_cam
 from occse.stages.scored import scores_of
 
@@ -26,6 +26,12 @@ class RefineCam(Stage):
     before the CRF."""
 
     version: ClassVar[int] = 2
+    display_name: ClassVar[str] = "CRF"
+    scored_split: ClassVar[ScoredSplit | None] = "train"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "cam")
+    effortless: ClassVar[frozenset[str]] = frozenset({"alpha"})
+    mapped_split: ClassVar[Split | None] = "train_aug"
+    bytes_per_image: ClassVar[int] = 19_500
 
     alpha: float = Field(gt=0)
     preset: PresetName = "psa"

@@ -22,6 +22,12 @@ from occse.stage import Context, Stage
 class Shapes(Stage):
     """Draw the embedded data set and read it back as VOC is read."""
 
+    display_name: ClassVar[str] = "data"
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "num_train", "num_scored", "num_val", "num_object_centric"}
+    )
+    effortless: ClassVar[frozenset[str]] = frozenset({"drawing"})
+
     kind: Literal["shapes"] = "shapes"
     drawing: int = Field(default=0, ge=0, lt=2**32)
     """Which drawing of the data set. Not the seed of a training: a sweep over seeds leaves it
@@ -65,8 +71,10 @@ class InPlace(Stage):
     labels.
     """
 
+    display_name: ClassVar[str] = "data"
+    effort: ClassVar[frozenset[str]] = frozenset({"kind"})
     example: ClassVar[str]
-    """What to give as data root."""
+    """Path that a message shows as an example of a data root."""
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The tree's `tree_digest`, refused when it differs; empty: any tree."""
 
@@ -143,6 +151,7 @@ class Voc(InPlace):
 class Coco(InPlace):
     """MS COCO 2014, read in place; its masks are drawn once, into the artifact."""
 
+    effort: ClassVar[frozenset[str]] = frozenset({"kind", "images", "num_scored"})
     example: ClassVar[str] = ".../coco"
     kind: Literal["coco"] = "coco"
     images: Convention = "annotated"

@@ -1,6 +1,6 @@
 """`deeplab`: the segmentation network, trained on the pseudo labels as if they were the truth."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -22,6 +22,16 @@ class TrainSegmentation(TrainedStage):
     but for batch norm: its scales and shifts are trained too, and its statistics move by
     `bn_momentum` per step (SEAM: 0.0003). "aspp" is DeepLabv2's head, "deeplabv3plus" has an
     encoder and a decoder of its own; `width` and `dilation` are LargeFOV's."""
+
+    display_name: ClassVar[str] = "DeepLab"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain", "pseudo")
+    architecture: ClassVar[frozenset[str]] = TrainedStage.architecture | {
+        "head",
+        "width",
+        "dilation",
+    }
+    effort: ClassVar[frozenset[str]] = TrainedStage.effort | architecture
+    effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {"bn_momentum"}
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     batch_size: int = Field(default=10, ge=1)

@@ -4,7 +4,7 @@ as it is.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from occse.data.normalize import IMAGENET_MEAN, to_tensor
 from occse.method.cam import multi_scale_cam
 from occse.method.evaluation import Counts, CountsBuilder, iou
 from occse.networks.classifier import load_classifier, logits
-from occse.stage import Context, Resources, Stage
+from occse.stage import Context, Resources, ScoredSplit, Stage
 from occse.stages.scored import scores_of
 from occse.stages.trained import CURVES, MODEL
 
@@ -39,6 +39,11 @@ class EraseAndInfer(Stage):
     given to their class, and `false_activation`, the share of the pixels given to a class that
     belong to another or to none; `probability`, the classifier's, on average over the images'
     classes. All thresholds are chosen with the pixel truth of `train`."""
+
+    display_name: ClassVar[str] = "erase and infer"
+    scored_split: ClassVar[ScoredSplit | None] = "train"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "oc")
+    effort: ClassVar[frozenset[str]] = frozenset({"scales", "num_erasures"})
 
     num_erasures: int = Field(default=5, ge=1)
     mask: Literal["soft", "hard"] = "soft"

@@ -1,6 +1,6 @@
 """`oc`: the ordinary classifier, trained once on image labels and frozen afterwards."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -19,6 +19,9 @@ class TrainClassifier(ClassificationStage):
     The defaults are those of jiwoon-ahn/psa, whose classifier the paper takes, but for its
     momentum. Without epochs it is the classifier in the file `init`, such as the official one, as
     it is."""
+
+    display_name: ClassVar[str] = "ordinary classifier"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain")
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     epochs: int = Field(default=15, ge=0)

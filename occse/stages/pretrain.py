@@ -2,6 +2,8 @@
 object.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +18,9 @@ class Pretrain(ClassificationStage):
     """Single-label classification of the split `object_centric`, by softmax; stands in for
     ImageNet.
     """
+
+    display_name: ClassVar[str] = "pretraining"
+    may_need: ClassVar[tuple[str, ...]] = ("data",)
 
     freeze_bn: bool = False
     freeze_stem: bool = False

@@ -3,7 +3,7 @@ of `affinity`.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from occse.method.crf import PresetName, ScoresTask, label_scores, refine_many, 
 from occse.method.evaluation import CountsBuilder
 from occse.method.random_walk import walk_scores
 from occse.networks.affinity import load_affinity_net
-from occse.stage import Context, Resources, Stage
+from occse.stage import Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.cam import CAMS, read_cam
 from occse.stages.crf import LABELS
 from occse.stages.scored import scores_of
@@ -44,6 +44,13 @@ class MakePseudoLabels(Stage):
     SEAM's infer_aff does on demand (psa's kernels, one iteration). "labels": on their label map,
     with 0.7 for each pixel's own label, which is irn's crf_inference_label. Neither psa nor irn has
     a CRF at this place."""
+
+    display_name: ClassVar[str] = "pseudo labels"
+    scored_split: ClassVar[ScoredSplit | None] = "train"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "cam", "crf", "affinity")
+    effortless: ClassVar[frozenset[str]] = frozenset({"alpha_walk", "beta"})
+    mapped_split: ClassVar[Split | None] = "train_aug"
+    bytes_per_image: ClassVar[int] = 2_800
 
     source: Literal["walk", "crf", "cam"] = "walk"
     alpha_walk: float = Field(default=16, gt=0)

@@ -2,7 +2,7 @@
 server.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -16,7 +16,7 @@ from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.method.evaluation import CountsBuilder
 from occse.networks.deeplab import load_deeplab, multi_scale_scores
 from occse.networks.precision import Precision, in_precision
-from occse.stage import Context, Resources, Stage
+from occse.stage import Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.cam import BATCH
 from occse.stages.crf import LABELS
 from occse.stages.scored import scores_of
@@ -31,6 +31,13 @@ class Segment(Stage):
 
     `merge` "mean" averages the scores, "max" takes the maximum of the probabilities. VOC's `test`
     has no masks here: it is not scored but packed for the evaluation server."""
+
+    display_name: ClassVar[str] = "segmentation"
+    scored_split: ClassVar[ScoredSplit | None] = "val"
+    may_need: ClassVar[tuple[str, ...]] = ("data", "deeplab")
+    effort: ClassVar[frozenset[str]] = frozenset({"scales"})
+    mapped_split: ClassVar[Split | None] = "val"
+    bytes_per_image: ClassVar[int] = 2_200
 
     split: Literal["val", "test"] = "val"
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)

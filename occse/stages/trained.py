@@ -41,6 +41,11 @@ class TrainedStage(Stage):
     decay, passed in the place of momentum."""
 
     shares_batches: ClassVar[bool] = True
+    architecture: ClassVar[frozenset[str]] = frozenset({"backbone"})
+    effort: ClassVar[frozenset[str]] = frozenset({"backbone", "epochs"})
+    effortless: ClassVar[frozenset[str]] = frozenset(
+        {"seed", "lr", "momentum", "weight_decay", "poly_power", "bias_lr", "head_lr"}
+    )
     kept: ClassVar[frozenset[str]] = frozenset({"backbone", "init", "epochs"})
     """The knobs that matter without training."""
 
@@ -127,7 +132,12 @@ class ClassificationStage(TrainedStage):
     `head_dropout` is the share of the backbone's channels that each image loses before the head.
     """
 
-    version = 2
+    version: ClassVar[int] = 2
+    effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {
+        "jitter",
+        "hue",
+        "head_dropout",
+    }
 
     crop: int = Field(default=384, ge=16)
     resize_min: int = Field(default=256, ge=16)

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from occse.pipeline import SCORED, check_files
+from occse.pipeline import check_files, scored_fields
 from sweeps.commands.arguments import (
     Commands,
     add_spec,
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
     if summary.unrecorded == len(found):
         return 1
-    if any(field in trial.nodes for trial in found for field in SCORED):
+    if any(field in trial.nodes for trial in found for field in scored_fields()):
         _show_table(spec.name, options.tracking)
     else:
         print("\nNo stage of this sweep is scored, so there is no table.")

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from pydantic import TypeAdapter, ValidationError
 
 from occse.artifacts.provenance import git_state, package_versions
-from occse.pipeline import DATA, Node, Pipeline
+from occse.pipeline import DATA, Node, pipeline_class
 from occse.stage import Stage, fingerprint
 from sweeps.progress.progress import Say
 from sweeps.store.store import Store
@@ -53,7 +53,7 @@ def rebuild(run: Run) -> dict[str, Node]:
             f"run {run.info.run_id} has no {'metrics' if knobs else 'params'}: did its trial come to an end?"
         )
     nodes: dict[str, Node] = {}
-    for field in Pipeline.model_fields:
+    for field in pipeline_class().model_fields:
         if field in knobs:
             stage = _stage(field, knobs.pop(field))
             if missing := [need for need in stage.needs() if need not in nodes]:
@@ -168,7 +168,9 @@ def report(found: Sequence[MetricComparison]) -> list[str]:
 
 def _stage(field: str, texts: Mapping[str, str]) -> Stage:
     kind = texts.get("kind", "")
-    annotation: Any = DATA.get(kind) if field == "data" else Pipeline.model_fields[field].annotation
+    annotation: Any = (
+        DATA.get(kind) if field == "data" else pipeline_class().model_fields[field].annotation
+    )
     if annotation is None:
         raise ValueError(f"data.kind is {kind!r}; this code knows {', '.join(DATA)}")
     if unknown := [knob for knob in texts if knob not in annotation.model_fields]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from occse.data.reading import read_text
-from occse.pipeline import Pipeline
+from occse.pipeline import pipeline_class
 from sweeps.imports.runs import PROTOCOL, UNKNOWN, OldRun, normalized, sha256
 from sweeps.spec.knobs import matching
 
@@ -64,7 +64,11 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise ValueError(f"{path} has the column {twice[0]!r} twice")
     for name in columns:
         stage = name.partition("/")[0]
-        known = name in KEYS or name in PROTOCOL or ("/" in name and stage in Pipeline.model_fields)
+        known = (
+            name in KEYS
+            or name in PROTOCOL
+            or ("/" in name and stage in pipeline_class().model_fields)
+        )
         if not known and name not in matching("*"):
             raise ValueError(f"{path} has a column {name!r}; allowed are {ALLOWED}")
 

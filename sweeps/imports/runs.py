@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from occse.method.evaluation import Counts
-from occse.pipeline import Pipeline, override
+from occse.pipeline import default_pipeline, override
 from sweeps.tracking.database import experiment_id, prepare
 from sweeps.tracking.query import answering, search
 from sweeps.tracking.tags import TAG_CHARACTERS
@@ -106,7 +106,7 @@ def normalized(knob: str, value: object) -> str:
         ValueError: there is no such knob, or it does not take this value.
     """
     stage, name = knob.split(".", 1)
-    found = override(Pipeline(), {knob: value}).stage(stage).model_dump(mode="json")[name]
+    found = override(default_pipeline(), {knob: value}).stage(stage).model_dump(mode="json")[name]
     return found if isinstance(found, str) else json.dumps(found)
 
 

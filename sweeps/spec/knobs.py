@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, get_args
 
-from occse.pipeline import Node, Pipeline
+from occse.pipeline import Node, pipeline_class
 
 
 @cache
 def _knobs() -> tuple[str, ...]:
     knobs: dict[str, None] = {}
-    for field, info in Pipeline.model_fields.items():
+    for field, info in pipeline_class().model_fields.items():
         for stage in get_args(info.annotation) or (info.annotation,):
             knobs |= dict.fromkeys(f"{field}.{knob}" for knob in stage.model_fields)
     return tuple(knobs)

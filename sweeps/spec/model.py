@@ -15,7 +15,7 @@ from pydantic import (
     Tag,
 )
 
-from occse.pipeline import TARGETS, Pipeline, override, profile
+from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeline_class
 from occse.stage import Resources, Stage
 from sweeps.selection.gatekeeper import Gate
 from sweeps.selection.study import Search
@@ -164,7 +164,7 @@ class Spec(BaseModel):
         stages = (
             self.seeds
             if isinstance(self.seeds, dict)
-            else self.seed_stages or Pipeline.model_fields
+            else self.seed_stages or pipeline_class().model_fields
         )
         return tuple(knob for stage in stages for knob in matching(f"{stage}.seed"))
 
@@ -187,11 +187,9 @@ class Spec(BaseModel):
         Raises:
             ValueError: there is no such profile, or `base` is refused.
         """
-        pipeline = (
-            Pipeline() if self.profile is None else override(Pipeline(), profile(self.profile))
-        )
         return override(
-            pipeline, {key: value for key, value in self.base.items() if not is_derived(value)}
+            default_pipeline(self.profile),
+            {key: value for key, value in self.base.items() if not is_derived(value)},
         )
 
     def named(self) -> dict[str, Overrides]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from occse.pipeline import Node, Pipeline, override, plan
+from occse.pipeline import Node, Pipeline, override, pipeline_class, plan
 from occse.stage import Stage
 from occse.stages.data import InPlace
 from occse.stages.trained import with_digest
@@ -176,13 +176,13 @@ def _pipelines(
         for key, value in changes.items():
             for knob in matching(key):
                 by_field.setdefault(knob.split(".")[0], {})[key] = value
-        stages = {field: base.stage(field) for field in Pipeline.model_fields}
+        stages = {field: base.stage(field) for field in pipeline_class().model_fields}
         for field, own in by_field.items():
             if (key := f"{field} {own!r}") not in made:
                 made[key] = override(base, changes).stage(field)
             stages[field] = made[key]
         found = {field: with_digest(stage, weights) for field, stage in stages.items()}
-        return Pipeline.model_validate(found | {"data": with_data_digest(stages["data"])})
+        return pipeline_class().model_validate(found | {"data": with_data_digest(stages["data"])})
 
     return build
 

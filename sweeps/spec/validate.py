@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ValidationError
 
-from occse.pipeline import SCORED, Pipeline, override, profile
+from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
 from sweeps.selection.gatekeeper import Gate
 from sweeps.selection.study import COSTS, Search
 from sweeps.spec.axes import Axis, knobs_of, settings
@@ -73,9 +73,7 @@ def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
     yield from _faults_of_fields(spec)
     yield from _faults_of_expressions(spec)
     try:
-        default = (
-            Pipeline() if spec.profile is None else override(Pipeline(), profile(spec.profile))
-        )
+        default = default_pipeline(spec.profile)
     except ValueError as error:
         yield ("profile",), f"profile: {error}"
         return
@@ -94,7 +92,7 @@ def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
 
 
 def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
-    stages = list(Pipeline.model_fields)
+    stages = list(pipeline_class().model_fields)
     seeded = [stage for stage in stages if matching(f"{stage}.seed")]
     for key, names, allowed in (
         ("targets", spec.targets, stages),
@@ -145,7 +143,10 @@ def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
                 f"{key}: a search has its own `space`; expected `search` and at most `baseline` beside it",
             )
         scores = [
-            f"{field}/{name}" for field in _reached(spec) if field in SCORED for name in OBJECTIVES
+            f"{field}/{name}"
+            for field in _reached(spec)
+            if field in scored_fields()
+            for name in OBJECTIVES
         ]
         for key in spec.search.objectives:
             if key not in (*scores, *COSTS):
@@ -195,9 +196,9 @@ def _has_baseline(spec: Spec) -> bool:
 
 def _reached(spec: Spec) -> set[str]:
     """The stages that a trial may need, whatever its knobs are."""
-    default = Pipeline()
-    reached = {target for target in spec.targets if target in Pipeline.model_fields}
-    for field in reversed(Pipeline.model_fields):
+    default = default_pipeline()
+    reached = {target for target in spec.targets if target in pipeline_class().model_fields}
+    for field in reversed(pipeline_class().model_fields):
         if field in reached:
             reached.update(default.stage(field).needs())
     return reached

@@ -25,7 +25,7 @@ from occse.artifacts.panels import choose, draw_panel
 from occse.artifacts.provenance import git_state
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import Counts
-from occse.pipeline import SCORED
+from occse.pipeline import scored_fields
 from occse.stages.crf import LABELS
 from occse.stages.scored import COUNTS
 from sweeps.spec.model import Spec
@@ -63,7 +63,7 @@ def _folders(
         field: store.folder(nodes[field]) for field in (DATA, *IN_ONE_FILE) if field in nodes
     }
     maps = [f"{LABELS}/{name}.png" for name in _shown(folders, nodes, data_root)]
-    scored = [field for field in SCORED if field in nodes and field not in IN_ONE_FILE]
+    scored = [field for field in scored_fields() if field in nodes and field not in IN_ONE_FILE]
     return folders | {
         field: store.parts(nodes[field], [COUNTS, *maps], aside / field) for field in scored
     }
