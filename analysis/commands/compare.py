@@ -7,7 +7,14 @@ import argparse
 from analysis.commands.arguments import Commands, add_command
 from analysis.read.artifacts import SUBSETS
 from analysis.read.mlflow import load
-from analysis.studies.compare import DELTA, classes_text, compare, compare_classes, comparison_text
+from analysis.studies.compare import (
+    DELTA,
+    classes_passage,
+    compare,
+    compare_classes,
+    comparison_passage,
+)
+from analysis.table.grid import passages_markdown
 
 
 def add(commands: Commands) -> None:
@@ -47,10 +54,11 @@ def differences(options: argparse.Namespace) -> int:
         classes = compare_classes(
             trials, options.stage, options.variant, tracking=tracking, subset=subset
         )
-        print(classes_text(classes, options.stage, options.variant, subset=subset))
+        passage = classes_passage(classes, options.stage, options.variant, subset=subset)
+        print(passages_markdown([passage]))
         return 0
     found = compare(
         trials, options.stage, tracking=tracking, subset=subset, delta=options.delta / 100
     )
-    print(comparison_text(found, options.stage, subset=subset))
+    print(passages_markdown([comparison_passage(found, options.stage, subset=subset)]))
     return 0

@@ -4,7 +4,8 @@ import argparse
 
 from analysis.commands.arguments import Commands, add_command
 from analysis.read.mlflow import load
-from analysis.studies.correlation import correlation, correlation_text
+from analysis.studies.correlation import correlation, correlation_passages
+from analysis.table.grid import passages_markdown
 
 
 def add(commands: Commands) -> None:
@@ -16,5 +17,5 @@ def add(commands: Commands) -> None:
 def hang_together(options: argparse.Namespace) -> int:
     """Print the correlations between stages, and the regret of gates."""
     trials = load(options.experiment, tracking=options.tracking)
-    print(correlation_text(correlation(trials)))
+    print(passages_markdown(correlation_passages(correlation(trials))))
     return 0

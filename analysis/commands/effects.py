@@ -4,6 +4,7 @@ import argparse
 
 from analysis.commands.arguments import Commands, add_command
 from analysis.read.mlflow import load
+from analysis.table.grid import passages_markdown
 
 
 def add(commands: Commands) -> None:
@@ -21,8 +22,8 @@ def of_knobs(options: argparse.Namespace) -> int:
     """Print what the knobs do to a score."""
     # statsmodels and Optuna take seconds to import, which no other command should wait for
     from analysis.studies.effects import effects
-    from analysis.studies.effects_text import effects_text
+    from analysis.studies.effects_text import effects_passages
 
     trials = load(options.experiment, tracking=options.tracking)
-    print(effects_text(effects(trials, metric=options.metric)))
+    print(passages_markdown(effects_passages(effects(trials, metric=options.metric))))
     return 0

@@ -6,7 +6,8 @@ import argparse
 
 from analysis.commands.arguments import Commands, add_command
 from analysis.read.mlflow import load
-from analysis.studies.pareto import pareto, pareto_text
+from analysis.studies.pareto import pareto, pareto_passage
+from analysis.table.grid import passages_markdown
 
 
 def add(commands: Commands) -> None:
@@ -19,5 +20,5 @@ def add(commands: Commands) -> None:
 def costs(options: argparse.Namespace) -> int:
     """Print cost and score of every variant."""
     trials = load(options.experiment, tracking=options.tracking)
-    print(pareto_text(pareto(trials, metric=options.metric)))
+    print(passages_markdown([pareto_passage(pareto(trials, metric=options.metric))]))
     return 0

@@ -6,7 +6,8 @@ import argparse
 
 from analysis.commands.arguments import Commands, add_command
 from analysis.read.mlflow import load
-from analysis.studies.variance import variance, variance_text
+from analysis.studies.variance import variance, variance_passage
+from analysis.table.grid import passages_markdown
 
 
 def add(commands: Commands) -> None:
@@ -25,5 +26,5 @@ def of_seeds(options: argparse.Namespace) -> int:
     """Print the variance components of a score."""
     trials = load(options.experiment, tracking=options.tracking)
     found = variance(trials, options.stage, tracking=options.tracking, images=not options.no_images)
-    print(variance_text(found))
+    print(passages_markdown([variance_passage(found)]))
     return 0

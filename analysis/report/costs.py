@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.report.blocks import Block, Grid, GridCell, Section, Text, cell
+from analysis.report.blocks import Block, Section, Text
 from analysis.report.material import Material
 from analysis.report.words import hours, listed, percent
+from analysis.table.grid import Grid, GridCell, cell
 
 
 @dataclass(frozen=True, kw_only=True)

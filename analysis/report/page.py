@@ -9,7 +9,8 @@ import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report.blocks import Grid, Picture, Section, Text
+from analysis.report.blocks import Picture, Section, Text
+from analysis.table.grid import Grid
 
 REMS_PER_INCH = 10
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.read.artifacts import counted_stages
-from analysis.report.blocks import Block, Grid, GridCell, Section, Text, cell, from_markdown
+from analysis.report.blocks import Block, Section, Text, passage_blocks
 from analysis.report.findings import Finding
 from analysis.report.material import Material
 from analysis.report.runs import anchors
-from analysis.studies.compare import comparison_text
+from analysis.studies.compare import comparison_passage
 from analysis.table.build import build
 from analysis.table.checks import check
+from analysis.table.grid import Grid, GridCell, cell
 from analysis.table.latex import latex
 from analysis.table.markdown import (
     Style,
@@ -67,26 +68,26 @@ def _checked(table: Table, material: Material) -> list[str]:
 
 
 def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
-    """Every variant against the baseline of its sweep, stage by stage."""
+    """Return every variant against the baseline of its sweep, stage by stage."""
     blocks: list[Block] = []
+    methods: list[str] = []
     several = len(material.sweeps) > 1
     for sweep in material.sweeps:
+        prefix = f"{sweep.name}: " if several else ""
+        suffix = f"_{sweep.key}" if several else ""
         for finding in found[sweep.name]:
-            place = f"{sweep.name}: {finding.stage}/miou" if several else f"{finding.stage}/miou"
-            name = "_".join(["comparison", *([sweep.key] if several else []), finding.stage])
             if finding.why_not:
-                blocks.append(
-                    Text(paragraphs=[f"{place}: nothing is compared, since {finding.why_not}."])
+                line = (
+                    f"{prefix}{finding.stage}/miou: nothing is compared, since {finding.why_not}."
                 )
-            if finding.comparisons:
-                text = comparison_text(list(finding.comparisons), finding.stage)
-                blocks += from_markdown(
-                    text, name=name, captions=[f"{place}: differences from the baseline"]
-                )
-            if finding.multi:
-                text = comparison_text(list(finding.multi), finding.stage, subset="multi")
-                caption = f"{place}: the same on the images with several classes"
-                blocks += from_markdown(text, name=f"{name}_multi", captions=[caption])
+                blocks.append(Text(paragraphs=[line]))
+            for subset, compared in (("all", finding.comparisons), ("multi", finding.multi)):
+                if compared:
+                    passage = comparison_passage(compared, finding.stage, subset=subset)
+                    blocks += passage_blocks(passage, prefix=prefix, suffix=suffix)
+                    methods += passage.method
+    if methods:
+        blocks.append(Text(paragraphs=list(dict.fromkeys(methods))))
     return Section(key="comparisons", title="Comparisons", blocks=blocks)
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 
 from analysis.read.mlflow import tracking_uri
 from analysis.read.tidy import STAGES, tidy
-from analysis.report.blocks import Block, Grid, GridCell, Listing, Section, Text, cell
+from analysis.report.blocks import Block, Listing, Section, Text
 from analysis.report.material import Material, packages
 from analysis.report.words import listed
+from analysis.table.grid import Grid, GridCell, cell
 from analysis.table.html import VIEW
 
 ABOUT = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")

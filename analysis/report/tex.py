@@ -5,7 +5,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.report.blocks import Block, Grid, Picture, Section, Text
+from analysis.report.blocks import Block, Picture, Section, Text
+from analysis.table.grid import Grid
 from analysis.table.latex import escape
 
 ROWS = 40  # on a page

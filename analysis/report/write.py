@@ -14,9 +14,10 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
 from analysis.figures.style import save
-from analysis.report.blocks import Block, Grid, Picture, Section
+from analysis.report.blocks import Block, Picture, Section
 from analysis.report.page import page
 from analysis.report.tex import compile_pdf, document, tabular
+from analysis.table.grid import Grid
 
 
 def write_report(

@@ -21,6 +21,7 @@ from analysis.statistics.bootstrap import (
 )
 from analysis.statistics.power import Need, need
 from analysis.statistics.seed_design import TRAINED, Design, design, of_new_run
+from analysis.table.grid import Passage, text_grid
 from analysis.table.groups import distinct
 
 DELTA = 0.01
@@ -138,46 +139,71 @@ def compare_classes(
     return class_differences(pair.system, pair.reference, design=pair.design, resamples=resamples)
 
 
-def comparison_text(comparisons: list[Comparison], field: str, *, subset: str = "all") -> str:
-    """A Markdown table, in percentage points, and what its interval speaks of."""
-    lines = [
-        "| variant | difference | 95 % interval | p (Holm) | seeds | |",
-        "| :-- | --: | :-: | --: | --: | :-- |",
-    ]
-    for each in comparisons:
-        found = each.difference
-        name = each.variant + (
-            f" (and {len(each.same)} with the same artifacts)" if each.same else ""
-        )
-        lines.append(
-            f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
-            f"| {p_text(each.p_holm)} | {found.seeds} | {_verdict(each)} |"
-        )
-    lines += ["", _method([each.difference for each in comparisons], field, subset)]
-    if any(each.need for each in comparisons):
-        lines.append(
-            "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with the spread between "
-            "seeds pooled over all variants; in brackets, what the 95 % interval of that spread allows."
-        )
-    return "\n".join(lines)
-
-
-def classes_text(
-    classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all"
-) -> str:
-    """A Markdown table of the differences of `variant` by class, the largest gain first, in
-    percentage points.
-    """
-    lines = ["| class | difference | 95 % interval | p (Holm) |", "| :-- | --: | :-: | --: |"]
-    adjusted = dict(zip(classes, holm([found.p or 0.0 for found in classes.values()]), strict=True))
-    for name, found in sorted(classes.items(), key=lambda item: -item[1].value):
-        lines.append(
-            f"| {name} | {100 * found.value:+.1f} | {100 * found.low:+.1f} to {100 * found.high:+.1f} "
-            f"| {p_text(adjusted[name])} |"
-        )
-    return "\n".join(
-        [*lines, "", f"{variant}, IoU by class. {_method(list(classes.values()), field, subset)}"]
+def comparison_passage(
+    comparisons: Sequence[Comparison], field: str, *, subset: str = "all"
+) -> Passage:
+    """Return the table of differences in percentage points, and what its interval speaks of."""
+    kind = "" if subset == "all" else f"_{subset}"
+    suffix = "" if subset == "all" else ", images with several classes"
+    rows = [_comparison_cells(comparison) for comparison in comparisons]
+    grid = text_grid(
+        f"comparison_{field}{kind}",
+        f"{field}/miou: differences from the baseline, in points{suffix}",
+        ["variant", "difference", "95 % interval", "p (Holm)", "seeds", "verdict"],
+        rows,
     )
+    method = []
+    if any(comparison.need for comparison in comparisons):
+        method.append(
+            "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with "
+            "the spread between seeds pooled over all variants; in brackets, what the 95 % "
+            "interval of that spread allows."
+        )
+    notes = [_method([comparison.difference for comparison in comparisons], field, subset)]
+    return Passage(grids=[grid], notes=notes, method=method)
+
+
+def classes_passage(
+    classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all"
+) -> Passage:
+    """Return the differences of `variant` by class in percentage points, the largest gain first."""
+    p_values = holm([interval.p or 0.0 for interval in classes.values()])
+    adjusted = dict(zip(classes, p_values, strict=True))
+    ranked = sorted(classes.items(), key=lambda item: -item[1].value)
+    rows = [
+        [name, _points(interval.value), _ends(interval), p_text(adjusted[name])]
+        for name, interval in ranked
+    ]
+    grid = text_grid(
+        f"classes_{field}",
+        f"{field}: IoU by class of {variant}, differences from the baseline in points",
+        ["class", "difference", "95 % interval", "p (Holm)"],
+        rows,
+    )
+    method = _method(list(classes.values()), field, subset)
+    return Passage(grids=[grid], notes=[f"{variant}, IoU by class. {method}"])
+
+
+def _comparison_cells(comparison: Comparison) -> list[object]:
+    name = comparison.variant
+    if comparison.same:
+        name += f" (and {len(comparison.same)} with the same artifacts)"
+    return [
+        name,
+        _points(comparison.difference.value),
+        _ends(comparison.difference),
+        p_text(comparison.p_holm),
+        comparison.difference.seeds,
+        _verdict(comparison),
+    ]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _ends(interval: Interval) -> str:
+    return f"{_points(interval.low)} to {_points(interval.high)}"
 
 
 def p_text(value: float) -> str:

@@ -22,6 +22,7 @@ from analysis.read.counts import Floats, Ints
 from analysis.read.knobs import scored
 from analysis.read.tidy import STAGES
 from analysis.statistics.bootstrap import LEVEL
+from analysis.table.grid import Grid, Passage, text_grid
 
 Texts = NDArray[np.str_]
 RESAMPLES = 2000
@@ -128,52 +129,52 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     )
 
 
-def correlation_text(found: Correlation) -> str:
-    """Two Markdown tables, of correlations and of regrets in points, and the method."""
+def correlation_passages(found: Correlation) -> list[Passage]:
+    """Return the correlations between stages, and the regrets of gates in points."""
+    notes = [f"{len(found.points)} variants."]
+    if found.left_out:
+        notes.append(
+            f"Left out: {found.left_out} variants without a score of {found.stages[-1]}. Where a "
+            "gate stopped them, the rest are alike in what it looked at: correlations are weaker "
+            "than of all; regrets are at least these."
+        )
+    ranks = Passage(grids=[_rank_grid(found)], notes=notes, method=[METHOD])
+    return [ranks, _regret_passage(found)]
+
+
+def _rank_grid(found: Correlation) -> Grid:
     scopes = list(dict.fromkeys(rank.scope for rank in found.ranks))
-    lines = ["| stages | " + " | ".join(scopes) + " |", "| :-- |" + " --: |" * len(scopes)]
     by_pair: dict[str, dict[str, str]] = {}
     for rank in found.ranks:
-        ends = (
-            ""
-            if rank.low is None or rank.high is None
-            else f" ({rank.low:+.2f} to {rank.high:+.2f})"
-        )
-        by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = (
-            f"{rank.value:+.2f}{ends}"
-        )
-    lines += [
-        f"| {pair} | " + " | ".join(row.get(scope, "–") for scope in scopes) + " |"
-        for pair, row in by_pair.items()
-    ]
-    lines += ["", f"{len(found.points)} variants.", METHOD]
-    if found.left_out:
-        lines.append(
-            f"Left out: {found.left_out} variants without a score of {found.stages[-1]}. Where a gate stopped them, "
-            "the rest are alike in what it looked at: correlations are weaker than of all; regrets are at least these."
-        )
-    return "\n".join([*lines, "", *_regret_lines(found)])
+        text = f"{rank.value:+.2f}"
+        if rank.low is not None and rank.high is not None:
+            text += f" ({rank.low:+.2f} to {rank.high:+.2f})"
+        by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = text
+    rows = [[pair, *(row.get(scope, "–") for scope in scopes)] for pair, row in by_pair.items()]
+    caption = "Rank correlation of the stages' scores"
+    return text_grid("correlation", caption, ["stages", *scopes], rows)
 
 
-def _regret_lines(found: Correlation) -> list[str]:
-    gates = found.stages[:-1]
+def _regret_passage(found: Correlation) -> Passage:
+    gates, last_stage = found.stages[:-1], found.stages[-1]
     table = {(regret.stage, regret.kept): regret for regret in found.regrets}
-    lines = [
-        "| kept | " + " | ".join(f"by {stage}" for stage in gates) + " | by chance |",
-        "| --: |" + " --: |" * (len(gates) + 1),
-    ]
     last = max((regret.kept for regret in found.regrets if regret.lost > 0), default=0)
+    rows = []
     for kept in range(1, last + 1):
-        row = [100 * table[stage, kept].lost for stage in gates] + [
-            100 * table[gates[0], kept].by_chance
-        ]
-        lines.append(f"| {kept} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
-    note = f"Points of {found.stages[-1]}/miou that the best variant is above the best of those `kept`, "
-    return [
-        *lines,
-        "",
-        f"{note}had only they gone on after a stage; nothing is lost from {last + 1} on.",
-    ]
+        lost = [table[stage, kept].lost for stage in gates]
+        by_chance = table[gates[0], kept].by_chance
+        rows.append([kept, *(f"{100 * value:.1f}" for value in (*lost, by_chance))])
+    grid = text_grid(
+        "regret",
+        "Points lost when a gate keeps the best of an earlier stage",
+        ["kept", *(f"by {stage}" for stage in gates), "by chance"],
+        rows,
+    )
+    note = (
+        f"Points of {last_stage}/miou that the best variant is above the best of those `kept`, "
+        f"had only they gone on after a stage; nothing is lost from {last + 1} on."
+    )
+    return Passage(grids=[grid], notes=[note])
 
 
 def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:

@@ -1,12 +1,13 @@
-"""The effects of knobs as Markdown."""
-
-from collections.abc import Iterator
+"""The effects of knobs as tables."""
 
 from analysis.read.knobs import plain
 from analysis.statistics.anova import AnovaRow, Margin
 from analysis.studies.compare import p_text
 from analysis.studies.effects import Effects, Group
+from analysis.table.grid import Passage, text_grid
 
+# A cell without a value, as when an effect was not tested.
+NOTHING = "–"
 METHOD = (
     "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs of CGNet on "
     "the means of CGNets, with seeds as blocks; later knobs on what becomes of each, with those as blocks. Values "
@@ -17,56 +18,62 @@ METHOD = (
 )
 
 
-def effects_text(found: Effects) -> str:
-    """Every group's table of variance and marginal means, in percent, with the method below."""
-    lines = [line for group in found.groups for line in _group_lines(group, found.metric)]
-    lines += [
+def effects_passages(found: Effects) -> list[Passage]:
+    """Return each group's table of variance and marginal means, in percent."""
+    passages = [
+        _group_passage(group, found.metric, number) for number, group in enumerate(found.groups)
+    ]
+    notes = [
         f"{knob} always moves with {', '.join(others)}: one factor."
         for knob, others in found.together.items()
     ]
     if found.powerless:
-        lines.append(
-            f"Varied, but of no effect on the artifacts behind {found.metric}: {', '.join(found.powerless)}."
+        powerless = ", ".join(found.powerless)
+        notes.append(
+            f"Varied, but of no effect on the artifacts behind {found.metric}: {powerless}."
         )
-    return "\n".join([*lines, METHOD])
+    return [*passages, Passage(notes=notes, method=[METHOD])]
 
 
-def _group_lines(group: Group, metric: str) -> Iterator[str]:
+def _group_passage(group: Group, metric: str, number: int) -> Passage:
     where = ", ".join(f"{knob}={value}" for knob, value in group.where.items()) or "all trials"
     size = f"{group.variants} variants, {group.artifacts} artifacts"
-    yield f"**{where}**: {metric} {100 * group.mean:.1f}, mean of {size}."
-    yield ""
+    lead = f"{metric} {100 * group.mean:.1f}, mean of {size}."
+    suffix = f"_{number + 1}" if number else ""
+    grids = []
     if group.rows or group.importance:
-        yield from (
-            "| effect | df | F | p | partial eta² | fANOVA |",
-            "| :-- | --: | --: | --: | --: | --: |",
-        )
-        yield from (_row_text(row, group) for row in group.rows)
-        only = {
-            knob: share
+        tested = {row.term for row in group.rows}
+        rows = [_row_cells(row, group) for row in group.rows]
+        rows += [
+            [knob, NOTHING, NOTHING, NOTHING, NOTHING, f"{share:.2f}"]
             for knob, share in group.importance.items()
-            if (knob,) not in {row.term for row in group.rows}
-        }
-        yield from (f"| {knob} | – | – | – | – | {share:.2f} |" for knob, share in only.items())
+            if (knob,) not in tested
+        ]
+        heads = ["effect", "df", "F", "p", "partial eta²", "fANOVA"]
+        grids.append(text_grid(f"effects{suffix}", "Effects and interactions", heads, rows))
     if group.margins:
-        yield from ("", "| knob | value | mean | 95 % interval |", "| :-- | :-- | --: | :-: |")
-        yield from (_margin_text(margin) for margin in group.margins)
-    if not group.rows and not group.importance:
-        yield "No knob varies here."
-    yield from ("", *group.notes, *([""] if group.notes else []))
+        rows = [_margin_cells(margin) for margin in group.margins]
+        heads = ["knob", "value", "mean", "95 % interval"]
+        grids.append(text_grid(f"means{suffix}", "Means by knob, in percent", heads, rows))
+    is_constant = not group.rows and not group.importance
+    notes = ["No knob varies here."] if is_constant else []
+    return Passage(title=where, lead=[lead], grids=grids, notes=[*notes, *group.notes])
 
 
-def _row_text(row: AnovaRow, group: Group) -> str:
+def _row_cells(row: AnovaRow, group: Group) -> list[object]:
     share = group.importance.get(row.term[0]) if len(row.term) == 1 else None
-    test = "– | –" if row.f is None or row.p is None else f"{row.f:.1f} | {p_text(row.p)}"
-    importance = "" if share is None else f"{share:.2f}"
-    return f"| {' × '.join(row.term)} | {row.freedom}, {row.error_freedom} | {test} | {row.eta:.2f} | {importance} |"
+    return [
+        " × ".join(row.term),
+        f"{row.freedom}, {row.error_freedom}",
+        NOTHING if row.f is None else f"{row.f:.1f}",
+        NOTHING if row.p is None else p_text(row.p),
+        f"{row.eta:.2f}",
+        "" if share is None else f"{share:.2f}",
+    ]
 
 
-def _margin_text(margin: Margin) -> str:
-    ends = (
-        ""
-        if margin.low is None or margin.high is None
-        else f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
-    )
-    return f"| {margin.factor} | {plain(margin.level)} | {100 * margin.mean:.1f} | {ends} |"
+def _margin_cells(margin: Margin) -> list[object]:
+    ends = ""
+    if margin.low is not None and margin.high is not None:
+        ends = f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
+    return [margin.factor, plain(margin.level), f"{100 * margin.mean:.1f}", ends]

@@ -19,6 +19,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.read.knobs import scored
+from analysis.table.grid import Passage, text_grid
+
+# Costs of at most two hours are told in minutes.
+LONGEST_MINUTES_S = 7200
 
 METHOD = (
     "Cost: seconds of all stages of a trial, mean over its seeds. `alone`: as if nothing else had been run; `shared`: "
@@ -129,35 +133,39 @@ def front(points: Sequence[tuple[float, float]]) -> set[int]:
     }
 
 
-def pareto_text(found: Pareto) -> str:
-    """A Markdown table, the cheapest first, with the rules of cost below."""
-    unit, scale = (
-        ("hours", 3600) if max(each.alone_s for each in found.costs) > 7200 else ("minutes", 60)
+def pareto_passage(found: Pareto) -> Passage:
+    """Return the cost of each variant by both rules, the cheapest first."""
+    unit, scale = "minutes", 60
+    if max(cost.alone_s for cost in found.costs) > LONGEST_MINUTES_S:
+        unit, scale = "hours", 3600
+    ranked = sorted(found.costs, key=lambda cost: cost.alone_s)
+    grid = text_grid(
+        "pareto",
+        "Cost of each variant, the cheapest first",
+        ["variant", found.metric, f"alone ({unit})", f"shared ({unit})"],
+        [_cost_cells(cost, scale) for cost in ranked],
     )
-    lines = [
-        f"| variant | {found.metric} | alone ({unit}) | shared ({unit}) |",
-        "| :-- | --: | --: | --: |",
-    ]
-    for each in sorted(found.costs, key=lambda cost: cost.alone_s):
-        score = f"{100 * each.score:.1f}" + ("" if each.std is None else f" ± {100 * each.std:.1f}")
-        shared = (
-            "unknown"
-            if each.shared_s is None
-            else f"{each.shared_s / scale:.1f}{' *' * each.best_shared}"
-        )
-        lines.append(
-            f"| {each.variant} | {score} | {each.alone_s / scale:.1f}{' *' * each.best_alone} | {shared} |"
-        )
-    lines += ["", METHOD]
-    if found.sweep_s is None:
-        lines.append(
-            "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared artifact twice."
-        )
-    else:
-        lines.append(
-            f"All distinct artifacts of these variants together: {found.sweep_s / scale:.1f} {unit}."
-        )
-    return "\n".join(lines)
+    note = "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared"
+    note += " artifact twice."
+    if found.sweep_s is not None:
+        sweep = f"{found.sweep_s / scale:.1f} {unit}"
+        note = f"All distinct artifacts of these variants together: {sweep}."
+    return Passage(grids=[grid], notes=[note], method=[METHOD])
+
+
+def _cost_cells(cost: Cost, scale: float) -> list[object]:
+    score = f"{100 * cost.score:.1f}"
+    if cost.std is not None:
+        score += f" ± {100 * cost.std:.1f}"
+    alone = f"{cost.alone_s / scale:.1f}{_mark(cost.best_alone)}"
+    shared = "unknown"
+    if cost.shared_s is not None:
+        shared = f"{cost.shared_s / scale:.1f}{_mark(cost.best_shared)}"
+    return [cost.variant, score, alone, shared]
+
+
+def _mark(is_best: bool) -> str:
+    return " *" if is_best else ""
 
 
 def _bill(trial: dict[Hashable, Any]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from analysis.read.counts import Floats
 from analysis.read.knobs import measurements
 from analysis.statistics.bootstrap import LEVEL, interval
 from analysis.statistics.seed_design import TRAINED, Design, Square, design, squares
+from analysis.table.grid import Passage, text_grid
 
 RESAMPLES = 2000
 METHOD = (
@@ -130,24 +131,28 @@ def variance(
     )
 
 
-def variance_text(found: Variance) -> str:
-    """A Markdown table, in percentage points, with the method below."""
-    lines = [
-        "| seed of | standard deviation | 95 % interval | share of variance |",
-        "| :-- | --: | :-: | --: |",
-    ]
-    for each in found.components:
-        ends = f"{100 * math.sqrt(each.low):.2f} to {100 * math.sqrt(each.high):.2f}"
-        lines.append(
-            f"| {each.name} | {100 * each.sd:.2f} | {ends} | {100 * found.share(each):.0f} % |"
-        )
+def variance_passage(found: Variance) -> Passage:
+    """Return the standard deviation by the seed of each stage, in percentage points."""
+    rows = [_component_cells(component, found) for component in found.components]
     if len(found.components) > 1:
-        lines.append(f"| all, of one run | {100 * found.total_sd:.2f} | | 100 % |")
+        rows.append(["all, of one run", f"{100 * found.total_sd:.2f}", "", "100 %"])
     if found.images_sd is not None:
-        lines.append(
-            f"| beside it: choice of {found.images} images | {100 * found.images_sd:.2f} | | |"
-        )
-    return "\n".join([*lines, "", *_notes(found)])
+        images = f"beside it: choice of {found.images} images"
+        rows.append([images, f"{100 * found.images_sd:.2f}", "", ""])
+    grid = text_grid(
+        "variance",
+        "Standard deviation by the seed of each stage, in points",
+        ["seed of", "standard deviation", "95 % interval", "share of variance"],
+        rows,
+    )
+    return Passage(grids=[grid], notes=_notes(found), method=[METHOD])
+
+
+def _component_cells(component: Component, found: Variance) -> list[object]:
+    low, high = math.sqrt(component.low), math.sqrt(component.high)
+    share = f"{100 * found.share(component):.0f} %"
+    ends = f"{100 * low:.2f} to {100 * high:.2f}"
+    return [component.name, f"{100 * component.sd:.2f}", ends, share]
 
 
 def _notes(found: Variance) -> list[str]:
@@ -169,7 +174,7 @@ def _notes(found: Variance) -> list[str]:
         lines.append(
             "All runs are scored on the same images: their choice moves scores together (bootstrap)."
         )
-    return [*lines, METHOD]
+    return lines
 
 
 def components(table: Floats, names: Sequence[tuple[str, ...]]) -> tuple[Component, ...]:

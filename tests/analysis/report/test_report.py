@@ -14,9 +14,10 @@ import pytest
 from recorded import Record, record_sweep
 
 from analysis.__main__ import main
-from analysis.report.blocks import Grid, Section, cell, from_markdown
+from analysis.report.blocks import Section
 from analysis.report.tex import compile_pdf
 from analysis.report.write import write_report
+from analysis.table.grid import Grid, cell
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
@@ -327,47 +328,22 @@ def test_without_a_baseline_without_seg_and_of_several_sweeps(
         "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others"
         in page.text
     )
-    assert "comparison_more_of_it_seg" in page.tables
+    assert "comparison_seg_more_of_it" in page.tables
     assert (tmp_path / "out" / "figures" / "differences_seg_more_of_it.pdf").exists()
-    assert not [name for name in page.tables if name.startswith("comparison_maps")]
+    assert not [
+        name for name in page.tables if name.startswith("comparison") and name.endswith("_maps")
+    ]
     assert {row[1] for row in page.tables["runs"][1:]} == {"maps", "more: of/it"}
 
 
-@pytest.mark.parametrize(
-    ("text", "sort"),
-    [
-        ("54.4 ± 0.6", 54.4),
-        ("-3.9 to -1.1", -3.9),
-        ("+5.9", 5.9),
-        ("< 0.001", 0.001),
-        ("1,464", 1464),
-        ("5.2 *", 5.2),
-        ("70a7e9b", None),
-        ("0.5 1 mirrored", None),
-        ("alpha 6", None),
-        ("…", None),
-    ],
-)
-def test_cells_are_sorted_by_numbers_and_not_by_what_only_starts_with_one(
-    text: str, sort: float | None
+def test_a_bar_in_a_name_of_a_variant_stays_in_its_cell(
+    record: Record, tracking: str, tmp_path: Path
 ) -> None:
-    assert cell(text).sort == sort
-
-
-def test_tables_come_out_of_what_commands_print() -> None:
-    text = "**a=1**: mean\n\n| knob | |\n| :-- | --: |\n| x\\|y | 2 |\n\n| n |\n| --: |\n| 3 |\n\nMethod: `this`.\nMore."
-    first, second = from_markdown(text, name="t", captions=["Effects", "Means"])
-    assert (first.name, first.caption, first.heads) == (
-        "t",
-        "Effects (a=1: mean)",
-        ["knob", "remark"],
-    )
-    assert [each.text for each in first.rows[0]] == ["x|y", "2"]
-    assert (second.name, second.caption, second.notes) == (
-        "t_2",
-        "Means (a=1: mean)",
-        ["Method: this.", "More."],
-    )
+    variants = {"source=oc": 0.0, "a | b": 0.08}
+    record_sweep(record, tracking, tmp_path / "files", "barred", variants=variants)
+    page = make(tmp_path / "out", tracking, "barred")
+    assert page.tables["comparison_seg"][1][0] == "a | b"
+    assert "a | b" in {row[0] for row in page.tables["pareto"]}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(

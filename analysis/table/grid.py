@@ -1,0 +1,144 @@
+"""Texts in rows and columns, whatever they are printed as: Markdown here, LaTeX, HTML, CSV and XLSX
+elsewhere.
+
+A study answers with `Passage`s. A command prints them as Markdown, the report as a page, so both
+say the same.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
+WORD = re.compile(r"[^\W\d_]+")
+# A text of ten characters or more beside numbers is a remark, and a column of remarks is read from
+# the left.
+LONGEST_SIGN = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCell:
+    """A cell of a grid.
+
+    Attributes:
+        text: as it is printed.
+        sort: the number that it is sorted by; None sorts by the text.
+        link: `#` and an id in the report, or a page of MLflow; empty for none.
+        best, second: how the cell is marked.
+    """
+
+    text: str
+    sort: float | None = None
+    link: str = ""
+    best: bool = False
+    second: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table of texts.
+
+    Attributes:
+        name: of its files.
+        caption: one line above it.
+        heads: headings of the columns.
+        rows: the cells, as many in each row as there are headings.
+        notes: sentences below it.
+        ids: anchors of the rows, empty where nothing points at them.
+        latex, csv: contents of its files where these say more than the grid does.
+    """
+
+    name: str
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[GridCell]]
+    notes: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    latex: str = ""
+    csv: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """By column, True if it holds numbers and nothing else but short signs: it is flush right."""
+        return tuple(
+            _is_numeric([row[index] for row in self.rows]) for index in range(len(self.heads))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """Part of a study's answer.
+
+    Attributes:
+        title: the part of the sweep that it speaks of; empty for the whole sweep.
+        lead: sentences before the grids.
+        grids: tables.
+        notes: sentences on the numbers above them.
+        method: sentences on how the numbers were made, the same for every sweep.
+    """
+
+    title: str = ""
+    lead: Sequence[str] = ()
+    grids: Sequence[Grid] = ()
+    notes: Sequence[str] = ()
+    method: Sequence[str] = ()
+
+
+def cell(text: object) -> GridCell:
+    """Return a cell that is sorted by the number at its start, if it has no words but `to`."""
+    words = str(text)
+    is_prose = bool(set(WORD.findall(words)) - {"to"})
+    found = None if is_prose else NUMBER.match(words.lstrip("<> "))
+    number = float(found[0].replace(",", "").replace("−", "-")) if found else None
+    return GridCell(text=words, sort=number)
+
+
+def text_grid(
+    name: str, caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]
+) -> Grid:
+    """Return a grid of plain texts, each sorted by its number if it starts with one."""
+    return Grid(
+        name=name,
+        caption=caption,
+        heads=heads,
+        rows=[[cell(text) for text in row] for row in rows],
+    )
+
+
+def passages_markdown(passages: Sequence[Passage]) -> str:
+    """Return the passages as GitHub Markdown, with methods that several share printed once."""
+    paragraphs: list[str] = []
+    for passage in passages:
+        lead = " ".join(passage.lead)
+        title = f"**{passage.title}**" if passage.title else ""
+        paragraphs += _paragraph([": ".join(filter(None, (title, lead)))])
+        for grid in passage.grids:
+            paragraphs += [grid_markdown(grid), *_paragraph(grid.notes)]
+        paragraphs += _paragraph(passage.notes)
+    methods = dict.fromkeys(line for passage in passages for line in passage.method)
+    paragraphs += _paragraph(list(methods))
+    return "\n\n".join(paragraphs)
+
+
+def grid_markdown(grid: Grid) -> str:
+    """Return the rows as a GitHub Markdown table, without caption and notes."""
+    rule = ["--:" if numeric else ":--" for numeric in grid.numeric]
+    lines = [_line(grid.heads), f"| {' | '.join(rule)} |"]
+    lines += [_line([cell.text for cell in row]) for row in grid.rows]
+    return "\n".join(lines)
+
+
+def _is_numeric(column: Sequence[GridCell]) -> bool:
+    numbers = [cell for cell in column if cell.sort is not None]
+    signs = [cell for cell in column if cell.sort is None]
+    return bool(numbers) and all(len(cell.text) <= LONGEST_SIGN for cell in signs)
+
+
+def _paragraph(lines: Sequence[str]) -> list[str]:
+    text = "\n".join(lines)
+    return [text] if text else []
+
+
+def _line(texts: Sequence[str]) -> str:
+    escaped = [" ".join(text.split()).replace("|", r"\|") for text in texts]
+    return f"| {' | '.join(escaped)} |"
