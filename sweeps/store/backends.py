@@ -1,8 +1,7 @@
-"""The files of a store, by their names below its root: in a folder, or on an object store that
-fsspec knows.
-"""
+"""Files of a store by their names below its root: in a folder, or on an object store."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -12,10 +11,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+# What file systems without hard links answer: exFAT, some FUSE and parallel file systems.
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+SHARED_STORE = (
+    "a store that several users share needs group-writable folders: "
+    "`chgrp -R GROUP` and `chmod -R g+ws` on it, and `umask 002` for everyone who writes there"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A file: its name below the root, its size, and when it was written, in seconds since 1970."""
+    """File of a store: its name below the root, its size, and the time of its last change.
+
+    Attributes:
+        name: parts separated by `/`.
+        bytes: size of the file.
+        modified: seconds since 1970.
+    """
 
     name: str
     bytes: int
@@ -23,72 +35,97 @@ class Entry:
 
 
 class FolderFiles:
-    """A folder that every machine sees. Names have `/` between their parts."""
+    """Files in a folder that every machine sees. Parts of a name are separated by `/`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+        """Return the content of a file, or None where there is none."""
         try:
             return (self._root / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def read_all(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of the files that are there."""
+        """Yield names and contents of those of the files that exist."""
         for name in names:
-            if (data := self.read(name)) is not None:
+            data = self.read(name)
+            if data is not None:
                 yield name, data
 
+    def modified(self, name: str) -> float | None:
+        """Return when a file was last written, in seconds since 1970, or None where there is none."""
+        try:
+            return (self._root / name).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def write(self, name: str, data: bytes) -> None:
-        """Make or replace a file; nobody ever sees a part of it."""
-        with self._aside(name, data) as path:
+        """Make or replace a file; a reader never sees a part of it."""
+        with self._permitted(name), self._aside(name, data) as path:
             path.replace(self._root / name)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file unless there is one; of all that try at once, one succeeds."""
-        with self._aside(name, data) as path:
+        """Make a file unless it exists; of all that try at once, one succeeds.
+
+        Where the file system has no hard links, a reader may see the file before it is complete.
+        """
+        with self._permitted(name), self._aside(name, data) as path:
             try:
-                os.link(path, self._root / name)  # in one step, on network disks too
+                # a link appears in one step and complete, on network disks too
+                os.link(path, self._root / name)
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                return self._create_exclusively(self._root / name, data)
         return True
 
     def children(self, name: str = "") -> list[str]:
-        """The names directly below, without what is hidden; of the root by default."""
+        """Return the names directly below a folder, by default the root, without hidden ones."""
         folder = self._root / name
-        return (
-            [path.name for path in folder.iterdir() if path.name[0] != "."]
-            if folder.is_dir()
-            else []
-        )
+        if not folder.is_dir():
+            return []
+        return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
 
     def find(self, name: str = "") -> Iterator[Entry]:
-        """All files below, hidden ones too; a hidden folder without files counts as one."""
+        """Yield all files below a folder, hidden ones too.
+
+        A hidden folder without files counts as a file: it is what an attempt left that died.
+        """
         for path in (self._root / name).rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # others remove theirs at the same time
-                found = path.lstat()
-                if not path.is_dir() or (path.name[0] == "." and not any(path.iterdir())):
-                    below = path.relative_to(self._root).as_posix()
-                    yield Entry(name=below, bytes=found.st_size, modified=found.st_mtime)
+            # other processes remove their files at the same time
+            with contextlib.suppress(FileNotFoundError):
+                status = path.lstat()
+                if path.is_dir() and not _is_empty_hidden(path):
+                    continue
+                yield Entry(
+                    name=path.relative_to(self._root).as_posix(),
+                    bytes=status.st_size,
+                    modified=status.st_mtime,
+                )
 
     def move(self, name: str, to: str) -> None:
-        """Move a folder or a file, if it is there."""
-        (self._root / to).parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self._root / name).rename(self._root / to)
+        """Move a folder or a file, if it exists."""
+        with self._permitted(name):
+            (self._root / to).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                (self._root / name).rename(self._root / to)
 
     def remove(self, name: str) -> None:
-        """Remove a folder or a file, if it is there."""
+        """Remove a folder or a file, if it exists."""
         path = self._root / name
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+            return
+        with self._permitted(name):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _aside(self, name: str, data: bytes) -> Iterator[Path]:
+        """Write `data` to a hidden file beside the final one, and remove that in the end."""
         final = self._root / name
         final.parent.mkdir(parents=True, exist_ok=True)
         path = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
@@ -98,10 +135,32 @@ class FolderFiles:
         finally:
             path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _permitted(self, name: str) -> Iterator[None]:
+        """Say what a shared store needs where another user's folder refuses a change."""
+        try:
+            yield
+        except PermissionError as error:
+            raise PermissionError(
+                f"store {self._root}: no permission to change {name}; {SHARED_STORE}"
+            ) from error
+
+    @staticmethod
+    def _create_exclusively(path: Path, data: bytes) -> bool:
+        try:
+            # O_EXCL: of several processes only one makes the file
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        return True
+
 
 class ObjectFiles:
-    """An object store at a URL such as s3://bucket/prefix; credentials and endpoint are those of
-    the environment.
+    """Files on an object store at a URL such as s3://bucket/prefix.
+
+    Credentials and endpoint are those of the environment.
     """
 
     def __init__(self, url: str) -> None:
@@ -111,72 +170,83 @@ class ObjectFiles:
         with self._answering():
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         self._root = root.rstrip("/")
-        # s3fs would ask for each file's size before it reads it, to read in parts
+        # s3fs would ask for the size of each file before it reads it, to read in parts
         self._whole = {"max_concurrency": 1} if "s3" in self._fs.protocol else {}
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+        """Return the content of a file, or None where there is none."""
         with self._answering():
             try:
-                data: bytes = self._fs.cat_file(self._at(name), **self._whole)
+                data: bytes = self._fs.cat_file(self._path(name), **self._whole)
             except FileNotFoundError:
                 return None
         return data
 
     def read_all(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of the files that are there, fetched several at a time."""
-        paths = {self._at(name): name for name in names}
+        """Yield names and contents of those of the files that exist, fetched several at a time."""
+        paths = {self._path(name): name for name in names}
+        if not paths:
+            return
         with self._answering():
-            found = self._fs.cat(list(paths), on_error="omit", **self._whole) if paths else {}
-        yield from ((paths[path], data) for path, data in found.items())
+            contents = self._fs.cat(list(paths), on_error="omit", **self._whole)
+        for path, data in contents.items():
+            yield paths[path], data
+
+    def modified(self, name: str) -> float | None:
+        """Return when a file was last written, in seconds since 1970, or None where there is none."""
+        with self._answering():
+            try:
+                return _modified(self._fs.info(self._path(name)))
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Make or replace a file; nobody ever sees a part of it."""
+        """Make or replace a file; a reader never sees a part of it."""
         with self._answering():
-            self._fs.pipe_file(self._at(name), data)
+            self._fs.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file unless there is one; where the store has no conditional writes, as S3 has,
-        two may succeed.
+        """Make a file unless it exists; of all that try at once, one succeeds.
+
+        Several may succeed where the object store has no conditional writes, as S3 has.
         """
         with self._answering():
             try:
-                self._fs.pipe_file(self._at(name), data, mode="create")
+                self._fs.pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
                 return False
         return True
 
     def children(self, name: str = "") -> list[str]:
-        """The names directly below, without what is hidden; of the root by default."""
+        """Return the names directly below a folder, by default the root, without hidden ones."""
+        folder = self._path(name)
         with self._answering():
             try:
-                paths = self._fs.ls(self._at(name), detail=False)
+                paths = [path.rstrip("/") for path in self._fs.ls(folder, detail=False)]
             except FileNotFoundError:
                 return []
-        names = [
-            path.rstrip("/").rsplit("/", 1)[-1]
-            for path in paths
-            if path.rstrip("/") != self._at(name)
-        ]
-        return [each for each in names if each[0] != "."]
+        names = [path.rsplit("/", 1)[-1] for path in paths if path != folder]
+        return [child for child in names if not child.startswith(".")]
 
     def find(self, name: str = "") -> Iterator[Entry]:
-        """All files below, hidden ones too."""
+        """Yield all files below a folder, hidden ones too."""
         with self._answering():
-            found = self._fs.find(self._at(name), detail=True)
-        for path, info in found.items():
+            details = self._fs.find(self._path(name), detail=True)
+        for path, info in details.items():
             below = path.removeprefix(f"{self._root}/")
             yield Entry(name=below, bytes=info["size"], modified=_modified(info))
 
     def move(self, name: str, to: str) -> None:
-        """Move a folder or a file, if it is there."""
+        """Move a folder or a file, if it exists."""
         for entry in list(self.find(name)):
+            target = to + entry.name.removeprefix(name)
             with self._answering(), contextlib.suppress(FileNotFoundError):
-                self._fs.mv(self._at(entry.name), self._at(to + entry.name.removeprefix(name)))
+                self._fs.mv(self._path(entry.name), self._path(target))
 
     def remove(self, name: str) -> None:
-        """Remove a folder or a file, if it is there."""
-        if paths := [self._at(entry.name) for entry in self.find(name)]:
+        """Remove a folder or a file, if it exists."""
+        paths = [self._path(entry.name) for entry in self.find(name)]
+        if paths:
             with self._answering(), contextlib.suppress(FileNotFoundError):
                 self._fs.rm(paths)
 
@@ -184,25 +254,27 @@ class ObjectFiles:
         """Fetch files, several at a time, each to its path.
 
         Raises:
-            FileNotFoundError: one is not there.
+            FileNotFoundError: a file does not exist.
         """
-        for path in {path.parent for path in paths.values()}:
-            path.mkdir(parents=True, exist_ok=True)
+        for folder in {path.parent for path in paths.values()}:
+            folder.mkdir(parents=True, exist_ok=True)
         with self._answering():
-            self._fs.get([self._at(name) for name in paths], [str(path) for path in paths.values()])
+            self._fs.get(
+                [self._path(name) for name in paths], [str(path) for path in paths.values()]
+            )
 
     def upload(self, paths: Iterable[tuple[Path, str]]) -> None:
         """Put files, several at a time, each under its name."""
-        pairs = [(str(path), self._at(name)) for path, name in paths]
+        pairs = [(str(path), self._path(name)) for path, name in paths]
         with self._answering():
             self._fs.put([path for path, _ in pairs], [name for _, name in pairs])
 
-    def _at(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
-        """What goes wrong is an OSError with the store's URL, whatever the library raises."""
+        """Turn every fault of the library into an OSError with the store's URL."""
         try:
             yield
         except Exception as error:
@@ -214,10 +286,15 @@ class ObjectFiles:
 Files = FolderFiles | ObjectFiles
 
 
+def _is_empty_hidden(folder: Path) -> bool:
+    return folder.name.startswith(".") and not any(folder.iterdir())
+
+
 def _modified(info: Mapping[str, Any]) -> float:
-    """The time in a listing, which each kind of object store names differently."""
+    """Return the time in a listing, which each kind of object store names differently."""
     for key in ("LastModified", "last_modified", "updated", "mtime", "created"):
-        if (value := info.get(key)) is not None:
+        value = info.get(key)
+        if value is not None:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
             return moment.timestamp() if isinstance(moment, datetime) else float(moment)
     return 0.0

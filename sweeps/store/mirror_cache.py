@@ -1,8 +1,8 @@
-"""The bound on what a machine keeps of object stores: the artifacts that were used longest ago go
-first.
+"""Bound on the room that a machine gives to copies from object stores.
 
-Whoever needs an artifact while it works holds its lock, shared; only one that nobody holds is
-removed. What was used a moment ago stays too, for a reader that holds no lock, such as the driver.
+The artifacts that were used longest ago are removed first. A stage holds a shared lock on each
+artifact that it works with, and only an artifact without such a lock is removed. What was used a
+moment ago stays too, for readers that hold no lock, such as the driver.
 """
 
 import contextlib
@@ -18,38 +18,41 @@ from pathlib import Path
 from occse.artifacts.manifest import MANIFEST
 
 LIMIT_GB = "OCCSE_CACHE_GB"
+# Room for the artifacts of some hundred trials on PASCAL VOC at under 1 GB each.
 DEFAULT_GB = 100.0
+# A reader without a lock is done with a file within minutes.
 RECENT_S = 600.0
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Copy:
     folder: Path
     bytes: int
     used: float
 
 
 def limit() -> float:
-    """How many bytes a machine may keep of each object store.
+    """Return how many bytes a machine may keep of each object store.
 
     Raises:
         ValueError: the environment variable is no size.
     """
     text = os.environ.get(LIMIT_GB, str(DEFAULT_GB))
     try:
-        given = float(text)
+        gigabytes = float(text)
     except ValueError:
-        given = -1.0
-    if not given >= 0:
+        gigabytes = -1.0
+    # written so that NaN is refused, too
+    if not gigabytes >= 0:
         raise ValueError(
             f"{LIMIT_GB}={text}: expected a number of gigabytes, such as {DEFAULT_GB:g}"
         )
-    return given * 1e9
+    return gigabytes * 1e9
 
 
 @contextlib.contextmanager
 def in_use(root: Path, fingerprints: Iterable[str]) -> Iterator[None]:
-    """Keep these artifacts below `root`, whether they are there yet or not."""
+    """Keep these artifacts below `root`, even those that are not there yet."""
     with contextlib.ExitStack() as stack:
         for fingerprint in fingerprints:
             fcntl.flock(_lock(root, fingerprint, stack), fcntl.LOCK_SH)
@@ -57,39 +60,43 @@ def in_use(root: Path, fingerprints: Iterable[str]) -> Iterator[None]:
 
 
 def touch(folder: Path) -> None:
-    """Note that an artifact is used now. Its manifest has no part in what tells damage."""
-    with contextlib.suppress(OSError):  # somebody removed it
+    """Note that an artifact is used now, as the time of its manifest, which no checksum covers."""
+    with contextlib.suppress(OSError):  # another process removed it
         os.utime(folder / MANIFEST)
 
 
 def trim(root: Path, *, most: float) -> None:
-    """Remove artifacts below `root`, the cache of one store, until they take `most` bytes; see
-    above what stays.
+    """Remove artifacts below `root`, the copies from one store, until they take `most` bytes.
+
+    Artifacts in use and those used a moment ago stay, even where they take more.
     """
-    kept = sorted(_kept(root), key=lambda each: each.used)
-    excess = sum(each.bytes for each in kept) - most
-    for each in kept:
-        if excess <= 0 or each.used > time.time() - RECENT_S:
+    copies = sorted(_copies(root), key=lambda copy: copy.used)
+    excess = sum(copy.bytes for copy in copies) - most
+    for copy in copies:
+        if excess <= 0 or copy.used > time.time() - RECENT_S:
             return
-        if _remove(root, each.folder):
-            excess -= each.bytes
+        if _remove(root, copy.folder):
+            excess -= copy.bytes
 
 
-def _kept(root: Path) -> Iterator[_Kept]:
+def _copies(root: Path) -> Iterator[_Copy]:
     for manifest in root.glob(f"[!.]*/[!.]*/{MANIFEST}"):
+        # another process removes it, or a copy is damaged: `fetch` sees to that
         with contextlib.suppress(OSError, ValueError, KeyError):
             size = json.loads(manifest.read_bytes())["bytes"]
-            yield _Kept(manifest.parent, size, manifest.stat().st_mtime)
+            yield _Copy(manifest.parent, size, manifest.stat().st_mtime)
 
 
 def _remove(root: Path, folder: Path) -> bool:
+    """Remove an artifact, unless a stage works with it."""
     with contextlib.ExitStack() as stack:
         try:
             fcntl.flock(_lock(root, folder.name, stack), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        # renamed first: a reader never sees an artifact of which some files are gone
         aside = folder.with_name(f".{folder.name}.gone")
-        with contextlib.suppress(OSError):  # somebody else removed it
+        with contextlib.suppress(OSError):  # another process removed it
             folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
     return True

@@ -1,6 +1,4 @@
-"""The store: finished artifacts by fingerprint, in a folder that every machine sees or on an object
-store.
-"""
+"""Finished artifacts by fingerprint, in a folder that every machine sees or on an object store."""
 
 import hashlib
 import json
@@ -28,35 +26,37 @@ if TYPE_CHECKING:  # the scheduler imports this module, but not torch
     from occse.pipeline import Node
 
 CURVES = "curves.json"
+# More than a file system keeps in reserve: a full disk refuses it.
 PROBE_BYTES = 1 << 20
+# Curves of some thousand trainings, which the driver need not fetch again for each trial.
 SMALL_BYTES = 32 << 20
-STATUS = "status"  # what running sweeps tell, see sweeps.progress.status
+STATUS = "status"  # folder of the status files of running sweeps, see sweeps.progress.status
 NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS})
 
 
 class Store:
-    """The artifacts at `place`, a folder or an fsspec URL. Presence means completeness, so sweeps
-    may share a store.
+    """Artifacts at a location, a folder or an fsspec URL.
+
+    An artifact that is present is complete, so several sweeps may share a store.
 
     Attributes:
-        url: the absolute folder or the URL; another process opens the same store with it. root: the
-        folder on this machine where stages find their inputs and leave their outputs. For a URL
-        that is a
-            cache: each artifact is fetched once per machine, and what is lost there is fetched
-            again.
-        files: what lies at `url`.
+        url: the absolute folder or the URL; another process opens the same store with it.
+        root: folder on this machine where stages find their inputs and leave their outputs. For a
+            URL that is a cache: each artifact is fetched once per machine, and fetched again where
+            it was lost.
+        files: the files at `url`.
     """
 
-    def __init__(self, place: str | Path) -> None:
-        url = str(place).removeprefix("file://").rstrip("/") or "/"
+    def __init__(self, location: str | Path) -> None:
+        url = str(location).removeprefix("file://").rstrip("/") or "/"
         self.files: Files
-        self._mirror: NodeCache | None = None
+        self._cache: NodeCache | None = None
         self._small: dict[str, bytes] = {}
         if "://" in url:
             self.url = url
             self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
             self.files = objects = ObjectFiles(url)
-            self._mirror = NodeCache(objects, self.root)
+            self._cache = NodeCache(objects, self.root)
         else:
             self.root = Path(url)
             self.url = str(self.root.absolute())
@@ -66,8 +66,9 @@ class Store:
         return self.peek(node.kind, node.fingerprint) is not None
 
     def present(self, nodes: Iterable["Node"]) -> set[str]:
-        """The fingerprints of those of `nodes` that are in the store, with one listing per stage
-        class.
+        """Return the fingerprints of those of `nodes` that are in the store.
+
+        Takes one listing per stage class.
         """
         return {
             node.fingerprint
@@ -76,81 +77,76 @@ class Store:
         }
 
     def faults(self, nodes: Iterable["Node"]) -> dict[str, str]:
-        """By fingerprint what `manifest` raises, of those of `nodes` for which it does."""
-        found: dict[str, str] = {}
+        """Return by fingerprint the error that `manifest` raises, for the nodes for which it does."""
+        errors: dict[str, str] = {}
         for node, data in self._read_all(nodes):
+            location = f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}"
             try:
-                check_manifest(
-                    data, node, where=f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}"
-                )
+                check_manifest(data, node, where=location)
             except ValueError as error:
-                found[node.fingerprint] = str(error)
-        return found
+                errors[node.fingerprint] = str(error)
+        return errors
 
     def peek(self, kind: str, fingerprint: str) -> dict[str, Any] | None:
-        """The manifest of an artifact as it stands there, or None where there is none that is
-        whole.
-        """
+        """Return the manifest of an artifact unchecked, or None where there is no complete one."""
         data = self.files.read(f"{kind}/{fingerprint}/{MANIFEST}")
         return None if data is None else read_manifest(data)
 
     def manifest(self, node: "Node") -> Manifest | None:
-        """The manifest of the artifact of `node`, or None where there is none that is whole.
+        """Return the manifest of the artifact of `node`, or None where there is no complete one.
 
         Raises:
             ValueError: another version of this program wrote it, or it belongs to another
-            configuration.
+                configuration.
         """
         name = f"{node.kind}/{node.fingerprint}/{MANIFEST}"
         data = self.files.read(name)
         return None if data is None else check_manifest(data, node, where=f"{self.url}/{name}")
 
     def kinds(self) -> list[str]:
-        """The stage classes that have artifacts here."""
+        """Return the stage classes that have artifacts here."""
         return [kind for kind in self.files.children() if kind not in NO_KINDS]
 
     def manifests(self) -> Iterator[Manifest]:
-        """The manifests of all artifacts; what cannot be read is left out."""
+        """Yield the manifests of all artifacts; those that cannot be read are left out."""
         for kind in self.kinds():
             names = [
                 f"{kind}/{fingerprint}/{MANIFEST}" for fingerprint in self.files.children(kind)
             ]
             for _, data in self.files.read_all(names):
-                with suppress(ValueError):  # whoever needs that artifact gets the error
+                with suppress(ValueError):  # a stage that needs that artifact gets the error
                     yield Manifest.model_validate_json(data)
 
     def folder(self, node: "Node") -> Path:
-        """The folder on this machine with the files of the artifact of `node`, fetched and
-        verified.
+        """Return the folder on this machine with the files of an artifact, fetched and verified.
 
         Raises:
             ValueError: the artifact is not in the store, or damaged and set aside.
         """
-        if self._mirror is not None:
-            found = self._mirror.fetch(node.fingerprint, [node.kind])
+        if self._cache is not None:
+            folder = self._cache.fetch(node.fingerprint, [node.kind])
         else:
-            whole = intact(self.root, node.kind, node.fingerprint)
-            found = artifact_folder(self.root, node) if whole else None
-        if found is None:
+            undamaged = intact(self.root, node.kind, node.fingerprint)
+            folder = artifact_folder(self.root, node) if undamaged else None
+        if folder is None:
             raise ValueError(
                 f"{node.kind}/{node.fingerprint} of {node.field!r} is not in the store {self.url}"
             )
-        return found
+        return folder
 
     def path(self, node: "Node", name: str) -> Path:
-        """The file `name` of the artifact of `node` on this machine; raises as `folder`."""
+        """Return the file `name` of the artifact of `node` on this machine; raises as `folder`."""
         return self.folder(node) / name
 
     def parts(self, node: "Node", names: Iterable[str], aside: Path) -> Path:
-        """A folder with at least those of the files `names` that the artifact of `node` has,
-        verified.
+        """Return a folder with those of the files `names` that an artifact has, verified.
 
         Where only an object store has them, they are fetched into `aside`, without the others.
 
         Raises:
             ValueError: as `folder`.
         """
-        if self._mirror is None or self._mirror.has(node.kind, node.fingerprint):
+        if self._cache is None or self._cache.has(node.kind, node.fingerprint):
             return self.folder(node)
         for name, data in self._read(node, names).items():
             path = aside / name
@@ -159,8 +155,9 @@ class Store:
         return aside
 
     def curves(self, node: "Node") -> list[dict[str, float]]:
-        """What a training stage measured per step, `{"step": ..., name: value, ...}` each; empty
-        for other stages.
+        """Return the measurements of a training stage, `{"step": ..., name: value, ...}` per step.
+
+        Empty for other stages.
 
         Raises:
             ValueError: the file was damaged; the artifact is set aside.
@@ -170,45 +167,44 @@ class Store:
         return points
 
     def execute(self, node: "Node", **machine: Any) -> Manifest:  # noqa: ANN401 - occse.artifacts.execute.execute types them
-        """Run the stage of `node` unless its artifact is there; arguments and errors as
-        `occse.artifacts.execute.execute`.
+        """Run the stage of `node` unless its artifact is there.
+
+        Arguments and errors are those of `occse.artifacts.execute.execute`.
         """
         # imports torch, which the scheduler does without
         from occse.artifacts.execute import MissingInput, execute
 
-        if self._mirror is None:
+        if self._cache is None:
             return execute(node, root=self.root, **machine)
-        if (found := self.manifest(node)) is not None:
-            return found
-        with self._mirror.in_use([*node.inputs.values(), node.fingerprint]):
+        manifest = self.manifest(node)
+        if manifest is not None:
+            return manifest
+        with self._cache.in_use([*node.inputs.values(), node.fingerprint]):
             kinds = self.kinds() if node.inputs else []
             for field, fingerprint in node.inputs.items():
-                if self._mirror.fetch(fingerprint, kinds) is None:
+                if self._cache.fetch(fingerprint, kinds) is None:
                     raise MissingInput(
                         field,
                         f"the artifact {fingerprint} of {field!r} is not in the store {self.url}",
                     )
-            with self._mirror.scratch(node.fingerprint):
+            with self._cache.scratch(node.fingerprint):
                 made = execute(node, root=self.root, **machine)
-            if (
-                self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}") is not None
-                and node not in self
-            ):
-                self._mirror.set_aside(
-                    node.kind, node.fingerprint, fault=f"{MANIFEST} is cut off or no JSON"
-                )
-            self._mirror.publish(node.kind, node.fingerprint)
+            # a manifest that cannot be read would keep every new artifact from being published
+            data = self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}")
+            if data is not None and node not in self:
+                fault = f"{MANIFEST} is cut off or no JSON"
+                self._cache.set_aside(node.kind, node.fingerprint, fault=fault)
+            self._cache.publish(node.kind, node.fingerprint)
         return self.manifest(node) or made
 
     def check_writable(self) -> None:
-        """Make the store's folder (and its parent) and write a megabyte into it, before anything
-        expensive starts.
+        """Make the store's folder (and its parent), and write a megabyte into it.
 
         Raises:
-            OSError: the folder above does not exist, or the disk is read-only or full; the object
-            store refuses.
+            OSError: the folder above does not exist, the disk is read-only or full, or the object
+                store refuses.
         """
-        if self._mirror is None:
+        if self._cache is None:
             _check_folder(self.root)
         else:
             probe = f".probe.{uuid.uuid4().hex[:8]}"
@@ -217,35 +213,36 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
 
     def _read_all(self, nodes: Iterable["Node"]) -> Iterator[tuple["Node", bytes]]:
-        """The manifests of those of `nodes` that have one, several at a time."""
+        """Yield those of `nodes` that have a manifest, with it; several are read at a time."""
         wanted: dict[str, dict[str, Node]] = defaultdict(dict)
         for node in nodes:
             wanted[node.kind][node.fingerprint] = node
         for kind, known in wanted.items():
             here = known.keys() & set(self.files.children(kind))
             names = {f"{kind}/{fingerprint}/{MANIFEST}": known[fingerprint] for fingerprint in here}
-            yield from ((names[name], data) for name, data in self.files.read_all([*names]))
+            for name, data in self.files.read_all([*names]):
+                yield names[name], data
 
     def _read(self, node: "Node", names: Iterable[str]) -> dict[str, bytes]:
-        """Those of the files that an artifact has, verified, without fetching the others."""
+        """Read those of the files that an artifact has, verified, without fetching the others."""
         manifest = self.manifest(node)
         if manifest is None:
             return {}
         folder = f"{node.kind}/{node.fingerprint}"
-        if self._mirror is not None:
+        if self._cache is not None:
             folder = sealed_at(node.kind, node.fingerprint, manifest.files)
         listing = self._read_sealed(node, f"{folder}/{FILES}", manifest.files)
-        digests = {
-            name: sha256 for name, (_, sha256) in FILES_FORMAT.validate_json(listing).items()
-        }
-        return {
-            name: self._read_sealed(node, f"{folder}/{name}", digests[name])
-            for name in names
-            if name in digests
-        }
+        sizes_and_digests = FILES_FORMAT.validate_json(listing)
+        contents = {}
+        for name in names:
+            if name in sizes_and_digests:
+                _, digest = sizes_and_digests[name]
+                contents[name] = self._read_sealed(node, f"{folder}/{name}", digest)
+        return contents
 
     def _read_sealed(self, node: "Node", name: str, sha256: str) -> bytes:
-        if (known := self._small.get(sha256)) is not None:
+        known = self._small.get(sha256)
+        if known is not None:
             return known
         data = self.files.read(name)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
@@ -254,17 +251,17 @@ class Store:
                 f"{self.url}/{name} was damaged and is set aside; the same command makes it again"
             )
         # each trial of a sweep asks for the curves of the stages that it shares
-        if self._mirror is not None:
+        if self._cache is not None:
             self._small[sha256] = data
             while sum(map(len, self._small.values())) > SMALL_BYTES:
                 del self._small[next(iter(self._small))]
         return data
 
     def _set_aside(self, kind: str, fingerprint: str, *, fault: str) -> None:
-        if self._mirror is None:
+        if self._cache is None:
             set_aside(self.root, kind, fingerprint, fault=fault)
         else:
-            self._mirror.set_aside(kind, fingerprint, fault=fault)
+            self._cache.set_aside(kind, fingerprint, fault=fault)
 
 
 def _check_folder(root: Path) -> None:
