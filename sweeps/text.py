@@ -1,10 +1,13 @@
-"""Numbers and tables for people."""
+"""Numbers, durations and tables as text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+Say = Callable[[str], None]
+"""Function that shows a line to the user."""
 
 
 def duration(seconds: float) -> str:
-    """A duration for people."""
+    """Return a duration in the unit that a person would choose."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -13,12 +16,12 @@ def duration(seconds: float) -> str:
 
 
 def number(count: int, what: str) -> str:
-    """A count and what it counts."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
+    """Return a count and what it counts, with a plural s where one is due."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def amount(size: float) -> str:
-    """Bytes for people, in decimal units as disks are sold."""
+    """Return a number of bytes in decimal units, as disks are sold."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
@@ -26,7 +29,7 @@ def amount(size: float) -> str:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns: numbers to the right, text to the left."""
+    """Return the lines of a table: columns of numbers to the right, of text to the left."""
     columns = []
     for cells in zip(head, *lines, strict=True):
         width = max(map(len, cells))

@@ -1,3 +1,5 @@
-"""The commands of `python -m sweeps`, one file each: `add` declares the arguments, the function
-beside it does it.
+"""One file per command of the CLI: `add` declares its arguments, the function beside it runs it.
+
+Imports that take long stand in these functions, so that `--help`, a mistyped argument and the
+commands that need neither torch nor Ray answer at once.
 """

@@ -1,19 +1,21 @@
-"""The arguments that several commands share, and how the sweep that they mean is read."""
+"""Arguments that several commands share, and the reading of the sweep that they name."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sweeps.spec.model import Spec
-from sweeps.spec.trials import Trial, load_spec, trials
+if TYPE_CHECKING:
+    from sweeps.spec.model import Spec
+    from sweeps.spec.trials import Trial
 
-Commands = Any  # argparse's sub-parsers have no public type
+# argparse's sub-parsers have no public type
+Commands = Any
 
 
 def add_spec(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """The sweep's file, and where its data and weights lie on this machine."""
+    """Add the sweep's file, and the folders of its data and weights on this machine."""
     parser.add_argument(
         "spec", type=Path, nargs="?" if optional else None, help="the sweep's YAML file"
     )
@@ -26,23 +28,25 @@ def add_spec(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Where the artifacts lie."""
+    """Add the place of the artifacts."""
     help_ = "folder or URL (such as s3://bucket/prefix) of the artifacts (runs/store)"
     parser.add_argument("--store", default="runs/store", help=help_)
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
-    """Where MLflow keeps its runs."""
+    """Add the place of MLflow's runs."""
     default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db"
     parser.add_argument("--tracking", default=default, help=f"MLflow's tracking URI ({default})")
 
 
-def read_sweep(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:
-    """The sweep that `add_spec`'s arguments mean, and its trials.
+def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":
+    """Read, check and expand the sweep that `add_spec`'s arguments name, once per command.
 
     Raises:
         ValueError: the file is at fault; one line per fault.
     """
+    from sweeps.spec.trials import load_spec, trials
+
     spec = load_spec(options.spec)
     if options.data_root is not None:
         spec = spec.model_copy(update={"data_root": options.data_root})
@@ -52,12 +56,12 @@ def read_sweep(options: argparse.Namespace) -> tuple[Spec, list[Trial]]:
 
 
 def positive(text: str) -> int:
-    """A count of at least 1."""
+    """Parse a count of at least 1."""
     return _count(text, least=1)
 
 
 def natural(text: str) -> int:
-    """A count of at least 0."""
+    """Parse a count of at least 0."""
     return _count(text, least=0)
 
 
@@ -68,6 +72,9 @@ def _count(text: str, *, least: int) -> int:
 
 
 def python() -> str:
-    """This Python as a person would type it here; its environment need not be activated."""
+    """Return the path of this Python as a person would type it in this folder.
+
+    A printed command works with it although its environment may not be activated.
+    """
     path, here = Path(sys.executable), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,18 +1,15 @@
-"""`python -m sweeps doctor [SPEC]`: look at every machine before a sweep, and say what to do about
-what is wrong.
+"""`python -m sweeps doctor [SPEC]`: check every machine before a sweep, with the remedy of each
+fault.
 """
 
 import argparse
 from pathlib import Path
 
-from occse.stages.data import InPlace
-from occse.stages.trained import SHA256, is_file
 from sweeps.commands.arguments import Commands, add_spec, add_store, add_tracking, read_sweep
 from sweeps.doctor.facts import Question
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
         "doctor", help="check GPUs, store, tracking, data and weights from every machine"
     )
@@ -26,10 +23,10 @@ def add(commands: Commands) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print a line for each machine and for each thing that is wrong.
+    """Print a line for each machine and for each fault.
 
     Returns:
-        0 when nothing is wrong that would stop a sweep, else 1.
+        0 where no fault would stop a sweep, else 1.
     """
     from sweeps.doctor.report import ask_here, ask_nodes, judge, token_in
     from sweeps.driver.sweep import Cluster, joined
@@ -53,7 +50,11 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _question(options: argparse.Namespace, store: str, token: str) -> Question:
-    data, digests = None, set[str]()
+    from occse.stages.data import InPlace
+    from occse.stages.trained import SHA256, is_file
+
+    data = None
+    digests: set[str] = set()
     data_root, weights = options.data_root, options.weights
     if options.spec is not None:
         spec, trials = read_sweep(options)

@@ -1,23 +1,17 @@
-"""`python -m sweeps explain SPEC [TRIAL] [STAGE]`: hit or miss, and in what the nearest artifact
-differs.
-"""
+"""`python -m sweeps explain SPEC [TRIAL] [STAGE]`: the reason why a stage runs or not."""
 
 import argparse
 
 from sweeps.commands.arguments import Commands, add_spec, add_store, read_sweep
-from sweeps.plan.explain import Explainer, choose_trial, explain_stage, explain_sweep, explain_trial
-from sweeps.selection.suggestions import suggested
-from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
-        "explain", help="why a stage runs or not: in what the nearest artifact differs"
+        "explain", help="why a stage runs or not: how the nearest artifact in the store differs"
     )
     add_spec(parser)
     parser.add_argument(
-        "trial", nargs="?", help="a trial's number, or a part of its name that no other has"
+        "trial", nargs="?", help="a trial's number, or a part of its name that no other trial has"
     )
     parser.add_argument("stage", nargs="?", help="a stage of that trial")
     add_store(parser)
@@ -26,6 +20,16 @@ def add(commands: Commands) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     """Print why the stages of a sweep are in the store or not."""
+    from sweeps.plan.explain import (
+        Explainer,
+        choose_trial,
+        explain_stage,
+        explain_sweep,
+        explain_trial,
+    )
+    from sweeps.selection.suggestions import suggested
+    from sweeps.store.store import Store
+
     spec, found = read_sweep(options)
     store = Store(options.store)
     found += suggested(spec, store=store, first=len(found))

@@ -1,4 +1,4 @@
-"""`python -m sweeps import EXPERIMENT SOURCE ...`: old results into MLflow, beside those of sweeps."""
+"""`python -m sweeps import EXPERIMENT SOURCE ...`: record results of other programs in MLflow."""
 
 import argparse
 from pathlib import Path
@@ -7,12 +7,12 @@ from sweeps.commands.arguments import Commands, add_tracking, natural
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
-        "import", help="record old results: a CSV file, or outputs of the official code"
+        "import",
+        help="record results of other programs: a CSV file, or outputs of the official code",
     )
     parser.add_argument(
-        "experiment", metavar="EXPERIMENT", help="the MLflow experiment; made where there is none"
+        "experiment", metavar="EXPERIMENT", help="the MLflow experiment; it is created if necessary"
     )
     parser.add_argument(
         "sources",
@@ -23,16 +23,18 @@ def add(commands: Commands) -> None:
     )
     add_tracking(parser)
     parser.add_argument(
-        "--unit", choices=("fraction", "percent"), help="of the scores in CSV files"
+        "--unit", choices=("fraction", "percent"), help="unit of the scores in CSV files"
     )
     parser.add_argument(
         "--data-root",
         type=Path,
-        help="VOC 2012: the CAMs in the folders are scored anew, per image",
+        help="folder of VOC 2012; the CAMs in the folders are then scored per image",
     )
-    parser.add_argument("--variant", help="of the folders' runs, instead of the name in the log")
     parser.add_argument(
-        "--seed", type=natural, help="of one folder's run, instead of the seed in the log"
+        "--variant", help="variant of the folders' runs, instead of the name in the log"
+    )
+    parser.add_argument(
+        "--seed", type=natural, help="seed of one folder's run, instead of the seed in the log"
     )
     parser.add_argument(
         "--baseline", action="store_true", help="the folders' runs are the baseline"
@@ -41,11 +43,9 @@ def add(commands: Commands) -> None:
 
 
 def import_(options: argparse.Namespace) -> int:
-    """Read all sources, then record what is not there yet."""
+    """Read all sources, then record the results that are not recorded yet."""
     from sweeps.imports.csv_file import table_runs
-    from sweeps.imports.official_code import (
-        official_run,  # imports torch, which a faulty command line need not wait for
-    )
+    from sweeps.imports.official_code import official_run
     from sweeps.imports.runs import OldRun, import_runs
 
     runs: list[OldRun] = []

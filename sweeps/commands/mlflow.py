@@ -1,4 +1,4 @@
-"""`python -m sweeps mlflow`: MLflow's pages and its server, for this machine only."""
+"""`python -m sweeps mlflow`: serve MLflow's pages to this machine only."""
 
 import argparse
 import os
@@ -7,24 +7,24 @@ import sys
 from sweeps.commands.arguments import Commands, add_tracking
 from sweeps.tracking.database import artifacts, database
 
-# by default MLflow shows its pages for language models
+# By default MLflow shows its pages for language models.
 PAGE = "/#/experiments?workflowType=machine_learning"
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser("mlflow", help="serve MLflow's pages on this machine")
     add_tracking(parser)
-    parser.add_argument("--port", type=int, default=5000, help="of the loopback (5000)")
+    parser.add_argument(
+        "--port", type=int, default=5000, help="port on the loopback address (5000)"
+    )
     parser.set_defaults(command=serve)
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Become MLflow's server, which others on this machine may also use as http://127.0.0.1:PORT
-    for `--tracking`.
+    """Replace this process by MLflow's server.
 
-    It listens on the loopback alone and answers to no other name; no job runner, which takes
-    gigabytes."""
+    Sweeps on this machine may use it as `--tracking http://127.0.0.1:PORT`. It listens on the
+    loopback alone, answers to no other name, and starts no job runner, which takes gigabytes."""
     path = database(options.tracking)
     if path is None:
         raise ValueError(
@@ -43,7 +43,7 @@ def serve(options: argparse.Namespace) -> int:
         str(options.port),
     ]
     command += ["--workers", "1", "--allowed-hosts", names, "--backend-store-uri", options.tracking]
-    # not served: files stay where a sweep that opens the database itself finds them too
+    # Without a proxy for artifacts, a sweep that opens the database itself finds the files too.
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts(path).as_uri()]
     print(f"MLflow: open http://127.0.0.1:{options.port}{PAGE}; Ctrl-C ends it", flush=True)
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})

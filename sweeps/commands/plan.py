@@ -1,25 +1,19 @@
-"""`python -m sweeps plan SPEC`: what would run and why, and what it costs; writes nothing."""
+"""`python -m sweeps plan SPEC`: the stages that would run, why, and their cost; writes nothing."""
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
-import torch
-
-from sweeps.cluster.machines import Machine
 from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
-from sweeps.plan.costs import make_costs
-from sweeps.plan.past_runs import PastRuns
-from sweeps.plan.plan import make_plan
-from sweeps.plan.plan_text import describe, describe_time
-from sweeps.selection.expected import expected
-from sweeps.selection.suggestions import suggested
-from sweeps.store.store import Store
 
+if TYPE_CHECKING:
+    from sweeps.cluster.machines import Machine
+
+# Machines that are rented with GPUs have 6 to 16 CPUs for each.
 CPUS_PER_GPU = 8
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
         "plan", help="what would run and why, and what it costs; writes nothing"
     )
@@ -35,14 +29,22 @@ def add(commands: Commands) -> None:
         type=positive,
         nargs="+",
         metavar="GPUS",
-        help="the time on so many GPUs, each",
+        help="print the time on this many GPUs too; several numbers are allowed",
     )
-    parser.add_argument("--all", action="store_true", help="list every variant and every reason")
+    parser.add_argument("--all", action="store_true", help="list all variants and all reasons")
     parser.set_defaults(command=plan)
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Print what a sweep would run and why, and what it costs."""
+    """Print the stages that a sweep would run, why, and their cost."""
+    from sweeps.plan.costs import make_costs
+    from sweeps.plan.past_runs import PastRuns
+    from sweeps.plan.plan import make_plan
+    from sweeps.plan.plan_text import describe, describe_time
+    from sweeps.selection.expected import expected
+    from sweeps.selection.suggestions import suggested
+    from sweeps.store.store import Store
+
     spec, found = read_sweep(options)
     store = Store(options.store)
     found += suggested(spec, store=store, first=len(found))
@@ -64,7 +66,9 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _machine(gpus: int | None, cpus: int | None) -> Machine:
+def _machine(gpus: int | None, cpus: int | None) -> "Machine":
     if gpus is None:
+        import torch
+
         return {"CPU": cpus or os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
     return {"CPU": cpus or CPUS_PER_GPU * gpus or os.cpu_count() or 1, "GPU": gpus}

@@ -1,6 +1,4 @@
-"""`python -m sweeps reproduce RUN`: make a recorded trial again from its record, and compare its
-metrics.
-"""
+"""`python -m sweeps reproduce RUN`: run a recorded trial again and compare its metrics."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +7,8 @@ from sweeps.commands.arguments import Commands, add_tracking, natural
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
-        "reproduce", help="make a recorded trial again and compare its metrics"
+        "reproduce", help="run a recorded trial again and compare its metrics"
     )
     parser.add_argument(
         "run", metavar="RUN", help="the id of the trial's run in MLflow, or EXPERIMENT/TRIAL"
@@ -20,25 +17,27 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--store",
         default="runs/reproduce",
-        help="a folder for its artifacts, each run apart (runs/reproduce)",
+        help="folder of its artifacts, with a folder of its own for each run (runs/reproduce)",
     )
     parser.add_argument("--data-root", type=Path, help="the user's data set")
     parser.add_argument("--weights", type=Path, help="folder of the weight files")
     parser.add_argument("--device", help="cpu or cuda (cuda where there is one)")
     parser.add_argument("--workers", type=natural, default=0, help="processes beside this one (0)")
     parser.add_argument(
-        "--tolerance", type=float, help="how far a metric may be off (0 on a CPU, 0.01 on a GPU)"
+        "--tolerance",
+        type=float,
+        help="largest allowed difference of a metric (0 on a CPU, 0.01 on a GPU)",
     )
     parser.set_defaults(command=reproduce)
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Rebuild the trial, run it into a store of its own, and print what came out.
+    """Rebuild the trial, run it into a store of its own, and print the comparison.
 
     Returns:
-        0 when every recorded metric came out again, 1 when one did not.
+        0 where every recorded metric came out again, else 1.
     """
-    import torch  # seconds of imports that a faulty command line need not wait for
+    import torch
 
     from sweeps.driver.reproduce import (
         compare,

@@ -1,10 +1,9 @@
-"""`python -m sweeps run SPEC`: run what is missing, record it in MLflow, print the table."""
+"""`python -m sweeps run SPEC`: run the missing stages, record trials in MLflow, print the table."""
 
 import argparse
 import subprocess
 import sys
 
-from occse.pipeline import check_files, scored_fields
 from sweeps.commands.arguments import (
     Commands,
     add_spec,
@@ -15,14 +14,11 @@ from sweeps.commands.arguments import (
     read_sweep,
 )
 from sweeps.commands.mlflow import PAGE
-from sweeps.driver.remake import compare, set_aside
-from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
-        "run", help="run what is not in the store, record, print the table"
+        "run", help="run the stages that are not in the store, record the trials, print the table"
     )
     add_spec(parser)
     add_store(parser)
@@ -33,10 +29,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--autoscaling",
         action="store_true",
-        help="that cluster starts machines on demand: ask for what the spec says",
+        help="the cluster starts machines on demand: ask it for the resources of the spec",
     )
     parser.add_argument(
-        "--num-cpus", type=positive, help="CPUs of the cluster on this machine (all)"
+        "--num-cpus",
+        type=positive,
+        help="CPUs of the cluster that is started on this machine (all)",
     )
     parser.add_argument(
         "--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)"
@@ -46,7 +44,8 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="STAGE",
-        help="make this stage again although it is there, and say whether it came out the same (may be repeated)",
+        help="run this stage again although its artifact is in the store, and compare the two "
+        "(may be repeated)",
     )
     parser.set_defaults(command=run)
 
@@ -55,20 +54,23 @@ def run(options: argparse.Namespace) -> int:
     """Run a sweep and print its table.
 
     Returns:
-        0 when all is well, 1 when a trial failed or could not be recorded.
+        0 where every trial succeeded and is recorded, else 1.
     """
+    if options.autoscaling and options.address is None:
+        raise ValueError(
+            "--autoscaling: a cluster on this machine cannot grow; give the --address of one that "
+            "can"
+        )
+    spec, found = read_sweep(options)
+    # Ray and MLflow take seconds to import, which a faulty file need not wait for.
+    from occse.pipeline import check_files, scored_fields
+    from sweeps.driver.remake import compare, set_aside
     from sweeps.driver.sweep import Cluster, run_sweep
     from sweeps.progress.screen import Screen
     from sweeps.selection.suggestions import Suggestions
-
-    # seconds of imports that a faulty file need not wait for
+    from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
 
-    if options.autoscaling and options.address is None:
-        raise ValueError(
-            "--autoscaling: a cluster on this machine cannot grow; give the --address of one that can"
-        )
-    spec, found = read_sweep(options)
     store = Store(options.store)
     suggestions = Suggestions(spec, store=store, first=len(found)) if spec.search else None
     found += suggestions.known() if suggestions else []
@@ -108,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _show_table(name: str, uri: str) -> None:
     print(flush=True)
-    # a process of its own: the platform never imports the analysis
+    # In a process of its own, because sweeps never imports analysis.
     command = [sys.executable, "-m", "analysis", "table", name, "--tracking", uri, "--allow-mixed"]
     subprocess.run(command, check=False)
 

@@ -4,16 +4,15 @@ import argparse
 import json
 
 from sweeps.commands.arguments import Commands
-from sweeps.spec.model import json_schema
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser("schema", help="the JSON schema of a sweep's file, for editors")
     parser.set_defaults(command=schema)
 
 
 def schema(_: argparse.Namespace) -> int:
-    """Print the schema."""
+    from sweeps.spec.model import json_schema
+
     print(json.dumps(json_schema(), indent=2))
     return 0

@@ -1,6 +1,4 @@
-"""`python -m sweeps status`: what runs on a store, what is left, when it ends, and whether its
-driver is alive.
-"""
+"""`python -m sweeps status`: the state of the sweeps on a store; needs neither Ray nor torch."""
 
 import argparse
 import time
@@ -14,38 +12,35 @@ from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
     parser = commands.add_parser(
-        "status", help="what runs, what is left, when it ends; needs the store and no Ray"
+        "status", help="what runs, what is left and when it ends; reads the store only"
     )
     parser.add_argument(
-        "sweep", nargs="?", help="the name of a sweep; by default those that run, else the last one"
+        "sweep", nargs="?", help="name of a sweep; by default the running ones, or the last one"
     )
     add_store(parser)
-    parser.set_defaults(command=status)
+    parser.set_defaults(command=show_status)
 
 
-def status(options: argparse.Namespace) -> int:
-    """Print where the sweeps of a store stand.
+def show_status(options: argparse.Namespace) -> int:
+    """Print the state of the sweeps of a store.
 
     Raises:
         ValueError: no sweep, or none of that name, has run on the store.
     """
     now = time.time()
-    found = read_status(Store(options.store))
-    alive = [each for each in found if each.alive(now)]
-    wanted = (
-        [each for each in found if each.name == options.sweep]
-        if options.sweep
-        else alive or found[:1]
-    )
-    if not wanted:
-        names = ", ".join(each.name for each in found) or "none"
+    statuses = read_status(Store(options.store))
+    if options.sweep:
+        shown = [status for status in statuses if status.name == options.sweep]
+    else:
+        shown = [status for status in statuses if status.alive(now)] or statuses[:1]
+    if not shown:
+        names = ", ".join(status.name for status in statuses) or "none"
         what = f"no sweep {options.sweep}" if options.sweep else "no sweep"
         raise ValueError(f"{what} has run on {options.store}; those that have: {names}")
     console = Console(highlight=False, soft_wrap=True)
-    for each in wanted:
-        for line in describe(each, now=now):
+    for status in shown:
+        for line in describe(status, now=now):
             console.print(line, markup=False)
-        console.print(render(each))
+        console.print(render(status))
     return 0

@@ -1,6 +1,4 @@
-"""`python -m sweeps store ls|du|gc`: what lies in the store, how much room it takes, and what
-nobody needs.
-"""
+"""`python -m sweeps store ls|du|gc`: list the artifacts, their size, and those that may go."""
 
 import argparse
 import time
@@ -13,26 +11,27 @@ from sweeps.text import amount, number
 
 
 def add(commands: Commands) -> None:
-    """Declare the commands."""
     parser = commands.add_parser(
-        "store", help="what lies in the store, and what of it nobody needs"
+        "store", help="list the artifacts, their size, and those that may go"
     )
     parts = parser.add_subparsers(required=True, metavar="ls|du|gc")
     ls = parts.add_parser("ls", help="the artifacts by stage class")
     ls.add_argument("--kind", help="one stage class only, such as TrainCGNet")
     ls.set_defaults(command=list_artifacts)
-    du = parts.add_parser("du", help="the room that they take, and what else lies there")
+    du = parts.add_parser("du", help="their size, and that of everything else in the store")
     du.set_defaults(command=show_usage)
     gc = parts.add_parser(
-        "gc", help="find what no run in MLflow refers to and nothing that runs now needs"
+        "gc", help="find artifacts that neither a run in MLflow nor a running sweep needs"
     )
-    gc.add_argument("--delete", action="store_true", help="remove it; by default it is only shown")
+    gc.add_argument(
+        "--delete", action="store_true", help="remove them; by default they are only shown"
+    )
     gc.add_argument(
         "--keep-days",
         type=float,
         default=7.0,
         metavar="N",
-        help="keep what is younger than this (7)",
+        help="keep everything that is younger than N days (7)",
     )
     add_tracking(gc)
     gc.set_defaults(command=collect)
@@ -41,28 +40,27 @@ def add(commands: Commands) -> None:
 
 
 def list_artifacts(options: argparse.Namespace) -> int:
-    """Print the artifacts."""
-    manifests = (
-        each for each in Store(options.store).manifests() if options.kind in (None, each.stage)
-    )
+    manifests = list(Store(options.store).manifests())
+    if options.kind is not None:
+        manifests = [manifest for manifest in manifests if manifest.stage == options.kind]
     print("\n".join(listing(manifests)).rstrip())
     return 0
 
 
 def show_usage(options: argparse.Namespace) -> int:
-    """Print the room that everything takes."""
     print("\n".join(usage(survey(Store(options.store)))))
     return 0
 
 
 def collect(options: argparse.Namespace) -> int:
-    """Show what nobody needs, and remove it when told to.
+    """Show the artifacts that may go, and remove them with `--delete`.
 
     Raises:
-        ValueError: artifacts would be removed on the word of a tracking server that knows none of
-        them. ConnectionError: the tracking server does not answer.
+        ValueError: no run on the tracking server refers to any artifact of the store, so it is
+            probably the wrong server.
+        ConnectionError: the tracking server does not answer.
     """
-    from sweeps.tracking.query import referenced  # seconds of imports that ls and du do without
+    from sweeps.tracking.query import referenced
 
     store = Store(options.store)
     known = referenced(options.tracking)
@@ -71,21 +69,20 @@ def collect(options: argparse.Namespace) -> int:
     artifacts = {item.fingerprint for item in items if item.what == "artifact"}
     if options.delete and any(item.what == "artifact" for item in found) and not artifacts & known:
         raise ValueError(
-            f"no run at {options.tracking} refers to anything in {store.url}: is that its tracking server? "
-            "Nothing was removed"
+            f"--tracking {options.tracking}: no run there refers to anything in {store.url}; "
+            "expected the server that recorded its sweeps. Nothing was removed"
         )
     room = amount(sum(item.bytes for item in found))
     if found:
         print("\n".join(doomed(found, now=time.time())), end="\n\n")
-    print(
-        f"runs at {options.tracking} refer to {len(artifacts & known)} of {number(len(artifacts), 'artifact')}"
-    )
+    all_artifacts = number(len(artifacts), "artifact")
+    print(f"runs at {options.tracking} refer to {len(artifacts & known)} of {all_artifacts}")
+    things = f"{number(len(found), 'thing')}, {room}"
     if options.delete:
         remove(store, found)
-        print(f"removed {number(len(found), 'thing')}, {room}")
+        print(f"removed {things}")
+    elif found:
+        print(f"{things}, may go; --delete removes them")
     else:
-        print(
-            f"{number(len(found), 'thing')}, {room}, may go"
-            + ("; --delete removes them" if found else "")
-        )
+        print(f"{things}, may go")
     return 0

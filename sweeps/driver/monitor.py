@@ -11,9 +11,10 @@ from ray.exceptions import RayError
 
 from sweeps.cluster.stage_task import Json
 from sweeps.driver.interrupt import Interrupt
-from sweeps.progress.progress import Progress, Say, State
+from sweeps.progress.progress import Progress, State
 from sweeps.progress.status import REWRITE_S, Status, write_status
 from sweeps.store.store import Store
+from sweeps.text import Say
 
 POLL_S = 1.0
 LEAVE_S = 2.0  # who stops a job may kill the driver three seconds later

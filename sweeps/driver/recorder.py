@@ -12,10 +12,9 @@ from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
 from sweeps.cluster.stage_task import Json
 from sweeps.plan.plan import ORDER, Plan
-from sweeps.progress.progress import Say
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.text import duration, number
+from sweeps.text import Say, duration, number
 from sweeps.tracking.live import Live
 from sweeps.tracking.tags import Record, Stopped
 from sweeps.tracking.writer import Tracking

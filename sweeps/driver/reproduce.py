@@ -13,9 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from occse.artifacts.provenance import git_state, package_versions
 from occse.pipeline import DATA, Node, pipeline_class
 from occse.stage import Stage, fingerprint
-from sweeps.progress.progress import Say
 from sweeps.store.store import Store
-from sweeps.text import duration, table
+from sweeps.text import Say, duration, table
 from sweeps.tracking.query import FINGERPRINT
 
 SHOWN = "miou"

@@ -23,13 +23,13 @@ from sweeps.driver.requests import Requests
 from sweeps.driver.tune import TrialSource, run_steps
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, total
-from sweeps.progress.progress import Progress, Say
+from sweeps.progress.progress import Progress
 from sweeps.selection.suggestions import Suggestions
 from sweeps.spec.model import Spec
 from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.text import number
+from sweeps.text import Say, number
 from sweeps.tracking.writer import Tracking
 
 ATTEMPTS = 3

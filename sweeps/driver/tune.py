@@ -12,7 +12,7 @@ from sweeps.cluster.coordinator import coordinate
 from sweeps.cluster.scheduler import HEAD
 from sweeps.cluster.stage_task import Json
 from sweeps.driver.queue import TrialStep
-from sweeps.progress.progress import Say
+from sweeps.text import Say
 
 
 class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Literal
 
@@ -14,11 +14,10 @@ from sweeps.cluster.stage_task import Json
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import ORDER, Plan
 from sweeps.progress.status import RunningStage, StageCounts, Status
-from sweeps.text import duration
+from sweeps.text import Say, duration
 
 HEARTBEAT_S = 30.0
 PLACES = ("queued", "running", "done", "reused", "failed")
-Say = Callable[[str], None]
 State = Literal["running", "stopping", "ended", "failed", "stopped"]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sweeps.plan.plan import ORDER
-from sweeps.selection.gatekeeper import Gate, group, passing
+from sweeps.selection.gatekeeper import group, passing
+from sweeps.spec.gates import Gate
 from sweeps.spec.trials import Trial
 
 

@@ -5,51 +5,8 @@ already scored.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-
-class Gate(BaseModel):
-    """Which variants go on to what stands behind the scored stage `after` in the pipeline.
-
-    A variant is judged once, by the mean of `<after>/miou` over its seeds, so that a lucky seed is
-    not picked. The baseline always goes on, and takes nobody's place. `top_k` and `margin` give the
-    same answer in whatever order variants arrive; `asha` lets those go on that are good among the
-    ones so far, so that no machine waits."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    after: Literal["cam", "crf", "pseudo"] = Field(
-        description="The scored stage whose miou is judged."
-    )
-    top_k: int | None = Field(default=None, ge=1, description="The best so many go on.")
-    asha: float | None = Field(
-        default=None, gt=1, description="The best 1/asha of those that arrived so far go on."
-    )
-    margin: float | None = Field(
-        default=None, description="Whoever is at most this far below the baseline goes on."
-    )
-    by: str | None = Field(
-        default=None, description="A knob: variants are ranked among those with the same value."
-    )
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "Gate":
-        if sum(rule is not None for rule in (self.top_k, self.asha, self.margin)) != 1:
-            raise ValueError("give one of `top_k`, `asha` and `margin`")
-        return self
-
-    def describe(self) -> str:
-        """The rule, for people."""
-        if self.margin is not None:
-            return f"after {self.after}, who is at most {100 * self.margin:g} points below the baseline goes on"
-        best = (
-            f"the best {self.top_k}"
-            if self.top_k is not None
-            else f"the best 1/{self.asha:g} so far"
-        )
-        return f"after {self.after}, {best}{f' of each {self.by}' if self.by else ''} and the baseline go on"
+from sweeps.spec.gates import Gate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,51 +6,20 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from sweeps.spec.axes import AnyAxis, Axis, knobs_of
+from sweeps.spec.axes import DIGITS, Axis, knobs_of
+from sweeps.spec.search import Search
 from sweeps.tracking.database import database
 
 if TYPE_CHECKING:
     import optuna
 
-COSTS = ("hours", "gpu_hours")
-STORAGE = "sqlite:///runs/optuna.db"
 # attribute of the study's trials that are no suggestions of their own, and why not
 UNCOUNTED = "uncounted"
 MAX_REFUSED = 200  # suggestions in a row that break a constraint
-DIGITS = 4
 Settings = dict[str, Any]
 Holds = Callable[[Axis, Settings], bool]
-
-
-class Search(BaseModel):
-    """Suggests variants instead of a grid, each with all seeds; the study's database lets the same
-    command go on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    trials: int = Field(
-        ge=1,
-        le=100_000,
-        description="How many variants are suggested, those of former runs included.",
-    )
-    space: Annotated[dict[str, AnyAxis], Field(min_length=1)] = Field(
-        description="Values by knob: a list, or a range with `step`, `log` or neither."
-    )
-    objectives: dict[str, Literal["max", "min"]] = Field(
-        min_length=1,
-        description="Metrics such as pseudo/miou; hours and gpu_hours are what the stages of a trial take.",
-    )
-    sampler: Literal["tpe", "random"] = Field(default="tpe", description="Optuna's sampler.")
-    seed: int = Field(default=0, ge=0, description="Seed of the sampler.")
-    study: str | None = Field(
-        default=None, description="Name of the study; by default the sweep's."
-    )
-    storage: str = Field(default=STORAGE, description="Optuna's storage: the URL of a database.")
 
 
 def settle(space: Mapping[str, Axis], trial: "optuna.trial.BaseTrial", *, holds: Holds) -> Settings:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
-from sweeps.selection.study import COSTS, Settings, Study, open_study
+from sweeps.selection.study import Settings, Study, open_study
 from sweeps.spec.axes import Axis
 from sweeps.spec.model import Spec
+from sweeps.spec.search import COSTS
 from sweeps.spec.trials import Trial, expansion
 from sweeps.spec.variants import Writing, at, holds
 from sweeps.store.store import Store

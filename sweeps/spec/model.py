@@ -17,13 +17,13 @@ from pydantic import (
 
 from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeline_class
 from occse.stage import Resources, Stage
-from sweeps.selection.gatekeeper import Gate
-from sweeps.selection.study import Search
 from sweeps.spec.axes import AnyAxis, Axis, Design, count_points
 from sweeps.spec.expressions import is_derived
+from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
-from sweeps.spec.resources import shared_batch
+from sweeps.spec.resources import Request, shared_batch
+from sweeps.spec.search import Search
 
 BASELINE = "baseline"
 SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error
@@ -57,17 +57,6 @@ AnySeeds = Annotated[
 ]
 Grid = dict[str, AnyAxis]
 VariantName = Annotated[str, Field(pattern=r"^\S[^\n]*$", max_length=100)]
-
-
-class Request(BaseModel):
-    """What a user grants a stage instead of what the stage itself asks for; None leaves that as it
-    is.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    num_cpus: float | None = Field(default=None, ge=0)
-    num_gpus: float | None = Field(default=None, ge=0)
 
 
 class Spec(BaseModel):

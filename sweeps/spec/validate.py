@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel, ValidationError
 
 from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
-from sweeps.selection.gatekeeper import Gate
-from sweeps.selection.study import COSTS, Search
 from sweeps.spec.axes import Axis, knobs_of, settings
 from sweeps.spec.document import Location, SpecDocument
 from sweeps.spec.expressions import is_derived, knobs_in
+from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
-from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Request, Spec
+from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
+from sweeps.spec.resources import Request
+from sweeps.spec.search import COSTS, Search
 from sweeps.spec.variants import section
 
 MAX_COMBINATIONS = 100_000

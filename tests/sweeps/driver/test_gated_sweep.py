@@ -10,7 +10,7 @@ from probe_stages import Probe, Scored, executions, make_trial
 
 from sweeps.driver.recorder import Summary
 from sweeps.driver.sweep import Cluster, run_sweep
-from sweeps.selection.gatekeeper import Gate
+from sweeps.spec.gates import Gate
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial

@@ -3,7 +3,7 @@ from pathlib import Path
 import yaml
 
 from sweeps.selection.expected import expected
-from sweeps.selection.gatekeeper import Gate
+from sweeps.spec.gates import Gate
 from sweeps.spec.trials import load_spec, trials
 
 

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sweeps.selection.gatekeeper import Gate, Gatekeeper, Verdict
+from sweeps.selection.gatekeeper import Gatekeeper, Verdict
+from sweeps.spec.gates import Gate
 
 
 def keeper_of(
