@@ -1,57 +1,53 @@
-"""A headless Chromium, driven through chromedriver's own protocol (W3C WebDriver): no package is
-needed for it.
-"""
+"""A headless Chromium for tests, driven by Selenium."""
 
-import base64
-import json
-import os
 import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 MISSING = "" if CHROMIUM and DRIVER else "there is no Chromium, or no chromedriver"
-PATIENCE_S = 120.0
-TAB, ENTER = "\ue004", "\ue007"
-OPTIONS = [
-    "--headless=new",
+# A container has no user namespaces for the sandbox and no GPU. The others keep Chromium from
+# asking its maker's servers for updates and settings.
+FLAGS = (
+    "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
-]
+)
+# A loaded machine of two cores takes up to a minute to start a browser.
+PATIENCE_S = 120
 
 
 class Browser:
-    """One window."""
+    """A window of Chromium, and the commands of its developer tools that tests need."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        options = {"binary": CHROMIUM, "args": OPTIONS}
-        capabilities = {
-            "alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        }
-        self._session = ""
-        self._session = self._ask("POST", "session", capabilities=capabilities)["sessionId"]
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
 
-    def open(self, page: Path) -> None:
-        self._ask("POST", "url", url=page.absolute().as_uri())
+    def open(self, page: Path | str) -> None:
+        address = page.absolute().as_uri() if isinstance(page, Path) else page
+        self._driver.get(address)
 
     def run(self, script: str, *arguments: object) -> Any:
-        return self._ask("POST", "execute/sync", script=script, args=list(arguments))
+        return self._driver.execute_script(script, *arguments)
 
     def resize(self, width: int, height: int, *, zoom: float = 1) -> None:
-        """The window of a device; at a zoom of 4 the page has a quarter of its pixels, each four
-        times as large.
+        """Give the page the window of a device of `width` x `height` pixels.
+
+        At a zoom of 4 the page has a quarter of the pixels, each four times as large.
         """
         metrics = {
             "width": round(width / zoom),
@@ -65,64 +61,38 @@ class Browser:
         self.command("Emulation.setEmulatedMedia", features=features)
 
     def press(self, *keys: str) -> None:
-        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
-        self._ask("POST", "actions", actions=[{"type": "key", "id": "keys", "actions": actions}])
+        ActionChains(self._driver).send_keys(*keys).perform()
 
     def command(self, name: str, **parameters: object) -> Any:
-        return self._ask("POST", "goog/cdp/execute", cmd=name, params=parameters)
+        """Run a command of the DevTools protocol."""
+        return self._driver.execute_cdp_cmd(name, parameters)
 
     def messages(self) -> list[str]:
-        """What the page complained about."""
-        return [entry["message"] for entry in self._ask("POST", "se/log", type="browser")]
+        """Return the errors and warnings of the page's console."""
+        return [entry["message"] for entry in self._driver.get_log("browser")]
 
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self._ask("GET", "screenshot")))
-
-    def close(self) -> None:
-        self._ask("DELETE", "")
-
-    def _ask(self, method: str, path: str, **values: object) -> Any:
-        place = (
-            f"{self._address}/session/{self._session}/{path}"
-            if self._session
-            else f"{self._address}/{path}"
-        )
-        data = json.dumps(values).encode() if method == "POST" else None
-        request = urllib.request.Request(place.rstrip("/"), data=data, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return json.load(answer)["value"]
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{path}: {json.load(error)['value']['message']}") from None
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """Write a PNG of the window, or of the `whole` page however long it is."""
+        if whole:
+            size = self.command("Page.getLayoutMetrics")["cssContentSize"]
+            self.resize(int(self.run("return innerWidth")), int(size["height"]))
+        self._driver.save_screenshot(str(path))
 
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """A browser with all its files below `folder`, for as long as the context."""
-    assert DRIVER
-    log = folder / "chromedriver.log"
-    environment = os.environ | {"HOME": str(folder), "TMPDIR": str(folder)}
-    driver = subprocess.Popen(
-        [DRIVER, "--port=0", f"--log-path={log}"], stdout=subprocess.PIPE, env=environment
-    )
+    """Start a browser that writes nothing outside of `folder`, and end it with the context."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    # naming the driver keeps Selenium from looking for one on the network
+    service = Service(executable_path=DRIVER, log_output=str(folder / "chromedriver.log"))
+    driver = webdriver.Chrome(options=options, service=service)
     try:
-        window = Browser(f"http://127.0.0.1:{_port(driver)}")
-        try:
-            yield window
-        finally:
-            window.close()
+        driver.set_script_timeout(PATIENCE_S)
+        driver.set_page_load_timeout(PATIENCE_S)
+        yield Browser(driver)
     finally:
-        driver.terminate()
-        driver.wait(PATIENCE_S)
-        assert driver.stdout
-        driver.stdout.close()
-
-
-def _port(driver: "subprocess.Popen[bytes]") -> int:
-    """The port that the driver took, from what it prints."""
-    assert driver.stdout
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and (line := driver.stdout.readline()):
-        if b"successfully on port" in line:
-            return int(line.strip(b".\n").split()[-1])
-    raise RuntimeError("chromedriver did not start")
+        driver.quit()

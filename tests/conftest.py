@@ -1,4 +1,4 @@
-"""What all tests share: the embedded data set, small, drawn once."""
+"""Fixtures that all tests share: the embedded data set, small, drawn once."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the user's cache folder is elsewhere; processes that tests start inherit it."""
+    """The place of the user's cache folder; processes that tests start inherit it."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["OCCSE_CACHE"] = str(folder)
     return folder

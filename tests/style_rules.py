@@ -21,7 +21,6 @@ PACKAGES = ("occse", "sweeps", "analysis")
 EXEMPT = {
     "analysis",
     "analysis/commands",
-    "analysis/figures",
     "analysis/read",
     "analysis/report",
     "analysis/statistics",

@@ -11,7 +11,7 @@ from analysis.read.knobs import scored
 
 
 def best_variant(trials: pd.DataFrame, metric: str) -> str:
-    """The variant beside the baseline with the highest mean of `metric` over its seeds.
+    """Return the variant beside the baseline with the highest mean of `metric` over its seeds.
 
     Raises:
         ValueError: no other variant has the metric.
@@ -24,7 +24,9 @@ def best_variant(trials: pd.DataFrame, metric: str) -> str:
 
 
 def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> pd.DataFrame:
-    """IoU by class as fractions, one row per trial and class: `label`, `seed`, `class`, `iou`.
+    """Return the IoU by class: a row per trial and class with `label`, `seed`, `class`, `iou`.
+
+    The IoU is a fraction.
 
     Args:
         trials: from `load`.
@@ -34,13 +36,10 @@ def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> p
     Raises:
         ValueError: a variant has no score of the stage.
     """
-    rows, prefix = _of(trials, names, field), f"{field}/iou/"
-    frame = rows.melt(
-        ["variant", "seed"],
-        [name for name in rows.columns if name.startswith(prefix)],
-        "class",
-        "iou",
-    )
+    rows = _of(trials, names, field)
+    prefix = f"{field}/iou/"
+    metrics = [name for name in rows.columns if name.startswith(prefix)]
+    frame = rows.melt(["variant", "seed"], metrics, "class", "iou")
     frame["class"] = frame["class"].str.removeprefix(prefix)
     return frame.assign(label=frame["variant"].map(names)).dropna(subset="iou")
 
@@ -48,11 +47,10 @@ def class_frame(trials: pd.DataFrame, field: str, names: Mapping[str, str]) -> p
 def error_frame(
     trials: pd.DataFrame, field: str, names: Mapping[str, str], *, tracking: str | None = None
 ) -> pd.DataFrame:
-    """What the union of truth and prediction consists of, by class: `label`, `class`, `hit`,
-    `missed`, `false`.
+    """Return the parts of each class's union of truth and prediction, from the counts.
 
-    Shares of the union, so that `hit` is the IoU and they add up to 1; means over seeds, from the
-    counts.
+    The columns are `label`, `class`, `hit`, `missed` and `false`. The last three are shares of the
+    union, means over seeds: they add up to 1, and `hit` is the IoU.
 
     Raises:
         ValueError: a variant has no score of the stage, or a run no counts.
@@ -63,16 +61,14 @@ def error_frame(
     for run, variant in zip(rows["run_id"], rows["variant"], strict=True):
         hit, true, predicted = counts[run].table.sum(axis=0)
         union = np.maximum(1, true + predicted - hit)
-        shares = {
+        columns = {
+            "label": names[variant],
+            "class": ("background", *counts[run].classes),
             "hit": hit / union,
             "missed": (true - hit) / union,
             "false": (predicted - hit) / union,
         }
-        frames.append(
-            pd.DataFrame(
-                {"label": names[variant], "class": ("background", *counts[run].classes), **shares}
-            )
-        )
+        frames.append(pd.DataFrame(columns))
     return pd.concat(frames).groupby(["label", "class"], sort=False, as_index=False).mean()
 
 
@@ -83,8 +79,9 @@ def threshold_frame(
     field: str = "cam",
     tracking: str | None = None,
 ) -> pd.DataFrame:
-    """mIoU by threshold as fractions, one row per trial and threshold: `label`, `seed`,
-    `threshold`, `miou`, `chosen`.
+    """Return the mIoU by threshold: a row per trial and threshold.
+
+    The columns are `label`, `seed`, `threshold`, `miou` (a fraction) and `chosen`.
 
     Args:
         trials: from `load`.
@@ -96,24 +93,24 @@ def threshold_frame(
         ValueError: a variant has no score of the stage, or a run no counts by threshold.
     """
     frames = []
-    for _, trial in _of(trials, names, field).iterrows():
-        with run_file(trial["run_id"], f"counts/{field}.npz", tracking=tracking) as path:
+    for trial in _of(trials, names, field).to_dict("records"):
+        with run_file(str(trial["run_id"]), f"counts/{field}.npz", tracking=tracking) as path:
             thresholds, mious = read_curve(path)
-        frame = pd.DataFrame({"threshold": thresholds, "miou": mious})
-        frames.append(
-            frame.assign(
-                label=names[trial["variant"]],
-                seed=trial["seed"],
-                chosen=trial[f"{field}/threshold"],
-            )
-        )
+        columns = {
+            "threshold": thresholds,
+            "miou": mious,
+            "label": names[trial["variant"]],
+            "seed": trial["seed"],
+            "chosen": trial[f"{field}/threshold"],
+        }
+        frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def _of(
     trials: pd.DataFrame, variants: Mapping[str, str] | Sequence[str], field: str
 ) -> pd.DataFrame:
-    """The scored trials of `variants`, in their order."""
+    """Return the scored trials of `variants`, in their order."""
     rows = scored(trials, f"{field}/miou")
     if missing := [variant for variant in variants if variant not in set(rows["variant"])]:
         known = "; ".join(rows["variant"].unique())

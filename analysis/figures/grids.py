@@ -11,8 +11,9 @@ from analysis.statistics.seed_design import replicate
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
-    """`metric` by two knobs: mean over seeds, over other knobs each seed is averaged; ± sample
-    standard deviation.
+    """Draw `metric` by two knobs: the mean over seeds ± sample standard deviation, in percent.
+
+    Over other knobs each seed is averaged.
 
     Raises:
         ValueError: no trial has the metric, or both knobs.
@@ -22,23 +23,18 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
     seed = replicate(found, metric.partition("/")[0])
     by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, seed])[metric].mean()
     cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])
-    down, across = ordered(found[PARAM + rows]), ordered(found[PARAM + columns])
+    down = ordered(found[PARAM + rows])
+    across = ordered(found[PARAM + columns])
     mean = cells["mean"].unstack().loc[down, across]
     middle = (mean.min().min() + mean.max().max()) / 2
     with page(0.9 + 0.4 * len(down)) as (figure, (axes,)):
         image = axes.imshow(mean.to_numpy(), cmap="cividis", aspect="auto")
         for (row, column), value, spread in cells.itertuples(name=None):
-            text = f"{value:.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}")
+            text = f"{value:.1f}" if math.isnan(spread) else f"{value:.1f} ± {spread:.1f}"
             color = "white" if value < middle else "black"
-            axes.text(
-                across.index(column),
-                down.index(row),
-                text,
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=color,
-            )
+            x = across.index(column)
+            y = down.index(row)
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
         axes.set_xticks(range(len(across)), [plain(value) for value in across])
         axes.set_yticks(range(len(down)), [plain(value) for value in down])
         label_axes(axes, columns, rows, over=averaged(found, rows, columns))

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from analysis.figures.style import page
 
-WIDE = 4  # times as wide as high: too wide to stand beside another
-TITLE = 0.2  # inches
+# A panel this many times as wide as high is too wide to stand beside another.
+WIDE = 4
+# Inches above each panel for its title of 7 pt.
+TITLE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,30 +24,26 @@ class PanelRow:
 
 
 def panel_figure(rows: Sequence[PanelRow], labels: Sequence[str], *, width: float) -> Figure:
-    """The panels of every image, one variant beside the other, or below it where panels are wide.
+    """Draw the panels of every image, one variant beside the other, or below it if panels are wide.
 
     Args:
         rows: the images.
         labels: the variants, as the panels of each row are ordered.
         width: of the figure in inches; 6.9 spans two columns.
     """
-    beside = all(panel.shape[1] < WIDE * panel.shape[0] for row in rows for panel in row.panels)
-    columns = len(labels) if beside else 1
-    cells = [
-        (row.title, label, panel)
-        for row in rows
-        for label, panel in zip(labels, row.panels, strict=True)
+    cells: list[tuple[str, NDArray[np.uint8]]] = []
+    for row in rows:
+        titles = [f"{row.title} · {label}" for label in labels]
+        cells += zip(titles, row.panels, strict=True)
+    fits_beside = all(panel.shape[1] < WIDE * panel.shape[0] for _, panel in cells)
+    columns = len(labels) if fits_beside else 1
+    heights = [
+        width / columns * panel.shape[0] / panel.shape[1] + TITLE for _, panel in cells[::columns]
     ]
-    tall = [
-        width / columns * panel.shape[0] / panel.shape[1] + TITLE
-        for _, _, panel in cells[::columns]
-    ]
-    with page(sum(tall), width=width, rows=len(tall), columns=columns, heights=tall) as (
-        figure,
-        panels,
-    ):
-        for axes, (title, label, panel) in zip(panels, cells, strict=True):
+    layout = {"rows": len(heights), "columns": columns}
+    with page(sum(heights), width=width, **layout, heights=heights) as (figure, panels):
+        for axes, (title, panel) in zip(panels, cells, strict=True):
             axes.imshow(panel, interpolation="nearest")
             axes.set_axis_off()
-            axes.set_title(f"{title} · {label}", fontsize=7, loc="left", pad=2)
+            axes.set_title(title, fontsize=7, loc="left", pad=2)
     return figure

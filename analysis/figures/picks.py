@@ -1,5 +1,5 @@
-"""Which images to look at when two variants are compared: chosen by numbers or by a seeded draw,
-not by taste.
+"""Images to look at when two variants are compared: chosen by numbers or by a seeded draw, not by
+taste.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,8 +19,9 @@ from analysis.read.knobs import scored
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """An image and why it is shown; `difference` in its own mIoU (a fraction), mean over the common
-    seeds.
+    """An image and the reason why it is shown.
+
+    `difference` is that of its own mIoU, a fraction, mean over the common seeds.
     """
 
     image: str
@@ -31,8 +32,7 @@ class Pick:
 def picks(
     system: Mapping[int, PerImage], other: Mapping[int, PerImage], *, seed: int = 0
 ) -> tuple[Pick, ...]:
-    """The image on which `system` gains most on `other`, the one where it loses most, and one drawn
-    with `seed`.
+    """Return the images of the largest gain on `other` and of the largest loss, and one at random.
 
     An image's own mIoU is the mean over the classes that are in its truth or in its prediction.
 
@@ -42,36 +42,36 @@ def picks(
     seeds = sorted(system.keys() & other.keys())
     if not seeds:
         raise ValueError(f"no seed is common to both: {sorted(system)} and {sorted(other)}")
-    names = sorted(
-        set(system[seeds[0]].names).intersection(*(each.names for each in other.values()))
-    )
+    of_others = [counts.names for counts in other.values()]
+    names = sorted(set(system[seeds[0]].names).intersection(*of_others))
     if len(names) < 3:
         raise ValueError(f"{len(names)} images are common to both; expected at least three")
-    gains = [
-        own_miou(system[each].only(names).table) - own_miou(other[each].only(names).table)
-        for each in seeds
-    ]
+    gains = []
+    for number in seeds:
+        own = own_miou(system[number].only(names).table)
+        gains.append(own - own_miou(other[number].only(names).table))
     mean = np.mean(gains, axis=0)
-    most, least = int(mean.argmax()), int(mean.argmin())
-    drawn = int(
-        np.random.default_rng(seed).choice(
-            [place for place in range(len(names)) if place not in (most, least)]
-        )
-    )
+    most = int(mean.argmax())
+    least = int(mean.argmin())
+    rest = [index for index in range(len(names)) if index not in (most, least)]
+    drawn = int(np.random.default_rng(seed).choice(rest))
     chosen = {"largest gain": most, "largest loss": least, "drawn at random": drawn}
     return tuple(
-        Pick(image=names[at], why=why, difference=float(mean[at])) for why, at in chosen.items()
+        Pick(image=names[index], why=why, difference=float(mean[index]))
+        for why, index in chosen.items()
     )
 
 
 def own_miou(table: Ints) -> Floats:
-    """(I,) mIoU of every image by itself from (I, 3, L) counts, over the classes in its truth or
-    prediction.
+    """Return the (I,) mIoU of every image by itself from (I, 3, L) counts.
+
+    The mean is over the classes in the image's truth or prediction.
     """
-    hit, union = table[:, 0], table[:, 1] + table[:, 2] - table[:, 0]
-    there = union > 0
-    ratio = np.divide(hit, union, out=np.zeros(hit.shape), where=there)
-    mean: Floats = ratio.sum(axis=1) / np.maximum(1, there.sum(axis=1))
+    hit = table[:, 0]
+    union = table[:, 1] + table[:, 2] - hit
+    is_present = union > 0
+    ratio = np.divide(hit, union, out=np.zeros(hit.shape), where=is_present)
+    mean: Floats = ratio.sum(axis=1) / np.maximum(1, is_present.sum(axis=1))
     return mean
 
 
@@ -84,17 +84,19 @@ def picked_rows(
     folders: Sequence[Path] = (),
     seed: int = 0,
 ) -> tuple[list[PanelRow], list[str]]:
-    """Panels of the picked images by the baseline and by `variant`, and what of it could not be
-    shown.
+    """Return panels of the picked images by the baseline and `variant`, and notes on missing ones.
 
     Where an image that the numbers pick has no panel, the picks among the images that have one are
     taken instead.
 
     Args:
-        trials: from `load`. field: the scored stage by which images are picked. variant: what is
-        compared with the baseline. tracking: as in `load`. folders: of the baseline's and the
-        variant's panels, as `occse panels` draws them; by default those in MLflow. seed: of the
-        image that is drawn at random.
+        trials: from `load`.
+        field: the scored stage by which images are picked.
+        variant: what is compared with the baseline.
+        tracking: as in `load`.
+        folders: of the baseline's and the variant's panels, as `occse panels` draws them; by
+            default those in MLflow.
+        seed: of the image that is drawn at random.
 
     Raises:
         ValueError: a variant has no counts of that stage, or fewer than three images have panels of
@@ -102,24 +104,25 @@ def picked_rows(
     """
     runs = _runs(trials, field, variant)
     reference, system = (_by_seed(rows, field, tracking) for rows in runs)
-    wanted, notes = picks(system, reference, seed=seed), []
+    wanted = picks(system, reference, seed=seed)
+    notes: list[str] = []
     sources: Sequence[Path | str] = folders or _run_ids(runs, min(system.keys() & reference.keys()))
-    drawn = set.intersection(*(_panels(each, tracking) for each in sources))
-    if missing := [pick.image for pick in wanted if pick.image not in drawn]:
-        there = drawn & set(next(iter(system.values())).names)
+    drawn = set.intersection(*(_panels(source, tracking) for source in sources))
+    missing = [pick.image for pick in wanted if pick.image not in drawn]
+    if missing:
+        available = drawn & set(next(iter(system.values())).names)
+        command = f"python -m occse panels --images {' '.join(missing)}"
         notes = [
-            f"No panels of {', '.join(missing)}: draw them with `python -m occse panels --images {' '.join(missing)}` "
-            "for the baseline and for the variant, and name both folders with --panels.",
-            f"Shown instead: the same picks among the {len(there)} images that have panels.",
+            f"No panels of {', '.join(missing)}: draw them with `{command}` for the baseline and "
+            "for the variant, and name both folders with --panels.",
+            f"Shown instead: the same picks among the {len(available)} images that have panels.",
         ]
-        wanted = picks(_only(system, there), _only(reference, there), seed=seed)
-    rows = [
-        PanelRow(
-            title=f"{pick.why}, {100 * pick.difference:+.1f} points",
-            panels=[_panel(each, pick.image, tracking) for each in sources],
-        )
-        for pick in wanted
-    ]
+        wanted = picks(_only(system, available), _only(reference, available), seed=seed)
+    rows = []
+    for pick in wanted:
+        panels = [_panel(source, pick.image, tracking) for source in sources]
+        title = f"{pick.why}, {100 * pick.difference:+.1f} points"
+        rows.append(PanelRow(title=title, panels=panels))
     return rows, notes
 
 
@@ -141,13 +144,14 @@ def _runs(trials: pd.DataFrame, field: str, variant: str) -> tuple[pd.DataFrame,
     found = rows[rows["baseline"]], rows[(rows["variant"] == variant) & ~rows["baseline"]]
     if found[0].empty or found[1].empty:
         raise ValueError(
-            f"{field}/miou: there are {len(found[0])} baselines and {len(found[1])} trials of {variant!r}"
+            f"{field}/miou: expected trials of the baseline and of {variant!r}; there are "
+            f"{len(found[0])} and {len(found[1])}"
         )
     return found
 
 
 def _panels(source: Path | str, tracking: str | None) -> set[str]:
-    """The images of which a folder, or a run in MLflow, has panels."""
+    """Return the images of which a folder, or a run in MLflow, has panels."""
     if isinstance(source, Path):
         return {path.stem for path in source.glob("*.png")}
     return {Path(name).stem for name in names_below(source, "panels", tracking=tracking)}

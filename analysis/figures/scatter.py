@@ -1,19 +1,18 @@
 """Cost against score, and the score of one stage against that of another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLORS, DASHES, GREY, MARKERS, legend_below, page
+from analysis.figures.style import GREY, legend_below, look, page
 from analysis.studies.correlation import Correlation, Point, Rank
-from analysis.studies.pareto import Pareto
+from analysis.studies.pareto import Cost, Pareto, time_unit
 
 
 def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone") -> Figure:
-    """Score by cost, with the sample standard deviation over seeds; the front in colour, what it
-    beats in grey.
+    """Draw score by cost ± standard deviation over seeds; the front in colour, the rest in grey.
 
     Args:
         found: of `analysis.studies.pareto`.
@@ -23,47 +22,30 @@ def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone")
     Raises:
         ValueError: the shared cost is unknown.
     """
-    seconds = [each.alone_s if rule == "alone" else each.shared_s for each in found.costs]
-    if None in seconds:
+    is_alone = rule == "alone"
+    seconds = {cost.variant: cost.alone_s if is_alone else cost.shared_s for cost in found.costs}
+    known = {variant: value for variant, value in seconds.items() if value is not None}
+    if len(known) < len(seconds):
         raise ValueError(
             "the shared cost is unknown: MLflow has no seconds by stage of these trials"
         )
-    unit, scale = (
-        ("hours", 3600) if max(filter(None, seconds), default=0) > 7200 else ("minutes", 60)
-    )
-    points = sorted(
-        ((each, (cost or 0) / scale) for each, cost in zip(found.costs, seconds, strict=True)),
-        key=lambda item: item[1],
-    )
-    ahead = [
-        (each, cost)
-        for each, cost in points
-        if (each.best_alone if rule == "alone" else each.best_shared)
-    ]
-    with page(2.2 + 0.13 * len(ahead)) as (figure, (axes,)):
-        for each, cost in points:
+    unit, scale = time_unit(max(known.values(), default=0.0))
+    ranked = sorted(found.costs, key=lambda cost: known[cost.variant])
+    x = {variant: value / scale for variant, value in known.items()}
+    front = [cost for cost in ranked if (cost.best_alone if is_alone else cost.best_shared)]
+    with page(2.2 + 0.13 * len(front)) as (figure, (axes,)):
+        for cost in ranked:
             axes.errorbar(
-                cost,
-                100 * each.score,
-                yerr=100 * (each.std or 0),
+                x[cost.variant],
+                100 * cost.score,
+                yerr=100 * (cost.std or 0),
                 color=GREY,
                 marker=".",
                 elinewidth=0.6,
             )
-        axes.step(
-            [cost for _, cost in ahead],
-            [100 * each.score for each, _ in ahead],
-            color="black",
-            where="post",
-            linewidth=0.8,
-        )
-        for number, (each, cost) in enumerate(ahead):
-            color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-            axes.plot(
-                cost, 100 * each.score, marker, color=color, markersize=6, label=names[each.variant]
-            )
+        _draw_front(axes, front, x, names)
         axes.set_xlabel(
-            f"stage {unit} of a trial, {'alone' if rule == 'alone' else 'shared stages divided'}"
+            f"stage {unit} of a trial, {'alone' if is_alone else 'shared stages divided'}"
         )
         axes.set_ylabel(f"{found.metric} (%)")
         axes.grid()
@@ -71,28 +53,48 @@ def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone")
     return figure
 
 
+def _draw_front(
+    axes: Axes, front: Sequence[Cost], x: Mapping[str, float], names: Mapping[str, str]
+) -> None:
+    axes.step(
+        [x[cost.variant] for cost in front],
+        [100 * cost.score for cost in front],
+        color="black",
+        where="post",
+        linewidth=0.8,
+    )
+    for number, cost in enumerate(front):
+        style = look(number)
+        axes.plot(
+            x[cost.variant],
+            100 * cost.score,
+            style.marker,
+            color=style.color,
+            markersize=6,
+            label=names[cost.variant],
+        )
+
+
 def correlation_plot(found: Correlation, *, first: str = "cam", second: str = "seg") -> Figure:
-    """The score of `second` by that of `first`, a point for each variant, marked by its way of
-    erasing.
+    """Draw the score of `second` by that of `first`, a point for each variant.
+
+    Points are marked by the way of erasing.
 
     Raises:
         ValueError: the sweep has no such pair of scored stages.
     """
-    ranks = {
-        rank.scope: rank for rank in found.ranks if (rank.first, rank.second) == (first, second)
-    }
+    pair = (first, second)
+    ranks = {rank.scope: rank for rank in found.ranks if (rank.first, rank.second) == pair}
     if not ranks:
+        stages = ", ".join(found.stages)
         raise ValueError(
-            f"no correlation of {first!r} and {second!r}; the scored stages are {', '.join(found.stages)}"
+            f"no correlation of {first!r} and {second!r}; the scored stages are {stages}"
         )
+    modes = list(dict.fromkeys(point.mode for point in found.points))
     with page(2.9) as (figure, (axes,)):
-        for number, mode in enumerate(dict.fromkeys(point.mode for point in found.points)):
-            _points(
-                axes,
-                [point for point in found.points if point.mode == mode],
-                (first, second),
-                number=number,
-            )
+        for number, mode in enumerate(modes):
+            own = [point for point in found.points if point.mode == mode]
+            _draw_points(axes, own, pair, number=number)
         texts = [_rank_text(ranks[scope]) for scope in ("all", "within") if scope in ranks]
         axes.set_title("\n".join(texts), fontsize=7)
         axes.set_xlabel(f"{first}/miou (%)")
@@ -103,22 +105,24 @@ def correlation_plot(found: Correlation, *, first: str = "cam", second: str = "s
 
 
 def regret_plot(found: Correlation) -> Figure:
-    """What the best variant would have lost, had only the best by a stage gone on, by their number."""
+    """Draw the points lost when only the best by a stage go on, by the number that go on."""
+    gates = found.stages[:-1]
     with page(2.5) as (figure, (axes,)):
-        for number, stage in enumerate(found.stages[:-1]):
-            chosen = [regret for regret in found.regrets if regret.stage == stage]
-            style = DASHES[number % len(DASHES)] + MARKERS[number % len(MARKERS)]
-            color = COLORS[number % len(COLORS)]
+        for number, stage in enumerate(gates):
+            regrets = [regret for regret in found.regrets if regret.stage == stage]
+            style = look(number)
             axes.plot(
-                [each.kept for each in chosen],
-                [100 * each.lost for each in chosen],
-                style,
-                color=color,
+                [regret.kept for regret in regrets],
+                [100 * regret.lost for regret in regrets],
+                style.dash + style.marker,
+                color=style.color,
                 label=f"by {stage}/miou",
             )
+        # chance loses the same whichever stage it is compared with
+        regrets = [regret for regret in found.regrets if regret.stage == gates[0]]
         axes.plot(
-            [each.kept for each in chosen],
-            [100 * each.by_chance for each in chosen],
+            [regret.kept for regret in regrets],
+            [100 * regret.by_chance for regret in regrets],
             ":",
             color=GREY,
             label="by chance",
@@ -132,19 +136,24 @@ def regret_plot(found: Correlation) -> Figure:
     return figure
 
 
-def _points(axes: Axes, points: list[Point], pair: tuple[str, str], *, number: int) -> None:
-    x, y = ([100 * point.scores[stage] for point in points] for stage in pair)
+def _draw_points(
+    axes: Axes, points: Sequence[Point], pair: tuple[str, str], *, number: int
+) -> None:
+    first, second = pair
+    style = look(number)
     axes.plot(
-        x,
-        y,
-        MARKERS[number % len(MARKERS)],
-        color=COLORS[number % len(COLORS)],
+        [100 * point.scores[first] for point in points],
+        [100 * point.scores[second] for point in points],
+        style.marker,
+        color=style.color,
         alpha=0.8,
         label=points[0].mode,
     )
 
 
 def _rank_text(rank: Rank) -> str:
-    ends = "" if rank.low is None or rank.high is None else f" ({rank.low:.2f} to {rank.high:.2f})"
-    what = "all variants" if rank.scope == "all" else "within a way of erasing"
-    return f"Spearman, {what}: {rank.value:.2f}{ends}"
+    scope = "all variants" if rank.scope == "all" else "within a way of erasing"
+    text = f"Spearman, {scope}: {rank.value:.2f}"
+    if rank.low is None or rank.high is None:
+        return text
+    return f"{text} ({rank.low:.2f} to {rank.high:.2f})"

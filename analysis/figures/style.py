@@ -1,9 +1,10 @@
-"""How all figures look: a column of a two-column paper, 7-8 pt, colours that the colour-blind can
-tell apart.
+"""The look of all figures: a column of a two-column paper, 7-8 pt, colours that the colour-blind
+can tell apart.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
+# The width in inches of one column of the usual two-column styles (CVPR, ICML).
+COLUMN = 3.3
+# The width of the page of these styles in inches.
+TWO_COLUMNS = 6.9
 FORMATS = ("pdf", "png", "svg")
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print
 # in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS, DASHES, HATCHES = "os^DvPX", ("-", "--", "-.", ":"), ("", "////", "....", "xxxx")
-GREY, BETTER, WORSE = "#777777", COLORS[0], COLORS[1]
+MARKERS = "os^DvPX"
+DASHES = ("-", "--", "-.", ":")
+HATCHES = ("", "////", "....", "xxxx")
+GREY = "#777777"
+BETTER = COLORS[0]
+WORSE = COLORS[1]
 PAPER: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -39,6 +47,26 @@ PAPER: dict[Any, Any] = {
 FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "occse"}
 
 
+@dataclass(frozen=True)
+class Look:
+    """The colour and shapes by which one line or group of bars differs from the others."""
+
+    color: str
+    marker: str
+    dash: str
+    hatch: str
+
+
+def look(number: int) -> Look:
+    """Return the look of the line with this number; shapes repeat later than colours do."""
+    return Look(
+        color=COLORS[number % len(COLORS)],
+        marker=MARKERS[number % len(MARKERS)],
+        dash=DASHES[number % len(DASHES)],
+        hatch=HATCHES[number % len(HATCHES)],
+    )
+
+
 @contextmanager
 def page(
     height: float,
@@ -48,8 +76,9 @@ def page(
     columns: int = 1,
     heights: Sequence[float] | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A new figure of `width` x `height` inches and its panels, row by row, in the paper's type
-    while it is drawn.
+    """Yield a new figure of `width` x `height` inches and its panels, row by row.
+
+    The type and the line widths are those of a paper for as long as the context lasts.
     """
     with mpl.rc_context(PAPER):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -68,7 +97,7 @@ def label_axes(axes: Axes, x: str, y: str, *, over: Sequence[str] = ()) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
-    """The legend of `axes`, below the panels, where it hides nothing."""
+    """Put the legend of `axes` below the panels, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -88,14 +117,13 @@ def check_file(path: Path) -> None:
         ValueError: the suffix is none of `FORMATS`, or there is no such folder.
     """
     if path.suffix.removeprefix(".") not in FORMATS:
-        raise ValueError(
-            f"--out {path}: expected a file that ends in {', '.join('.' + name for name in FORMATS)}"
-        )
+        suffixes = ", ".join(f".{name}" for name in FORMATS)
+        raise ValueError(f"--out {path}: expected a file that ends in {suffixes}")
     if not path.parent.is_dir():
         raise ValueError(f"--out {path}: there is no folder {path.parent}")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as the suffix of `path` says; fonts stay text in PDF and SVG."""
+    """Write the figure as the suffix of `path` says; letters stay text in PDF and SVG."""
     with mpl.rc_context(FILES):
         figure.savefig(path, dpi=300)

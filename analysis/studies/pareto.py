@@ -135,9 +135,7 @@ def front(points: Sequence[tuple[float, float]]) -> set[int]:
 
 def pareto_passage(found: Pareto) -> Passage:
     """Return the cost of each variant by both rules, the cheapest first."""
-    unit, scale = "minutes", 60
-    if max(cost.alone_s for cost in found.costs) > LONGEST_MINUTES_S:
-        unit, scale = "hours", 3600
+    unit, scale = time_unit(max(cost.alone_s for cost in found.costs))
     ranked = sorted(found.costs, key=lambda cost: cost.alone_s)
     grid = text_grid(
         "pareto",
@@ -151,6 +149,11 @@ def pareto_passage(found: Pareto) -> Passage:
         sweep = f"{found.sweep_s / scale:.1f} {unit}"
         note = f"All distinct artifacts of these variants together: {sweep}."
     return Passage(grids=[grid], notes=[note], method=[METHOD])
+
+
+def time_unit(longest_s: float) -> tuple[str, int]:
+    """Return the unit in which durations up to `longest_s` seconds are told, and its seconds."""
+    return ("hours", 3600) if longest_s > LONGEST_MINUTES_S else ("minutes", 60)
 
 
 def _cost_cells(cost: Cost, scale: float) -> list[object]:

@@ -1,6 +1,7 @@
 """Figures: what they show, that nothing is cut off, and that the command writes them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from conftest import Record
 from made_counts import IMAGES, write_counts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from mlflow import MlflowClient
@@ -23,6 +25,7 @@ from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.frames import class_frame, error_frame, threshold_frame
 from analysis.figures.grids import heat_map
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
+from analysis.figures.style import BETTER, GREY, WORSE
 from analysis.read.knobs import short_names
 from analysis.read.mlflow import load
 from analysis.statistics.bootstrap import Interval
@@ -200,7 +203,7 @@ def test_missed_and_false_pixels_and_the_iou_fill_the_union(
     assert {round(bar.get_x() + bar.get_width()) for bar in bars[-2:]} == {100}
 
 
-def test_differences_that_hold_0_are_grey() -> None:
+def test_class_deltas_are_coloured_by_holm_s_verdict() -> None:
     sure = Interval(
         value=0.05, low=0.02, high=0.08, p=0.01, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
     )
@@ -210,11 +213,16 @@ def test_differences_that_hold_0_are_grey() -> None:
     unsure = Interval(
         value=0.01, low=-0.02, high=0.04, p=0.5, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
     )
-    axes = class_deltas({"a": unsure, "b": sure, "c": worse}, name="v").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "a", "b"]
-    colors = [patch.get_facecolor() for patch in axes.patches]
-    assert len(set(colors)) == 3
-    assert colors[1][0] == colors[1][1] == colors[1][2]
+    # its interval holds no 0, and yet it is the third best of four classes: 2 x 0.03 > 0.05
+    lucky = replace(sure, value=0.04, p=0.03)
+    axes = class_deltas({"a": unsure, "b": sure, "c": worse, "d": lucky}, name="v").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["c", "a", "d", "b"]
+    assert [to_hex(patch.get_facecolor()) for patch in axes.patches] == [
+        WORSE.lower(),
+        GREY,
+        GREY,
+        BETTER.lower(),
+    ]
 
 
 def test_names_keep_what_tells_variants_apart() -> None:

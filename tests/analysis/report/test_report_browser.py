@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import ENTER, MISSING, TAB, Browser, browser
+from browser import MISSING, Browser, browser
 from recorded import Record, record_sweep
+from selenium.webdriver.common.keys import Keys
 
 from analysis.__main__ import main
 
@@ -76,7 +77,8 @@ def test_nothing_is_loaded_and_nothing_goes_wrong(window: Browser) -> None:
     assert [name for name in loaded if not name.startswith("data:")] == []
     assert window.messages() == []
     sizes = window.run(
-        "return [...document.images].map(each => [each.complete, each.naturalWidth, each.alt.length])"
+        "return [...document.images].map("
+        "image => [image.complete, image.naturalWidth, image.alt.length])"
     )
     assert len(sizes) >= 5
     assert all(complete and width > 0 and alt > 20 for complete, width, alt in sizes)
@@ -88,13 +90,13 @@ def test_tables_are_sorted_by_click_and_by_keyboard(window: Browser) -> None:
     window.run("document.querySelectorAll('[data-name=results] thead button')[5].click()")
     assert window.run(COLUMN, 5) == ["58.5 ± 0.7", "54.5 ± 0.7", "50.5 ± 0.7", "…"]
     window.run("document.querySelectorAll('[data-name=results] thead button')[4].focus()")
-    window.press(TAB, ENTER)
+    window.press(Keys.TAB, Keys.ENTER)
     assert (
         window.run("return document.activeElement.parentElement.getAttribute('aria-sort')")
         == "ascending"
     )
     assert window.run(COLUMN, 5) == ["50.5 ± 0.7", "54.5 ± 0.7", "58.5 ± 0.7", "…"]
-    window.press(ENTER)
+    window.press(Keys.ENTER)
     assert window.run(COLUMN, 5) == given
 
 
@@ -119,7 +121,8 @@ def test_nothing_but_a_table_s_box_is_wider_than_the_window(
     assert inner == width / zoom
     assert content <= inner
     boxes = window.run(
-        "return [...document.querySelectorAll('.box')].map(box => [box.scrollWidth, box.clientWidth, box.tabIndex])"
+        "return [...document.querySelectorAll('.box')].map("
+        "box => [box.scrollWidth, box.clientWidth, box.tabIndex])"
     )
     assert all(tab == 0 for *_, tab in boxes)
     if width < 1000:
@@ -143,7 +146,7 @@ def test_text_can_be_read_in_both_colours(window: Browser, dark: bool) -> None:
 
 
 def test_everything_that_acts_can_be_reached_and_has_a_name(window: Browser) -> None:
-    window.press(TAB)
+    window.press(Keys.TAB)
     assert window.run("return document.activeElement.textContent") == "Skip to the summary"
     named: Any = window.command("Accessibility.getFullAXTree")["nodes"]
     acting = [
@@ -163,7 +166,8 @@ def test_it_prints_in_light_colours_without_cutting_tables(window: Browser, tmp_
     )
     window.resize(700, 900)
     boxes = window.run(
-        "return [...document.querySelectorAll('.box')].map(box => [box.scrollWidth, document.body.clientWidth])"
+        "return [...document.querySelectorAll('.box')].map("
+        "box => [box.scrollWidth, document.body.clientWidth])"
     )
     assert [each for each in boxes if each[0] > each[1]] == []
     printed = base64.b64decode(window.command("Page.printToPDF")["data"])
