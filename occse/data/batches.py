@@ -11,7 +11,7 @@ from occse.data.dataset import Dataset
 def same_size_batches(
     dataset: Dataset, names: Sequence[str], *, limit: int
 ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "B H W 3"]]]:
-    """Consecutive images of one size, at most `limit` together, in the order of `names`."""
+    """Yield consecutive images of one size, at most `limit` together, in the order of `names`."""
     batch: list[str] = []
     images: list[np.ndarray] = []
     for name in names:

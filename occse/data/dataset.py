@@ -1,4 +1,4 @@
-"""A data set, and the index that stands for it in an artifact."""
+"""A data set: images, image labels and masks by name; and its index in an artifact."""
 
 import json
 import struct
@@ -14,10 +14,14 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+# A bound on the memory that a header can ask for: 100 megapixels take 0.3 GB as RGB. Cameras of
+# today reach half of that.
 MAX_PIXELS = 100_000_000
+# The label of pixels that are neither trained on nor scored, in every layout of masks.
 VOID = 255
+# The file in a data stage's artifact.
 INDEX = "index.json"
-# what the decoders of PIL raise on damaged files
+# The exceptions that PIL's decoders raise on damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
 
@@ -32,8 +36,8 @@ class Dataset:
         labels: class indices that are present, ascending, by image name.
         files: paths below `root` of the images that are not JPEGImages/NAME.jpg, by image name.
         masks: the folder of the masks NAME.png; None: SegmentationClass below `root`.
-        sources: files that masks are drawn from where there are no mask files.
-        notes: what a person should know of where the data come from.
+        sources: files that masks are drawn from, if there are no mask files.
+        notes: remarks for people on the origin of the data.
     """
 
     root: Path
@@ -46,46 +50,47 @@ class Dataset:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def image_path(self, name: str) -> Path:
-        """Where the image `name` lies."""
+        """Return the path of the image `name`."""
         return self.root / self.files.get(name, f"JPEGImages/{name}.jpg")
 
     def mask_path(self, name: str) -> Path:
-        """Where the mask of the image `name` lies, if it has one."""
+        """Return the path of the mask of the image `name`; there may be no such file."""
         return (self.masks or self.root / "SegmentationClass") / f"{name}.png"
 
     def size(self, name: str) -> tuple[int, int]:
-        """(height, width) of an image, from its header.
+        """Return (height, width) of an image, from its header.
 
         Raises:
-            ValueError: no readable JPEG (or PNG, by its suffix), or more than 100 megapixels.
+            ValueError: it is no readable JPEG (or PNG, by its suffix), or has more than 100
+                megapixels.
         """
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
             return image.height, image.width
 
     def image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        """An image as RGB.
+        """Return an image as RGB.
 
         Raises:
-            ValueError: no readable JPEG (or PNG with 8 bits per channel, by its suffix), or more
-            than 100 megapixels.
+            ValueError: it is no readable JPEG (or PNG with 8 bits per channel, by its suffix), or
+                has more than 100 megapixels.
         """
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
-            # converted, all but the darkest pixels would be white
+            # A conversion of these modes would turn all but the darkest pixels white.
             if image.mode.startswith(("I", "F")):
                 raise ValueError(
                     f"{path} has pixels of mode {image.mode}; expected 8 bits per channel"
                 )
-            # a copy: torch warns of arrays it cannot write to
+            # A copy, because torch warns of arrays that it cannot write to.
             return np.array(_decode(image, path).convert("RGB"))
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
-        """A mask as label values: 0 background, 1..C classes, 255 void.
+        """Return a mask as label values: 0 background, 1 to C classes, 255 void.
 
         Raises:
-            ValueError: no readable palette or grey PNG, another size than the image's, or other
-            values.
+            ValueError: it is no readable palette or grey PNG, has another size than the image, or
+                holds other values.
         """
         path = self.mask_path(name)
         mask = read_label_map(path, num_classes=len(self.classes))
@@ -97,7 +102,7 @@ class Dataset:
         return mask
 
     def targets(self, names: Sequence[str]) -> Float32[np.ndarray, "B C"]:
-        """Image labels of `names`, multi-hot."""
+        """Return the image labels of `names`, multi-hot."""
         targets = np.zeros((len(names), len(self.classes)), np.float32)
         for row, name in zip(targets, names, strict=True):
             row[list(self.labels[name])] = 1
@@ -105,10 +110,10 @@ class Dataset:
 
 
 def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
-    """A label map as label values: 0 background, 1..C classes, 255 void.
+    """Read a label map as label values: 0 background, 1 to C classes, 255 void.
 
     Raises:
-        ValueError: no readable palette or grey PNG, or other values.
+        ValueError: it is no readable palette or grey PNG, or holds other values.
     """
     with _open(path, PngImageFile) as image:
         if image.mode not in ("P", "L"):
@@ -126,8 +131,9 @@ def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
 
 
 def save_index(dataset: Dataset, folder: Path) -> None:
-    """Write the index of `dataset` into the artifact `folder`; a root inside the folder is noted as
-    relative to it.
+    """Write the index of `dataset` into the artifact `folder`.
+
+    A root inside the folder is stored relative to it, so that the artifact can be moved.
     """
     inside = dataset.root.is_relative_to(folder)
     index = {
@@ -142,11 +148,14 @@ def save_index(dataset: Dataset, folder: Path) -> None:
 
 
 def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
-    """The data set whose index lies in the artifact `folder`; `data_root` is where images read in
-    place lie now.
+    """Read the data set whose index lies in the artifact `folder`.
+
+    Args:
+        folder: the artifact of a data stage.
+        data_root: the folder of the images, if they are read in place.
 
     Raises:
-        ValueError: no index there, or the images are read in place and `data_root` is None.
+        ValueError: there is no index, or the images are read in place and `data_root` is None.
     """
     path = folder / INDEX
     try:
@@ -163,22 +172,25 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         raise ValueError(
             f"the images of {path} are read in place; say where they lie with --data-root"
         )
+    mask_folder = None
+    if masks is not None:
+        base, below = masks
+        mask_folder = {"artifact": folder, "root": root}[base] / PurePosixPath(below)
     return Dataset(
         root=root,
         classes=classes,
         splits=splits,
         labels=labels,
         files=files,
-        masks=None
-        if masks is None
-        else {"artifact": folder, "root": root}[masks[0]] / PurePosixPath(masks[1]),
+        masks=mask_folder,
     )
 
 
 def _below(path: Path, *, artifact: Path, root: Path) -> tuple[str, str]:
-    """`path` relative to the artifact or to the data set, so that both can move."""
-    place, folder = ("artifact", artifact) if path.is_relative_to(artifact) else ("root", root)
-    return place, path.relative_to(folder).as_posix()
+    """Return `path` relative to the artifact or to the data set, so that both can be moved."""
+    if path.is_relative_to(artifact):
+        return "artifact", path.relative_to(artifact).as_posix()
+    return "root", path.relative_to(root).as_posix()
 
 
 def _kind(path: Path) -> type[ImageFile]:
@@ -186,9 +198,9 @@ def _kind(path: Path) -> type[ImageFile]:
 
 
 def _open(path: Path, kind: type[ImageFile]) -> ImageFile:
-    """Read the header with one decoder only, and judge the size before anything is decoded.
+    """Read the header with one decoder only, and check the size before anything is decoded.
 
-    `PIL.Image.open` would try every format it knows and warn of large images in its own way.
+    `PIL.Image.open` would try every format that it knows, and only warn of large images.
     """
     try:
         image = kind(path)

@@ -1,19 +1,26 @@
-"""Files of a user's data set, read whole and within bounds."""
+"""Bounded reads of the files of a user's data set, with errors that name the file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+# Lists and tables of a million images take less.
 MAX_TEXT_BYTES = 100_000_000
 
 
 def read_bytes(path: Path, *, limit: int, expected: str) -> bytes:
-    """The content of a file of at most `limit` bytes.
+    """Return the content of a file of at most `limit` bytes.
+
+    Args:
+        path: of the file.
+        limit: in bytes.
+        expected: the content that should be there, for the error.
 
     Raises:
-        ValueError: it cannot be read, or it is larger; `expected` says what should be there.
+        ValueError: the file cannot be read, or is larger.
     """
     try:
-        if (size := path.stat().st_size) > limit:
+        size = path.stat().st_size
+        if size > limit:
             raise ValueError(f"{path} has {size} bytes; expected {expected} of at most {limit}")
         with path.open("rb") as file:
             return file.read(limit)
@@ -22,10 +29,10 @@ def read_bytes(path: Path, *, limit: int, expected: str) -> bytes:
 
 
 def read_text(path: Path, *, expected: str, limit: int = MAX_TEXT_BYTES) -> str:
-    """The content of a UTF-8 text file, with or without a byte order mark.
+    """Return the content of a UTF-8 text file, with or without a byte order mark.
 
     Raises:
-        ValueError: it cannot be read, is larger than `limit` bytes, or is no UTF-8.
+        ValueError: the file cannot be read, is larger than `limit` bytes, or is no UTF-8.
     """
     try:
         return read_bytes(path, limit=limit, expected=expected).decode("utf-8-sig")
@@ -34,17 +41,17 @@ def read_text(path: Path, *, expected: str, limit: int = MAX_TEXT_BYTES) -> str:
 
 
 def numbered_lines(path: Path, *, expected: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that hold something, stripped, with their numbers from 1 on."""
+    """Yield the lines of a text file that are not blank, stripped, with their numbers from 1 on."""
     for number, line in enumerate(read_text(path, expected=expected).splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
 
 
 def num_bytes(path: Path) -> int:
-    """The size of a file.
+    """Return the size of a file.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such file.
     """
     try:
         return path.stat().st_size
@@ -55,10 +62,10 @@ def num_bytes(path: Path) -> int:
 
 
 def check_present(folder: Path, files: Iterable[str], *, source: object) -> None:
-    """Refuse `files` that `source` names and `folder` lacks, with the first of them and their
-    number.
+    """Raise ValueError if `folder` lacks any of the `files` that `source` names.
 
-    One listing of the folder: asking for each of many thousand files is slow on a network drive.
+    The message has the first missing file and the number of the others. The folder is listed once,
+    because asking for each of many thousand files is slow on a network drive.
     """
     present = {path.name for path in folder.iterdir()}
     missing = [file for file in files if file not in present]

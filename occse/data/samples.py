@@ -1,4 +1,4 @@
-"""Training data of the networks: a data set's images with what each network learns from."""
+"""Training samples of the networks: views of images, with the labels that each network learns."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ from occse.data.transforms import (
 
 
 class LabelledImages:
-    """Views with image labels: (3, crop, crop) and (C,)."""
+    """Views with image labels: (3, crop, crop) and multi-hot (C,)."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class LabelledImages:
         return len(self.names)
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """A classification view of image `index` and its labels."""
+        """Return a classification view of image `index`, and its labels."""
         view = classification_view(
             self.dataset.image(self.names[index]),
             long_side=self.long_side,
@@ -54,7 +54,10 @@ class LabelledImages:
 
 
 class LabelMapImages:
-    """Views with a label map: (3, crop, crop) and (crop, crop). The maps come from `labels(name)`."""
+    """Views with a label map: (3, crop, crop) and (crop, crop).
+
+    `labels(name)` returns the label map of an image.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class LabelMapImages:
         return len(self.names)
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """A segmentation view of image `index` and its label map."""
+        """Return a segmentation view of image `index`, and its label map."""
         name = self.names[index]
         return segmentation_view(
             self.dataset.image(name),
@@ -86,9 +89,10 @@ class LabelMapImages:
 class AffinityImages:
     """Views with the affinity labels of the crop: (3, crop, crop) and (crop / pool, crop / pool).
 
-    `scores(name)` gives the low-alpha and the high-alpha CRF scores of all classes, (2 * L, H, W),
-    and `label` turns the cropped scores into labels: the crop comes first, so that pooled cells
-    never straddle its edge."""
+    `scores(name)` returns the CRF scores of all classes at the low and at the high alpha, as one
+    array (2 * L, H, W). `label` makes labels of the cropped scores. Scores are cropped before they
+    are pooled, so that no pooled cell lies across the edge of the crop.
+    """
 
     def __init__(
         self,
@@ -109,7 +113,7 @@ class AffinityImages:
         return len(self.names)
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """A rescaled, jittered, flipped crop of image `index` and its affinity labels."""
+        """Return a rescaled, jittered and flipped crop of image `index`, and its labels."""
         name = self.names[index]
         image, scores = self.dataset.image(name), self.scores(name)
         if self.scale != (1.0, 1.0):

@@ -1,5 +1,7 @@
-"""Random views of an image for training. Every random number comes from the generator that is
-passed in.
+"""Random views of an image for training.
+
+Every random number comes from the generator that is passed in, so a sample depends on nothing but
+its image and its generator.
 """
 
 import numpy as np
@@ -12,12 +14,12 @@ from occse.data.normalize import to_tensor
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
-    """A number drawn uniformly from [low, high)."""
+    """Draw a number uniformly from [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def rescale(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """The image at (height, width) `size`, bicubic."""
+    """Return the image at (height, width) `size`, bicubic."""
     if size == image.shape[:2]:
         return image
     return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
@@ -26,22 +28,25 @@ def rescale(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[n
 def color_jitter(
     image: UInt8[np.ndarray, "H W 3"], *, jitter: float, hue: float, generator: Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Change brightness, contrast and saturation by up to `jitter`, the hue by up to `hue` turns,
-    in random order.
+    """Change brightness, contrast, saturation and hue in random order.
+
+    The first three are multiplied by a factor in [1 - jitter, 1 + jitter]; the hue is turned by at
+    most `hue` of a full turn.
     """
     picture = Image.fromarray(image)
     for change in torch.randperm(4, generator=generator).tolist():
         if change < 3 and jitter > 0:
             enhancer = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[change]
             picture = enhancer(picture).enhance(uniform(1 - jitter, 1 + jitter, generator))
-        elif change == 3 and hue > 0:  # by far the slowest: there and back between colour spaces
+        elif change == 3 and hue > 0:
+            # by far the slowest of the four, because it changes the colour space twice
             picture = _turn_hue(picture, uniform(-hue, hue, generator))
     return np.array(picture)
 
 
 def _turn_hue(picture: Image.Image, turns: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
-    # a byte runs over, as a hue does
+    # The sum of bytes wraps around at 256, as a hue does at a full turn.
     turned = np.array(hue) + np.int32(turns * 255).astype(np.uint8)
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
@@ -53,8 +58,10 @@ def random_crop(
     crop: int,
     generator: Generator,
 ) -> tuple[Shaped[Tensor, "_ crop crop"], ...]:
-    """Cut the same random window from each map; where the image is smaller it lies at a random
-    place in the fill.
+    """Cut the same random window from each map.
+
+    A side that is shorter than the crop is placed at a random offset; the rest holds the map's
+    fill.
     """
     height, width = maps[0].shape[1:]
     windows = []
@@ -65,10 +72,10 @@ def random_crop(
         windows.append((slice(source, source + length), slice(target, target + length)))
     (rows, into_rows), (columns, into_columns) = windows
     crops = []
-    for each, fill in zip(maps, fills, strict=True):
-        out = each.new_full((each.shape[0], crop, crop), fill)
-        out[:, into_rows, into_columns] = each[:, rows, columns]
-        crops.append(out)
+    for source_map, fill in zip(maps, fills, strict=True):
+        cropped = source_map.new_full((source_map.shape[0], crop, crop), fill)
+        cropped[:, into_rows, into_columns] = source_map[:, rows, columns]
+        crops.append(cropped)
     return tuple(crops)
 
 
@@ -81,8 +88,10 @@ def classification_view(
     crop: int,
     generator: Generator,
 ) -> Float[Tensor, "3 crop crop"]:
-    """Long side drawn from `long_side` (both ends count), flip, color jitter, normalize, crop
-    padded with the mean.
+    """Return a view for the classifiers: rescaled, flipped, jittered, normalized and cropped.
+
+    The long side is drawn from `long_side`, both ends included. Beyond the image the crop is 0, the
+    mean colour. Source: `VOC12ClsDataset` of KAIST-vilab/OC-CSE.
     """
     longest = int(torch.randint(long_side[0], long_side[1] + 1, (), generator=generator))
     factor = longest / max(image.shape[:2])
@@ -102,8 +111,10 @@ def segmentation_view(
     crop: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, "3 crop crop"], Int[Tensor, "crop crop"]]:
-    """Scale drawn from `scale`, flip, normalize and crop of an image with its label map; beyond the
-    image is void.
+    """Return a view for segmentation, and its label map: rescaled, flipped, normalized and cropped.
+
+    The factor of the size is drawn from `scale`. Beyond the image the crop is 0, the mean colour,
+    and void.
     """
     factor = uniform(*scale, generator)
     size = (round(image.shape[0] * factor), round(image.shape[1] * factor))

@@ -1,30 +1,31 @@
-"""What the files of a data set add up to: their digest, their counts, and what is wrong with them."""
+"""The files of a data set as a whole: their digest, their counts and their faults."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from occse.data.dataset import Dataset
 from occse.data.reading import num_bytes
 
+# The splits that are scored.
 MASKED_SPLITS = ("train", "val")
-# Images alone, for the evaluation server.
+# Images without labels and masks, for the evaluation server.
 TEST_SPLIT = "test"
 
 
 def masked_names(dataset: Dataset) -> list[str]:
-    """The images whose masks are read, ascending: those of `train` and `val`."""
+    """Return the images whose masks are read, ascending: those of `train` and `val`."""
     return sorted({name for split in MASKED_SPLITS for name in dataset.splits.get(split, ())})
 
 
 def tree_digest(dataset: Dataset) -> str:
-    """SHA-256 (hex) of the files behind a data set.
+    """Return a SHA-256 (hex) of the files behind a data set.
 
-    It covers the classes, the splits, the image labels whatever file they come from, and the sizes
-    in bytes of the images and of the masks of `train` and `val`; of masks that are drawn from
-    `sources`, the bytes of those files. Images are not read, so that it takes seconds for all of
-    VOC.
+    It covers the classes, the splits, the image labels (whatever file they come from), and the
+    sizes in bytes of the images and of the masks of `train` and `val`. For masks that are drawn
+    from `sources`, it covers the content of those files. Images are not read, so all of VOC takes
+    seconds.
 
     Raises:
         ValueError: one of those files is missing.
@@ -46,7 +47,7 @@ def tree_digest(dataset: Dataset) -> str:
 
 
 def faults(dataset: Dataset) -> Iterator[str]:
-    """What is wrong with the files: the header of every image and the whole of every mask are read."""
+    """Yield the faults of the files. The header of every image and all of every mask are read."""
     for name in (*dataset.labels, *dataset.splits.get(TEST_SPLIT, ())):
         try:
             dataset.size(name)
@@ -60,30 +61,32 @@ def faults(dataset: Dataset) -> Iterator[str]:
 
 
 def describe(dataset: Dataset, *, published: Mapping[str, int]) -> Iterator[str]:
-    """The counts of a data set in lines for people: images by split, by number of classes, and by
-    class.
+    """Yield lines for people: images by split, by number of classes, and by class.
 
-    `published` are the known numbers of images by split, shown where they differ.
+    `published` has the known numbers of images by split; they are shown where they differ.
     """
     yield from (f"note: {note}" for note in dataset.notes)
     width = max(map(len, (*dataset.splits, *dataset.classes)))
     for split, names in dataset.splits.items():
         known = published.get(split, len(names))
-        yield f"{split:<{width}}  {len(names):>7,} images" + (
-            f" (published: {known:,})" if known != len(names) else ""
-        )
+        difference = f" (published: {known:,})" if known != len(names) else ""
+        yield f"{split:<{width}}  {len(names):>7,} images{difference}"
     trained = dataset.splits["train_aug"]
     numbers = Counter(len(dataset.labels[name]) for name in trained)
     yield "train_aug, images by number of classes:"
     for number, images in sorted(numbers.items()):
         yield f"{number:>{width}}  {images:>7,}  {100 * images / len(trained):.1f} %"
     yield f"{'images by class':<{width}}  " + "  ".join(f"{split:>9}" for split in dataset.splits)
-    counts = {
-        split: Counter(index for name in names for index in dataset.labels.get(name, ()))
-        for split, names in dataset.splits.items()
-    }
+    counts = [_images_by_class(dataset, names) for names in dataset.splits.values()]
     for index, label in enumerate(dataset.classes):
-        yield f"{label:<{width}}  " + "  ".join(f"{count[index]:>9,}" for count in counts.values())
+        yield f"{label:<{width}}  " + "  ".join(f"{count[index]:>9,}" for count in counts)
+
+
+def _images_by_class(dataset: Dataset, names: Iterable[str]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for name in names:
+        counts.update(dataset.labels.get(name, ()))
+    return counts
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,9 @@
-"""Class activation maps of an image, merged over scales and flips."""
+"""Class activation maps (CAMs) of whole images, merged over scales and mirror images.
+
+The paper's section 3.1: A^c = relu(f^c) / max relu(f^c), where f^c is the signed map that the last
+convolution of a classifier gives for class c. At test time f^c is computed at several scales and
+for the mirror image, and the maps are summed before the division.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -11,6 +16,7 @@ from torch.nn import functional
 
 from occse.data.normalize import to_tensor
 
+# Added to every maximum that a CAM is divided by, as in the official code: an empty map stays 0.
 EPSILON = 1e-5
 
 
@@ -24,17 +30,22 @@ def multi_scale_cam(
     flip: bool,
     device: str,
 ) -> list[Float32[np.ndarray, "_ H W"]]:
-    """The normalized CAMs A^c = relu(f^c) / (max + 1e-5) of each image's present classes, (K, H, W)
-    in [0, 1].
+    """Return the normalized CAMs of each image's present classes, one (K, H, W) array per image.
 
-    relu(f^c) is summed over the passes, one per scale and, with `flip`, one more for the mirrored
-    image; each pass is enlarged to image size before its ReLU. `network` maps normalized images on
-    `device` to signed cams (B, C, h, w) and must be in evaluation mode; image and mirror image go
-    through it as one batch.
+    A^c = R^c / (max R^c + 1e-5), in [0, 1], with R^c = sum over the passes of relu(upsample(f^c)).
+    There is one pass per scale and, with `flip`, one more per scale for the mirror image, whose
+    maps are mirrored back. An image and its mirror image go through the network as one batch.
+
+    Source: `model.infer_msf` of KAIST-vilab/OC-CSE.
 
     Args:
-        present: class indices of each image; the maps come in this order.
-        scales: factors of the image size, rounded to whole pixels; bicubic.
+        network: maps normalized images (B, 3, H, W) on `device` to signed cams (B, C, h, w). It
+            must be in evaluation mode.
+        images: RGB images of one size, 8 bits per channel.
+        present: the class indices of each image. Its K maps come in this order.
+        scales: factors of the image size. Each size is rounded to whole pixels; bicubic.
+        flip: add the mirror image at every scale.
+        device: where the network lives and the maps are merged.
     """
     counts = [len(classes) for classes in present]
     rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(device)
@@ -46,15 +57,16 @@ def multi_scale_cam(
     for scale in scales:
         inputs = _rescale(images, scale).to(device)
         views = torch.cat([inputs, inputs.flip(-1)]) if flip else inputs
-        for view, cams in enumerate(torch.split(network(views), len(images))):
+        # The first part of the batch holds the images, the second one (with `flip`) their mirrors.
+        for part, cams in enumerate(torch.split(network(views), len(images))):
             maps = cams[rows, columns].float()
-            _add_activations(merged, maps.flip(-1) if view else maps)
+            _add_activations(merged, maps.flip(-1) if part == 1 else maps)
     merged /= merged.amax(dim=(1, 2), keepdim=True) + EPSILON
     return [maps.numpy() for maps in torch.split(merged.cpu(), counts)]
 
 
 def _rescale(images: UInt8[np.ndarray, "B H W 3"], scale: float) -> Float[Tensor, "B 3 _ _"]:
-    """Network inputs at `scale`; resized as 8-bit images, which is what the official code does."""
+    """Return network inputs at `scale`. Images are resized in 8 bits, as in the official code."""
     height, width = images.shape[1:3]
     size = round(width * scale), round(height * scale)
     resized = [
@@ -65,11 +77,12 @@ def _rescale(images: UInt8[np.ndarray, "B H W 3"], scale: float) -> Float[Tensor
 
 
 def _add_activations(merged: Float32[Tensor, "M H W"], maps: Float32[Tensor, "M h w"]) -> None:
-    """Add relu(upsample(f^c)) of the wanted maps; enlarging those of absent classes would dominate
-    the cost.
+    """Add relu(upsample(f^c)) of the M wanted maps to `merged`, in place.
+
+    Only the maps of present classes are enlarged: enlarging all C would dominate the cost.
     """
-    # On a CPU one by one: an enlarged map stays in the cache until it is added, a batch of them
-    # does not.
+    # A CPU enlarges one map at a time: one map stays in its cache until it is added, a batch does
+    # not. Other devices take all maps at once.
     together = 1 if merged.device.type == "cpu" else max(len(maps), 1)
     for total, part in zip(torch.split(merged, together), torch.split(maps, together), strict=True):
         enlarged = functional.interpolate(

@@ -1,7 +1,13 @@
-"""The dense CRF (Krähenbühl and Koltun, NIPS 2011) that fits scores to the image's edges.
+"""The dense CRF (Krähenbühl and Koltun, NIPS 2011), which fits scores to the edges of the image.
 
-Runs in processes of its own, one per core: nothing here imports torch, which would cost each of
-them a second and hundreds of megabytes."""
+It appears three times in the method: it refines CAMs into the scores that supervise AffinityNet,
+it may refine pseudo labels, and it may refine the predictions of the segmentation network. The
+only parameter that the paper varies is alpha, the exponent of the background score.
+
+pydensecrf computes one image on one core, so data sets are refined in one process per core. This
+module does not import torch, which would cost each of these processes a second and hundreds of
+megabytes.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,16 +25,25 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 PresetName = Literal["psa", "irn", "deeplab", "seam", "mctformer"]
 
+# Scores are clipped to this before the logarithm: psa, irn and OC-CSE clip at the same value.
 MIN_SCORE = 1e-5
+# Tasks that are read ahead for each process. A few, so that no process waits for the next image,
+# and no more, so that a data set is never held in memory.
+TASKS_AHEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Parameters of one CRF: the smoothness kernel (`gaussian_*`) and the appearance kernel
-    (`bilateral_*`).
+    """Parameters of a dense CRF with two kernels.
 
-    `sxy` is a standard deviation in pixels, `srgb` one in 8-bit color levels, `compat` the weight
-    of the kernel."""
+    Attributes:
+        iterations: mean-field iterations.
+        gaussian_sxy: standard deviation of the smoothness kernel, in pixels.
+        gaussian_compat: weight of the smoothness kernel.
+        bilateral_sxy: standard deviation of the appearance kernel in position, in pixels.
+        bilateral_srgb: its standard deviation in color, in 8-bit levels.
+        bilateral_compat: weight of the appearance kernel.
+    """
 
     iterations: int
     gaussian_sxy: float
@@ -51,16 +66,19 @@ def _preset(
     )
 
 
-# (iterations, (sxy, compat), (sxy, srgb, compat)) as the code of each name has them.
+# Iterations, (sxy, compat) and (sxy, srgb, compat), as the code of each name has them.
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
-        "psa": _preset(10, (3, 3), (80, 13, 10)),  # jiwoon-ahn/psa, OC-CSE's too
-        "irn": _preset(10, (3, 3), (50, 5, 10)),  # jiwoon-ahn/irn, on label maps
-        # kazuto1011/deeplab-pytorch, DeepLabv2 at test time
+        # jiwoon-ahn/psa, and OC-CSE after it
+        "psa": _preset(10, (3, 3), (80, 13, 10)),
+        # jiwoon-ahn/irn, on label maps
+        "irn": _preset(10, (3, 3), (50, 5, 10)),
+        # kazuto1011/deeplab-pytorch: DeepLabv2 at test time
         "deeplab": _preset(10, (1, 3), (67, 3, 4)),
-        # YudeWang/semantic-segmentation-codebase, at test time
+        # YudeWang/semantic-segmentation-codebase: SEAM's DeepLab at test time
         "seam": _preset(1, (3, 3), (32, 13, 10)),
-        "mctformer": _preset(10, (4, 3), (83, 5, 3)),  # xulianuwa/MCTformer, at test time
+        # xulianuwa/MCTformer: its segmentation network at test time
+        "mctformer": _preset(10, (4, 3), (83, 5, 3)),
     }
 )
 
@@ -68,7 +86,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
 def with_background(
     cam: Float32[np.ndarray, "K H W"], alpha: float
 ) -> Float32[np.ndarray, "K+1 H W"]:
-    """The power background (1 - max_c A^c)^alpha, stacked before the CAMs `cam` (in [0, 1]).
+    """Return [(1 - max_c A^c)^alpha, A]: the power background, stacked before the CAMs in [0, 1].
 
     An image without any class is all background.
     """
@@ -77,7 +95,7 @@ def with_background(
 
 
 def implied_threshold(alpha: float) -> float:
-    """The score t = (1 - t)^alpha above which a class beats the power background.
+    """Return the score t = (1 - t)^alpha, above which a class beats the power background.
 
     Raises:
         ValueError: alpha is not positive.
@@ -85,41 +103,50 @@ def implied_threshold(alpha: float) -> float:
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be positive and finite, not {alpha}")
     low, high = 0.0, 1.0
-    for _ in range(60):  # t - (1 - t)^alpha grows with t: halve until a float64 has no more digits
+    # t - (1 - t)^alpha grows with t, so bisection finds its root. After 60 halvings a float64 has
+    # no digit left to gain.
+    for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if middle > (1 - middle) ** alpha else (middle, high)
+        if middle > (1 - middle) ** alpha:
+            high = middle
+        else:
+            low = middle
     return high
 
 
 def alpha_text(alpha: float) -> str:
-    """An alpha, and beside it the threshold that it implies."""
+    """Return an alpha with its implied threshold, such as "6 (threshold 0.222)"."""
     return f"{alpha:g} (threshold {implied_threshold(alpha):.3f})"
 
 
 def bracket_fault(threshold: float, *, low: float, high: float) -> str:
-    """What is wrong with the affinity labels' alphas `low` and `high`, given the CAM's best
-    threshold; "": nothing.
+    """Return the fault of the affinity labels' alphas, or "" if there is none.
 
-    The labels trust foreground above the threshold of the low alpha and background below that of
-    the high one; a best threshold that is not between the two says that one of them is trusted too
-    easily."""
+    Foreground is trusted above the threshold that the alpha `low` implies, background below the
+    one that `high` implies. The CAM's best threshold `threshold` should lie between the two:
+    outside, one side of the labels is trusted too easily.
+    """
     if implied_threshold(high) < threshold < implied_threshold(low):
         return ""
+    trusted = "foreground" if threshold >= implied_threshold(low) else "background"
     return (
-        f"the CAM's best threshold {threshold:g} is not between those of alpha {alpha_text(high)} and alpha "
-        f"{alpha_text(low)}: the affinity labels trust "
-        f"{'foreground' if threshold >= implied_threshold(low) else 'background'} too easily"
+        f"the CAM's best threshold {threshold:g} is not between those of alpha {alpha_text(high)} "
+        f"and alpha {alpha_text(low)}: the affinity labels trust {trusted} too easily"
     )
 
 
 def dense_crf(
     image: UInt8[np.ndarray, "..."], scores: Float32[np.ndarray, "..."], *, preset: Preset
 ) -> Float32[np.ndarray, "L H W"]:
-    """Marginals of the L labels after mean-field inference, for an (H, W, 3) image and (L, H, W)
-    scores.
+    """Return the marginals of L labels after mean-field inference, with pydensecrf.
 
-    The unary energy is -log of the scores, clipped to [1e-5, 1]. They need not sum to 1: a constant
-    factor per pixel changes nothing.
+    The unary energy is -log of the scores, clipped to [1e-5, 1]. The scores of a pixel need not
+    sum to 1: a factor that all labels share changes nothing.
+
+    Args:
+        image: RGB, (H, W, 3). It may be read-only.
+        scores: (L, H, W), in [0, 1].
+        preset: the parameters of the CRF.
 
     Raises:
         ValueError: the shapes do not fit, or a score is not finite.
@@ -133,13 +160,13 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=preset.bilateral_sxy,
         srgb=preset.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        # pydensecrf reads the image through a writable buffer: a read-only array is copied.
+        rgbim=np.require(image, requirements=("C", "W")),
         compat=preset.bilateral_compat,
     )
-    # A copy: the marginals live in memory that belongs to the library.
-    return np.array(crf.inference(preset.iterations), dtype=np.float32).reshape(
-        num_labels, height, width
-    )
+    # A copy, because the marginals lie in memory that belongs to the library.
+    marginals = np.array(crf.inference(preset.iterations), dtype=np.float32)
+    return marginals.reshape(num_labels, height, width)
 
 
 def refine_labels(
@@ -150,10 +177,17 @@ def refine_labels(
     preset: Preset = PRESETS["irn"],
     confidence: float = 0.7,
 ) -> UInt8[np.ndarray, "H W"]:
-    """The label map (values below `num_labels`) fitted to the image, as irn does between its two
-    steps.
+    """Return a label map fitted to the image, as irn does between its two steps.
 
-    Each pixel's own label has the score `confidence`; the other labels share the rest.
+    The scores that enter the CRF are `confidence` for the label of the pixel, and equal shares of
+    the rest for the other labels. Source: `crf_inference_label` of jiwoon-ahn/irn.
+
+    Args:
+        image: RGB, (H, W, 3).
+        labels: (H, W), values below `num_labels`.
+        num_labels: number of labels, background included.
+        preset: the parameters of the CRF.
+        confidence: score of each pixel's label, in (0, 1).
 
     Raises:
         ValueError: a label is out of range, or the sizes differ.
@@ -165,39 +199,48 @@ def refine_labels(
         )
     if num_labels == 1:
         return labels
-    own = labels == np.arange(num_labels)[:, None, None]
-    scores = np.where(own, confidence, (1 - confidence) / (num_labels - 1)).astype(np.float32)
-    refined: np.ndarray = dense_crf(image, scores, preset=preset).argmax(axis=0).astype(np.uint8)
+    is_label = labels == np.arange(num_labels)[:, None, None]
+    scores = np.where(is_label, confidence, (1 - confidence) / (num_labels - 1))
+    marginals = dense_crf(image, scores.astype(np.float32), preset=preset)
+    refined: np.ndarray = marginals.argmax(axis=0).astype(np.uint8)
     return refined
 
 
 def refine_many(
     tasks: Iterable[Task], function: Callable[[Task], Result], *, workers: int
 ) -> Iterator[Result]:
-    """`function` of each task, in order, in `workers` processes (0 or 1: in this one).
+    """Yield `function` of each task, in order, computed in `workers` processes.
 
-    No more than four tasks per process are taken from `tasks` ahead of the results, so a data set
-    is never held in memory. An exception in `function` reaches the caller. `function` must be
-    importable: it is found by its name."""
+    With 0 or 1 workers everything happens in this process. At most four tasks per process are
+    taken from `tasks` ahead of the results. An exception in `function` reaches the caller.
+
+    Args:
+        tasks: the arguments, picklable.
+        function: found by its name in each process, so it must be importable.
+        workers: number of processes.
+    """
     if workers <= 1:
         yield from map(function, tasks)
         return
-    # Spawn: a fork would copy the locks of torch's and Ray's threads in whatever state they are.
+    # Spawn, because a fork would copy the locks of torch's and Ray's threads in whatever state
+    # they are, and a copied lock that is held is never released.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     pending: deque[Future[Result]] = deque()
     try:
         for task in tasks:
             pending.append(pool.submit(function, task))
-            if len(pending) >= 4 * workers:
+            if len(pending) >= TASKS_AHEAD * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
+        # Without the cancellation a failed or abandoned iteration would first compute all tasks
+        # that are waiting in the pool.
         pool.shutdown(cancel_futures=True)
 
 
 class CamTask(NamedTuple):
-    """One image for the CRF."""
+    """The CAMs of one image, to be refined at one alpha."""
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -208,7 +251,7 @@ class CamTask(NamedTuple):
 
 
 class RefinedCam(NamedTuple):
-    """What the CRF made of it: marginals in 255ths, background first, and their label map."""
+    """The result of a `CamTask`: marginals in 255ths, background first, and their label map."""
 
     name: str
     classes: tuple[int, ...]
@@ -217,22 +260,21 @@ class RefinedCam(NamedTuple):
 
 
 def refine_cam(task: CamTask) -> RefinedCam:
-    """Run the CRF on one image."""
+    """Run the CRF on the CAMs of one image."""
     scores = dense_crf(
         task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset]
     )
-    values = np.array([0, *(index + 1 for index in task.classes)], np.uint8)
-    return RefinedCam(
-        task.name, task.classes, np.rint(scores * 255).astype(np.uint8), values[scores.argmax(0)]
-    )
+    stored = np.rint(scores * 255).astype(np.uint8)
+    labels = label_values(task.classes)[scores.argmax(axis=0)]
+    return RefinedCam(task.name, task.classes, stored, labels)
 
 
 class ScoresTask(NamedTuple):
-    """One image whose scores of background and `classes` become a label map, through the CRF
-    `preset` if there is one.
+    """The scores of one image's background and `classes`, to be made a label map.
 
-    The CRF takes the scores as they are, or with `unary` "labels" their label map with 0.7 for each
-    pixel's own label."""
+    `preset` names the CRF in between, or "none". The CRF takes the scores as they are (`unary`
+    "scores"), or the label map of the best scores with a confidence of 0.7 (`unary` "labels").
+    """
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -243,25 +285,31 @@ class ScoresTask(NamedTuple):
 
 
 def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
-    """The name of the image and its label map."""
-    places = task.scores.argmax(axis=0)
+    """Return the name of the image and its label map."""
+    positions = task.scores.argmax(axis=0)
     if task.preset != "none" and task.unary == "scores":
-        places = dense_crf(task.image, task.scores, preset=PRESETS[task.preset]).argmax(axis=0)
+        marginals = dense_crf(task.image, task.scores, preset=PRESETS[task.preset])
+        positions = marginals.argmax(axis=0)
     elif task.preset != "none":
-        labels = places.astype(np.uint8)
-        places = refine_labels(
-            task.image, labels, num_labels=len(task.scores), preset=PRESETS[task.preset]
+        positions = refine_labels(
+            task.image,
+            positions.astype(np.uint8),
+            num_labels=len(task.scores),
+            preset=PRESETS[task.preset],
         )
-    values = np.array([0, *(index + 1 for index in task.classes)], np.uint8)
-    return task.name, values[places]
+    return task.name, label_values(task.classes)[positions]
+
+
+def label_values(classes: tuple[int, ...]) -> UInt8[np.ndarray, " L"]:
+    """Return the label of each position in a stack of scores: 0, then class index + 1."""
+    return np.array([0, *(index + 1 for index in classes)], np.uint8)
 
 
 def _check(image: np.ndarray, scores: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image: expected the shape (H, W, 3), not {image.shape}")
     if scores.ndim != 3 or scores.shape[0] == 0 or scores.shape[1:] != image.shape[:2]:
-        raise ValueError(
-            f"scores: expected the shape (L, {image.shape[0]}, {image.shape[1]}), not {scores.shape}"
-        )
+        height, width = image.shape[:2]
+        raise ValueError(f"scores: expected the shape (L, {height}, {width}), not {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError("scores: expected finite numbers, found NaN or infinity")

@@ -1,8 +1,15 @@
-"""Class-specific erasing and the class-agnostic erasing that it is compared with.
+"""The heart of the paper: class-specific erasing, and the class-agnostic erasing beside it.
 
-CGNet's CAMs become a mask M in [0, 1], the erased image is image * (1 - M), and the frozen ordinary
-classifier (OC) says what is left in it. Nothing here is detached: OC's judgement reaches CGNet
-through the mask and its maximum."""
+CGNet's CAMs become a mask M in [0, 1]. The erased image is image * (1 - M). The frozen ordinary
+classifier (OC) then says which classes it still sees. Class-specific erasing (CSE) removes one
+class c_k and asks OC for the other classes, so M has to cover c_k and nothing else. Class-agnostic
+erasing (CAE) removes all classes and asks OC for none.
+
+Nothing in this module is detached, because CGNet learns through OC: the gradient of OC's loss
+reaches CGNet through the mask and through the maximum that the mask is divided by.
+
+Source: `models/model_cse.py` of KAIST-vilab/OC-CSE, whose recorded numbers the tests compare with.
+"""
 
 from typing import Literal
 
@@ -11,10 +18,18 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-Erasing = Literal["cse", "class_agnostic"]
-MaskMax = Literal["batch", "image"]
+Erasing = Literal[
+    "cse",  # class-specific: one drawn class is erased, the others remain
+    "class_agnostic",  # all present classes are erased, none remains
+]
+MaskMax = Literal[
+    "batch",  # the official code: one maximum over all images of the batch
+    "image",  # the paper's equation: one maximum per image
+]
 Size = tuple[int, int] | torch.Size
 
+# Added to every maximum that a mask is divided by, as in the official code: an empty CAM erases
+# nothing instead of dividing 0 by 0.
 EPSILON = 1e-5
 
 
@@ -24,11 +39,11 @@ def draw_class(
     generator: torch.Generator,
     weights: Float[Tensor, " C"] | None = None,
 ) -> Float[Tensor, "B C"]:
-    """Draw the class c_k to erase among the present classes of each image; returns one-hot rows.
+    """Draw the class c_k to erase among the present classes of each image; return one-hot rows.
 
-    Uniformly, as the paper and the official code do, or in proportion to `weights`, such as
-    `balancing_weights`. The generator lives on the CPU whatever the device of `labels`, so the
-    draws of a run do not depend on its machine.
+    Every present class has the same chance, as in the paper and the official code, or a chance in
+    proportion to `weights`, such as `balancing_weights`. The generator lives on the CPU whatever
+    the device of `labels`, so the draws of a run do not depend on its machine.
 
     Raises:
         ValueError: an image has no label.
@@ -40,11 +55,11 @@ def draw_class(
 
 
 def balancing_weights(labels: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
-    """1 / (number of the N training images with the class): a rare class is drawn before a frequent
-    one beside it.
+    """Return 1 / (number of training images with the class), so that rare classes are drawn more.
 
-    lucasdavid/PNOC's "balanced" weighs with 1 / (how often the class was drawn so far); these
-    weights do not depend on the course of a training."""
+    `labels` are those of all N training images. lucasdavid/PNOC's "balanced" divides by the number
+    of draws so far instead; these weights do not depend on the course of a training.
+    """
     return 1 / labels.sum(dim=0).clamp(min=1)
 
 
@@ -55,17 +70,22 @@ def class_specific_mask(
     size: Size,
     mask_max: MaskMax,
 ) -> Float[Tensor, "B 1 H W"]:
-    """The erased class's CAM as a mask, M = relu(upsample(f^c)) / (max + 1e-5), in this order.
+    """Return the erased class's CAM as a mask: M = relu(upsample(f^c)) / (max + 1e-5).
 
-    The paper's maximum is over the image ("image"); the official code's is over the whole batch
-    ("batch"), where only the image with the strongest activation is erased entirely at its peak.
+    The order is that of the official code: enlarge, then ReLU, then divide. With `mask_max`
+    "batch", only the image with the strongest activation is erased completely at its peak.
+
+    Args:
+        cams: CGNet's signed maps.
+        erased: one-hot rows, as `draw_class` returns them.
+        size: (H, W) of the images.
+        mask_max: the images that share one maximum.
     """
     activation = _upsampled_activation(cams, erased == 1, size=size)
     num_images = len(activation)
     groups = torch.zeros(num_images) if mask_max == "batch" else torch.arange(num_images)
-    return (activation / (_group_maximum(activation, groups.to(cams.device)) + EPSILON)).unsqueeze(
-        1
-    )
+    maximum = _group_maximum(activation, groups.to(cams.device))
+    return (activation / (maximum + EPSILON)).unsqueeze(1)
 
 
 def class_agnostic_mask(
@@ -75,11 +95,10 @@ def class_agnostic_mask(
     size: Size,
     mask_max: MaskMax,
 ) -> Float[Tensor, "B 1 H W"]:
-    """The pixel-wise maximum over the present classes' normalized CAMs: whatever belongs to any
-    class is erased.
+    """Return the pixel-wise maximum over the present classes' normalized CAMs.
 
-    Each class is divided by its own maximum + 1e-5, over the image or over the images of the batch
-    that show the class.
+    Each class is divided by its own maximum + 1e-5. That maximum is taken over the image
+    (`mask_max` "image") or over all images of the batch that show the class ("batch").
 
     Raises:
         ValueError: an image has no label.
@@ -87,42 +106,41 @@ def class_agnostic_mask(
     _require_labels(labels)
     present = labels == 1
     activation = _upsampled_activation(cams, present, size=size)
-    num_maps = len(activation)
+    # A map belongs to the group of its class, or to a group of its own.
     groups = (
         present.nonzero()[:, 1]
         if mask_max == "batch"
-        else torch.arange(num_maps, device=cams.device)
+        else torch.arange(len(activation), device=cams.device)
     )
     normalized = activation / (_group_maximum(activation, groups) + EPSILON)
-    per_image = torch.split(normalized, present.sum(dim=1).tolist())
-    return torch.stack([maps.amax(dim=0, keepdim=True) for maps in per_image])
+    maps_per_image = torch.split(normalized, present.sum(dim=1).tolist())
+    return torch.stack([maps.amax(dim=0, keepdim=True) for maps in maps_per_image])
 
 
 def erase(
     images: Float[Tensor, "B 3 H W"], mask: Float[Tensor, "B 1 H W"]
 ) -> Float[Tensor, "B 3 H W"]:
-    """Erase softly: images * (1 - M), in normalized space, so that what is erased becomes the mean
-    colour.
-    """
+    """Return images * (1 - M). Images are normalized, so erased pixels take the mean colour."""
     return images * (1 - mask)
 
 
 def harden(mask: Float[Tensor, "B 1 H W"], *, threshold: float) -> Float[Tensor, "B 1 H W"]:
-    """[M > threshold], with the gradient of M (straight-through, Bengio et al., 2013).
+    """Return [M > threshold] with the gradient of M (straight-through; Bengio et al., 2013).
 
-    The hard mask of lucasdavid/PNOC has no gradient; it trains a second classifier there, and CGNet
-    by soft ones."""
+    The hard mask of lucasdavid/PNOC has no gradient: it trains a second classifier there, while
+    soft masks train CGNet.
+    """
     return (mask > threshold).to(mask) + (mask - mask.detach())
 
 
 def soft_labels(
     remaining: Float[Tensor, "B C"], intact_logits: Float[Tensor, "B C"]
 ) -> Float[Tensor, "B C"]:
-    """The probabilities that OC gives to the remaining classes in the intact image; 0 for all
-    others.
+    """Return OC's own probabilities for the remaining classes in the intact image, 0 elsewhere.
 
-    Of a class that OC hardly sees before erasing no more is asked after it: OC distilled into the
-    target (Hinton et al., 2015). Ours, no published variant that we know of."""
+    As a target they ask OC for no more than it saw before the erasing (distillation; Hinton et
+    al., 2015). This variant is ours: we know of no publication that has it.
+    """
     return remaining * intact_logits.sigmoid()
 
 
@@ -136,20 +154,20 @@ def erasing_targets(
     generator: torch.Generator,
     weights: Float[Tensor, " C"] | None = None,
 ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B C"]]:
-    """The mask to erase with, and the labels that OC should still see in the erased image.
+    """Return the mask M, and the labels that OC should still see in the erased image.
 
-    "cse" erases one drawn class (see `draw_class`), the others remain; "class_agnostic" erases all
-    of them and draws nothing.
+    "cse" erases one drawn class (see `draw_class`); the other classes remain. "class_agnostic"
+    erases all classes and draws nothing; no class remains.
 
     Raises:
         ValueError: an image has no label.
     """
     if mode == "class_agnostic":
-        return class_agnostic_mask(cams, labels, size=size, mask_max=mask_max), torch.zeros_like(
-            labels
-        )
+        mask = class_agnostic_mask(cams, labels, size=size, mask_max=mask_max)
+        return mask, torch.zeros_like(labels)
     erased = draw_class(labels, generator=generator, weights=weights)
-    return class_specific_mask(cams, erased, size=size, mask_max=mask_max), labels - erased
+    mask = class_specific_mask(cams, erased, size=size, mask_max=mask_max)
+    return mask, labels - erased
 
 
 def erasing_loss(
@@ -160,9 +178,17 @@ def erasing_loss(
     *,
     lambda_: float,
 ) -> dict[str, Float[Tensor, ""]]:
-    """`loss` = BCE(p, t) + lambda * BCE(OC(erased), remaining), and its two terms, lambda included.
+    """Return L = BCE(p, t) + lambda * BCE(OC(erased), remaining), and its two terms.
 
-    Each binary cross entropy is the mean over the batch and the classes.
+    The keys are "loss", "classification" (the first term) and "erasing" (the second one, lambda
+    included). Each binary cross entropy is the mean over the batch and the classes.
+
+    Args:
+        logits: CGNet's logits for the intact images.
+        labels: the image labels t.
+        erased_logits: OC's logits for the erased images.
+        remaining: the labels that OC should still see, as `erasing_targets` returns them.
+        lambda_: weight of the second term, 0 or more.
     """
     classification = functional.binary_cross_entropy_with_logits(logits, labels)
     erasing = lambda_ * functional.binary_cross_entropy_with_logits(erased_logits, remaining)
@@ -173,15 +199,17 @@ def _require_labels(labels: Float[Tensor, "B C"]) -> None:
     unlabelled = torch.nonzero(labels.sum(dim=1) == 0).flatten().tolist()
     if unlabelled:
         raise ValueError(
-            f"images {unlabelled} of the batch have no label; erasing needs at least one class per image"
+            f"expected at least one label for every image of the batch, because there is nothing "
+            f"to erase without one; images {unlabelled} of the batch have no label"
         )
 
 
 def _upsampled_activation(
     cams: Float[Tensor, "B C h w"], chosen: Bool[Tensor, "B C"], *, size: Size
 ) -> Float[Tensor, "M H W"]:
-    """relu(upsample(f^c)) of the chosen (image, class) pairs, image by image; no other map is
-    enlarged.
+    """Return relu(upsample(f^c)) of the M chosen (image, class) pairs, in the order of the images.
+
+    No other map is enlarged.
     """
     upsampled = functional.interpolate(
         cams[chosen].unsqueeze(1), size, mode="bilinear", align_corners=False
@@ -192,8 +220,9 @@ def _upsampled_activation(
 def _group_maximum(
     maps: Float[Tensor, "M H W"], groups: Shaped[Tensor, " M"]
 ) -> Float[Tensor, "M 1 1"]:
-    """For each non-negative map, the maximum over all maps of its group. The one place where maps
-    of a batch meet.
+    """Return, for each non-negative map, the maximum over all maps of its group.
+
+    This is the only place where the images of a batch influence each other.
     """
     peaks = maps.amax(dim=(1, 2))
     same_group = groups[:, None] == groups[None, :]

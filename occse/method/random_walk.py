@@ -1,5 +1,8 @@
-"""The random walk that spreads CAMs along affinities (Ahn and Kwak, CVPR 2018), and IRN's on class
-boundaries.
+"""The random walk that spreads CAMs along affinities (Ahn and Kwak, CVPR 2018).
+
+AffinityNet says how alike two nearby pixels are. Walking along these affinities moves scores from
+the discriminative parts of an object to the rest of it. IRN's boundaries (Ahn et al., CVPR 2019)
+give affinities of another kind; the walk on them is `boundary_walk`.
 """
 
 import warnings
@@ -17,28 +20,36 @@ from occse.networks.pairs import EPSILON, block_mean, pair_offsets, pair_views
 def transition_matrix(
     affinities: Float[Tensor, "*B P S"], *, size: tuple[int, int], radius: int, beta: float
 ) -> Float[Tensor, "N N"]:
-    """T = A^beta (element-wise) with columns that sum to 1; A is symmetric, 1 on the diagonal, 0
-    between far pixels.
+    """Return T = A^beta (element-wise), with columns that sum to 1.
 
-    Sparse, compressed by columns: some 55 of N numbers in a column are not 0, and `T.t()`, which
-    the walk multiplies by, is compressed by rows without any copy. `size` is the (h, w) of the
-    features. The pixels of a batch are one graph of N = B * h * w nodes, without an edge from image
-    to image."""
+    A is symmetric, 1 on the diagonal and 0 between pixels that are no pair. Some 55 of the N
+    numbers in a column are not 0, so T is sparse. It is compressed by columns, because the walk
+    multiplies by `T.t()`, which is then compressed by rows without a copy.
+
+    Args:
+        affinities: in [0, 1], by offset and source, as `AffinityNet.affinities` returns them.
+        size: (h, w) of the features. The pixels of a batch are one graph of N = B * h * w nodes,
+            without an edge from one image to another.
+        radius: of the pairs, in pixels of the features.
+        beta: exponent; a high one keeps only pairs that are clearly alike.
+    """
     height, width = size
     offsets = pair_offsets(radius)
     middle = len(offsets)
-    # One plane per neighbour, first to last in reading order: each pair is seen from its source and
-    # from its partner.
+    # One plane per neighbour, first to last in reading order, with the pixel itself in the middle.
+    # Each pair is written twice: at its source and at its partner.
     planes = affinities.new_zeros(*affinities.shape[:-2], 2 * middle + 1, height, width)
     planes[..., middle, :, :] = 1
     source, partners = pair_views(planes, radius=radius)
     for p, (partner, pairs) in enumerate(zip(partners, affinities.unbind(-2), strict=True)):
-        pairs = pairs.reshape(*pairs.shape[:-1], *source.shape[-2:])
-        source[..., middle + 1 + p, :, :] = partner[..., middle - 1 - p, :, :] = pairs
+        grid = pairs.reshape(*pairs.shape[:-1], *source.shape[-2:])
+        source[..., middle + 1 + p, :, :] = grid
+        partner[..., middle - 1 - p, :, :] = grid
     weights = planes.flatten(-2).movedim(-1, -2).reshape(-1, 2 * middle + 1) ** beta
     kept = weights != 0
     reach = [dy * width + dx for dy, dx in offsets]
-    distances = torch.tensor([*(-each for each in reversed(reach)), 0, *reach], device=kept.device)
+    backward = [-distance for distance in reversed(reach)]
+    distances = torch.tensor([*backward, 0, *reach], device=kept.device)
     columns = torch.arange(len(kept), device=kept.device)[:, None] + distances
     # A is symmetric, so the sums of its columns are those of its rows.
     values = weights / weights.sum(dim=1, keepdim=True)
@@ -48,7 +59,11 @@ def transition_matrix(
 def random_walk(
     transition: Float[Tensor, "N N"], scores: Float[Tensor, "*B L h w"], *, steps: int
 ) -> Float[Tensor, "*B L h w"]:
-    """scores * T^steps, one sparse step after another; T^steps itself is dense and is never formed."""
+    """Return scores * T^steps, computed by `steps` sparse products.
+
+    T^steps itself is dense and is never formed: at 375x500 pixels 256 sparse steps take a fortieth
+    of the time of the official code's eight dense squarings, with the same labels.
+    """
     step = transition.t()
     pixels = scores.movedim(-3, -1)
     nodes = pixels.flatten(0, -2)
@@ -65,12 +80,15 @@ def boundary_walk(
     beta: float,
     steps: int,
 ) -> Float[Tensor, "*B L h w"]:
-    """scores * (1 - boundary) walks on affinities along paths, between all pixels of the map
-    (jiwoon-ahn/irn).
+    """Let scores * (1 - boundary) walk on the affinities along paths between pixels.
+
+    Every pixel of the map is a source, also those near its edge. Source: `propagate_to_edge` of
+    jiwoon-ahn/irn.
     """
     height, width = boundaries.shape[-2:]
     margin = radius - 1
-    # Beyond the map all is boundary: every pair of the map has its source, and nothing leaves.
+    # Beyond the map everything is boundary: every pair of the map gets its source, and no score
+    # leaves the map.
     padding = (margin, margin, 0, margin)
     walls = functional.pad(boundaries, padding, value=1.0)
     pairs = path_affinities(walls, radius=radius)
@@ -91,35 +109,43 @@ def walk_scores(
     beta: float,
     steps: int,
 ) -> Float[Tensor, "B K+1 H W"]:
-    """The scores of background and classes after `steps` steps, for normalized images and their
-    CAMs in [0, 1].
+    """Return the scores of background and classes after `steps` steps of the walk.
 
-    With AffinityNet [(1 - max_c A^c)^alpha, A] walks. With IRN's boundaries A walks alone and is
-    divided by its maximum in the image, then the background is (1 - max_c A^c)^alpha; irn's
-    constant 0.25 wins where alpha 4.82 does. Image and CAMs are padded with zeros (the mean colour,
-    no score) to a multiple of the backbone's stride."""
+    With AffinityNet, [(1 - max_c A^c)^alpha, A] walks. With IRN's boundaries, A walks alone and is
+    divided by its maximum in the image, then the background is (1 - max_c A^c)^alpha. (irn has a
+    constant background of 0.25 instead, which is the threshold that alpha 4.82 implies.)
+
+    Images and CAMs are padded with zeros (the mean colour, no score) to a multiple of the
+    backbone's stride.
+
+    Args:
+        network: in evaluation mode, on the device of `images`.
+        images: normalized.
+        cams: of the K classes, in [0, 1].
+        alpha: exponent of the background.
+        radius: of the pairs, in pixels of the features.
+        beta: exponent of the affinities.
+        steps: number of steps.
+    """
     height, width = images.shape[2:]
     multiple = network.backbone.stride
     padding = (0, -width % multiple, 0, -height % multiple)
-    padded, scores = (
-        functional.pad(images, padding),
-        functional.pad(_with_background(cams, alpha), padding),
-    )
+    padded = functional.pad(images, padding)
+    scores = functional.pad(_with_background(cams, alpha), padding)
     start = block_mean(scores, pool=network.stride)
     if isinstance(network, BoundaryNet):
         start[:, 0] = 0
-        walked = boundary_walk(
-            network.boundaries(padded), start, radius=radius, beta=beta, steps=steps
-        )
+        boundaries = network.boundaries(padded)
+        walked = boundary_walk(boundaries, start, radius=radius, beta=beta, steps=steps)
     else:
         pairs = network.affinities(network(padded), radius=radius)
-        transition = transition_matrix(
-            pairs, size=(start.shape[2], start.shape[3]), radius=radius, beta=beta
-        )
+        size = (start.shape[2], start.shape[3])
+        transition = transition_matrix(pairs, size=size, radius=radius, beta=beta)
         walked = random_walk(transition, start, steps=steps)
-    full = functional.interpolate(walked, padded.shape[2:], mode="bilinear", align_corners=False)[
-        ..., :height, :width
-    ]
+    enlarged = functional.interpolate(
+        walked, padded.shape[2:], mode="bilinear", align_corners=False
+    )
+    full = enlarged[..., :height, :width]
     if isinstance(network, BoundaryNet):
         full = full / full.amax(dim=(1, 2, 3), keepdim=True).clamp(min=EPSILON)
         return _with_background(full[:, 1:], alpha)
@@ -127,6 +153,7 @@ def walk_scores(
 
 
 def _with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tensor, "B K+1 H W"]:
+    """Return [(1 - max_c A^c)^alpha, A], as `occse.method.crf.with_background` does in numpy."""
     nothing = cams.new_zeros(len(cams), 1, *cams.shape[2:])
     best = torch.cat([nothing, cams], dim=1).amax(dim=1, keepdim=True)
     return torch.cat([(1 - best) ** alpha, cams], dim=1)
@@ -135,7 +162,10 @@ def _with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tens
 def _compressed_rows(
     kept: Bool[Tensor, "N M"], columns: Shaped[Tensor, " E"], values: Float[Tensor, " E"]
 ) -> Tensor:
-    """A sparse N x N matrix with 32-bit indices, which take a walk half the time of 64-bit ones."""
+    """Return a sparse N x N matrix with 32-bit indices.
+
+    A walk with 64-bit indices takes twice the time.
+    """
     ends = functional.pad(kept.sum(dim=1).cumsum(0), (1, 0))
     with warnings.catch_warnings():
         warnings.filterwarnings(

@@ -1,8 +1,8 @@
-"""AffinityNet (Ahn and Kwak, CVPR 2018): features whose distance says whether two nearby pixels are
-of one class.
+"""AffinityNet (Ahn and Kwak, CVPR 2018): nearby pixels of one class get similar features.
 
-Its rival is IRN's class boundaries, `occse.networks.boundary`; a checkpoint of either says which of
-the two it is."""
+IRN's class boundaries (`occse.networks.boundary`) are the alternative. A checkpoint names the
+network that it belongs to, so `load_affinity_net` reads both.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,18 +20,22 @@ from occse.networks.boundary import BoundaryNet
 from occse.networks.checkpoint import load_weights, save_weights
 from occse.networks.pairs import pair_views
 
-NetworkName = Literal["psa", "irn"]
-# Of ResNet38's taps with 512, 1024 and 4096 channels.
+NetworkName = Literal[
+    "psa",  # AffinityNet
+    "irn",  # class boundaries
+]
+# psa reduces ResNet38's taps, of 512, 1024 and 4096 channels, to these.
 OFFICIAL_WIDTHS = (64, 128, 256)
 
 
 class AffinityHead(nn.Module):
-    """Three taps of a backbone to the features whose L1 distance is the affinity; all convolutions
-    are 1x1.
+    """Maps three taps of a backbone to features whose L1 distance gives the affinity.
+
+    All convolutions are 1x1 and have no bias.
 
     Args:
-        channels: of the three taps. No tap is widened: each width is the official one or the tap's
-        own, if smaller.
+        channels: of the three taps. Each tap is reduced to the official width, or keeps its own
+            number of channels if that is smaller.
     """
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
@@ -54,10 +58,10 @@ class AffinityHead(nn.Module):
             for conv, tap in zip((self.f8_3, self.f8_4, self.f8_5), taps, strict=True)
         ]
         same_size = [
-            each
-            if each.shape[2:] == size
-            else functional.interpolate(each, size, mode="bilinear", align_corners=False)
-            for each in reduced
+            tap
+            if tap.shape[2:] == size
+            else functional.interpolate(tap, size, mode="bilinear", align_corners=False)
+            for tap in reduced
         ]
         return functional.elu(self.f9(torch.cat(same_size, dim=1)))
 
@@ -88,21 +92,22 @@ class AffinityNet(nn.Module):
     def affinities(
         self, features: Float[Tensor, "B D h w"], *, radius: int
     ) -> Float[Tensor, "B P S"]:
-        """Affinities of the pairs of pixels of the features that the network gave."""
+        """Return the affinities of the pairs of pixels, from this network's features."""
         return affinities(features, radius=radius)
 
 
 def affinities(features: Float[Tensor, "B D h w"], *, radius: int) -> Float[Tensor, "B P S"]:
-    """exp(-mean_channels |f_i - f_j|), in (0, 1], by offset and source."""
+    """Return exp(-mean_channels |f_i - f_j|), in (0, 1], by offset and source (psa)."""
     distances: Tensor = _PairDistances.apply(features, radius)
     return torch.exp(-distances)
 
 
 class _PairDistances(torch.autograd.Function):
-    """mean_channels |f_i - f_j|, offset by offset in both directions.
+    """Computes mean_channels |f_i - f_j|, one offset at a time, forward and backward.
 
-    The differences of all pairs would take gigabytes, at once or kept for the gradient. Computing
-    them twice is also faster than what autograd does with the slices."""
+    The differences of all pairs together would take gigabytes, so the backward pass computes them
+    a second time. That is also faster than autograd through the slices.
+    """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, radius: int) -> Tensor:  # noqa: ANN401
@@ -136,7 +141,7 @@ NETWORKS: Mapping[str, Callable[[str], AffinityNet | BoundaryNet]] = MappingProx
 
 
 def build_affinity_net(network: str, backbone: str) -> AffinityNet | BoundaryNet:
-    """An untrained network: "psa" (AffinityNet) or "irn" (class boundaries)."""
+    """Return an untrained network: "psa" (AffinityNet) or "irn" (class boundaries)."""
     return NETWORKS[network](backbone)
 
 
@@ -146,9 +151,9 @@ def save_affinity_net(model: AffinityNet | BoundaryNet, path: Path) -> None:
 
 
 def load_affinity_net(path: Path, *, device: str = "cpu") -> AffinityNet | BoundaryNet:
-    """The network that `save_affinity_net` wrote, in evaluation mode.
+    """Read the network that `save_affinity_net` wrote, in evaluation mode.
 
     Raises:
-        ValueError: the file is no such network.
+        ValueError: the file does not hold such a network.
     """
     return load_weights(path, build_affinity_net, device=device)

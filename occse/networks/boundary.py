@@ -1,11 +1,12 @@
-"""IRN's class boundaries (Ahn et al., CVPR 2019): two pixels are of one class unless a boundary
-lies between them.
+"""IRN's class boundaries (Ahn et al., CVPR 2019): a boundary separates pixels of two classes.
 
-The network learns its boundaries from the affinities alone, as in jiwoon-ahn/irn: no boundary is
-ever labelled. IRN's other branch, the displacement field, tells instances of a class apart; label
-maps do not need it, and it is not here."""
+The network learns boundaries from affinity labels alone, as in jiwoon-ahn/irn; nobody labels a
+boundary. IRN's other branch, the displacement field, separates instances of one class. Label maps
+do not need it, so it is not implemented here.
+"""
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,15 @@ from torch.nn import functional
 from occse.networks.backbones import build_backbone
 from occse.networks.pairs import pair_offsets, view_at
 
-WIDTH, GROUPS = 32, 4
+# irn reduces every level to 32 channels and normalizes them in 4 groups.
+WIDTH = 32
+GROUPS = 4
 
 
 class BoundaryHead(nn.Module):
-    """Every level of a backbone, reduced to 32 channels and enlarged to the size of the first, to
-    one score.
+    """Maps the levels of a backbone to one boundary score per pixel of the first level.
+
+    Every level is reduced to 32 channels and enlarged to the size of the first one.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -43,8 +47,7 @@ class BoundaryHead(nn.Module):
 
 
 class BoundaryNet(nn.Module):
-    """A backbone, kept as it is, and the `BoundaryHead` that learns; "resnet50_s16" has irn's five
-    levels and strides.
+    """A frozen backbone and a `BoundaryHead` that is trained.
 
     Args:
         backbone: name of the feature extractor.
@@ -62,7 +65,7 @@ class BoundaryNet(nn.Module):
         return self.backbone.level_stride
 
     def train(self, mode: bool = True) -> "BoundaryNet":
-        """Training mode, but for the backbone: its batch norms keep their statistics."""
+        """Set the training mode of the head. The backbone's batch norms keep their statistics."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -71,37 +74,39 @@ class BoundaryNet(nn.Module):
         """Boundary scores of normalized images, before the sigmoid."""
         scores: Tensor = self.head(self.backbone.levels(images))
         rows, columns = (-(-side // self.stride) for side in images.shape[2:])
-        return scores[:, :rows, :columns]  # ConvNeXt pads its images
+        # ConvNeXt pads its images, so its maps may have rows and columns beyond the image.
+        return scores[:, :rows, :columns]
 
     def affinities(self, scores: Float[Tensor, "B h w"], *, radius: int) -> Float[Tensor, "B P S"]:
-        """Affinities of the pairs of pixels of the boundary map that the network gave."""
+        """Return the affinities of the pairs of pixels, from this network's scores."""
         return path_affinities(torch.sigmoid(scores), radius=radius)
 
     def boundaries(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B h w"]:
-        """Boundaries in [0, 1], from the mean score of image and mirror image."""
+        """Return boundaries in [0, 1], from the mean score of image and mirror image (irn)."""
         return torch.sigmoid((self(images) + self(images.flip(-1)).flip(-1)) / 2)
 
 
 def path(dy: int, dx: int) -> list[tuple[int, int]]:
-    """The pixels from (0, 0) to (dy, dx), both included, whose distance to the line between them is
-    below 1.
+    """Return the pixels between (0, 0) and (dy, dx), both included, that lie near their line.
+
+    A pixel lies near the line if its distance to it is below 1. `dy` is not negative.
     """
-    columns = range(min(0, dx), max(0, dx) + 1)
-    return [
-        (y, x) for y in range(dy + 1) for x in columns if (dy * x - dx * y) ** 2 < dy**2 + dx**2
-    ]
+    rows, columns = range(dy + 1), range(min(0, dx), max(0, dx) + 1)
+    box = product(rows, columns)
+    return [(y, x) for y, x in box if (dy * x - dx * y) ** 2 < dy**2 + dx**2]
 
 
 def path_affinities(boundaries: Float[Tensor, "*B h w"], *, radius: int) -> Float[Tensor, "*B P S"]:
-    """1 - the highest boundary on the path between the two pixels of a pair, by offset and source."""
-    reach = range(1 - radius, radius)
+    """Return 1 - the highest boundary on the path between the pixels of a pair (irn).
+
+    The result is indexed by offset and source.
+    """
     views = {
-        (dy, dx): view_at(boundaries, (dy, dx), radius=radius)
-        for dy in range(radius)
-        for dx in reach
+        offset: view_at(boundaries, offset, radius=radius)
+        for offset in product(range(radius), range(1 - radius, radius))
     }
-    # max, not amax: its gradient keeps the places of the maxima instead of every value on every
-    # path.
+    # max, not amax: its gradient keeps the positions of the maxima, that of amax keeps every value
+    # on every path.
     highest = [
         torch.stack([views[at] for at in path(*offset)]).max(dim=0).values
         for offset in pair_offsets(radius)

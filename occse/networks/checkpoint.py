@@ -1,5 +1,7 @@
-"""Weights in safetensors files that carry their architecture: a reader never restates an upstream
-choice.
+"""Weights in safetensors files that carry their architecture.
+
+A stage that reads a network learns its architecture from the file, so no stage has to repeat the
+choice of another.
 """
 
 import json
@@ -16,7 +18,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_weights(model: nn.Module, path: Path, *, architecture: Mapping[str, Any]) -> None:
-    """Write the weights of `model` and the arguments that build it."""
+    """Write the weights of `model`, and `architecture`: the arguments that build it again."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -24,23 +26,25 @@ def save_weights(model: nn.Module, path: Path, *, architecture: Mapping[str, Any
 
 
 def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Model:
-    """Build the model that the file describes and fill it, in evaluation mode on `device`.
+    """Build the model that the file describes and fill in its weights.
+
+    The model is returned in evaluation mode, on `device`.
 
     Raises:
-        ValueError: the file is missing or damaged, or does not describe a model that `build` makes.
+        ValueError: the file is missing or damaged, or describes no model that `build` can make.
     """
     try:
         with safe_open(path, framework="pt") as file:
             architecture = json.loads(file.metadata()["architecture"])
             model = build(**architecture)
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            names = file.keys()
+            model.load_state_dict({name: file.get_tensor(name) for name in names})
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} holds no weights of {getattr(build, '__name__', build)}: {error}"
-        ) from None
+        kind = getattr(build, "__name__", build)
+        raise ValueError(f"{path} holds no weights of {kind}: {error}") from None
     return place(model, device).eval()
 
 
 def place(model: Model, device: str) -> Model:
-    """The model on `device`, in the memory layout that convolutions are fastest in."""
+    """Move the model to `device`, into the memory layout in which convolutions are fastest."""
     return model.to(device).to(memory_format=torch.channels_last)

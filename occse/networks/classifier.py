@@ -10,12 +10,13 @@ from occse.networks.checkpoint import load_weights, save_weights
 
 
 class Classifier(nn.Module):
-    """Images to raw class activation maps; both the ordinary classifier and CGNet are one.
+    """Maps images to raw class activation maps. The ordinary classifier and CGNet are of this kind.
 
     Args:
-        backbone: name of the feature extractor. num_classes: C, without background. dropout: share
-        of the feature channels that training drops before the head; nothing to a finished
-        classifier.
+        backbone: name of the feature extractor.
+        num_classes: C, without background.
+        dropout: share of the feature channels that are dropped before the head during training. A
+            checkpoint does not keep it.
     """
 
     def __init__(self, backbone: str, num_classes: int, *, dropout: float = 0.0) -> None:
@@ -24,16 +25,17 @@ class Classifier(nn.Module):
         self.backbone = build_backbone(backbone)
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(self.backbone.channels[-1], num_classes, 1, bias=False)
-        nn.init.xavier_uniform_(self.head.weight)  # psa and OC-CSE
+        # as psa and OC-CSE do
+        nn.init.xavier_uniform_(self.head.weight)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """`cams`: signed, at the backbone's stride."""
+        """Return `cams`: the signed maps f^c at the backbone's stride."""
         cams: Tensor = self.head(self.dropout(self.backbone(images)))
         return cams
 
 
 def logits(cams: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C"]:
-    """Class scores: the spatial mean of the raw maps, without ReLU."""
+    """Return class scores before the sigmoid: the spatial mean of the raw maps, without ReLU."""
     return cams.mean((2, 3))
 
 
@@ -43,9 +45,9 @@ def save_classifier(model: Classifier, path: Path) -> None:
 
 
 def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
-    """The classifier that `save_classifier` wrote, in evaluation mode.
+    """Read the classifier that `save_classifier` wrote, in evaluation mode.
 
     Raises:
-        ValueError: the file is no such classifier.
+        ValueError: the file does not hold a classifier.
     """
     return load_weights(path, Classifier, device=device)

@@ -17,6 +17,7 @@ from occse.networks.backbones import build_backbone
 from occse.networks.checkpoint import load_weights, save_weights
 from occse.networks.deeplab_heads import build_head
 
+# The label of pixels without loss, in every layout of masks.
 VOID = 255
 
 
@@ -27,8 +28,8 @@ class DeepLab(nn.Module):
         backbone: name of the feature extractor.
         num_classes: C, without background.
         head: "largefov", "aspp" (DeepLabv2) or "deeplabv3plus".
-        width: channels of LargeFOV's head; the others have their own.
-        dilation: of LargeFOV's 3x3 convolution.
+        width: channels of the head "largefov"; the other heads have fixed widths.
+        dilation: of the 3x3 convolution of the head "largefov".
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class DeepLab(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L h w"]:
-        """Class scores (L = C + 1, background first) at the backbone's stride; of DeepLabv3+, at
-        its shallow map's.
+        """Return class scores for L = C + 1 labels, background first.
+
+        They have the backbone's stride; with the head "deeplabv3plus", that of its shallow map.
         """
         scores: Tensor = self.head(*self.backbone.low_and_deep(images))
         return scores
@@ -67,10 +69,10 @@ def save_deeplab(model: DeepLab, path: Path) -> None:
 
 
 def load_deeplab(path: Path, *, device: str = "cpu") -> DeepLab:
-    """The network that `save_deeplab` wrote, in evaluation mode.
+    """Read the network that `save_deeplab` wrote, in evaluation mode.
 
     Raises:
-        ValueError: the file is no such network.
+        ValueError: the file does not hold a DeepLab.
     """
     return load_weights(path, DeepLab, device=device)
 
@@ -78,8 +80,9 @@ def load_deeplab(path: Path, *, device: str = "cpu") -> DeepLab:
 def segmentation_loss(
     scores: Float[Tensor, "B L h w"], labels: Int[Tensor, "B H W"]
 ) -> Float[Tensor, ""]:
-    """Cross entropy at the size of the labels, mean over the pixels that are not void (0 where all
-    are).
+    """Return the cross entropy at the size of the labels, mean over the pixels that are not void.
+
+    It is 0 if all pixels are void.
     """
     full = functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=False)
     total = functional.cross_entropy(full, labels, ignore_index=VOID, reduction="sum")
@@ -96,14 +99,22 @@ def multi_scale_scores(
     merge: Literal["mean", "max"] = "mean",
     device: str,
 ) -> Float[Tensor, "B L H W"]:
-    """Class probabilities from the scores of every scale and its mirror image.
+    """Return class probabilities, merged over the passes: scales and, with `flip`, mirror images.
 
-    "mean": averaged before the softmax, as SEAM does. "max": the maximum over the passes of the
-    probabilities, as MCTformer does; they no longer sum to 1."""
+    Args:
+        network: maps normalized images on `device` to scores (B, L, h, w).
+        images: RGB images of one size, 8 bits per channel.
+        scales: factors of the image size, rounded to whole pixels; bicubic.
+        flip: add the mirror image at every scale.
+        merge: "mean" averages the scores before the softmax, as SEAM does. "max" takes the maximum
+            of the probabilities, as MCTformer does; these no longer sum to 1.
+        device: where the network lives.
+    """
     passes = _passes(network, images, scales=scales, flip=flip, device=device)
     if merge == "max":
         return reduce(torch.maximum, (scores.softmax(1) for scores in passes))
-    return (reduce(torch.add, passes) / (len(scales) * (2 if flip else 1))).softmax(1)
+    num_passes = 2 * len(scales) if flip else len(scales)
+    return (reduce(torch.add, passes) / num_passes).softmax(1)
 
 
 def _passes(
@@ -114,7 +125,7 @@ def _passes(
     flip: bool,
     device: str,
 ) -> Iterator[Float[Tensor, "B L H W"]]:
-    """Scores at image size: of each scale, and of its mirror image turned back."""
+    """Yield scores at image size, of each scale and of its mirror image (mirrored back)."""
     for scale in scales:
         batch = torch.stack([to_tensor(_resize(image, scale)) for image in images]).to(device)
         scores = network(torch.cat([batch, batch.flip(-1)]) if flip else batch)

@@ -1,6 +1,4 @@
-"""What the DeepLabs put on a backbone: each head maps its shallow and its deepest feature map to
-class scores.
-"""
+"""The heads of the DeepLabs: from a backbone's shallow and deepest feature map to class scores."""
 
 from typing import Literal, get_args
 
@@ -13,16 +11,22 @@ from occse.networks.backbones import Backbone
 
 HeadName = Literal["largefov", "aspp", "deeplabv3plus"]
 
+# Dilations of the four branches, as in the paper (Chen et al., TPAMI 2018).
 DEEPLABV2_RATES = (6, 12, 18, 24)
-# At stride 16; the rates grow as the stride falls, so that the field of view stays.
+# Dilations at stride 16, as in the paper (Chen et al., ECCV 2018). They grow as the stride falls,
+# so that the field of view stays the same.
 DEEPLABV3_RATES = (6, 12, 18)
-DEEPLABV3_WIDTH, DECODER_LOW_WIDTH = 256, 48
+# Channels of DeepLabv3+'s ASPP and decoder, and of its shallow map in the decoder (same paper).
+DEEPLABV3_WIDTH = 256
+DECODER_LOW_WIDTH = 48
 
 
 def build_head(
     name: str, backbone: Backbone, *, num_labels: int, width: int, dilation: int
 ) -> nn.Module:
-    """An untrained head for the maps of `backbone`; `width` and `dilation` are LargeFOV's.
+    """Return an untrained head for the maps of `backbone`.
+
+    `width` and `dilation` apply to "largefov" alone.
 
     Raises:
         ValueError: there is no head of that name.
@@ -38,8 +42,9 @@ def build_head(
 
 
 class LargeFov(nn.Module):
-    """DeepLab-LargeFOV as SEAM has it: a dilated 3x3 and a 1x1 convolution with batch norm,
-    dropout, 1x1.
+    """DeepLab-LargeFOV as in SEAM: 3x3 dilated and 1x1 convolution, dropout, 1x1 to the labels.
+
+    The first two convolutions have batch norms and ReLUs.
     """
 
     def __init__(self, channels: int, num_labels: int, *, width: int, dilation: int) -> None:
@@ -55,15 +60,13 @@ class LargeFov(nn.Module):
     def forward(
         self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]
     ) -> Float[Tensor, "B L h w"]:
-        """Scores at the size of `deep`; `low` is not looked at."""
+        """Return scores at the size of `deep`; `low` is not used."""
         scores: Tensor = self.layers(deep)
         return scores
 
 
 class SummedAspp(nn.Module):
-    """DeepLabv2's atrous spatial pyramid pooling: the sum of four 3x3 convolutions, dilated by 6,
-    12, 18 and 24.
-    """
+    """DeepLabv2's atrous spatial pyramid pooling: the sum of four dilated 3x3 convolutions."""
 
     def __init__(self, channels: int, num_labels: int) -> None:
         super().__init__()
@@ -72,28 +75,30 @@ class SummedAspp(nn.Module):
             for rate in DEEPLABV2_RATES
         )
         for name, parameter in self.named_parameters():
-            nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(
-                parameter, std=0.01
-            )
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.01)
 
     def forward(
         self, low: Float[Tensor, "B _ _ _"], deep: Float[Tensor, "B D h w"]
     ) -> Float[Tensor, "B L h w"]:
-        """Scores at the size of `deep`; `low` is not looked at."""
+        """Return scores at the size of `deep`; `low` is not used."""
         return torch.stack([branch(deep) for branch in self.branches]).sum(0)
 
 
 class EncoderDecoder(nn.Module):
-    """DeepLabv3+ (Chen et al., ECCV 2018): ASPP of `deep`, enlarged, beside `low` in 48 channels,
-    two 3x3, 1x1.
+    """DeepLabv3+ (Chen et al., ECCV 2018).
 
-    The convolutions are ordinary ones; the paper's Xception variant separates them.
+    The ASPP of `deep` is enlarged and joined to `low`, which is reduced to 48 channels; two 3x3
+    convolutions and a 1x1 convolution follow. The convolutions are ordinary ones; the paper's
+    Xception variant has separable ones.
     """
 
     def __init__(
         self, low_channels: int, channels: int, num_labels: int, *, rates: list[int]
     ) -> None:
-        # a second that other heads need not wait for
+        # imported here: it takes a second, which the other heads do not need
         from torchvision.models.segmentation.deeplabv3 import ASPP
 
         super().__init__()
@@ -109,7 +114,7 @@ class EncoderDecoder(nn.Module):
     def forward(
         self, low: Float[Tensor, "B E v u"], deep: Float[Tensor, "B D h w"]
     ) -> Float[Tensor, "B L v u"]:
-        """Scores at the size of `low`."""
+        """Return scores at the size of `low`."""
         context = functional.interpolate(
             self.aspp(deep), low.shape[2:], mode="bilinear", align_corners=False
         )

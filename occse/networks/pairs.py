@@ -1,11 +1,11 @@
-"""Pairs of nearby pixels of a feature map, what is known of them, and the loss of whoever predicts
-their affinity.
+"""Pairs of nearby pixels of a feature map, their labels, and the loss of predicted affinities.
 
-A pair is a source pixel of the feature map and one of the pixels around it, in the half plane right
-of or below it. The sources are the pixels whose whole neighbourhood lies in the map, so a strip of
-radius - 1 pixels at the left, the right and the bottom is met only as targets, as in the official
-code."""
+A pair is a source pixel and a partner: one of the pixels around it, in the half plane to the right
+of it or below it. Sources are the pixels whose whole neighbourhood lies in the map. So pixels in a
+strip of radius - 1 at the left, the right and the bottom are partners only, as in jiwoon-ahn/psa.
+"""
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -13,26 +13,31 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+# Added to counts, logarithms and maxima, as in psa.
 EPSILON = 1e-5
+# The label of cells without a trusted class, as in masks.
 VOID = 255
 
 
 def pair_offsets(radius: int) -> list[tuple[int, int]]:
-    """(dy, dx) from a source to its partners: the half disk of distance < radius, row by row; 34 at
-    radius 5.
+    """Return (dy, dx) from a source to each of its partners, row by row.
+
+    They are the half disk of a distance below `radius`: 34 offsets at radius 5.
     """
-    reach = range(1 - radius, radius)
-    below = [(dy, dx) for dy in range(1, radius) for dx in reach if dy**2 + dx**2 < radius**2]
-    return [(0, dx) for dx in range(1, radius)] + below
+    below = product(range(1, radius), range(1 - radius, radius))
+    in_disk = [(dy, dx) for dy, dx in below if dy**2 + dx**2 < radius**2]
+    return [(0, dx) for dx in range(1, radius)] + in_disk
 
 
 def view_at(
     maps: Shaped[Tensor, "*C h w"], offset: tuple[int, int], *, radius: int
 ) -> Shaped[Tensor, "*C v u"]:
-    """What `maps` has at the pixels that lie (dy, dx) from the sources; a view. Empty in a map too
-    small for a pair.
+    """Return the values at the pixels that lie `offset` (dy, dx) from the sources, as a view.
+
+    The view is empty if the map is too small for a pair.
     """
-    (dy, dx), margin = offset, radius - 1
+    dy, dx = offset
+    margin = radius - 1
     rows = max(maps.shape[-2] - margin, 0)
     columns = max(maps.shape[-1] - 2 * margin, 0)
     return maps[..., dy : dy + rows, margin + dx : margin + dx + columns]
@@ -41,14 +46,18 @@ def view_at(
 def pair_views(
     maps: Shaped[Tensor, "*C h w"], *, radius: int
 ) -> tuple[Shaped[Tensor, "*C v u"], list[Shaped[Tensor, "*C v u"]]]:
-    """What `maps` has at the sources, and at their partners by offset; views, no copies."""
+    """Return the values at the sources, and those at their partners by offset; all are views."""
     partners = [view_at(maps, offset, radius=radius) for offset in pair_offsets(radius)]
     return view_at(maps, (0, 0), radius=radius), partners
 
 
 class PairLabels(NamedTuple):
-    """Which pairs are both background, both of one foreground class, or of different classes; none
-    if one is void.
+    """Masks of three kinds of pairs; a pair with a void pixel is of none of them.
+
+    Attributes:
+        background: both pixels are background.
+        foreground: both pixels are of the same foreground class.
+        negative: the pixels are of different classes.
     """
 
     background: Bool[Tensor, "B P S"]
@@ -57,10 +66,10 @@ class PairLabels(NamedTuple):
 
 
 def pair_labels(labels: UInt8[Tensor, "B h w"], *, radius: int) -> PairLabels:
-    """Sort the pairs of a label map of the features' size.
+    """Return the kinds of the pairs of a label map, which has the size of the features.
 
     Raises:
-        ValueError: the map is so small that it has no pair.
+        ValueError: the map is too small for a pair.
     """
     height, width = labels.shape[1:]
     if height < radius or width < 2 * radius - 1:
@@ -71,8 +80,13 @@ def pair_labels(labels: UInt8[Tensor, "B h w"], *, radius: int) -> PairLabels:
     source, partners = pair_views(labels, radius=radius)
     here = source.flatten(1).unsqueeze(1)
     there = torch.stack([partner.flatten(1) for partner in partners], dim=1)
-    same, known = here == there, (here != VOID) & (there != VOID)
-    return PairLabels(same & (here == 0), same & known & (here != 0), ~same & known)
+    same = here == there
+    known = (here != VOID) & (there != VOID)
+    return PairLabels(
+        background=same & (here == 0),
+        foreground=same & known & (here != 0),
+        negative=~same & known,
+    )
 
 
 def affinity_loss(
@@ -81,8 +95,9 @@ def affinity_loss(
     foreground: Bool[Tensor, "B P S"],
     negative: Bool[Tensor, "B P S"],
 ) -> Float[Tensor, ""]:
-    """L = L_bg / 4 + L_fg / 4 + L_neg / 2, each a cross entropy averaged over its own pairs in the
-    batch.
+    """Return L = L_bg / 4 + L_fg / 4 + L_neg / 2 (psa).
+
+    Each term is a cross entropy, averaged over its own pairs in the batch.
     """
     alike = -torch.log(affinities + EPSILON)
     different = -torch.log(1 + EPSILON - affinities)
@@ -96,24 +111,29 @@ def _mean(values: Float[Tensor, "B P S"], chosen: Bool[Tensor, "B P S"]) -> Floa
 
 
 def block_mean(scores: Float[Tensor, "*B L H W"], *, pool: int) -> Float[Tensor, "*B L h w"]:
-    """Means of pool x pool blocks; a last block that the map does not fill counts zeros in its
-    mean.
+    """Return the means of pool x pool blocks.
+
+    The last block of a row or column may reach beyond the map; zeros count there.
     """
     height, width = scores.shape[-2:]
-    return functional.avg_pool2d(
-        functional.pad(scores, (0, -width % pool, 0, -height % pool)), pool
-    )
+    padded = functional.pad(scores, (0, -width % pool, 0, -height % pool))
+    return functional.avg_pool2d(padded, pool)
 
 
 def affinity_label(
     low: Float[Tensor, "L H W"], high: Float[Tensor, "L H W"], *, pool: int
 ) -> UInt8[Tensor, "h w"]:
-    """The label map that AffinityNet trusts: pooled scores (background first), at the size of the
-    features, argmax.
+    """Return the label map that supervises AffinityNet, at the size of the features (psa).
 
-    Foreground is what wins at the low alpha, background what wins at the high alpha, the rest is
-    void (255), as is what has no score (< 1e-5 everywhere: outside of the image). Labels are
-    positions in the stack."""
+    Scores are averaged over pool x pool blocks. A cell is foreground if a class wins at the low
+    alpha, and background if background wins at the high alpha. Other cells are void (255), and so
+    are cells outside of the image, where every score is below 1e-5.
+
+    Args:
+        low: scores of the CRF at the low alpha, background first.
+        high: those at the high alpha.
+        pool: side of the blocks. Labels are positions in the stack of scores.
+    """
     low, high = block_mean(low, pool=pool), block_mean(high, pool=pool)
     label = low.argmax(dim=0)
     label[label == 0] = VOID

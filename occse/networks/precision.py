@@ -1,5 +1,6 @@
-"""The precision that a network computes in. It changes numbers, so it is a knob of the stages that
-run networks.
+"""The precision in which a network computes.
+
+It changes numbers, so it is a knob of every stage that runs a network.
 """
 
 from collections.abc import Callable
@@ -8,20 +9,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal[
+    "float32",
+    "bfloat16",  # convolutions and products round to 8 bits; weights and sums stay float32
+]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Where a network computes: "bfloat16" lets convolutions and products round to 8 bits, weights
-    stay float32.
-    """
+    """Return the context in which a network computes in `precision`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def in_precision(
     network: Callable[[Tensor], Tensor], precision: Precision
 ) -> Callable[[Tensor], Tensor]:
-    """`network`, computing in `precision`; its output is float32 again."""
+    """Return `network` as a function that computes in `precision` and returns float32."""
 
     def run(images: Tensor) -> Tensor:
         with autocast(images.device, precision):

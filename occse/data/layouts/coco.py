@@ -1,6 +1,4 @@
-"""MS COCO 2014 on disk: images, and objects from the instances files; masks are drawn from the
-objects.
-"""
+"""The layout of MS COCO: images, and instances files with objects. Masks are drawn from them."""
 
 import re
 import warnings
@@ -17,19 +15,25 @@ from pydantic import TypeAdapter, ValidationError
 from occse.data.dataset import MAX_PIXELS, VOID, Dataset
 from occse.data.reading import check_present, read_bytes
 
+# The name of each split in files and folders.
 YEARS = {"train": "train2014", "val": "val2014"}
-MAX_JSON_BYTES = 2_000_000_000  # instances_train2014.json has 0.33e9
+# instances_train2014.json has 330 MB.
+MAX_JSON_BYTES = 2_000_000_000
+# pycocotools computes with 32-bit integers and takes memory by the perimeter of a polygon.
 MAX_COORDINATE = 1e6
-MAX_PERIMETER = 1e6  # pycocotools takes memory by the perimeter
+MAX_PERIMETER = 1e6
 IMAGE_NAME = re.compile(r"([\w-]+)\.jpg")
 
-Convention: TypeAlias = Literal["annotated", "all"]
+Convention: TypeAlias = Literal[
+    "annotated",  # images with an object: 82,081 for training, 40,137 for val
+    "all",  # all images: 82,783 and 40,504
+]
 Polygons: TypeAlias = list[list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunLengths:
-    """Alternating lengths of runs outside and inside an object, column by column."""
+    """Lengths of runs that are alternately outside and inside an object, column by column."""
 
     size: tuple[int, int]
     counts: list[int]
@@ -69,23 +73,25 @@ class _Instances:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CocoDataset(Dataset):
-    """MS COCO as it lies on disk: a data set whose masks are drawn when asked for.
+    """MS COCO on disk: a data set whose masks are drawn when they are read.
 
     Attributes:
-        objects: class index and outline of an image's objects in the order of the file, crowds left
-        out. sizes: (height, width) of the images as the instances files declare them.
+        objects: class index and outline of each image's objects, in the order of the file and
+            without crowds.
+        sizes: (height, width) of the images, as the instances files declare them.
     """
 
     objects: Mapping[str, list[tuple[int, Segmentation]]]
     sizes: Mapping[str, tuple[int, int]]
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
-        """The mask of an image: pycocotools' `annToMask` of its objects, later ones on top; no
-        void.
+        """Draw the mask of an image: pycocotools' `annToMask` of its objects, later ones on top.
+
+        No pixel is void.
 
         Raises:
             ValueError: the image has another size than declared, or an outline is no polygon or
-            run-length code of it.
+                run-length code of that size.
         """
         height, width = self.sizes[name]
         if (found := self.size(name)) != (height, width):
@@ -107,20 +113,24 @@ class CocoDataset(Dataset):
 def read_coco(
     root: Path, *, images: Convention = "annotated", num_scored: int | None = None
 ) -> CocoDataset:
-    """MS COCO 2014 below `root`: `annotations/instances_{train,val}2014.json` and the images of
-    each split.
+    """Read the data set below `root`.
 
-    Images lie in `train2014` and `val2014` or in `images/train2014` and `images/val2014`. Classes
-    are the categories by ascending id, 80 of 90. Crowds give neither label nor mask. `images`
-    chooses between the two lists in use: "annotated" has the images with an object (82,081 /
-    40,137), "all" has all (82,783 / 40,504). Without a class there is nothing to erase and no CAM,
-    so that images without an object are in no training split in either: "all" scores those of
-    `val`, as background. `train` is `num_scored` of `train_aug`, evenly spread over the ids (None:
-    all).
+    It holds `annotations/instances_{train,val}2014.json`, and images in `train2014` and `val2014`
+    or in `images/train2014` and `images/val2014`. Classes are the categories by ascending id, in
+    COCO 80 of 90 ids. Crowds give neither label nor mask.
+
+    An image without an object has no class to erase and no CAM, so no training split has it. The
+    convention "all" scores those of `val`, as background.
+
+    Args:
+        root: the folder.
+        images: the list convention.
+        num_scored: number of images of `train`, evenly spread over the ids of `train_aug`; None:
+            all of them.
 
     Raises:
-        ValueError: files are missing, or the JSON is unreadable, contradicts itself, or names other
-        files.
+        ValueError: files are missing; or the JSON is damaged, contradicts itself, or names files
+            that are not there.
     """
     _check_layout(root)
     paths = {
@@ -184,11 +194,11 @@ def read_coco(
 
 
 def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray:
-    """The pixels of an object, (height, width) booleans, as pycocotools' `annToMask` gives them.
+    """Return the pixels of an object, (height, width) booleans, as pycocotools' `annToMask` does.
 
     Raises:
         ValueError: the outline is no closed polygon near the image, or the runs do not add up to
-        it.
+            the image.
     """
     tools = _pycocotools()
     if isinstance(segmentation, RunLengths):
@@ -201,12 +211,12 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
             raise ValueError(f"has runs that do not add up to {height} x {width}")
         runs = tools.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     else:
-        # two points enclose nothing
+        # Two points enclose nothing, and pycocotools takes four numbers for a box.
         polygons = [_checked(polygon) for polygon in segmentation if len(polygon) > 4]
         if not polygons:
             return np.zeros((height, width), bool)
         runs = tools.merge(tools.frPyObjects(polygons, height, width))
-    # pycocotools makes arrays in a way that numpy is about to change
+    # pycocotools creates arrays in a way that numpy has deprecated.
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="__array__ implementation", category=DeprecationWarning
@@ -273,18 +283,19 @@ def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list
     )
     if train != val:
         raise ValueError(f"{paths['train']} and {paths['val']} have different categories")
-    for what in zip(*train, strict=True):
-        if len(set(what)) != len(what):
+    for column in zip(*train, strict=True):
+        if len(set(column)) != len(column):
             raise ValueError(f"{paths['train']} has a category twice")
     if not 1 <= len(train) < VOID:
         raise ValueError(
-            f"{paths['train']} has {len(train)} categories; expected 1 to {VOID - 1}, MS COCO has 80"
+            f"{paths['train']} has {len(train)} categories; "
+            f"expected 1 to {VOID - 1}, MS COCO has 80"
         )
     return train
 
 
 def _names(instances: _Instances, path: Path) -> dict[int, str]:
-    """Image names by id."""
+    """Return image names by id."""
     names: dict[int, str] = {}
     for image in instances.images:
         match = IMAGE_NAME.fullmatch(image.file_name)
@@ -294,7 +305,8 @@ def _names(instances: _Instances, path: Path) -> dict[int, str]:
             )
         if not (min(image.height, image.width) >= 1 and image.height * image.width <= MAX_PIXELS):
             raise ValueError(
-                f"{path}: {match[1]} is {image.height} x {image.width}; expected 1 to {MAX_PIXELS} pixels"
+                f"{path}: {match[1]} is {image.height} x {image.width}; "
+                f"expected 1 to {MAX_PIXELS} pixels"
             )
         if image.id in names:
             raise ValueError(f"{path} has the image id {image.id} twice")
@@ -311,8 +323,8 @@ def _objects(
     for annotation in instances.annotations:
         if annotation.image_id not in names or annotation.category_id not in position:
             raise ValueError(
-                f"{path} has an object of image {annotation.image_id} and category {annotation.category_id}, "
-                "one of which it does not list"
+                f"{path} has an object of image {annotation.image_id} "
+                f"and category {annotation.category_id}, one of which it does not list"
             )
         if not annotation.iscrowd:
             objects[names[annotation.image_id]].append(
@@ -322,6 +334,6 @@ def _objects(
 
 
 def _spread(names: list[str], number: int | None) -> list[str]:
-    """`number` of `names` at equal steps, or all where there are no more."""
+    """Return `number` of `names` at equal steps, or all of them if there are no more."""
     number = len(names) if number is None else min(number, len(names))
-    return [names[place * len(names) // number] for place in range(number)]
+    return [names[step * len(names) // number] for step in range(number)]

@@ -1,6 +1,4 @@
-"""A user's own data: a folder of images, a table of image labels, and masks only where scores are
-wanted.
-"""
+"""The layout of a user's own data: a folder of images, a table of image labels, and masks."""
 
 import csv
 import re
@@ -10,6 +8,7 @@ from pathlib import Path
 from occse.data.dataset import VOID, Dataset
 from occse.data.reading import numbered_lines, read_text
 
+# The columns of labels.csv that are read; other columns are allowed.
 COLUMNS = ("image", "split", "labels")
 SPLITS = ("train", "val")
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -17,14 +16,18 @@ NAME = re.compile(r"\w[\w .+-]*")
 
 
 def read_folder(root: Path) -> Dataset:
-    """The data set below `root`.
+    """Read the data set below `root`.
 
-    `classes.txt` has one class per line: the first is label 1 in a mask, 0 is background, 255 void.
-    `labels.csv` has the columns `image` (a file in `images`, with or without suffix), `split`
-    (`train` or `val`) and `labels` (classes between semicolons); an image may have several rows,
-    whose labels add up. `images` holds JPEG or PNG files, `masks` PNG files of the same name,
-    palette or grey. All of `train` is trained on (`train_aug`), and scored where it has a mask
-    (`train`); every image of `val` needs one.
+    - `classes.txt` has one class per line. The first is label 1 in a mask, 0 is background and 255
+      is void.
+    - `labels.csv` has the columns `image` (a file in `images`, with or without suffix), `split`
+      (`train` or `val`) and `labels` (classes, separated by semicolons). An image may have several
+      rows; their labels are joined.
+    - `images` holds JPEG or PNG files.
+    - `masks` holds PNG files, palette or grey, with the names of their images.
+
+    All of `train` is trained on (split `train_aug`). Its images with a mask are scored (split
+    `train`). Every image of `val` needs a mask.
 
     Raises:
         ValueError: a file is missing or unreadable, names an unknown class, split or image, or
@@ -57,8 +60,8 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     for number, line in numbered_lines(path, expected="one class per line"):
         if line in classes or ";" in line or line == "background":
             raise ValueError(
-                f"{path}:{number}: {line[:100]!r}; expected every class once, without semicolons, and without the "
-                "background, which is label 0 by itself"
+                f"{path}:{number}: {line[:100]!r}; expected every class once, without semicolons, "
+                "and without the background, which is always label 0"
             )
         classes.append(line)
     if not 1 <= len(classes) < VOID:
@@ -69,7 +72,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _image_files(folder: Path) -> dict[str, str]:
-    """Files by image name, which is the file's name without suffix."""
+    """Return files by image name, which is the file's name without suffix."""
     files: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES:
@@ -84,7 +87,7 @@ def _image_files(folder: Path) -> dict[str, str]:
 def _read_labels(
     path: Path, *, classes: Sequence[str], files: Mapping[str, str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
-    """Image names by split in the order of the file, and class indices by image name."""
+    """Return image names by split, in the order of the file, and class indices by image name."""
     position = {label: index for index, label in enumerate(classes)}
     names = {file: name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
@@ -94,8 +97,8 @@ def _read_labels(
         labels = [label.strip() for label in listed.split(";") if label.strip()]
         if image not in names or not NAME.fullmatch(names[image]):
             raise ValueError(
-                f"{path}:{number}: no image {image[:100]!r} in {path.parent / 'images'}; expected the name of a "
-                f"{', '.join(SUFFIXES)} file of letters, digits and ._+- and spaces"
+                f"{path}:{number}: no image {image[:100]!r} in {path.parent / 'images'}; expected "
+                f"the name of a {', '.join(SUFFIXES)} file of letters, digits, ._+- and spaces"
             )
         if split not in SPLITS:
             raise ValueError(
@@ -103,16 +106,18 @@ def _read_labels(
             )
         if unknown := [label for label in labels if label not in position]:
             raise ValueError(
-                f"{path}:{number}: the class {unknown[0][:100]!r}; classes.txt has {', '.join(classes)}"
+                f"{path}:{number}: the class {unknown[0][:100]!r}; "
+                f"classes.txt has {', '.join(classes)}"
             )
         if split_of.setdefault(names[image], split) != split:
             raise ValueError(
                 f"{path}:{number}: {image} is in {split_of[names[image]]} and in {split}"
             )
         found.setdefault(names[image], set()).update(position[label] for label in labels)
-    splits = {
-        split: tuple(name for name, own in split_of.items() if own == split) for split in SPLITS
-    }
+    by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name, split in split_of.items():
+        by_split[split].append(name)
+    splits = {split: tuple(names) for split, names in by_split.items()}
     return splits, {name: tuple(sorted(present)) for name, present in found.items()}
 
 
@@ -124,7 +129,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         header = [(column or "").strip() for column in reader.fieldnames or ()]
         if missing := [column for column in COLUMNS if header.count(column) != 1]:
             raise ValueError(
-                f"{path} lacks the column {missing[0]}; expected {','.join(COLUMNS)} in its first line"
+                f"{path} lacks the column {missing[0]}; "
+                f"expected {','.join(COLUMNS)} in its first line"
             )
         reader.fieldnames = header
         for row in reader:
@@ -151,15 +157,16 @@ def _check(
             raise ValueError(f"{root / 'labels.csv'} has no image in the split {split}")
     if bare := [name for name in splits["train"] if not labels[name]]:
         raise ValueError(
-            f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; without a class there "
-            "is nothing to train on: label it or leave it out"
+            f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; "
+            "without a class there is nothing to train on: label it or leave it out"
         )
     if lacking := [name for name in splits["val"] if name not in masked]:
         raise ValueError(
-            f"{root / 'masks' / lacking[0]}.png is missing (and {len(lacking) - 1} more); every image of val is scored "
-            "and needs a mask"
+            f"{root / 'masks' / lacking[0]}.png is missing (and {len(lacking) - 1} more); "
+            "every image of val is scored and needs a mask"
         )
     if not scored:
         raise ValueError(
-            f"{root / 'masks'} has no mask of any image of train; expected some, for the scores of CAMs"
+            f"{root / 'masks'} has no mask of any image of train; "
+            "expected some, for the scores of CAMs"
         )

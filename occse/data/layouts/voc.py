@@ -1,6 +1,4 @@
-"""PASCAL VOC on disk: image labels from the annotations or from one file, label maps as palette
-PNG.
-"""
+"""The layout of PASCAL VOC: image labels from annotations or one file, masks as palette PNG."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -39,11 +37,17 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
+# Split lists that are read, besides an optional `test`.
 SPLITS = ("train_aug", "train", "val")
 FOLDERS = ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation")
+# VOC's largest annotation has 16 kB.
 MAX_XML_BYTES = 1_000_000
+# The file of image labels that jiwoon-ahn/psa and jiwoon-ahn/irn bring, below the root.
 LABELS = "cls_labels.npy"
-LabelSource = Literal["annotations", "cls_labels"]
+LabelSource = Literal[
+    "annotations",  # object/name in Annotations/NAME.xml
+    "cls_labels",  # cls_labels.npy
+]
 
 
 def read_voc(
@@ -53,16 +57,19 @@ def read_voc(
     splits: Sequence[str] = SPLITS,
     labels: LabelSource = "annotations",
 ) -> Dataset:
-    """The data set below `root`, its splits as `read_lists` finds them.
-
-    Image labels come from the XML files of Annotations, or from `cls_labels.npy` in `root`.
+    """Read the data set below `root`, with the splits that `read_lists` finds.
 
     A list `test` is read if it is there; its images have no labels.
 
+    Args:
+        root: the folder VOC2012, or one in its layout.
+        classes: names of the foreground classes, in the order of the labels in masks.
+        splits: names of the split lists.
+        labels: the source of the image labels.
+
     Raises:
-        ValueError: `root` is not in VOC layout; a list is at fault or names an image that is not
-            there; an annotation is unreadable or hostile, names an unknown class, or no object at
-            all; so does `cls_labels.npy`.
+        ValueError: `root` is not in VOC layout; a list is damaged or names a missing image; an
+            annotation or `cls_labels.npy` is damaged, names an unknown class, or no class at all.
     """
     folders = [folder for folder in FOLDERS if folder != "Annotations" or labels == "annotations"]
     missing = [folder for folder in folders if not (root / folder).is_dir()]
@@ -90,8 +97,9 @@ def read_voc(
 
 
 def palette() -> UInt8[np.ndarray, "256 3"]:
-    """The palette of VOC's masks: bit b of a label is bit 7 - b // 3 of red, green or blue, for b %
-    3 = 0, 1 or 2.
+    """Return the palette of VOC's masks.
+
+    Bit b of a label is bit 7 - b // 3 of red, green or blue, for b % 3 = 0, 1 or 2.
     """
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -117,7 +125,8 @@ def _labels(
         if not found.get(name):
             reason = "no class for" if name in found else "no entry for"
             raise ValueError(
-                f"{root / LABELS} has {reason} {name}; expected at least one class of every listed image"
+                f"{root / LABELS} has {reason} {name}; "
+                "expected at least one class for every listed image"
             )
     return {name: found[name] for name in names}
 
@@ -137,11 +146,9 @@ def _read_labels(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
 
 
 def _parse_xml(path: Path) -> ET.Element:
-    """Parse an annotation that declares nothing: without DOCTYPE there are no entities that could
-    expand.
-    """
-    # decoded here: in another encoding a declaration would pass the search, and for a str expat
-    # takes no other
+    """Parse an annotation without a document type, so that no entity can be declared and expand."""
+    # Decoded here, because in another encoding a declaration would not be found. expat ignores the
+    # encoding that a str declares.
     text = read_text(path, limit=MAX_XML_BYTES, expected="a VOC annotation")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""VOC's split lists, and `train_aug` where no list of it is at hand."""
+"""VOC's split lists, and `train_aug` made from SBD where there is no list of it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,34 +7,35 @@ from pathlib import Path
 
 from occse.data.reading import numbered_lines
 
-# a bare id, or the line of a segmentation list: image path and mask path
+# A bare id, or a line of a segmentation list: image path and mask path.
 LINE = re.compile(r"(?:/?JPEGImages/)?([\w-]+)(?:\.jpg(?:\s+/?SegmentationClass\w*/\1\.png)?)?")
-SBD_FOLDERS = tuple(
-    f"{parent}{folder}"
-    for parent in ("", "SBD/", "sbd/")
-    for folder in ("benchmark_RELEASE/dataset", "benchmark_RELEASE", "dataset", "")
-    if parent or folder.startswith("benchmark")
+# Folders with the lists of SBD, below VOC2012 or one of the two folders above it: as the archive
+# unpacks, or moved into a folder of its own.
+SBD_FOLDERS = (
+    "benchmark_RELEASE/dataset",
+    "benchmark_RELEASE",
+    *("SBD/benchmark_RELEASE/dataset", "SBD/benchmark_RELEASE", "SBD/dataset", "SBD/"),
+    *("sbd/benchmark_RELEASE/dataset", "sbd/benchmark_RELEASE", "sbd/dataset", "sbd/"),
 )
-"""Where the lists of SBD lie, below VOC2012 or one of the two folders above it."""
 
 
 def list_path(root: Path, split: str) -> Path:
-    """Where VOC keeps the list of a split."""
+    """Return the path of the list of a split."""
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def read_lists(
     root: Path, splits: Sequence[str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Path]]:
-    """Image names by split, and the file or folder that each split comes from.
+    """Return image names by split, and the file or folder that each split comes from.
 
-    Without a list, `train_aug` is what VOC and SBD make it: VOC train + SBD train + SBD val - VOC
-    val, in the order of the names. SBD is looked for beside the tree (`benchmark_RELEASE` as it is
-    unpacked, or `SBD`); without SBD the names are those of the masks in `SegmentationClassAug`.
+    Without a list, `train_aug` is VOC train + SBD train + SBD val - VOC val, sorted by name. SBD
+    is searched below and beside the tree (`benchmark_RELEASE`, or `SBD`). Without SBD the names
+    are those of the masks in `SegmentationClassAug`.
 
     Raises:
-        ValueError: a list is missing, empty, no text, or names an image twice; `train` is no subset
-            of `train_aug`, or other splits overlap.
+        ValueError: a list is missing, empty, no text, or names an image twice; `train` is no
+            subset of `train_aug`, or other splits overlap.
     """
     sources = {split: list_path(root, split) for split in splits}
     derived = "train_aug" in sources and not sources["train_aug"].is_file()
@@ -52,11 +53,13 @@ def read_lists(
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """The image names that a list holds, in its order, as bare ids or as lines of image and mask.
+    """Read the image names of a list, in its order.
+
+    A line is a bare id, or the paths of an image and its mask.
 
     Raises:
-        ValueError: the list is missing or empty, names an image twice, or has a line that is
-        neither.
+        ValueError: the list is missing or empty, names an image twice, or has another kind of
+            line.
     """
     names: dict[str, int] = {}
     if not path.is_file():
@@ -65,8 +68,8 @@ def read_list(path: Path) -> tuple[str, ...]:
         match = LINE.fullmatch(line)
         if match is None:
             raise ValueError(
-                f"{path}:{number}: {line[:200]!r} names no image; expected an id such as 2007_000032 "
-                "or '/JPEGImages/2007_000032.jpg /SegmentationClass/2007_000032.png'"
+                f"{path}:{number}: {line[:200]!r} names no image; expected an id such as "
+                "2007_000032 or '/JPEGImages/2007_000032.jpg /SegmentationClass/2007_000032.png'"
             )
         name = match[1]
         if name in names:
@@ -88,13 +91,13 @@ def _train_aug(
             return tuple(sorted((both | set(train)) - set(val))), folder
     masks = root / "SegmentationClassAug"
     if masks.is_dir():
-        return tuple(
-            sorted(({path.stem for path in masks.glob("*.png")} | set(train)) - set(val))
-        ), masks
+        masked = {path.stem for path in masks.glob("*.png")}
+        return tuple(sorted((masked | set(train)) - set(val))), masks
     raise ValueError(
-        f"{list_path(root, 'train_aug')} is missing; it is the 10,582 training images of VOC and SBD that are not in "
-        "VOC's val, and VOC does not bring it. Expected that list, or SBD (benchmark_RELEASE/dataset with train.txt "
-        f"and val.txt) in {root.absolute().parent} or beside it, or the masks of all of them in {masks}"
+        f"{list_path(root, 'train_aug')} is missing; VOC does not bring this list of the 10,582 "
+        "training images of VOC and SBD that are not in VOC's val. Expected that list, or SBD "
+        f"(benchmark_RELEASE/dataset with train.txt and val.txt) in {root.absolute().parent} "
+        f"or beside it, or the masks of all of these images in {masks}"
     )
 
 
@@ -104,7 +107,7 @@ def _sbd_folders(root: Path) -> Iterator[Path]:
 
 
 def _check_overlap(lists: Mapping[str, Sequence[str]], sources: Mapping[str, Path]) -> None:
-    """`train` lies in `train_aug`; any other two splits are disjoint."""
+    """Raise ValueError unless `train` is part of `train_aug` and other splits are disjoint."""
     for first, second in combinations(lists, 2):
         shared = set(lists[first]) & set(lists[second])
         if {first, second} == {"train", "train_aug"}:

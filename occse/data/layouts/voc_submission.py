@@ -1,4 +1,4 @@
-"""The archive that the PASCAL VOC evaluation server takes."""
+"""The archive of label maps that the PASCAL VOC evaluation server accepts."""
 
 import gzip
 import tarfile
@@ -10,13 +10,15 @@ FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
 def write_submission(path: Path, *, labels: Path, names: Iterable[str]) -> None:
-    """Pack the label maps `labels`/name.png of `names` as a .tgz; the same maps give the same
-    bytes.
+    """Pack the label maps `labels`/NAME.png of `names` as a .tgz.
+
+    The same maps give the same bytes.
 
     Raises:
         FileNotFoundError: a label map is missing.
     """
-    # The gzip header's time and the entries' owners and times would differ from run to run.
+    # The gzip header has no time, and the entries have no owners and times: they would differ from
+    # run to run.
     with (
         path.open("wb") as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,

@@ -1,6 +1,4 @@
-"""`dict/NAME.npy` of the official code: the normalized CAMs of one image by class, a pickled dict
-of numpy arrays.
-"""
+"""`dict/NAME.npy` of the official code: a pickled dict of one image's normalized CAMs by class."""
 
 from pathlib import Path
 
@@ -10,19 +8,20 @@ from jaxtyping import Float32, Int64
 from occse.data.npy_dicts.pickled import Value, refusing, saved_array, saved_dict
 from occse.data.reading import read_bytes
 
-MAX_BYTES = 100_000_000  # twenty maps of 1100 x 1100
-MAX_INSTRUCTIONS = 10_000  # a map takes thirty
+# Twenty float32 maps of 1,100 x 1,100 take this much.
+MAX_BYTES = 100_000_000
+# A map takes thirty pickle instructions.
+MAX_INSTRUCTIONS = 10_000
 
 
 def read_class_maps(
     path: Path, *, num_classes: int
 ) -> tuple[Float32[np.ndarray, "K H W"], Int64[np.ndarray, " K"]]:
-    """The CAM of an image in [0, 1], and its classes from 0 on, ascending.
+    """Read the CAMs of an image, in [0, 1], and their class indices, ascending.
 
     Raises:
-        ValueError: the file is missing, larger than 100 MB or damaged; it holds anything but a dict
-            from classes below `num_classes` to maps of one size, or names something else than
-            numpy's arrays.
+        ValueError: the file is missing, larger than 100 MB or damaged; or it holds anything but a
+            dict of numpy arrays, from classes below `num_classes` to maps of one size.
     """
     content = read_bytes(path, limit=MAX_BYTES, expected="a dict of CAMs, saved by numpy")
     expected = (
@@ -32,7 +31,8 @@ def read_class_maps(
         saved = saved_dict(content, max_instructions=MAX_INSTRUCTIONS)
         classes = np.array(sorted(_class(key, num_classes) for key in saved), np.int64)
         maps = [_map(saved[index]) for index in classes.tolist()]
-        if len(sizes := {each.shape for each in maps}) > 1:
+        sizes = {cam.shape for cam in maps}
+        if len(sizes) > 1:
             raise ValueError(f"it has maps of the sizes {sorted(sizes)}")
         return np.stack(maps), classes
 

@@ -1,6 +1,4 @@
-"""`cls_labels.npy`, the image labels that other repositories of this field bring: a pickled dict of
-numpy arrays.
-"""
+"""`cls_labels.npy` of jiwoon-ahn/psa and jiwoon-ahn/irn: a pickled dict of image labels."""
 
 from pathlib import Path
 
@@ -9,20 +7,21 @@ import numpy as np
 from occse.data.npy_dicts.pickled import Value, refusing, saved_array, saved_dict
 from occse.data.reading import read_bytes
 
-MAX_BYTES = 16_000_000  # VOC's 17,125 images take 4
-MAX_INSTRUCTIONS = 2_000_000  # ... and 0.3
+# The labels of VOC's 17,125 images take 4 MB.
+MAX_BYTES = 16_000_000
+# The labels of VOC's 17,125 images take 300,000 pickle instructions.
+MAX_INSTRUCTIONS = 2_000_000
 
 
 def read_cls_labels(path: Path, *, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Class indices that are present, ascending, by image name.
+    """Read the indices of the present classes, ascending, by image name.
 
-    Both dialects are read: names as text (jiwoon-ahn/psa), and names as integers such as 2007000032
-    for 2007_000032 (jiwoon-ahn/irn).
+    Names are text (jiwoon-ahn/psa), or integers such as 2007000032 for 2007_000032
+    (jiwoon-ahn/irn).
 
     Raises:
-        ValueError: the file is missing, larger than 16 MB or damaged; it holds anything but a dict
-            from names to arrays of `num_classes` zeros and ones, or names something else than
-            numpy's arrays.
+        ValueError: the file is missing, larger than 16 MB or damaged; or it holds anything but a
+            dict of numpy arrays, from names to `num_classes` zeros and ones.
     """
     content = read_bytes(path, limit=MAX_BYTES, expected="a dict of image labels, saved by numpy")
     expected = f"a dict from image names to {num_classes} zeros and ones"
@@ -37,7 +36,8 @@ def _name(key: str | int) -> str:
     if 10**9 <= key < 10**10:
         return f"{str(key)[:4]}_{str(key)[4:]}"
     raise ValueError(
-        f"a key is {str(key)[:50]!r}, neither an image name nor one as an integer such as 2007000032"
+        f"a key is {str(key)[:50]!r}, neither an image name "
+        "nor one as an integer such as 2007000032"
     )
 
 

@@ -1,9 +1,14 @@
-"""Dicts of numpy arrays as other repositories of this field save them: `numpy.save` of a dict,
-which is a pickle.
+"""A reader of dicts of numpy arrays that were saved with `numpy.save`, which pickles them.
 
-A pickle is a program, so it is not unpickled: the few instructions that numpy writes for such a
-dict are interpreted here, nothing that the file names is imported or called, and no memory is taken
-that the file does not fill."""
+A pickle is a program, so such a file is not unpickled. This module interprets the few instructions
+that numpy writes for such a dict. It imports and calls nothing that the file names, and it takes no
+memory that the file does not fill.
+
+`pickle.Unpickler` with an allow-list in `find_class` and a bound on the file does not suffice. It
+still hashes every key, and a key of nested tuples, 200 bytes in the file, has 2^60 leaves and is
+hashed for years. It takes memory by the indices in the file, and a memo index of 2^32 asks for 64
+GB. The tests have both files.
+"""
 
 import io
 import math
@@ -18,21 +23,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+# Image labels have one dimension, CAMs have two.
 MAX_DIMENSIONS = 2
-# numpy 1 keeps its core in numpy.core, numpy 2 in numpy._core; before protocol 3, bytes are encoded
-# text
+# The names that numpy's pickles import, and their meaning here. numpy 1 keeps its core in
+# numpy.core, numpy 2 in numpy._core. Before protocol 3, bytes are encoded text.
 NAMES = {
-    f"{core}.multiarray {name}": meaning
-    for core in ("numpy.core", "numpy._core")
-    for name, meaning in (("_reconstruct", "array"), ("scalar", "scalar"))
-} | {"numpy ndarray": "class", "numpy dtype": "dtype", "_codecs encode": "encode"}
-NUMBERS = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {
-    "f2",
-    "f4",
-    "f8",
-    "b1",
+    "numpy.core.multiarray _reconstruct": "array",
+    "numpy._core.multiarray _reconstruct": "array",
+    "numpy.core.multiarray scalar": "scalar",
+    "numpy._core.multiarray scalar": "scalar",
+    "numpy ndarray": "class",
+    "numpy dtype": "dtype",
+    "_codecs encode": "encode",
 }
+# Types of arrays: numbers by kind and bytes, and text by its length.
+NUMBERS = frozenset(("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "b1"))
 TEXT = re.compile("U[0-9]{1,4}")
+# Instructions that push a constant, the argument that they carry, or a tuple of the last values.
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = frozenset(
     {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
@@ -40,17 +47,20 @@ LITERALS = frozenset(
 )
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
+# A value that a pickle made. It must never be printed or hashed: nested tuples can make that take
+# forever.
 Value: TypeAlias = Any
-"""What a pickle may make. Never print or hash one: tuples of tuples of tuples can make that take
-forever.
-"""
 
 
 def saved_dict(content: bytes, *, max_instructions: int) -> dict[str | int, Value]:
-    """The dict, of at least one entry, that the .npy file `content` holds; ask `saved_array` what a
-    value is.
+    """Return the dict, of at least one entry, in the .npy file `content`.
 
-    To be used within `refusing`: hostile bytes raise anything here.
+    `saved_array` converts its values. Hostile bytes raise exceptions of any kind, so calls belong
+    into a `refusing` block.
+
+    Args:
+        content: of the file.
+        max_instructions: bound on the length of the pickle.
     """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
@@ -76,16 +86,14 @@ def saved_dict(content: bytes, *, max_instructions: int) -> dict[str | int, Valu
 
 
 def saved_array(value: Value) -> np.ndarray | None:
-    """The array that a value of a `saved_dict` is, None for anything else."""
+    """Return a value of a `saved_dict` as an array; None if it is something else."""
     content = value.content if isinstance(value, _Array) else None
     return content if isinstance(content, np.ndarray) else None
 
 
 @contextmanager
 def refusing(path: Path, *, kind: str, expected: str) -> Iterator[None]:
-    """Turn whatever hostile bytes make numpy's header, pickletools and the stack raise into one
-    ValueError.
-    """
+    """Turn any exception that hostile bytes cause into one ValueError that names the file."""
     try:
         yield
     except Exception as error:
@@ -99,14 +107,15 @@ def refusing(path: Path, *, kind: str, expected: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Global:
-    """A name that the pickle would import; never imported here."""
+    """A name that the pickle would import. It is not imported."""
 
     meaning: str
 
 
 class _DType:
-    """The type of an array while its pickle is read: a code such as `f4`, its byte order comes
-    later.
+    """The type of an array while its pickle is read.
+
+    The pickle has its code, such as `f4`, first, and its byte order later (`build`).
     """
 
     def __init__(self, code: Value) -> None:
@@ -117,13 +126,13 @@ class _DType:
         self.code, self.order = code, "|"
 
     def build(self, state: Value) -> None:
-        """Take the byte order."""
+        """Set the byte order."""
         if state[1] not in ("<", ">", "|"):
             raise UnpicklingError("it has an array of an unknown byte order")
         self.order = state[1]
 
     def values(self, data: Value, shape: tuple[int, ...], *, columns_first: bool) -> np.ndarray:
-        """The array of at most two dimensions that `data` holds; its bytes must be all there."""
+        """Return `data` as an array of at most two dimensions. All of its bytes must be there."""
         if type(data) is not bytes or not all(type(side) is int and side > 0 for side in shape):
             raise UnpicklingError(
                 "it has an array of objects, or with a side that is no positive number"
@@ -142,12 +151,12 @@ class _DType:
 
 
 class _Array:
-    """An array while its pickle is read: numbers, or the one object that numpy.save wrapped."""
+    """An array while its pickle is read: numbers, or the single object that numpy.save wrapped."""
 
     content: Value = None
 
     def build(self, state: Value) -> None:
-        """Take the content, checked."""
+        """Check the content and keep it."""
         _, shape, dtype, columns_first, data = state
         if dtype.code == "O8" and shape == () and type(data) is list and len(data) == 1:
             self.content = data[0]
@@ -156,19 +165,19 @@ class _Array:
 
 
 def _interpret(program: bytes, max_instructions: int) -> Value:
-    """What the pickle `program` describes, as long as it is made of plain types and numpy's arrays."""
+    """Return the object that the pickle `program` describes, of plain types and numpy's arrays."""
     machine = _Machine()
     for number, (opcode, argument, _) in enumerate(pickletools.genops(program)):
-        if number >= max_instructions:  # an empty list is one byte of the file, and fifty of memory
+        # An empty list is one byte of the file and fifty of memory, so a bound on the file is not
+        # enough.
+        if number >= max_instructions:
             raise UnpicklingError(f"it has more than {max_instructions} instructions")
         machine.step(opcode.name, argument)
     return machine.pop()
 
 
 class _Machine:
-    """The stack of a pickle and the instructions that numpy's dicts need; every other instruction
-    is refused.
-    """
+    """The stack of a pickle, and the instructions that numpy's dicts need. Others are refused."""
 
     def __init__(self) -> None:
         self.stack: list[Value] = []
@@ -244,7 +253,8 @@ class _Machine:
 
 def _pairs(items: list[Value]) -> Iterator[tuple[str | int, Value]]:
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str | int):  # the hash of nested tuples can take forever
+        # The hash of nested tuples can take forever.
+        if not isinstance(key, str | int):
             raise UnpicklingError(f"it has a {type(key).__name__} as key")
         yield key, value
 
@@ -252,10 +262,10 @@ def _pairs(items: list[Value]) -> Iterator[tuple[str | int, Value]]:
 def _global(module: Value, attribute: Value) -> _Global:
     if type(module) is not str or type(attribute) is not str:
         raise UnpicklingError("it imports by something else than a name")
-    if (name := f"{module} {attribute}") not in NAMES:
-        raise UnpicklingError(
-            f"it names {name[:100].replace(' ', '.')!r}; allowed are numpy's arrays and plain types"
-        )
+    name = f"{module} {attribute}"
+    if name not in NAMES:
+        shown = name[:100].replace(" ", ".")
+        raise UnpicklingError(f"it names {shown!r}; allowed are the names of numpy's arrays")
     return _Global(NAMES[name])
 
 
@@ -273,4 +283,4 @@ def _reduce(function: Value, arguments: Value) -> Value:
             if encoding != "latin1":
                 raise UnpicklingError("it encodes text in another way than numpy")
             return text.encode("latin1")
-    raise UnpicklingError("it calls what is no function of numpy's arrays")
+    raise UnpicklingError("it calls a function that numpy's arrays do not need")

@@ -1,4 +1,4 @@
-"""A canvas at twice the size of the image, and what is put on it: poses, textures, noise."""
+"""A canvas at twice the size of the image, and the poses, textures and noise that go on it."""
 
 import colorsys
 import math
@@ -12,6 +12,7 @@ from PIL import Image
 from occse.data.dataset import VOID
 from occse.data.shapes.objects import TEXTURES, Coordinate, Region
 
+# Canvas pixels per image pixel, in both directions: enough for smooth outlines.
 OVERSAMPLING = 2
 
 Rng = np.random.Generator
@@ -21,8 +22,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """Colours in [0, 1], labels and parts at twice the size; x and y are the pixel centres in
-    pixels of the image.
+    """Colours in [0, 1], labels and parts, at twice the size of the image.
+
+    `x` and `y` are the centres of the canvas's pixels, in pixels of the image.
     """
 
     x: Float32[np.ndarray, "n n"]
@@ -33,23 +35,22 @@ class Canvas:
 
     @classmethod
     def empty(cls, size: int) -> "Canvas":
-        """A black canvas for an image of `size` x `size` pixels."""
+        """Return a black canvas for an image of `size` x `size` pixels."""
         n = size * OVERSAMPLING
         x, y = _grid(n)
         labels, parts = np.zeros((2, n, n), np.uint8)
         return cls(x=x, y=y, colour=np.zeros((n, n, 3), np.float32), labels=labels, parts=parts)
 
     def window(self, x: float, y: float, reach: float) -> Window:
-        """The square of half side `reach` around a point, cut at the borders; to draw in it alone
-        saves the time.
+        """Return the square of half side `reach` around a point, cut at the borders.
+
+        Drawing inside a window saves the time of computing the whole canvas.
         """
         return self._span(y, reach), self._span(x, reach)
 
     def _span(self, middle: float, reach: float) -> slice:
-        low, high = (
-            math.floor((middle - reach) * OVERSAMPLING),
-            math.ceil((middle + reach) * OVERSAMPLING),
-        )
+        low = math.floor((middle - reach) * OVERSAMPLING)
+        high = math.ceil((middle + reach) * OVERSAMPLING)
         return slice(max(low, 0), max(high, 0))
 
     def paint(
@@ -67,22 +68,25 @@ class Canvas:
         self.parts[window][region] = part
 
     def average(self) -> Float32[np.ndarray, "H W 3"]:
-        """The colours at the size of the image."""
+        """Return the colours at the size of the image."""
         rows = self.colour[::2] + self.colour[1::2]
         average: Float32[np.ndarray, "H W 3"] = (rows[:, ::2] + rows[:, 1::2]) * np.float32(0.25)
         return average
 
     def pure_labels(self) -> UInt8[np.ndarray, "H W"]:
-        """The labels at the size of the image, void where a pixel shows more than one."""
-        corners = [self.labels[i::2, j::2] for i in range(2) for j in range(2)]
-        pure = (corners[0] == corners[1]) & (corners[0] == corners[2]) & (corners[0] == corners[3])
-        return np.where(pure, corners[0], np.uint8(VOID))
+        """Return the labels at the size of the image, void where a pixel shows more than one."""
+        first = self.labels[::2, ::2]
+        right, below = self.labels[::2, 1::2], self.labels[1::2, ::2]
+        diagonal = self.labels[1::2, 1::2]
+        pure = (first == right) & (first == below) & (first == diagonal)
+        return np.where(pure, first, np.uint8(VOID))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where an object is: its centre and half extent in pixels, its angle in radians, and -1 where
-    it is mirrored.
+    """Position of an object: centre and half extent in pixels, and angle in radians.
+
+    `flip` is -1 if the object is mirrored, otherwise 1.
     """
 
     x: float
@@ -92,12 +96,12 @@ class Pose:
     flip: int
 
     def to_object(self, x: Coordinate, y: Coordinate) -> tuple[Coordinate, Coordinate]:
-        """Object coordinates of points of the image."""
+        """Return the object coordinates of points of the image."""
         u, v = turn(x - self.x, y - self.y, self.angle)
         return u * (self.flip / self.half_extent), v / self.half_extent
 
     def to_image(self, u: float, v: float) -> tuple[float, float]:
-        """The point of the image with these object coordinates."""
+        """Return the point of the image with these object coordinates."""
         cos, sin = math.cos(self.angle) * self.half_extent, math.sin(self.angle) * self.half_extent
         return self.x + cos * u * self.flip - sin * v, self.y + sin * u * self.flip + cos * v
 
@@ -114,14 +118,14 @@ class Texture:
 
     @classmethod
     def random(cls, rng: Rng, index: int, *, contrast: Range) -> "Texture":
-        """The texture of class `index`, with a contrast from the range."""
+        """Draw the texture of class `index`, with a contrast from the range."""
         period, angle, phase = rng.uniform(5, 7.5), rng.uniform(0, math.pi), rng.uniform()
         return cls(
             index=index, period=period, angle=angle, phase=phase, contrast=rng.uniform(*contrast)
         )
 
     def at(self, x: Coordinate, y: Coordinate) -> Coordinate:
-        """What the texture adds to the brightness at points of the image."""
+        """Return the brightness that the texture adds at points of the image."""
         a, b = turn(x, y, self.angle)
         brightness = TEXTURES[self.index](
             a / self.period + self.phase, b / self.period + 0.37 * self.phase
@@ -130,25 +134,25 @@ class Texture:
 
 
 def turn(x: Coordinate, y: Coordinate, angle: float) -> tuple[Coordinate, Coordinate]:
-    """Coordinates along axes that are turned by `angle`."""
+    """Return coordinates along axes that are turned by `angle`."""
     cos, sin = math.cos(angle), math.sin(angle)
     return cos * x + sin * y, cos * y - sin * x
 
 
 def rgb(hue: float, saturation: float, value: float) -> Float32[np.ndarray, "3"]:
-    """A colour; hues repeat with period 1."""
+    """Return a colour; hues repeat with period 1."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
 
 def random_rgb(rng: Rng, saturation: Range, value: Range) -> Float32[np.ndarray, "3"]:
-    """A colour of any hue."""
+    """Draw a colour of any hue."""
     return rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
 
 
 def smooth_noise(rng: Rng, n: int, num_cells: int) -> Float32[np.ndarray, "n n"]:
-    """Normal noise on a coarse grid, interpolated bicubically to n x n."""
+    """Draw normal noise on a coarse grid, interpolated bicubically to n x n."""
     coarse = Image.fromarray(rng.standard_normal((num_cells, num_cells)).astype(np.float32))
-    # not by two matrix products, which are faster and round differently from machine to machine
+    # Two matrix products would be faster, but round differently from machine to machine.
     return np.asarray(coarse.resize((n, n), Image.Resampling.BICUBIC))
 
 
@@ -156,6 +160,6 @@ def smooth_noise(rng: Rng, n: int, num_cells: int) -> Float32[np.ndarray, "n n"]
 def _grid(n: int) -> tuple[Float32[np.ndarray, "n n"], Float32[np.ndarray, "n n"]]:
     centres = (np.arange(n, dtype=np.float32) + np.float32(0.5)) / OVERSAMPLING
     x, y = np.meshgrid(centres, centres)
-    # shared by all drawings of this process
+    # All drawings of this process share them.
     x.flags.writeable = y.flags.writeable = False
     return x, y

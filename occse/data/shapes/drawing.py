@@ -1,11 +1,11 @@
-"""Draws one image of the embedded data set: a cluttered background and composite objects, with
-labels and parts.
+"""Drawing of one image of the embedded data set: cluttered background and composite objects.
 
-An object is a head (a small saturated emblem of its class), a body (the silhouette of its class in
-the texture of its class, weaker, and in four of ten objects in any hue) and limbs (plain: neither
-texture nor emblem). Some classes come in pairs and most objects touch. The clutter of the
-background carries textures of bodies at random, so that a texture alone is ambiguous evidence;
-nothing in the background depends on the classes that are present."""
+An object has a head, a body and limbs. The head is a small saturated emblem of its class. The body
+has the silhouette and, weaker, the texture of its class; four of ten objects have any hue. Limbs
+are plain, without texture and emblem. Some classes occur in pairs, and most objects touch. The
+clutter of the background has random textures of bodies, so that a texture alone is ambiguous
+evidence. Nothing in the background depends on the classes that are present.
+"""
 
 import math
 from dataclasses import dataclass
@@ -38,26 +38,34 @@ from occse.data.shapes.objects import (
     Region,
 )
 
-HEAD, BODY, LIMB = 1, 2, 3
+# Values of the parts of an object; 0 is background.
+HEAD = 1
+BODY = 2
+LIMB = 3
+# Classes that occur together in most images of several classes.
 PAIRS = ((0, 2), (1, 3), (2, 4))
-SOFA = 3  # larger, and drawn first: the others stand in front of it
-HEAD_RADIUS = 0.25  # in half extents
-NO_HEAD = 0.25  # probability that an object's head does not show
-MIN_SHARE = 0.01  # a class is present when more than this share of the image shows it
+# The sofa is larger and drawn first, so that other objects stand in front of it.
+SOFA = 3
+# Mean radius of a head, in half extents of its object.
+HEAD_RADIUS = 0.25
+# Probability that an object is drawn without its head.
+NO_HEAD = 0.25
+# A class is present if it covers more than this share of the image.
+MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What kind of image is drawn.
+    """Parameters of a kind of image.
 
     Attributes:
         size: side of the square image in pixels.
         num_objects: probabilities of 1, 2, ... objects, each of another class.
-        half_extent: least and largest half extent of an object in pixels.
-        num_clutter: least and largest number of blobs in the background.
-        touch: probability that a further object is put next to, or over, one that is there.
+        half_extent: smallest and largest half extent of an object in pixels.
+        num_clutter: smallest and largest number of blobs in the background.
+        touch: probability that a further object is placed next to, or over, another one.
         occluded: probability that a flat blob hides a piece of an object.
-        only_head: probability that of an object only the surroundings of its head show.
+        only_head: probability that an object is cut down to the surroundings of its head.
     """
 
     size: int = 80
@@ -83,11 +91,14 @@ OBJECT_CENTRIC = Scene(
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """An image with what is known of it.
+    """An image with its truth.
 
     Attributes:
-        image: RGB. labels: 0 background, 1..C classes, 255 void: outlines, and classes of which too
-        little shows. parts: 0, HEAD, BODY or LIMB. present: class indices, ascending.
+        image: RGB.
+        labels: 0 background, 1 to C classes, 255 void: outlines, and classes that cover too little
+            of the image.
+        parts: 0, HEAD, BODY or LIMB.
+        present: class indices, ascending.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -97,7 +108,7 @@ class Drawing:
 
 
 def draw(rng: Rng, scene: Scene = SCENE) -> Drawing:
-    """Draw an image that shows at least one class, a function of the state of `rng` alone."""
+    """Draw an image with at least one class. It depends on the state of `rng` alone."""
     while True:
         drawing = _draw_once(rng, scene)
         if drawing.present:
@@ -121,9 +132,7 @@ def _draw_once(rng: Rng, scene: Scene) -> Drawing:
 
 
 def _draw_background(rng: Rng, scene: Scene, canvas: Canvas) -> None:
-    """Two regions with an irregular horizon, each with a grain of its own, and shading of low
-    frequency.
-    """
+    """Paint two regions with an irregular horizon, a grain for each, and smooth shading."""
     n = len(canvas.labels)
     above = canvas.y < rng.uniform(0.2, 0.8) * scene.size + 6 * smooth_noise(rng, n, 4)
     bases, grains = [], []
@@ -138,9 +147,8 @@ def _draw_background(rng: Rng, scene: Scene, canvas: Canvas) -> None:
 
 
 def _draw_clutter(rng: Rng, scene: Scene, canvas: Canvas) -> None:
-    x, y, width, height = (
-        rng.uniform(low, high) for low, high in ((0, scene.size),) * 2 + ((5, 15),) * 2
-    )
+    x, y = rng.uniform(0, scene.size), rng.uniform(0, scene.size)
+    width, height = rng.uniform(5, 15), rng.uniform(5, 15)
     window, blob = _blob(rng, canvas, x, y, radii=(width, height))
     colour = random_rgb(rng, (0.1, 0.7), (0.3, 0.85))
     if rng.random() < 0.8:
@@ -159,7 +167,7 @@ def _draw_occluder(rng: Rng, canvas: Canvas, pose: Pose) -> None:
 def _blob(
     rng: Rng, canvas: Canvas, x: float, y: float, *, radii: tuple[float, float]
 ) -> tuple[Window, Region]:
-    """An ellipse or a rectangle at any angle."""
+    """Draw an ellipse or a rectangle at any angle."""
     angle = rng.uniform(0, math.pi)
     window = canvas.window(x, y, math.hypot(*radii))
     a, b = turn(canvas.x[window] - x, canvas.y[window] - y, angle)
@@ -170,8 +178,9 @@ def _blob(
 
 
 def _choose_classes(rng: Rng, scene: Scene) -> list[int]:
-    """Distinct classes in the order in which they are drawn; most images of several start from a
-    frequent pair.
+    """Draw distinct classes, in the order in which they are painted.
+
+    Most images of several classes have a frequent pair.
     """
     num = 1 + int(rng.choice(len(scene.num_objects), p=scene.num_objects))
     classes = [int(index) for index in rng.permutation(len(SHAPES_CLASSES))]
@@ -240,7 +249,7 @@ def _draw_head(
 
 
 def _finish(rng: Rng, canvas: Canvas) -> Drawing:
-    """Average, add the noise of the camera, and make void what is not clearly one label."""
+    """Average the canvas, add camera noise, and set pixels without one clear label to void."""
     image = canvas.average()
     image += 0.03 * rng.standard_normal(image.shape, dtype=np.float32)
     labels = canvas.pure_labels()

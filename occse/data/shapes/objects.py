@@ -1,8 +1,8 @@
-"""What the objects of the embedded data set look like: silhouettes, textures and heads, one of each
-per class.
+"""Silhouettes, textures and heads of the embedded data set's objects, one of each per class.
 
-Object coordinates (u, v) are in half extents from the object's centre, u to the right and v down;
-head coordinates are in head radii from the head's centre."""
+Object coordinates (u, v) are in half extents from the object's centre, u to the right and v down.
+Head coordinates are in head radii from the head's centre.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 SHAPES_CLASSES = ("beetle", "fish", "cart", "sofa", "plant")
-# around which the bodies of a class have their hue, in [0, 1)
+# Mean hue of the bodies of each class, in [0, 1).
 HUES = (0.08, 0.55, 0.95, 0.75, 0.33)
+# Centre of the head of each class, in object coordinates.
 HEAD_POSITIONS = ((0.72, 0.0), (0.55, -0.05), (0.62, 0.12), (-0.05, 0.02), (0.05, -0.40))
-REACH = 1.2  # no silhouette goes further from the object's centre, in half extents
-HEAD_REACH = 1.3  # no head goes further from its centre, in head radii
+# No silhouette reaches further from the object's centre, in half extents.
+REACH = 1.2
+# No head reaches further from its centre, in head radii.
+HEAD_REACH = 1.3
 
 Coordinate = Float32[np.ndarray, "..."]
 Region = Bool[np.ndarray, "..."]
@@ -121,19 +124,19 @@ def _flower(u: Coordinate, v: Coordinate) -> tuple[Region, Region]:
     return radius < 0.7 + 0.3 * np.cos(6 * np.arctan2(v, u)), radius < 0.35
 
 
+# By class: (u, v, four jitters in [-1, 1]) -> body and limbs, disjoint.
 SILHOUETTES: tuple[Callable[[Coordinate, Coordinate, Sequence[float]], tuple[Region, Region]], ...]
 SILHOUETTES = (_beetle, _fish, _cart, _sofa, _plant)
-"""Per class: (u, v, four jitters in [-1, 1]) -> body and limbs, disjoint."""
 
+# By class: turned coordinates in periods -> brightness in [-1, 1].
 TEXTURES: tuple[Callable[[Coordinate, Coordinate], Coordinate], ...]
 TEXTURES = (_stripes, _dots, _checker, _bricks, _zigzag)
-"""Per class: turned coordinates in periods -> brightness in [-1, 1]."""
 
+# By class: head coordinates -> the head, and the region of the first of its emblem's two colours.
 HEADS: tuple[Callable[[Coordinate, Coordinate], tuple[Region, Region]], ...]
 HEADS = (_rings, _star, _spokes, _checked_diamond, _flower)
-"""Per class: head coordinates -> the head, and where its emblem has the first of its two colours.
-"""
 
+# By class: the two colours of the emblem, as RGB in [0, 1].
 HEAD_COLOURS = (
     ((0.95, 0.85, 0.10), (0.10, 0.05, 0.05)),
     ((0.95, 0.95, 0.95), (0.80, 0.10, 0.10)),

@@ -12,17 +12,19 @@ from occse.data.shapes.drawing import OBJECT_CENTRIC, SCENE, Drawing, draw
 from occse.data.shapes.objects import SHAPES_CLASSES
 
 SHAPES_SPLITS = ("train_aug", "train", "val", "object_centric")
+# The scene of each kind of image. The position of a kind is part of its random state.
 KINDS = {"train": SCENE, "val": SCENE, "object": OBJECT_CENTRIC}
 
 
 def shape(kind: str, index: int, *, drawing: int) -> Drawing:
-    """Image `index` of a kind, a pure function of its arguments: more images never change the ones
-    before.
+    """Draw image `index` of a kind.
+
+    It depends on the arguments alone, so a larger data set has the images of a smaller one.
 
     Args:
-        kind: "train", "val" or "object" (one class each, smaller: the object-centric images).
+        kind: "train", "val", or "object": the object-centric images, smaller and of one class.
         index: from 0 on.
-        drawing: which drawing of the whole data set, from 0 to 2^32 - 1.
+        drawing: number of the drawing of the whole data set, from 0 to 2^32 - 1.
     """
     return draw(np.random.default_rng([drawing, list(KINDS).index(kind), index]), KINDS[kind])
 
@@ -38,11 +40,13 @@ def write_shapes(
 ) -> None:
     """Draw the data set into `root`.
 
-    Its splits are `train_aug` (image labels only), `train` (the first `num_scored` images of
-    `train_aug`, with masks), `val` (with masks) and `object_centric` (images of one class, which
-    stand in for ImageNet).
-
-    JPEG quality is 95 without chroma subsampling: the textures are a few pixels wide.
+    Args:
+        root: the folder to write.
+        drawing: number of the drawing of the whole data set.
+        num_train: images of `train_aug`, with image labels only.
+        num_scored: images of `train`, the first ones of `train_aug`, which have masks.
+        num_val: images of `val`, with masks.
+        num_object_centric: images of one class, in place of ImageNet.
     """
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -64,6 +68,7 @@ def write_shapes(
 
 def _write(root: Path, name: str, drawing: Drawing, *, with_mask: bool) -> None:
     path = root / "JPEGImages" / f"{name}.jpg"
+    # The textures are a few pixels wide, so quality is high and chroma is not subsampled.
     Image.fromarray(drawing.image).save(path, format="JPEG", quality=95, subsampling="4:4:4")
     annotation = _annotation(path.name, drawing, with_mask=with_mask)
     (root / "Annotations" / f"{name}.xml").write_bytes(annotation)

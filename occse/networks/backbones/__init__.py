@@ -12,7 +12,7 @@ from occse.networks.backbones.resnet38 import ResNet38
 from occse.networks.backbones.tiny import Tiny
 from occse.networks.backbones.vgg import DilatedVgg
 
-# A name fixes the stride too, so that it is all a checkpoint must carry: 8, or 16 for `_s16`.
+# A name fixes the stride too, 8 or (`_s16`) 16, so that a checkpoint need not carry more than it.
 BackboneName = Literal[
     "tiny",
     "resnet38",
@@ -47,7 +47,7 @@ __all__ = ["WITHOUT_BATCH_NORM", "Backbone", "BackboneName", "build_backbone"]
 
 
 def build_backbone(name: str) -> Backbone:
-    """An untrained backbone.
+    """Return an untrained backbone.
 
     Raises:
         ValueError: there is no backbone of that name.

@@ -1,14 +1,15 @@
-"""What the method asks of a feature extractor."""
+"""The interface between the method and a feature extractor."""
 
 from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """Images to feature maps.
+    """Maps images to feature maps.
 
     Attributes:
-        channels: channels of the three taps. stride: pixels of the image per pixel of the last tap,
-        which has ceil(H / stride) x ceil(W / stride) pixels.
+        channels: channels of the three taps.
+        stride: pixels of the image per pixel of the last tap, which has
+            ceil(H / stride) x ceil(W / stride) pixels.
     """
 
     channels: tuple[int, int, int]
@@ -16,54 +17,52 @@ class Backbone(nn.Module):
 
     @property
     def low_channels(self) -> int:
-        """Channels of the shallow map that `low_and_deep` gives."""
+        """Channels of the shallow map of `low_and_deep`."""
         return self.channels[0]
 
     @property
     def level_channels(self) -> tuple[int, ...]:
-        """Channels of the maps that `levels` gives."""
+        """Channels of the maps of `levels`."""
         return self.channels
 
     @property
     def level_stride(self) -> int:
-        """Pixels of the image per pixel of the first map that `levels` gives."""
+        """Pixels of the image per pixel of the first map of `levels`."""
         return self.stride
 
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three feature maps, shallow to deep; AffinityNet reads them all."""
+        """Return three feature maps, shallow to deep, for AffinityNet."""
         raise NotImplementedError
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of every level, shallow to deep, the first one the largest; IRN's boundaries
-        need them all.
+        """Return feature maps, shallow to deep, for IRN's boundaries. The first is the largest.
 
-        The taps, unless the backbone has shallower maps.
+        They are the taps, unless the backbone has shallower maps.
         """
         return self.taps(images)
 
     def low_and_deep(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A shallow map that still has the edges, and the deepest; the decoder of DeepLabv3+ reads
-        both.
+        """Return a shallow map, which still has the edges, and the deepest, for DeepLabv3+.
 
-        The first tap, unless the backbone has a map of a smaller stride.
+        The shallow map is the first tap, unless the backbone has a map of a smaller stride.
         """
         shallow, _, deep = self.taps(images)
         return shallow, deep
 
     def forward(self, images: Tensor) -> Tensor:
-        """The deepest feature map, (B, channels[-1], h, w)."""
+        """Return the deepest feature map, (B, channels[-1], h, w)."""
         return self.taps(images)[-1]
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """The first layers, whose features suit any task: what `freeze_stem` keeps as they are."""
+        """Return the first layers, whose features suit any task; `freeze_stem` freezes them."""
         raise NotImplementedError
 
     def load_imagenet(self) -> None:
-        """Load weights trained on ImageNet; torchvision downloads them when the machine may.
+        """Load weights that were trained on ImageNet, from torchvision's cache or its server.
 
         Raises:
-            ValueError: there are none for this backbone, or they are neither on this machine nor
-            within its reach.
+            ValueError: there are none for this backbone, or they are neither in the cache nor
+                within reach.
         """
         raise ValueError(
             f"{type(self).__name__} has no ImageNet weights; set init to 'pretrain' or 'random'"

@@ -7,13 +7,12 @@ from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_
 
 
 class DilatedConvNeXt(Pyramid):
-    """ConvNeXt-T: the fourth stage dilated by 2 at stride 16; the third by 2 and the fourth by 4 at
-    stride 8.
+    """ConvNeXt-T at stride 16 (fourth stage dilated by 2) or 8 (third by 2, fourth by 4).
 
-    The last layer norm, which the classifier has behind its spatial mean, comes before it here:
-    pixel by pixel. Images are padded with zeros (the mean colour) to a multiple of the stride.
-    There is no batch norm; the blocks keep the stochastic depth of 0.1 of their training on
-    ImageNet.
+    The classifier of ConvNeXt applies the last layer norm to the spatial mean; here it is applied
+    to every pixel. Images are padded with zeros (the mean colour) to a multiple of the stride.
+    There is no batch norm. The blocks keep the stochastic depth of 0.1 that they were trained with
+    on ImageNet.
 
     Raises:
         ValueError: the stride is neither 8 nor 16.
@@ -23,7 +22,7 @@ class DilatedConvNeXt(Pyramid):
     low_channels = 96
 
     def __init__(self, *, stride: int) -> None:
-        # a second that other networks need not wait for
+        # imported here: it takes a second, which the other networks do not need
         from torchvision.models import convnext_tiny
 
         super().__init__()
@@ -41,7 +40,7 @@ class DilatedConvNeXt(Pyramid):
                 depthwise.dilation, depthwise.padding = (rate, rate), (3 * rate, 3 * rate)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The outputs of the four stages, the last one normalized."""
+        """Return the outputs of the four stages, the last one normalized."""
         height, width = images.shape[2:]
         images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         features = self.convnext.features
@@ -51,7 +50,7 @@ class DilatedConvNeXt(Pyramid):
         return first, second, third, self.convnext.classifier(features[6:](third))
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """The patch embedding and the first stage: all before stride 8."""
+        """Return the patch embedding and the first stage: everything before stride 8."""
         return tuple(self.convnext.features[:2])
 
     def load_imagenet(self) -> None:
@@ -64,11 +63,11 @@ class DilatedConvNeXt(Pyramid):
 
 
 class _Dilated(nn.Sequential):
-    """Layer norm and 2x2 convolution between two stages, at stride 1 and dilated by `rate`, in the
-    size of the input.
+    """Layer norm and 2x2 convolution between two stages, dilated by `rate` instead of strided.
 
-    The padding is on the right and below, where the strided convolution's second column and row
-    lie."""
+    The output has the size of the input. The padding is on the right and below, where the second
+    column and row of the strided convolution lie.
+    """
 
     def __init__(self, norm: nn.Module, conv: nn.Conv2d, *, rate: int) -> None:
         super().__init__(norm, conv)
@@ -76,7 +75,7 @@ class _Dilated(nn.Sequential):
         conv.stride, conv.dilation = (1, 1), (rate, rate)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, 2 C, h, w)."""
+        """Map (B, C, h, w) to (B, 2 C, h, w)."""
         norm, conv = self
         output: Tensor = conv(functional.pad(norm(features), (0, self.rate, 0, self.rate)))
         return output

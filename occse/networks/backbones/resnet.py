@@ -6,10 +6,9 @@ from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_
 
 
 class DilatedResNet(Pyramid):
-    """ResNet-50 or ResNet-101: layer4 dilated by 2 at stride 16; layer3 by 2 and layer4 by 4 at
-    stride 8.
+    """ResNet-50 or ResNet-101 at stride 16 (layer4 dilated by 2) or 8 (layer3 by 2, layer4 by 4).
 
-    jiwoon-ahn/irn's ResNet-50 of stride 16 drops the stride and does not dilate; this one does.
+    jiwoon-ahn/irn's ResNet-50 of stride 16 drops the stride without any dilation; this one dilates.
 
     Raises:
         ValueError: the stride is neither 8 nor 16.
@@ -19,7 +18,7 @@ class DilatedResNet(Pyramid):
     low_channels = 256
 
     def __init__(self, depth: int, *, stride: int) -> None:
-        # a second that other networks need not wait for
+        # imported here: it takes a second, which the other networks do not need
         from torchvision.models import resnet50, resnet101
 
         super().__init__()
@@ -35,13 +34,11 @@ class DilatedResNet(Pyramid):
         return (64, *super().level_channels)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The outputs of layer1 to layer4."""
+        """Return the outputs of layer1 to layer4."""
         return self._layers(self._pooled(images))
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of the first pooling, of stride 4 too, and of layer1 to layer4: irn's five
-        levels.
-        """
+        """Return irn's five levels: the first pooling, of stride 4, and layer1 to layer4."""
         pooled = self._pooled(images)
         return pooled, *self._layers(pooled)
 
@@ -58,11 +55,11 @@ class DilatedResNet(Pyramid):
         return first, second, third, net.layer4(third)
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """conv1, bn1 and layer1: all before stride 8."""
+        """Return conv1, bn1 and layer1: everything before stride 8."""
         return self.resnet.conv1, self.resnet.bn1, self.resnet.layer1
 
     def load_imagenet(self) -> None:
-        """Load torchvision's IMAGENET1K_V1 weights, the recipe of the paper's time."""
+        """Load torchvision's IMAGENET1K_V1 weights: the training recipe of the paper's time."""
         weights = torchvision_weights(f"ResNet{self.depth}_Weights.IMAGENET1K_V1")
         self.resnet.load_state_dict(
             {name: value for name, value in weights.items() if not name.startswith("fc.")}

@@ -1,5 +1,6 @@
-"""The wide ResNet-38 of the paper (Wu, Shen and van den Hengel, 2016), with the parameter names of
-its weight files.
+"""The wide ResNet-38 of the paper (Wu, Shen and van den Hengel, 2016).
+
+Its parameters have the names that they have in the official weight files.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +13,17 @@ from occse.networks.backbones.backbone import Backbone
 
 Value = TypeVar("Value")
 
-_BLOCKS = {"b2": 3, "b3": 3, "b4": 6, "b5": 3, "b6": 1, "b7": 1}
+# The layers of the backbone: in a group of blocks such as b3, b3_1, b3_2 the first has no number.
 _LAYERS = {
     "conv1a",
-    "bn7",
-    *(f"{group}_{i}" if i else group for group, count in _BLOCKS.items() for i in range(count)),
+    *("b2", "b2_1", "b2_2"),
+    *("b3", "b3_1", "b3_2"),
+    *("b4", "b4_1", "b4_2", "b4_3", "b4_4", "b4_5"),
+    *("b5", "b5_1", "b5_2"),
+    *("b6", "b7", "bn7"),
 }
-# What lies behind the backbone in jiwoon-ahn/psa's files, the classifier's layer and AffinityNet's,
-# and our name of it.
+# Layers behind the backbone in jiwoon-ahn/psa's files, the classifier's and AffinityNet's, and our
+# names for them.
 _HEADS = {
     "fc8": "head",
     "f8_3": "head.f8_3",
@@ -30,8 +34,9 @@ _HEADS = {
 
 
 class Block(nn.Module):
-    """Pre-activation residual block of two 3x3 convolutions; the first one has the stride and its
-    own dilation.
+    """Pre-activation residual block of two 3x3 convolutions.
+
+    The first convolution has the stride, and a dilation of its own.
     """
 
     def __init__(
@@ -51,18 +56,21 @@ class Block(nn.Module):
         )
         self.bn_branch2b1 = nn.BatchNorm2d(width)
         self.conv_branch2b1 = nn.Conv2d(width, outputs, 3, 1, dilation, dilation, bias=False)
-        # A block that keeps the shape adds its input; any other projects its *activated* input.
+        # A block that keeps the shape adds its input. Other blocks project their activated input.
         same_shape = inputs == outputs and stride == 1
         self.conv_branch1 = (
             None if same_shape else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
         )
 
     def activate(self, features: Tensor) -> Tensor:
-        """What the convolutions of the block read: relu(batch norm)."""
+        """Return relu(batch norm), the input of the block's convolutions."""
         return _activate(self.bn_branch2a, features)
 
     def forward(self, features: Tensor, activated: Tensor) -> Tensor:
-        """(B, inputs, h, w) and its `activate` to (B, outputs, h / stride, w / stride), rounded up."""
+        """Map (B, inputs, h, w), and its `activate`, to (B, outputs, h / stride, w / stride).
+
+        Sides are rounded up.
+        """
         shortcut = features if self.conv_branch1 is None else self.conv_branch1(activated)
         residual: Tensor = self.conv_branch2b1(
             _activate(self.bn_branch2b1, self.conv_branch2a(activated))
@@ -71,8 +79,9 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Pre-activation bottleneck, 1x1, dilated 3x3, 1x1, with 2-d dropout before its last two
-    convolutions.
+    """Pre-activation bottleneck: 1x1, dilated 3x3 and 1x1 convolution.
+
+    There is 2-d dropout before the last two convolutions.
     """
 
     def __init__(self, inputs: int, outputs: int, *, dilation: int, dropout: float) -> None:
@@ -89,11 +98,11 @@ class Bottleneck(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def activate(self, features: Tensor) -> Tensor:
-        """What the convolutions of the block read: relu(batch norm)."""
+        """Return relu(batch norm), the input of the block's convolutions."""
         return _activate(self.bn_branch2a, features)
 
     def forward(self, activated: Tensor) -> Tensor:
-        """The `activate` of (B, inputs, h, w) to (B, outputs, h, w)."""
+        """Map the `activate` of (B, inputs, h, w) to (B, outputs, h, w)."""
         residual: Tensor = self.conv_branch2a(activated)
         residual = self.conv_branch2b1(self.dropout(_activate(self.bn_branch2b1, residual)))
         residual = self.conv_branch2b2(self.dropout(_activate(self.bn_branch2b2, residual)))
@@ -102,9 +111,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet38(Backbone):
-    """ResNet-38 at stride 8, 105 M parameters: the last stride is missing, the layers behind it are
-    dilated.
-    """
+    """ResNet-38 at stride 8, with 105 M parameters. Dilation stands for its last strides."""
 
     channels = (512, 1024, 4096)
     stride = 8
@@ -132,8 +139,9 @@ class ResNet38(Backbone):
         self.bn7 = nn.BatchNorm2d(4096)
 
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """psa's conv4, conv5 and conv6: what b5 reads, what b6 reads, and the end; all activated,
-        at stride 8.
+        """Return psa's conv4, conv5 and conv6, all activated and at stride 8.
+
+        They are the inputs of b5 and b6, and the output of bn7.
         """
         features = self.conv1a(images)
         for block in self._until_b5():
@@ -147,7 +155,7 @@ class ResNet38(Backbone):
         return conv4, conv5, _activate(self.bn7, self.b7(self.b7.activate(features)))
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """conv1a and the three blocks at stride 2."""
+        """Return conv1a and the three blocks at stride 2, which psa and OC-CSE freeze."""
         return self.conv1a, self.b2, self.b2_1, self.b2_2
 
     def _until_b5(self) -> Iterator[Block]:
@@ -157,18 +165,17 @@ class ResNet38(Backbone):
 
 
 def _activate(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
-    # the gradients need what enters the norm, not what leaves it
+    # In place, because the gradients need the input of the norm and not its output.
     return functional.relu(norm(features), inplace=True)
 
 
 def from_official(state: Mapping[str, Value]) -> dict[str, Value]:
-    """A flat official state dict under the names of `Classifier` or `AffinityNet` with this
-    backbone.
+    """Return an official state dict under our names, those of `Classifier` and `AffinityNet`.
 
-    conv1a.weight becomes backbone.conv1a.weight, fc8.weight head.weight, f9.weight head.f9.weight.
-    A name that no official file has stays as it is, so that whoever loads the result sees it left
-    over. The files are psa's res38_cls.pth and res38_aff.pth and OC-CSE's od_cam.pth; some lack
-    `num_batches_tracked`, which torch fills in.
+    conv1a.weight becomes backbone.conv1a.weight, fc8.weight becomes head.weight, and f9.weight
+    becomes head.f9.weight. Other names stay as they are and are left over when the result is
+    loaded. The official files are psa's res38_cls.pth and res38_aff.pth and OC-CSE's od_cam.pth;
+    some lack `num_batches_tracked`, which torch fills in.
 
     Raises:
         ValueError: two names would become one.
@@ -177,7 +184,7 @@ def from_official(state: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def to_official(state: Mapping[str, Value]) -> dict[str, Value]:
-    """The inverse of `from_official`: our state dict under the names of the official files.
+    """Return our state dict under the names of the official files: `from_official` inverted.
 
     Raises:
         ValueError: two names would become one.
@@ -204,7 +211,8 @@ def _official_name(ours: str) -> str:
 def _renamed(state: Mapping[str, Value], name_of: Callable[[str], str]) -> dict[str, Value]:
     renamed: dict[str, Value] = {}
     for name, value in state.items():
-        if (new := name_of(name)) in renamed:
+        new = name_of(name)
+        if new in renamed:
             raise ValueError(f"two entries of the state dict mean {new!r}; one of them is {name!r}")
         renamed[new] = value
     return renamed

@@ -20,13 +20,13 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+        """Map (B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
         residual = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(features)))))
         return functional.relu(residual + self.shortcut(features))
 
 
 class Tiny(Backbone):
-    """A strided stem and three residual blocks, the last one dilated."""
+    """A strided stem and three residual blocks, of which the last one is dilated."""
 
     channels = (24, 32, 64)
     stride = 4
@@ -41,11 +41,11 @@ class Tiny(Backbone):
         self.layer3 = ResidualBlock(32, 64, dilation=2)
 
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs of the three blocks, all at stride 4."""
+        """Return the outputs of the three blocks, all at stride 4."""
         first = self.layer1(self.stem(images))
         second = self.layer2(first)
         return first, second, self.layer3(second)
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """The strided convolution and its batch norm."""
+        """Return the strided convolution with its batch norm."""
         return (self.stem,)

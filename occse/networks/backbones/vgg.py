@@ -5,15 +5,18 @@ from torch import Tensor, nn
 from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_weights
 
 # Positions in torchvision's list of layers: the second to the fourth pooling, and the end of
-# conv5_3.
-POOL2, POOL3, POOL4, CONV5_END = 9, 16, 23, 30
+# conv5_3 with its ReLU.
+POOL2 = 9
+POOL3 = 16
+POOL4 = 23
+CONV5_END = 30
 
 
 class DilatedVgg(Pyramid):
-    """The convolutions of VGG-16, conv1_1 to conv5_3; fc6 and fc7, which psa's VGG has as
-    convolutions, are not there.
+    """The convolutions of VGG-16, conv1_1 to conv5_3, without batch norm.
 
-    At stride 8 the fourth pooling keeps its size and conv5 is dilated by 2. There is no batch norm.
+    At stride 8 the fourth pooling keeps its size and conv5 is dilated by 2. psa's VGG goes on with
+    fc6 and fc7 as convolutions; this one does not.
 
     Raises:
         ValueError: the stride is neither 8 nor 16.
@@ -23,7 +26,7 @@ class DilatedVgg(Pyramid):
     low_channels = 256
 
     def __init__(self, *, stride: int) -> None:
-        # a second that other networks need not wait for
+        # imported here: it takes a second, which the other networks do not need
         from torchvision.models.vgg import cfgs, make_layers
 
         super().__init__()
@@ -32,7 +35,8 @@ class DilatedVgg(Pyramid):
         self.features = make_layers(cfgs["D"], batch_norm=False)[:CONV5_END]
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                layer.ceil_mode = True  # as the other backbones round
+                # so that sizes are rounded up, as in the other backbones
+                layer.ceil_mode = True
             elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
@@ -40,16 +44,17 @@ class DilatedVgg(Pyramid):
             self._dilate()
 
     def _dilate(self) -> None:
-        # Zeros change no maximum of what ReLU gave, and right and below is where a cell of the
-        # strided pooling lies.
+        # The padding is on the right and below, where the rest of a cell of the strided pooling
+        # lies. Zeros change no maximum, because the input comes from a ReLU.
         self.features[POOL4] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1))
         for layer in self.features[POOL4 + 1 :]:
             if isinstance(layer, nn.Conv2d):
                 layer.dilation = layer.padding = (2, 2)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The outputs of conv3_3 (stride 4), of the third pooling (stride 8), of conv4_3 (stride 8)
-        and of conv5_3.
+        """Return the outputs of conv3_3, the third pooling, conv4_3 and conv5_3.
+
+        Their strides are 4, 8, 8 and `stride`.
         """
         first = self.features[:POOL3](images)
         second = self.features[POOL3](first)
@@ -57,7 +62,7 @@ class DilatedVgg(Pyramid):
         return first, second, third, self.features[POOL4:](third)
 
     def stem_layers(self) -> tuple[nn.Module, ...]:
-        """conv1_1 to conv2_2, which jiwoon-ahn/psa freezes too."""
+        """Return conv1_1 to conv2_2, which jiwoon-ahn/psa freezes too."""
         return tuple(self.features[:POOL2])
 
     def load_imagenet(self) -> None:

@@ -121,7 +121,7 @@ def short(text: str) -> bytes:
 
 
 # DUP, TUPLE2: 2^60 leaves, each once in memory
-BILLION = op(short("x"), *("2\x86" for _ in range(60)))
+BILLION = op(short("x"), *(b"2\x86" for _ in range(60)))
 SHARED = op(short("x"), *(b"\x94h" + bytes([i]) + b"\x86" for i in range(60)))
 ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
 DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%s\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -146,7 +146,7 @@ HOSTILE = {
     "extension": b"\x80\x04\x82\x01.",
     "dup": op(b"\x80\x04}", BILLION, "K\x01s."),
     "key of 2^60 leaves": op(b"\x80\x04}", SHARED, "K\x01s."),
-    "type of 2^60 leaves": op(b"\x80\x04cnumpy\ndtype\n", SHARED, "\x85R."),
+    "type of 2^60 leaves": op(b"\x80\x04cnumpy\ndtype\n", SHARED, b"\x85R."),
     "module of 2^60 leaves": op(b"\x80\x04", SHARED, short("x"), b"\x93."),
     "encoding of 2^60 leaves": op(b"\x80\x04c_codecs\nencode\n", short("x"), SHARED, b"\x86R."),
     "value of 2^60 leaves": op(b"\x80\x04}", short("a_1"), SHARED, "s."),
