@@ -18,7 +18,7 @@ from analysis.figures.panels import panel_figure
 from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS, check_file, save
-from analysis.read.knobs import knob_values, plain, scored, short_names, varied
+from analysis.read.knobs import knob_values, scored, short_names, show, varied
 from analysis.read.mlflow import load
 from analysis.studies.compare import compare, compare_classes
 from analysis.studies.correlation import correlation
@@ -71,7 +71,7 @@ def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """The trials with these values of knobs, and the baseline."""
     for knob, _, value in (condition.partition("=") for condition in conditions):
-        held = knob_values(trials, knob).map(plain, na_action="ignore")
+        held = knob_values(trials, knob).map(show, na_action="ignore")
         if value not in set(held):
             raise ValueError(
                 f"--where {knob}={value}: no trial has it; there are: {', '.join(map(str, held.unique()))}"
@@ -199,7 +199,7 @@ RULE: Arguments = {
         "help": "who pays for shared stages",
     }
 }
-STAGES: Arguments = {
+PAIR: Arguments = {
     "--stages": {"nargs": 2, "default": ["cam", "seg"], "help": "scored stages (default: cam seg)"}
 }
 PICKS: Arguments = {
@@ -224,7 +224,7 @@ KINDS: Mapping[str, tuple[Draw, str, Arguments]] = {
     "deltas": (_deltas, "differences of all variants from the baseline", SEG),
     "thresholds": (_thresholds, "mIoU of the activation maps by threshold", {**CAM, **VARIANT}),
     "pareto": (_pareto, "cost against score", {**SEG, **RULE}),
-    "correlation": (_correlation, "the score of a stage against that of an earlier one", STAGES),
+    "correlation": (_correlation, "the score of a stage against that of an earlier one", PAIR),
     "regret": (_regret, "what a gate after each stage would have lost", {}),
     "erasures": (_erasures, "the recursive experiment: erasing again and again", {}),
     "panels": (

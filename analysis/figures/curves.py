@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from analysis.figures.style import GREY, label_axes, legend_below, look, page
-from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
+from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, show
 from analysis.statistics.bootstrap import LEVEL
 from analysis.statistics.seed_design import combined, of_new_run, replicate
 
@@ -115,7 +115,7 @@ def _lines(trials: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd.Da
 
 def _part(knob: str, value: object) -> str:
     name = knob.partition(".")[2]
-    return f"{name} {plain(value)}" if isinstance(value, str) else f"without {name}"
+    return f"{name} {show(value)}" if isinstance(value, str) else f"without {name}"
 
 
 def _curve(
@@ -191,4 +191,4 @@ def _set_ticks(axes: Axes, positions: Mapping[str, float]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     if len(x) <= MOST_TICKS or not are_numbers:
         axes.xaxis.set_tick_params(which="minor", length=0)
-        axes.set_xticks(x, [plain(value) for value in positions])
+        axes.set_xticks(x, [show(value) for value in positions])

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.style import label_axes, page
-from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, plain
+from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, show
 from analysis.statistics.seed_design import replicate
 
 

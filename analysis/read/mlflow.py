@@ -11,6 +11,7 @@
 | `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; empty otherwise |
 | `pixel_truth` | what pixel ground truth was used for, empty otherwise |
 | `imported`, `protocol` | of a run that no sweep made: its source; by stage what its numbers rest on. Else empty |
+| `pipeline` | text of the sweep's `pipeline.json`, see `analysis.read.pipeline`; empty for old runs |
 | `planned` | tuple of the fields that the trial has by plan |
 | `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
 | `seconds.<field>`, `gpus.<field>` | how long the artifact of a stage took, and on how many GPUs |
@@ -30,6 +31,7 @@ In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "
 import json
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,13 +40,18 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
+from mlflow.utils import get_results_from_paginated_fn
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.read.parquet import SUFFIX, read_export
 
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
+#: Runs that MLflow is asked for at once; a server allows up to 50,000.
 PAGE = 1000
+#: The artifact of the sweep's own run that `analysis.read.pipeline` reads.
+PIPELINE_FILE = "pipeline.json"
 
 
 def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
@@ -69,7 +76,9 @@ def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
 def _read(experiment: str, uri: str) -> pd.DataFrame:
     _check_sqlite(uri)
     try:
-        runs = _trial_runs(MlflowClient(uri), experiment, uri)
+        client = MlflowClient(uri)
+        runs = _trial_runs(client, experiment, uri)
+        pipeline = _pipeline(client, runs[0].info.experiment_id) if runs else ""
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConnectionError(f"cannot read experiments from {uri}: {reason}") from error
@@ -77,9 +86,9 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
         raise ValueError(
             f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)"
         )
-    return pd.DataFrame([_row(run, experiment) for run in runs]).sort_values(
-        ["order", "variant", "seed", "run_id"], ignore_index=True
-    )
+    return pd.DataFrame(
+        [{**_row(run, experiment), "pipeline": pipeline} for run in runs]
+    ).sort_values(["order", "variant", "seed", "run_id"], ignore_index=True)
 
 
 def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:
@@ -147,16 +156,30 @@ def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
         raise ValueError(
             f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}"
         )
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [found.experiment_id], "tags.`occse.kind` = 'trial'", max_results=PAGE, page_token=token
-        )
-        runs.extend(page)
-        token = page.token
-        if not token:
-            return runs
+    return _all(client, found.experiment_id, "tags.`occse.kind` = 'trial'")
+
+
+def _all(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    """Return all runs of an experiment that the filter `wanted` describes."""
+
+    def page(number: int, token: str | None) -> PagedList[Run]:
+        return client.search_runs([experiment_id], wanted, max_results=number, page_token=token)
+
+    runs: list[Run] = get_results_from_paginated_fn(page, PAGE)  # type: ignore[no-untyped-call]
+    return runs
+
+
+def _pipeline(client: MlflowClient, experiment_id: str) -> str:
+    """Return the text that the sweep logged, of the newest of its own runs that has one."""
+    for run in client.search_runs([experiment_id], "tags.`occse.kind` = 'sweep'"):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = client.download_artifacts(run.info.run_id, PIPELINE_FILE, folder)
+            except (MlflowException, OSError):
+                # An older sweep has no such file; the schema says what its runs have.
+                continue
+            return Path(path).read_text(encoding="utf-8")
+    return ""
 
 
 def _row(run: Run, experiment: str) -> dict[str, Any]:

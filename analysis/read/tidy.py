@@ -4,7 +4,7 @@ rest on spelled out.
 | column | content |
 |---|---|
 | `experiment` ... `data_id` | of the trial, as in `analysis.read.mlflow`; the last is missing where it is not known |
-| `stage` | `cam`, `crf`, `pseudo` or `seg`, where the trial has it by plan |
+| `stage` | a scored stage that the trial has by plan, such as `cam` or `seg` |
 | `subset` | `all` scored images, or `multi`: those with several classes |
 | `data` | kind of the data set: `shapes` (the embedded one), `voc`, `coco`, `folder` |
 | `split` | whose pixel ground truth the score is measured on: `train` or `val` |
@@ -31,7 +31,8 @@ from typing import Any
 
 import pandas as pd
 
-STAGES = ("cam", "crf", "pseudo", "seg")
+from analysis.read.pipeline import Pipeline, pipeline_of
+
 SUBSETS = {"all": "miou", "multi": "miou_multi"}
 OF_TRIAL = (
     "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status", "stopped",
@@ -47,12 +48,13 @@ def tidy(trials: pd.DataFrame) -> pd.DataFrame:
     pipeline.
     """
     knobs = [name for name in trials.columns if name.startswith("param.")]
-    rows = [
-        {name: trial[name] for name in OF_TRIAL} | about | _scores(trial, about["stage"], subset)
-        for trial in trials.to_dict("records")
-        for about in (_about(trial, stage) for stage in STAGES if stage in trial["planned"])
-        for subset in SUBSETS
-    ]
+    pipeline, rows = pipeline_of(trials), list[dict[str, Any]]()
+    for trial in trials.to_dict("records"):
+        of_trial = {name: trial[name] for name in OF_TRIAL}
+        for stage in pipeline.scored:
+            if stage in trial["planned"]:
+                about = of_trial | _about(trial, stage, pipeline)
+                rows += [about | _scores(trial, stage, subset) for subset in SUBSETS]
     columns = [
         *OF_TRIAL,
         "stage",
@@ -74,15 +76,23 @@ def pixel_truth(trial: Trial, stage: str) -> tuple[str, ...]:
     return tuple(sorted(use for use in uses if use.startswith(f"{stage}.")))
 
 
-def _about(trial: Trial, stage: str) -> dict[str, Any]:
-    protocol = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}[stage](trial)
+def _about(trial: Trial, stage: str, pipeline: Pipeline) -> dict[str, Any]:
+    protocols = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}
+    protocol = protocols[stage](trial) if stage in protocols else dict.fromkeys(PROTOCOL, UNKNOWN)
     fixed = {
         "stage": stage,
+        "split": pipeline.split_of(stage) or UNKNOWN,
         "data": _knob(trial, "data.kind"),
         "pixel_truth": ", ".join(pixel_truth(trial, stage)),
     }
     own: dict[str, Any] = trial["protocol"].get(stage, {})
-    return fixed | protocol | own
+    return protocol | fixed | _split(trial, stage) | own
+
+
+def _split(trial: Trial, stage: str) -> dict[str, str]:
+    """Return the split that the trial itself names for a stage, where it has such a knob."""
+    split = trial.get(f"param.{stage}.split")
+    return {"split": split} if isinstance(split, str) else {}
 
 
 def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:
@@ -95,7 +105,6 @@ def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:
 def _cam(trial: Trial) -> dict[str, Any]:
     low, high = _knob(trial, "cam.threshold_min"), _knob(trial, "cam.threshold_max")
     return {
-        "split": "train",
         "threshold_rule": UNKNOWN
         if UNKNOWN in (low, high)
         else f"fixed {low}"
@@ -126,7 +135,6 @@ def _pseudo(trial: Trial) -> dict[str, Any]:
 
 def _seg(trial: Trial) -> dict[str, Any]:
     return {
-        "split": _knob(trial, "seg.split"),
         "threshold_rule": "argmax",
         "threshold": None,
         "crf": _knob(trial, "seg.crf"),

@@ -22,9 +22,9 @@ from analysis.read.knobs import (
     aliases,
     is_number,
     ordered,
-    plain,
     scored,
     short_names,
+    show,
     varied,
 )
 from analysis.report.blocks import Block, Picture, Section, Text
@@ -136,7 +136,7 @@ def _along(
     trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], others: Sequence[str]
 ) -> Picture:
     means = trials.groupby(PARAM + knob)[metric].mean()
-    values = [f"{plain(value)}: {percent(means[value])}" for value in ordered(trials[PARAM + knob])]
+    values = [f"{show(value)}: {percent(means[value])}" for value in ordered(trials[PARAM + knob])]
     lines = f", a line for each value of {listed(list(by))}" if by else ""
     return Picture(
         name=f"along_{knob.replace('.', '_')}",
@@ -150,7 +150,7 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Picture:
     means = trials.groupby([PARAM + one, PARAM + other])[metric].mean()
 
     def place(key: Any) -> str:  # noqa: ANN401  # a label of pandas
-        return f"{percent(means[key])} at {one} {plain(key[0])} and {other} {plain(key[1])}"
+        return f"{percent(means[key])} at {one} {show(key[0])} and {other} {show(key[1])}"
 
     return Picture(
         name=f"heat_{one}_{other}".replace(".", "_"),

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.read.artifact_ids import distinct
 from analysis.read.artifacts import counts_of
-from analysis.read.tidy import STAGES
+from analysis.read.knobs import scored_stages
 from analysis.statistics.bootstrap import Interval, interval
 from analysis.statistics.seed_design import design
 from analysis.studies.compare import Comparison, compare
-from analysis.table.groups import distinct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,7 @@ def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
     """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are
     left out.
     """
-    return [
-        _finding(trials, stage, tracking)
-        for stage in STAGES
-        if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()
-    ]
+    return [_finding(trials, stage, tracking) for stage in scored_stages(trials)]
 
 
 def _finding(trials: pd.DataFrame, stage: str, tracking: str | None) -> Finding:

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.read.mlflow import tracking_uri
-from analysis.read.tidy import STAGES, tidy
+from analysis.read.pipeline import pipeline_of
+from analysis.read.tidy import tidy
 from analysis.report.blocks import Block, Listing, Section, Text
 from analysis.report.material import Material, packages
 from analysis.report.words import listed
@@ -24,7 +25,8 @@ def ledger(material: Material) -> Section:
     frame = tidy(material.current)
     frame = frame[frame["subset"] == "all"]
     groups = frame.fillna({"pixel_truth": ""}).groupby(["stage", *ABOUT], sort=False, dropna=False)
-    order = sorted(groups, key=lambda item: STAGES.index(str(item[0][0])))
+    stages = pipeline_of(material.current).scored
+    order = sorted(groups, key=lambda item: stages.index(str(item[0][0])))
     rows = [
         [*(cell(value or "nothing") for value in key), cell(group["run_id"].nunique())]
         for key, group in order
@@ -137,7 +139,10 @@ def _about(run: Mapping[Any, Any], material: Material) -> dict[str, GridCell]:
         "variant": GridCell(text=str(run["variant"])),
         "experiment": GridCell(text=str(run["experiment"]) if len(material.sweeps) > 1 else ""),
         "seed": cell(run["seed"]),
-        **{f"{stage}/miou": _value(run, f"{stage}/miou") for stage in STAGES},
+        **{
+            f"{stage}/miou": _value(run, f"{stage}/miou")
+            for stage in pipeline_of(material.trials).scored
+        },
         "status": GridCell(text=f"failed: {run['failed']}" if run["failed"] else status),
         "run": GridCell(
             text=str(run["run_id"]), link=page if page.startswith(("http://", "https://")) else ""

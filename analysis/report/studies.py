@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.read.tidy import STAGES
+from analysis.read.knobs import scored_stages
 from analysis.report.blocks import Block, Section, Text, passage_blocks
 from analysis.report.material import Material, Sweep
 from analysis.studies.correlation import correlation_passages
@@ -82,12 +82,7 @@ def _last(trials: pd.DataFrame) -> str:
     Raises:
         ValueError: no stage has a score.
     """
-    metrics = {stage: f"{stage}/miou" for stage in STAGES}
-    found = [
-        stage
-        for stage, metric in metrics.items()
-        if metric in trials and trials[metric].notna().any()
-    ]
+    found = scored_stages(trials)
     if not found:
         raise ValueError("no stage has a score yet")
     return found[-1]

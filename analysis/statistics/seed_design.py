@@ -14,15 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.read.counts import Floats
-
-# The trained stages that each scored stage rests on.
-TRAINED = {
-    "erase_and_infer": ("pretrain", "oc"),
-    "cam": ("pretrain", "oc", "cgnet"),
-    "crf": ("pretrain", "oc", "cgnet"),
-    "pseudo": ("pretrain", "oc", "cgnet", "affinity"),
-    "seg": ("pretrain", "oc", "cgnet", "affinity", "deeplab"),
-}
+from analysis.read.pipeline import pipeline_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +72,7 @@ def design(rows: pd.DataFrame, field: str) -> Design:
     Runs whose seeds by stage are not known are told apart by the number of the replicate.
     """
     by_codes: dict[tuple[int, ...], list[str]] = {}
-    for stage in TRAINED.get(field, ()):
+    for stage in pipeline_of(rows).seeded(field):
         if (column := f"seed.{stage}") in rows and rows[column].notna().all():
             by_codes.setdefault(_codes(rows[column]), []).append(stage)
     if not by_codes:
@@ -104,7 +96,7 @@ def replicate(rows: pd.DataFrame, field: str) -> str:
 
     Of seeds by stage it is that of the first stage with several: runs that share it are to be
     averaged."""
-    columns = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
+    columns = [f"seed.{stage}" for stage in pipeline_of(rows).seeded(field)]
     return next((name for name in columns if name in rows and rows[name].nunique() > 1), "seed")
 
 

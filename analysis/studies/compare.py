@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.read.artifact_ids import distinct
 from analysis.read.artifacts import counted_stages, counts_of
 from analysis.read.counts import Floats, PerImage, miou
 from analysis.read.knobs import sharing
+from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
@@ -20,9 +22,8 @@ from analysis.statistics.bootstrap import (
     holm,
 )
 from analysis.statistics.power import Need, need
-from analysis.statistics.seed_design import TRAINED, Design, design, of_new_run
+from analysis.statistics.seed_design import Design, design, of_new_run
 from analysis.table.grid import Passage, text_grid
-from analysis.table.groups import distinct
 
 DELTA = 0.01
 
@@ -253,7 +254,7 @@ def _pair(
     """Runs with equal seeds of all stages that both have: a baseline without CGNet stands beside
     every CGNet.
     """
-    seeds = [f"seed.{stage}" for stage in TRAINED.get(field, ())]
+    seeds = [f"seed.{stage}" for stage in pipeline_of(system).seeded(field)]
     both = [
         name
         for name in seeds

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.read.counts import Floats, Ints
-from analysis.read.knobs import scored
-from analysis.read.tidy import STAGES
+from analysis.read.knobs import scored, scored_stages
+from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.table.grid import Grid, Passage, text_grid
 
@@ -94,11 +94,8 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
         ValueError: fewer than two stages are scored, or fewer than three variants have the scores
         of all.
     """
-    stages = tuple(
-        stage
-        for stage in STAGES
-        if f"{stage}/miou" in trials and trials[f"{stage}/miou"].notna().any()
-    )
+    partners = pipeline_of(trials).correlated()
+    stages = tuple(stage for stage in scored_stages(trials) if stage in partners)
     if len(stages) < 2:
         raise ValueError(
             f"a correlation needs two scored stages; there are: {', '.join(stages) or 'none'}"

@@ -13,7 +13,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from analysis.read.knobs import PARAM, aliases, measurements, ordered, plain, scored, varied
+from analysis.read.knobs import PARAM, aliases, measurements, ordered, scored, show, varied
+from analysis.read.pipeline import pipeline_of
 from analysis.statistics.anova import (
     AnovaRow,
     Margin,
@@ -26,9 +27,6 @@ from analysis.statistics.anova import (
 )
 from analysis.statistics.importance import importances
 
-# Stages on the way to the segmentation, each of which rests on the one before; the reported CRF
-# branches off the CAM.
-TRUNK = ("data", "pretrain", "oc", "cgnet", "cam", "affinity", "pseudo", "deeplab", "seg")
 MOST_LEVELS = 10
 SCORE, BLOCK = "score", "block"
 
@@ -128,7 +126,7 @@ def _group(
         )
     found = list(_analyses(rows, metric, named, notes))
     return Group(
-        where={knob: plain(str(rows[PARAM + knob].iloc[0])) for knob in telling},
+        where={knob: show(str(rows[PARAM + knob].iloc[0])) for knob in telling},
         variants=rows["variant"].nunique(),
         artifacts=len(rows),
         mean=float(rows.groupby("variant")[metric].mean().mean()),
@@ -195,8 +193,7 @@ def _ordered(found: Sequence[Margin]) -> list[Margin]:
 def _chain(rows: pd.DataFrame, metric: str) -> list["pd.Series[str]"]:
     """The artifacts that each trial's score rests on, from those that most trials share to its own."""
     field = metric.partition("/")[0]
-    last = TRUNK.index(field) if field in TRUNK else TRUNK.index("cam")
-    columns = [f"fingerprint.{stage}" for stage in dict.fromkeys((*TRUNK[: last + 1], field))]
+    columns = [f"fingerprint.{stage}" for stage in pipeline_of(rows).trunk(field)]
     return [
         *(rows[column] for column in columns if column in rows and rows[column].notna().all()),
         rows["run_id"],

@@ -1,6 +1,6 @@
 """The effects of knobs as tables."""
 
-from analysis.read.knobs import plain
+from analysis.read.knobs import show
 from analysis.statistics.anova import AnovaRow, Margin
 from analysis.studies.compare import p_text
 from analysis.studies.effects import Effects, Group
@@ -76,4 +76,4 @@ def _margin_cells(margin: Margin) -> list[object]:
     ends = ""
     if margin.low is not None and margin.high is not None:
         ends = f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
-    return [margin.factor, plain(margin.level), f"{100 * margin.mean:.1f}", ends]
+    return [margin.factor, show(margin.level), f"{100 * margin.mean:.1f}", ends]

@@ -15,8 +15,9 @@ from scipy import stats
 from analysis.read.artifacts import counts_of
 from analysis.read.counts import Floats
 from analysis.read.knobs import measurements
+from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL, interval
-from analysis.statistics.seed_design import TRAINED, Design, Square, design, squares
+from analysis.statistics.seed_design import Design, Square, design, squares
 from analysis.table.grid import Passage, text_grid
 
 RESAMPLES = 2000
@@ -98,8 +99,9 @@ def variance(
     Raises:
         ValueError: no such score, no variant with two seeds, or counts are missing.
     """
-    if field not in TRAINED:
-        raise ValueError(f"{field!r} is no scored stage; expected one of {', '.join(TRAINED)}")
+    expected = pipeline_of(trials).scored
+    if field not in expected:
+        raise ValueError(f"expected a scored stage ({', '.join(expected)}), not {field!r}")
     rows = measurements(trials, f"{field}/miou")
     found: dict[tuple[object, ...], list[tuple[Design, pd.DataFrame]]] = {}
     for _, group in rows.groupby("variant", sort=False):

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analysis.read.knobs import matching, thresholds_text
+from analysis.read.pipeline import pipeline_of
+from analysis.read.spec_error import Location, SpecError
 from analysis.read.tidy import tidy
-from analysis.read.values import matching, thresholds_text
 from analysis.table.cells import make_cell
 from analysis.table.comparability import mixed
 from analysis.table.groups import Group, column_groups, row_groups, row_heads, variant_labels
 from analysis.table.model import Column, Row, Table, failures, in_parts, is_score, mark, with_deltas
 from analysis.table.paper import with_paper
 from analysis.table.pixel_truth import pixel_truth
-from analysis.table.spec import Location, SpecError, TableSpec
-
-METRICS = ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou", "erase_and_infer/miou")
+from analysis.table.spec import TableSpec
 
 
 def build(
@@ -120,7 +120,7 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
 
 def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
     fields = {field for fields in trials["planned"] for field in fields}
-    if found := tuple(metric for metric in METRICS if metric.partition("/")[0] in fields):
+    if found := tuple(f"{field}/miou" for field in pipeline_of(trials).scored if field in fields):
         return found
     others = sorted(name for name in trials.columns if name.partition("/")[0] in fields)
     shown = f"; --metric shows others: {', '.join(others)}" if others else ""

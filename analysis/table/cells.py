@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.read.values import Run
-from analysis.table.groups import Group, artifact, chosen, has, refuse_averages
+from analysis.read.artifact_ids import Run, artifact_id
+from analysis.table.groups import Group, chosen, has, refuse_averages
 from analysis.table.model import Cell, Column, Source, Status
 from analysis.table.spec import TableSpec
 
@@ -30,14 +30,14 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         if not planned:
             return Cell(
                 status=_status(candidates),
-                planned=len({artifact(run, field) for run in candidates}),
+                planned=len({artifact_id(run, field) for run in candidates}),
             )
     refuse_averages(planned, field, name=", ".join(filter(None, (row.told, group.told))))
     # a trial that failed later has the artifact too, so those that measured come first
     ranked = sorted(planned, key=lambda run: not has(run, column.metric))
-    own = {artifact(run, field): run for run in reversed(ranked)}
+    own = {artifact_id(run, field): run for run in reversed(ranked)}
     measured = [
-        run for run in ranked if own[artifact(run, field)] is run and has(run, column.metric)
+        run for run in ranked if own[artifact_id(run, field)] is run and has(run, column.metric)
     ]
     missing = [run for run in own.values() if not has(run, column.metric)]
     values = np.array([run[column.metric] for run in measured], np.float64) * (

@@ -1,27 +1,33 @@
-"""Which cells of a table are stale, or could not be made again, and why."""
+"""Say which cells of a table are stale or could not be made again, and why."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from analysis.read.pipeline import Pipeline, pipeline_of
 from analysis.table.model import Cell, Column, Table
 
-# a stage rests on those before it
-PIPELINE = (
-    "data", "pretrain", "oc", "cgnet", "cam", "crf_low", "crf_high", "crf", "affinity", "pseudo", "deeplab", "seg",
-)  # fmt: skip
+#: Cells that a line names; a line of more would fill the screen with one reason.
 SHOWN = 4
 Run = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What most of the numbers of a table were made with; a check names what differs from it."""
+
+    code: str
+    packages: Mapping[str, str]
 
 
 def check(
     table: Table, trials: pd.DataFrame, *, counted: Mapping[str, frozenset[str]]
 ) -> list[str]:
-    """A line per reason, with the cells that it concerns; none where every number can be made
-    again.
+    """Return a line per reason with the cells that it concerns; none where all is well.
 
     Args:
         table: of `trials`.
@@ -29,32 +35,44 @@ def check(
         counted: by run id, the stages of which MLflow has counts per image.
     """
     runs = {run["run_id"]: run for run in trials.to_dict("records")}
+    pipeline = pipeline_of(trials)
     cells = list(_cells(table))
-    used = [
-        (runs[source.run_id], column.metric) for _, column, cell in cells for source in cell.sources
-    ]
-    usual_code = _most(code for run, metric in used for code in _code(run, metric))
-    usual = json.loads(_most(run["packages"] for run, _ in used if run["packages"]) or "{}")
+    usual = _usual(
+        [(runs[source.run_id], column) for _, column, cell in cells for source in cell.sources],
+        pipeline,
+    )
     found: dict[str, list[str]] = {}
     for name, column, cell in cells:
         reasons = list(_incomplete(cell))
         for source in cell.sources:
-            reasons += _of_run(
-                runs[source.run_id], column.metric, usual_code=usual_code, usual=usual
-            )
-            if column.score and column.metric.partition("/")[0] not in counted[source.run_id]:
+            reasons += _of_run(runs[source.run_id], column, usual=usual, pipeline=pipeline)
+            if column.score and column.field not in counted[source.run_id]:
                 reasons.append("no counts per image in MLflow: no interval, no other threshold")
         for reason in dict.fromkeys(reasons):
             found.setdefault(reason, []).append(name)
-    return [f"{_which(names, len(cells))}: {reason}" for reason, names in found.items()]
+    return [f"{_names(names, len(cells))}: {reason}" for reason, names in found.items()]
 
 
 def _cells(table: Table) -> Iterator[tuple[str, Column, Cell]]:
-    """The cells of ours that should have a number, with the names of row and column."""
+    """Yield the cells of ours that should have a number, with the names of row and column."""
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             if not column.paper and cell.status != "empty":
                 yield f"{', '.join(row.labels)} · {column.label}", column, cell
+
+
+def _usual(used: Iterable[tuple[Run, Column]], pipeline: Pipeline) -> Usual:
+    codes, packages = Counter[str](), Counter[str]()
+    for run, column in used:
+        codes.update(_code(run, column, pipeline))
+        if run["packages"]:
+            packages[run["packages"]] += 1
+    return Usual(code=_most(codes), packages=json.loads(_most(packages) or "{}"))
+
+
+def _most(counter: Counter[str]) -> str:
+    ranked = counter.most_common(1)
+    return ranked[0][0] if ranked else ""
 
 
 def _incomplete(cell: Cell) -> Iterator[str]:
@@ -62,43 +80,41 @@ def _incomplete(cell: Cell) -> Iterator[str]:
         yield f"{cell.planned - cell.n} of {cell.planned} seeds {cell.status}"
 
 
-def _of_run(run: Run, metric: str, *, usual_code: str, usual: Mapping[str, str]) -> Iterator[str]:
+def _of_run(run: Run, column: Column, *, usual: Usual, pipeline: Pipeline) -> Iterator[str]:
     if run["imported"]:
         yield "imported, so that nothing here can make it again"
         return
-    fingerprint = run.get(f"fingerprint.{metric.partition('/')[0]}")
+    fingerprint = run.get(f"fingerprint.{column.field}")
     if not isinstance(fingerprint, str) or not fingerprint:
         yield "no fingerprint of the artifact"
-    code = _code(run, metric)
+    code = _code(run, column, pipeline)
     if not all(code):
         yield "the commit of the code is not known"
-    for each in code:
-        if each.endswith("+"):
-            yield f"made by code with uncommitted changes ({each})"
-        elif each and each != usual_code:
-            yield f"made by the code of commit {each}, most others by {usual_code}"
+    for commit in code:
+        if commit.endswith("+"):
+            yield f"made by code with uncommitted changes ({commit})"
+        elif commit and commit != usual.code:
+            yield f"made by the code of commit {commit}, most others by {usual.code}"
     packages = json.loads(run["packages"] or "{}")
-    for name in sorted(packages.keys() | usual.keys()):
-        if packages.get(name) != usual.get(name):
-            yield f"made with {name} {packages.get(name, 'unknown')}, most others with {usual.get(name, 'unknown')}"
+    for name in sorted(packages.keys() | usual.packages.keys()):
+        here, elsewhere = packages.get(name, "unknown"), usual.packages.get(name, "unknown")
+        if here != elsewhere:
+            yield f"made with {name} {here}, most others with {elsewhere}"
 
 
-def _code(run: Run, metric: str) -> list[str]:
-    """The commits that made an artifact and what it rests on; of old records that of the recording
-    code.
+def _code(run: Run, column: Column, pipeline: Pipeline) -> list[str]:
+    """Return the commits that made an artifact and those upstream.
+
+    Old records have no commit by stage: theirs is the commit of the code that recorded the trial.
     """
-    field = metric.partition("/")[0]
-    before = PIPELINE[: PIPELINE.index(field) + 1] if field in PIPELINE else PIPELINE
-    known = [code for each in before if isinstance(code := run.get(f"code.{each}"), str)]
-    return sorted(set(known)) or [run["sha"][:12] + "+" * bool(run["dirty"])]
+    commits = [run.get(f"code.{field}") for field in pipeline.upstream(column.field)]
+    known = {commit for commit in commits if isinstance(commit, str)}
+    if known:
+        return sorted(known)
+    return [run["sha"][:12] + ("+" if run["dirty"] else "")]
 
 
-def _most(values: Iterable[str]) -> str:
-    ranked = Counter(values).most_common(1)
-    return ranked[0][0] if ranked else ""
-
-
-def _which(names: list[str], total: int) -> str:
+def _names(names: list[str], total: int) -> str:
     if len(names) == total:
         return f"all {total} cells"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

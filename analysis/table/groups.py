@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
-from analysis.read.values import PARAM, Run, column_of, matching, ordered, short, show
-from analysis.table.spec import Best, SpecError, TableSpec
+from analysis.read.artifact_ids import Run, artifact_id
+from analysis.read.knobs import PARAM, column_of, display_order, matching, short_heads, show
+from analysis.read.spec_error import SpecError
+from analysis.table.spec import Best, TableSpec
 
 Variant = tuple[str, str]  # experiment and name
 
@@ -36,7 +36,7 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
     if spec.steps:
         return ("step",)
     if spec.rows:
-        return tuple(short(_columns(spec.rows, runs, key="rows"), runs))
+        return tuple(short_heads(_columns(spec.rows, runs, key="rows"), runs))
     return (
         ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
     )
@@ -79,7 +79,7 @@ def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
         return runs, ""
     found: list[tuple[float, Group]] = []
     for group in _by_values(runs, columns):
-        values = {artifact(run, field): run[best.by] for run in group.runs if has(run, best.by)}
+        values = {artifact_id(run, field): run[best.by] for run in group.runs if has(run, best.by)}
         if values:
             found.append((sum(values.values()) / len(values), group))
     if not found:
@@ -92,22 +92,6 @@ def has(run: Run, metric: str) -> bool:
     """Whether a metric was logged for a trial."""
     value = run.get(metric)
     return value is not None and value == value  # NaN is not there
-
-
-def artifact(run: Run, field: str) -> str:
-    """What the stage `field` of a trial made; trials that share it are one measurement, not
-    several.
-    """
-    fingerprint = run.get(f"fingerprint.{field}")
-    return fingerprint if isinstance(fingerprint, str) and fingerprint else str(run["run_id"])
-
-
-def distinct(trials: pd.DataFrame, field: str) -> pd.DataFrame:
-    """One row of the frame of `load` for each artifact of the stage `field`."""
-    artifacts = pd.Series(
-        [artifact(run, field) for run in trials.to_dict("records")], index=trials.index
-    )
-    return trials[~artifacts.duplicated()]
 
 
 def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
@@ -149,10 +133,10 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
     for run in runs:
         own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
     places: list[Mapping[str, int]] = [
-        {value: place for place, value in enumerate(ordered(values))}
+        {value: place for place, value in enumerate(display_order(values))}
         for values in zip(*own, strict=True)
     ]
-    heads = short(columns, runs)
+    heads = short_heads(columns, runs)
     return [
         Group(
             names=names,
@@ -188,7 +172,7 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     """
     by_seed: dict[int, dict[str, Run]] = {}
     for run in runs:
-        by_seed.setdefault(run["seed"], {}).setdefault(artifact(run, field), run)
+        by_seed.setdefault(run["seed"], {}).setdefault(artifact_id(run, field), run)
     again = [run for own in by_seed.values() if len(own) > 1 for run in own.values()]
     if not again:
         return

@@ -50,8 +50,13 @@ class Column:
     mixed: tuple[str, ...] = ()
     paper: tuple[str, ...] = ()
 
+    @property
+    def field(self) -> str:
+        """The stage of the metric."""
+        return self.metric.partition("/")[0]
+
     def text(self, value: float) -> str:
-        """`value` as it is printed."""
+        """Return `value` as it is printed."""
         return f"{value:.1f}" if self.score else f"{value:.3f}"
 
 

@@ -13,11 +13,12 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from analysis.read.artifact_ids import Run
+from analysis.read.knobs import PARAM, comparable
+from analysis.read.spec_error import Value
 from analysis.read.tidy import tidy
-from analysis.read.values import PARAM, Run, plain
 from analysis.table.groups import Group
 from analysis.table.model import Cell, Column, Table, is_score
-from analysis.table.spec import Value
 
 NONE_HOLDS = (
     "None of the paper's numbers holds for these trials: "
@@ -48,7 +49,8 @@ class Number(BaseModel):
             self.split,
         )
         return same and all(
-            plain(run.get(PARAM + knob)) == plain(value) for knob, value in self.where.items()
+            comparable(run.get(PARAM + knob)) == comparable(value)
+            for knob, value in self.where.items()
         )
 
     def sentence(self) -> str:

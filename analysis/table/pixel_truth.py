@@ -7,7 +7,8 @@ that a gate let go on, and the values that the table itself picks as the best.""
 
 import pandas as pd
 
-from analysis.read.tidy import STAGES, UNKNOWN
+from analysis.read.pipeline import Pipeline, pipeline_of
+from analysis.read.tidy import UNKNOWN
 from analysis.table.spec import Best
 
 NOT_KNOWN = "What pixel ground truth chose for imported runs is not known"
@@ -21,10 +22,10 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     """
     uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",") if use.strip()}
     uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
-    field = metric.partition("/")[0]
+    field, pipeline = metric.partition("/")[0], pipeline_of(trials)
     if "@" in metric:  # at a threshold that these images did not choose
         uses = {use for use in uses if not use.startswith(f"{field}.threshold")}
-    sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, field)]
+    sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, field, pipeline)]
     if HELD_OUT in metric:
         images = metric.partition(HELD_OUT)[2]
         sentences.append(
@@ -44,17 +45,16 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     return tuple(sentences)
 
 
-def _concerns(use: str, field: str) -> bool:
+def _concerns(use: str, field: str, pipeline: Pipeline) -> bool:
     """A search chose all variants; a gate those whose later stages were made; anything else is of
     its own stage.
     """
     if use.startswith(SEARCH):
         return True
     if use.startswith(GATE):
-        order = {stage: place for place, stage in enumerate(STAGES)}
-        return order.get(field, -1) > order.get(
-            use.removeprefix(GATE).partition(" on ")[0], len(order)
-        )
+        gate = use.removeprefix(GATE).partition(" on ")[0]
+        order = pipeline.fields
+        return gate in order and field in order and order.index(field) > order.index(gate)
     return use.startswith(f"{field}.")
 
 

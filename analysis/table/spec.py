@@ -20,19 +20,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from analysis.read.spec_error import Location, Where
+
 MAX_BYTES = 1_000_000
-Value = str | int | float | bool | None
-Where = dict[str, Value | list[Value]]
 Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
-Location = tuple[str | int, ...]
-
-
-class SpecError(ValueError):
-    """A table that cannot be made of these trials; `location` is the key at fault."""
-
-    def __init__(self, location: Location, message: str) -> None:
-        super().__init__(f"{'.'.join(map(str, location))}: {message}")
-        self.location = location
 
 
 class LadderStep(BaseModel):

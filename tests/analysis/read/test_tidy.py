@@ -111,7 +111,7 @@ def test_what_a_run_does_not_tell_is_unknown(frame: pd.DataFrame) -> None:
     silent = frame[frame["variant"] == "silent"].iloc[0]
     assert silent[SHOWN].tolist() == [
         "unknown",
-        "unknown",
+        "val",
         "argmax",
         "unknown",
         "unknown",

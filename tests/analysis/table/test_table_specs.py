@@ -10,10 +10,11 @@ from openpyxl import load_workbook
 
 from analysis.__main__ import main
 from analysis.read.mlflow import load
+from analysis.read.spec_error import SpecError
 from analysis.table.build import build
 from analysis.table.markdown import markdown, to_csv
 from analysis.table.model import Table
-from analysis.table.spec import Best, LadderStep, SpecError, TableFile, TableSpec, read_table_spec
+from analysis.table.spec import Best, LadderStep, TableFile, TableSpec, read_table_spec
 from analysis.table.xlsx import xlsx
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
