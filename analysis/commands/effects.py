@@ -21,8 +21,7 @@ def add(commands: Commands) -> None:
 def of_knobs(options: argparse.Namespace) -> int:
     """Print what the knobs do to a score."""
     # statsmodels and Optuna take seconds to import, which no other command should wait for
-    from analysis.studies.effects import effects
-    from analysis.studies.effects_text import effects_passages
+    from analysis.studies.effects import effects, effects_passages
 
     trials = load(options.experiment, tracking=options.tracking)
     print(passages_markdown(effects_passages(effects(trials, metric=options.metric))))

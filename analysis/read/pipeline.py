@@ -32,6 +32,7 @@ class Stage:
         scored_split: the images on whose pixel ground truth it is scored; None for no score.
         display_name: its name for people.
         effort: its knobs that buy quality with time, such as epochs.
+        seeded: True for a stage that draws random numbers from a knob `seed`.
     """
 
     field: str
@@ -39,6 +40,7 @@ class Stage:
     scored_split: Split | None = None
     display_name: str = ""
     effort: tuple[str, ...] = ()
+    seeded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +84,26 @@ class Pipeline:
         return tuple(each for each in self.fields if each in reached)
 
     def seeded(self, name: str) -> tuple[str, ...]:
-        """Return the fields upstream of `name` whose seeds reach its score.
+        """Return the fields upstream of `name` whose seeds are chance in its score.
 
-        A field without needs is a data set: its seed says which images there are, and is no chance
-        of a training.
+        A field without needs is a data set: its seed says which images there are.
         """
-        roots = {stage.field for stage in self.stages if not stage.needs}
-        return tuple(each for each in self.upstream(name) if each not in roots)
+        trained = {stage.field for stage in self.stages if stage.seeded and stage.needs}
+        return tuple(each for each in self.upstream(name) if each in trained)
 
-    def trunk(self, name: str) -> tuple[str, ...]:
-        """Return the fields upstream of `name` that form a line: each rests on all before it.
+    def units(self, name: str) -> tuple[str, ...]:
+        """Return the fields whose artifacts are the units of an analysis of `name`, itself last.
 
-        Two fields that do not rest on each other, such as the CRFs of two alphas, are branches, and
-        neither is in the line.
+        Chance comes in with the trainings. Each unit rests on all units before it: trainings that
+        do not rest on each other are branches, and neither is a unit.
         """
-        line = self.upstream(name)
+        line = [*(each for each in self.seeded(name) if each != name), name]
         reach = {each: set(self.upstream(each)) for each in line}
-        return tuple(
-            each
-            for each in line
-            if all(other in reach[each] or each in reach[other] for other in line)
-        )
+
+        def in_line(one: str) -> bool:
+            return all(other in reach[one] or one in reach[other] for other in line)
+
+        return tuple(each for each in line if in_line(each))
 
     def correlated(self) -> tuple[str, ...]:
         """Return the scored fields that rest on another scored one, or that another rests on."""
@@ -115,26 +116,30 @@ class Pipeline:
         return tuple(each for each in self.scored if has_partner(each))
 
 
-def _before(name: str, *needs: str, scored: Split | None = None, label: str = "") -> Stage:
-    return Stage(field=name, needs=needs, scored_split=scored, display_name=label)
+def _trained(name: str, *needs: str) -> Stage:
+    return Stage(field=name, needs=needs, seeded=True)
+
+
+def _scored(name: str, *needs: str, split: Split = "train") -> Stage:
+    return Stage(field=name, needs=needs, scored_split=split)
 
 
 #: The stages of runs that were recorded without `pipeline.json`.
 BEFORE = Pipeline(
     stages=(
-        _before("data"),
-        _before("pretrain", "data"),
-        _before("oc", "data", "pretrain"),
-        _before("cgnet", "data", "oc"),
-        _before("cam", "data", "oc", "cgnet", scored="train"),
-        _before("crf", "data", "cam", scored="train"),
-        _before("crf_low", "data", "cam"),
-        _before("crf_high", "data", "cam"),
-        _before("affinity", "data", "crf_low", "crf_high"),
-        _before("pseudo", "data", "cam", "affinity", scored="train"),
-        _before("deeplab", "data", "pseudo"),
-        _before("seg", "data", "deeplab", scored="val"),
-        _before("erase_and_infer", "data", "oc", scored="train"),
+        Stage(field="data"),
+        _trained("pretrain", "data"),
+        _trained("oc", "data", "pretrain"),
+        _trained("cgnet", "data", "oc", "pretrain"),
+        _scored("cam", "data", "oc", "cgnet"),
+        _scored("crf", "data", "cam"),
+        Stage(field="crf_low", needs=("data", "cam")),
+        Stage(field="crf_high", needs=("data", "cam")),
+        _trained("affinity", "data", "crf_low", "crf_high", "pretrain"),
+        _scored("pseudo", "data", "cam", "crf", "affinity"),
+        _trained("deeplab", "data", "pseudo", "pretrain"),
+        _scored("seg", "data", "deeplab", split="val"),
+        _scored("erase_and_infer", "data", "oc"),
     )
 )
 
@@ -188,6 +193,7 @@ def _stage(values: dict[str, object]) -> Stage:
         scored_split=split,
         display_name=str(values.get("display_name") or ""),
         effort=_texts(values.get("effort")),
+        seeded=bool(values.get("seeded")),
     )
 
 

@@ -28,8 +28,7 @@ class Kind:
 
 def _effects(sweep: Sweep, stage: str, _tracking: str | None) -> list[Passage]:
     # statsmodels and Optuna take seconds to import, which no other command should wait for
-    from analysis.studies.effects import effects
-    from analysis.studies.effects_text import effects_passages
+    from analysis.studies.effects import effects, effects_passages
 
     return effects_passages(effects(sweep.trials, metric=f"{stage}/miou"))
 
