@@ -39,6 +39,7 @@ METHOD = (
 )
 MOST_LEVELS = 10
 SCORE, BLOCK = "score", "block"
+NOTHING = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
