@@ -56,6 +56,7 @@ def optimization(**changes: object) -> Optimization:
 def run(
     scratch: Path,
     *,
+    seed: int = 7,
     pause_s: float = 0.0,
     workers: int = 0,
     checkpoint_every_s: float = 0.0,
@@ -82,7 +83,7 @@ def run(
         optimization=optimization(**changes),
         epochs=4,
         batch_size=5,
-        seed=7,
+        seed=seed,
         scratch=scratch,
         workers=workers,
         checkpoint_every_s=checkpoint_every_s,
@@ -112,7 +113,7 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
     code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent
     )
     checkpoint = scratch / CHECKPOINT
     deadline = time.monotonic() + 120
@@ -167,15 +168,21 @@ def test_loader_processes_do_not_change_the_weights(tmp_path: Path) -> None:
     assert_same(alone, helped)
 
 
-def test_another_seed_gives_other_weights_and_the_caller_s_random_state_does_not(
-    tmp_path: Path,
-) -> None:
-    first, _ = run(tmp_path_folder(tmp_path, "first"))
+def test_training_depends_on_its_seed_and_not_on_the_caller_s_random_state(tmp_path: Path) -> None:
+    first, _ = run(tmp_path_folder(tmp_path, "first"), seed=7)
     torch.rand(100)
-    again, _ = run(tmp_path_folder(tmp_path, "again"))
+    again, _ = run(tmp_path_folder(tmp_path, "again"), seed=7)
     assert_same(first, again)
+    other, _ = run(tmp_path_folder(tmp_path, "other"), seed=8)
     with pytest.raises(AssertionError, match="backbone"):
-        assert_same(first, run(tmp_path_folder(tmp_path, "other"), lr=0.02)[0])
+        assert_same(first, other)
+
+
+def test_training_depends_on_its_learning_rate(tmp_path: Path) -> None:
+    first, _ = run(tmp_path_folder(tmp_path, "first"), lr=0.01)
+    other, _ = run(tmp_path_folder(tmp_path, "other"), lr=0.02)
+    with pytest.raises(AssertionError, match="backbone"):
+        assert_same(first, other)
 
 
 def test_every_image_is_seen_once_per_epoch_but_for_the_dropped_rest(tmp_path: Path) -> None:
