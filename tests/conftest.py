@@ -13,8 +13,9 @@ from occse.pipeline import Node, Pipeline, override, plan, profile
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def threads() -> None:
+    """Compute on one thread, or on OCCSE_TEST_THREADS: no numeric test may depend on the number."""
+    torch.set_num_threads(int(os.environ.get("OCCSE_TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session", autouse=True)

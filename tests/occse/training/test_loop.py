@@ -112,9 +112,7 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     # bit for bit holds for one number of threads, here the one that conftest sets
     code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
     code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent
-    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent)
     checkpoint = scratch / CHECKPOINT
     deadline = time.monotonic() + 120
     while not (checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= 6):
