@@ -1,14 +1,14 @@
-"""Which stages start next. Pure: the scheduler asks it about the cluster, the simulation of a plan
-about a made-up one.
+"""Decides which stages start next, and on which machine.
 
-Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as Ray gives them.
-"""
+All functions are pure: the scheduler calls them for the cluster, the simulation of a plan for a
+made-up one. Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as Ray gives them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Amounts = Mapping[str, float]
-EXACT = 1e-6  # sums of fractions of a GPU
+# Sums of fractions of a GPU are off by rounding; Ray itself counts in steps of 1e-4.
+EXACT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,8 @@ class Waiting:
     """A stage whose inputs are there.
 
     Attributes:
-        needs: what it occupies on one machine while it runs. path_s: seconds from its start to the
-        end of the longest chain of stages that begins with it.
+        needs: what it occupies on one machine while it runs.
+        path_s: seconds from its start to the end of the longest chain of stages that begins with it.
     """
 
     fingerprint: str
@@ -28,12 +28,12 @@ class Waiting:
 def longest_paths(
     inputs: Mapping[str, Iterable[str]], seconds: Mapping[str, float]
 ) -> dict[str, float]:
-    """For each stage, the seconds from its start to the end of the longest chain that begins with
-    it.
+    """Return, for each stage, the seconds to the end of the longest chain that begins with it.
 
     Args:
         inputs: the fingerprints that each stage reads, upstream first; those that are no key are
-        there already. seconds: how long each stage takes; what is missing counts as nothing.
+            there already.
+        seconds: how long each stage takes; a stage that is no key takes no time.
     """
     paths = {fingerprint: seconds.get(fingerprint, 0.0) for fingerprint in inputs}
     for fingerprint in reversed(list(inputs)):
@@ -46,8 +46,9 @@ def longest_paths(
 def cpus_beside_gpus(
     inputs: Mapping[str, Iterable[str]], needs: Mapping[str, Amounts]
 ) -> dict[str, float]:
-    """For each stage, the most CPUs per GPU that it or a stage behind it needs; 0 where no GPU is
-    needed any more.
+    """Return, for each stage, the most CPUs per GPU that it or a stage behind it needs.
+
+    0 where no GPU is needed any more.
 
     Args:
         inputs: as for `longest_paths`.
@@ -68,10 +69,10 @@ def choose(
     totals: Sequence[Amounts] | None = None,
     kept: float = 0.0,
 ) -> list[tuple[Waiting, int]]:
-    """What to start now, and on which of the machines.
+    """Return the stages to start now, each with the index of its machine.
 
     Stages that need a GPU come first, so that no GPU idles for want of CPUs; then the longest path.
-    What does not fit anywhere lets others pass. A stage without a GPU goes where the fewest GPUs
+    A stage that fits nowhere lets others pass. A stage without a GPU goes where the fewest GPUs
     are, and leaves the CPUs that the GPUs will need, unless no machine of this cluster could ever
     take it then.
 
@@ -85,25 +86,26 @@ def choose(
     left = [dict(machine) for machine in free]
     chosen = []
     for stage in sorted(waiting, key=lambda stage: (not stage.needs.get("GPU"), -stage.path_s)):
-        place = _place(stage.needs, left, totals, kept=kept)
-        if place is not None:
+        index = _best_machine(stage.needs, left, totals, kept=kept)
+        if index is not None:
             for name, amount in stage.needs.items():
-                left[place][name] = left[place].get(name, 0.0) - amount
-            chosen.append((stage, place))
+                left[index][name] = left[index].get(name, 0.0) - amount
+            chosen.append((stage, index))
     return chosen
 
 
-def _place(
+def _best_machine(
     needs: Amounts, left: Sequence[Amounts], totals: Sequence[Amounts], *, kept: float
 ) -> int | None:
-    """The fullest machine that has room, so that wide stages find one too."""
+    """Return the index of the fullest machine that has room, so that wide stages find one too."""
     gpus = left if needs.get("GPU") else totals
     if needs.get("GPU") or not any(fits(needs, _without_kept(machine, kept)) for machine in totals):
         kept = 0.0
-    able = [
-        place for place, machine in enumerate(left) if fits(needs, _without_kept(machine, kept))
+    order = [
+        (gpus[index].get("GPU", 0.0), machine.get("CPU", 0.0), index)
+        for index, machine in enumerate(left)
+        if fits(needs, _without_kept(machine, kept))
     ]
-    order = [(gpus[place].get("GPU", 0.0), left[place].get("CPU", 0.0), place) for place in able]
     return min(order)[-1] if order else None
 
 
@@ -117,5 +119,5 @@ def _per_gpu(needs: Amounts) -> float:
 
 
 def fits(needs: Amounts, free: Amounts) -> bool:
-    """Whether a machine with `free` resources can take a stage now."""
+    """Return whether a machine with `free` resources can take a stage now."""
     return all(amount <= free.get(name, 0.0) + EXACT for name, amount in needs.items())

@@ -1,11 +1,14 @@
 """The scheduler: one named actor that runs every distinct fingerprint once in the whole cluster.
 
-Trials never submit a stage: Tune would keep it inside the trial's own placement group. They ask the
-actor, which starts a stage for the first that asks and lets the others join. Who asks takes a lease
-and renews it by asking again; a stage that nobody leases any more is cancelled. Ray has no
-priorities: what finds no room yet waits here, and the policy chooses what goes to which machine
-next. The actor can be rebuilt from the store at any moment: after a crash Ray starts it again, the
-trials ask again, and what was published is found.
+Trials never submit a stage: Tune would keep it inside the trial's own placement group. They request
+it from the actor, which starts a stage for the first trial and lets the others join. A request also
+renews the trial's hold on the stage; a stage that no trial holds any more is cancelled. Ray has no
+priorities: a stage that finds no room yet waits here, and `sweeps.cluster.policy` chooses what goes
+to which machine next. The actor can be rebuilt from the store at any moment: after a crash Ray
+starts it again, the trials ask again, and what was published is found.
+
+One task sees each stage through, from the lease on the store to the end. Whatever goes wrong in it
+ends the stage as failed, so that no stage is ever without somebody who acts on it.
 
 This module is imported by the actor and by every trial, so it must not import torch (nor stages) at
 the top."""
@@ -19,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -26,298 +30,317 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster.code_version import short_digest, source_digest
-from sweeps.cluster.flight import StageRun
-from sweeps.cluster.policy import Amounts, Waiting, choose, fits
-from sweeps.cluster.stage_task import Json, explain, stage_task
+from sweeps.cluster.messages import (
+    ActiveStage,
+    Answer,
+    AnswerState,
+    CurvePoint,
+    EventKind,
+    News,
+    OutcomeKind,
+    SchedulerSettings,
+    StageEvent,
+    StageOutcome,
+    StageRequest,
+    Worker,
+)
+from sweeps.cluster.policy import Waiting, choose
+from sweeps.cluster.stage_run import StageRun, StageState
+from sweeps.cluster.stage_task import explain, stage_task
+from sweeps.cluster.view import ClusterView
 from sweeps.store.leases import RENEW_S, Leases
+from sweeps.store.patience import may_pass, pauses
 from sweeps.store.stop_file import stop_file
 from sweeps.store.store import Store
 
 NAMESPACE = "occse"
-# a sliver that only the head node has: keeps light processes off workers
+# A sliver that only the head node has: it keeps light processes off the workers.
 HEAD = {"node:__internal_head__": 0.001}
-LEASE_S = 60.0
+# A coordinator that was killed needs up to half a minute until it asks again.
+HOLD_S = 60.0
+# A cancelled stage may tidy up for this long; then its process is killed.
 GRACE_S = 10.0
+# Each tick asks Ray which machines are alive; once a second costs it nothing.
 TICK_S = 1.0
+# A stage of another cluster takes minutes; looking more often costs an object store requests.
 ELSEWHERE_S = 2.0
+# The driver asks every second; this many cover the longest time that it may be stuck.
 MAX_EVENTS = 10_000
+
+EVENT_OF = {
+    OutcomeKind.DONE: EventKind.DONE,
+    OutcomeKind.FAILED: EventKind.FAILED,
+    OutcomeKind.TOO_LARGE: EventKind.FAILED,
+    OutcomeKind.INPUT_LOST: EventKind.INPUT_LOST,
+    OutcomeKind.STOPPED: EventKind.STOPPED,
+    OutcomeKind.CANCELLED: EventKind.CANCELLED,
+}
 
 
 class Scheduler:
-    """The actor. All answers are plain data, and so is a request: `{"node": Node.dump(),
-    "num_cpus": ..., "num_gpus": ..., "priority": seconds of the longest chain that begins with it,
-    "cpus_per_gpu": what must be kept for it}`."""
+    """The actor. Its messages are those of `sweeps.cluster.messages`."""
 
-    def __init__(self, settings: Json) -> None:
+    def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
-        self._flights: dict[str, StageRun] = {}
+        self._runs: dict[str, StageRun] = {}
         self._failures: dict[str, str] = {}
-        self._events: deque[Json] = deque(maxlen=MAX_EVENTS)
-        self._points: deque[Json] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[StageEvent] = deque(maxlen=MAX_EVENTS)
+        self._points: deque[CurvePoint] = deque(maxlen=MAX_EVENTS)
         self._ids = itertools.count(1)
         self._drained: set[str] = set()
-        self._machines: dict[str, Amounts] = {}
-        self._demanded: list[Amounts] | None = None
+        self._view = ClusterView(autoscaling=settings.autoscaling)
         self._ticker: asyncio.Task[None] | None = None
-        self._store = Store(settings["root"])
+        self._background: set[asyncio.Task[None]] = set()
+        self._store = Store(settings.root)
         context = ray.get_runtime_context()
-        # an actor that comes back after a crash has the same names
-        self._leases = Leases(
-            self._store.files, owner=f"{context.get_node_id()}:{context.get_actor_id()}"
-        )
+        # an actor that comes back after a crash has the same names, and so its leases
+        owner = f"{context.get_node_id()}:{context.get_actor_id()}"
+        self._leases = Leases(self._store.files, owner=owner)
         self._renewed = time.monotonic()
 
     async def begin(self) -> None:
         """Forget failures: a new sweep may try again what failed for an earlier one."""
         self._failures.clear()
 
-    async def ensure(self, request: Json, trial: str, wait: float) -> Json:
-        """Lease the artifact of `request` for `trial` and wait up to `wait` seconds for it.
-
-        Returns:
-            `state` "done" (with the artifact's `metrics`), "failed" (with `error`), "missing" (an
-            input, with its `field`, was damaged or removed: ask for that one first) or "running":
-            ask again.
-        """
-        if (answer := await self._settled(request)) is not None:
-            return answer
-        if trial in self._drained:
-            await asyncio.sleep(wait)
-            return {"state": "running"}
-        flight = self._flights.get(request["node"]["fingerprint"]) or self._start(request)
-        # one that is being cancelled cannot be joined: let it end, then start anew
-        if flight.cancelled is None:
-            flight.leases[trial] = time.monotonic() + wait + LEASE_S
-            for key in ("priority", "cpus_per_gpu"):
-                flight.request[key] = max(flight.request.get(key, 0.0), request.get(key, 0.0))
+    async def ensure(self, request: StageRequest, trial: str, wait: float) -> Answer:
+        """Hold the stage of `request` for `trial`, and wait up to `wait` seconds for its end."""
+        run = self._runs.get(request.fingerprint)
+        if run is None:
+            if await self._is_stored(request):
+                return Answer(state=AnswerState.DONE)
+            if (error := self._failures.get(request.fingerprint)) is not None:
+                return Answer(state=AnswerState.FAILED, error=error)
+            if trial in self._drained:
+                await asyncio.sleep(wait)
+                return Answer(state=AnswerState.PENDING)
+            # another trial may have asked while the store was read
+            run = self._runs.get(request.fingerprint) or self._start(request)
+        # a stage that is being cancelled cannot be joined: let it end, then start anew
+        if run.cancelled is None and trial not in self._drained:
+            run.holds[trial] = time.monotonic() + wait + HOLD_S
+            run.request = replace(
+                run.request,
+                path_s=max(run.request.path_s, request.path_s),
+                cpus_per_gpu=max(run.request.cpus_per_gpu, request.cpus_per_gpu),
+            )
         with suppress(TimeoutError):
-            await asyncio.wait_for(flight.ended.wait(), wait)
-        if flight.missing is not None:
-            return {"state": "missing", "field": flight.missing}
-        return await self._settled(request) or {"state": "running"}
+            await asyncio.wait_for(run.ended.wait(), wait)
+        return _answer(run.outcome)
 
     async def release(self, trial: str) -> None:
-        """Give back every lease of `trial`."""
-        for flight in self._flights.values():
-            flight.leases.pop(trial, None)
+        """Give up everything that `trial` holds."""
+        for run in self._runs.values():
+            run.holds.pop(trial, None)
 
     async def leave(self, trials: Collection[str], wait: float) -> None:
-        """End now what only `trials` wait for, and give its leases back after `wait` seconds at the
-        latest.
+        """End now the stages that only `trials` hold, and give their leases back within `wait` s.
 
-        A stage that takes longer to end is killed soon; whoever takes its lease first publishes
-        first."""
+        Stages still running after `wait` are killed; another cluster may then take the lease, and
+        of two that made an artifact the first to publish wins."""
         self._drained |= set(trials)  # their processes may ask once more before they end
         for trial in trials:
             await self.release(trial)
         self._cancel_unwanted()
-        left = [flight for flight in self._flights.values() if flight.cancelled is not None]
+        left = [run for run in self._runs.values() if run.cancelled is not None]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(flight.ended.wait() for flight in left)), wait)
-        await asyncio.gather(
-            *(asyncio.to_thread(self._leases.release, flight.fingerprint) for flight in left)
-        )
+            await asyncio.wait_for(asyncio.gather(*(run.ended.wait() for run in left)), wait)
+        for run in left:
+            with suppress(OSError):  # the lease expires by itself
+                await asyncio.to_thread(self._leases.release, run.fingerprint)
 
     async def drain(self, trials: Collection[str]) -> int:
-        """Start nothing more for `trials`, and ask the stages that only they wait for to stop at
-        their checkpoint.
+        """Start nothing more for `trials`, and ask stages that only they hold to stop.
 
-        Their leases are not renewed any more, so that a stage that cannot stop is cancelled about a
-        minute later.
+        Their holds are not renewed any more, so that a stage without checkpoints is cancelled about
+        a minute later.
 
         Returns:
-            how many of these stages have not ended yet.
+            How many of these stages have not ended yet.
         """
         self._drained |= set(trials)
         left = [
-            flight
-            for flight in self._flights.values()
-            if flight.leases and flight.leases.keys() <= self._drained
+            run for run in self._runs.values() if run.holds and run.holds.keys() <= self._drained
         ]
-        for flight in left:
-            if flight.worker is not None:
-                await asyncio.to_thread(self._store.files.write, stop_file(flight.fingerprint), b"")
-            elif flight.cancelled is None:
-                self._cancel(flight)
+        for run in left:
+            if run.worker is None:
+                self._cancel(run)
+            else:
+                # while the store is away the driver's next call, a second later, tries again
+                with suppress(OSError):
+                    name = stop_file(run.fingerprint)
+                    await asyncio.to_thread(self._store.files.write, name, b"")
         return len(left)
 
-    async def started(self, fingerprint: str, worker: Json) -> None:
-        """Called by the worker that begins the stage; a second time when Ray retries after a
-        worker's death.
-        """
-        if (flight := self._flights.get(fingerprint)) is not None:
-            self._event("again" if flight.worker else "running", flight)
-            flight.worker = worker | {"since": time.monotonic()}
-            flight.machine = worker["node"]  # Ray had the last word
+    async def started(self, fingerprint: str, worker: Worker) -> None:
+        """Note the worker that begins a stage; Ray retries one whose worker died with another."""
+        if (run := self._runs.get(fingerprint)) is not None and run.ref is not None:
+            if run.worker is not None:
+                self._event(EventKind.RETRIED, run)
+            run.state, run.worker, run.since = StageState.RUNNING, worker, time.monotonic()
+            run.machine = worker.node  # Ray takes another machine where the chosen one has no room
 
-    async def report(self, fingerprint: str, point: Json, at: int) -> None:
-        """Called by the worker when an epoch ends, at `at` in milliseconds; a resumed one may
-        repeat a step.
-        """
-        if (flight := self._flights.get(fingerprint)) is not None:
-            self._points.append(self._about(flight) | {"point": point, "at": at})
-
-    async def info(self, after: int = 0) -> Json:
-        """Events and points of curves with an id above `after`, and what runs and waits now, for
-        the driver.
-        """
-        now = time.monotonic()
-        running = [
-            {
-                "field": flight.request["node"]["field"],
-                "fingerprint": fingerprint,
-                "pid": flight.worker["pid"],
-            }
-            | {
-                "node": flight.worker["node"],
-                "seconds": now - flight.worker["since"],
-                "waiting": len(flight.leases),
-            }
-            for fingerprint, flight in self._flights.items()
-            if flight.worker is not None
-        ]
-        queued = [
-            flight for flight in self._flights.values() if flight.worker is None and flight.ours
-        ]
-        elsewhere = {
-            each.fingerprint: each.elsewhere
-            for each in self._flights.values()
-            if each.elsewhere is not None
-        }
-        machines = self._machines.values()
-        unmet = {
-            _describe(flight.needs)
-            for flight in queued
-            if not any(fits(flight.needs, each) for each in machines)
-        }
-        news = {"events": self._events, "points": self._points}
-        fresh = {
-            kind: [item for item in items if item["id"] > after] for kind, items in news.items()
-        }
-        names = [flight.fingerprint for flight in queued]
-        more = {"queued": names, "elsewhere": elsewhere, "unmet": sorted(unmet)}
-        return {"pid": os.getpid(), **fresh, "running": running, **more}
-
-    async def _settled(self, request: Json) -> Json | None:
-        node = request["node"]
-        manifest = await asyncio.to_thread(self._store.peek, node["kind"], node["fingerprint"])
-        if manifest is not None:  # one without metrics is of another version: the driver says so
-            return {"state": "done", "metrics": manifest.get("metrics", {})}
-        error = self._failures.get(node["fingerprint"])
-        return None if error is None else {"state": "failed", "error": error}
-
-    def _start(self, request: Json) -> StageRun:
-        flight = self._flights[request["node"]["fingerprint"]] = StageRun(request=dict(request))
-        self._event("queued", flight)
-        if self._ticker is None:
-            self._look_around()
-            self._ticker = asyncio.create_task(self._tick())
-        flight.follower = asyncio.create_task(self._take(flight))
-        return flight
-
-    async def _take(self, flight: StageRun) -> None:
-        """Take the lease on a stage, or wait while another cluster runs it, and take over where
-        that one dies.
-        """
-        files, fingerprint = self._store.files, flight.fingerprint
-        while self._flights.get(fingerprint) is flight:
-            holder = None
-            with suppress(OSError):  # a store that cannot be written is the stage's to tell
-                holder = await asyncio.to_thread(self._leases.take, fingerprint)
-            manifest = await asyncio.to_thread(
-                self._store.peek, flight.request["node"]["kind"], fingerprint
+    async def report(self, fingerprint: str, values: dict[str, float], at_ms: int) -> None:
+        """Take the means of an epoch from a worker; a resumed stage may repeat a step."""
+        if fingerprint in self._runs:
+            point = CurvePoint(
+                id=next(self._ids), fingerprint=fingerprint, values=values, at_ms=at_ms
             )
-            if self._flights.get(fingerprint) is not flight:  # nobody waited that long
-                self._in_background(self._leases.release, fingerprint)
-            elif manifest is not None:
-                self._end(flight, {"error": None, "seconds": manifest.get("seconds", 0.0)})
-            elif holder is None:
-                await asyncio.to_thread(files.remove, stop_file(fingerprint))
-                flight.ours, flight.elsewhere = True, None
-                self._submit_ready()
-                return
-            else:
-                if flight.elsewhere is None:
-                    self._event("elsewhere", flight, host=holder.host)
-                flight.elsewhere = holder.host
-                await asyncio.sleep(ELSEWHERE_S)
+            self._points.append(point)
+
+    async def news(self, after: int = 0) -> News:
+        """Return what happened since the event or point `after`, and how everything stands."""
+        now = time.monotonic()
+        running = (
+            ActiveStage(
+                field=run.request.field,
+                fingerprint=run.fingerprint,
+                worker=run.worker,
+                seconds=now - run.since,
+            )
+            for run in self._runs.values()
+            if run.worker is not None
+        )
+        waiting = [run for run in self._runs.values() if run.worker is None]
+        return News(
+            pid=os.getpid(),
+            events=tuple(event for event in self._events if event.id > after),
+            points=tuple(point for point in self._points if point.id > after),
+            running=tuple(running),
+            waiting=tuple(run.as_waiting() for run in waiting),
+            unmet=tuple(sorted(set(self._view.unmet(waiting)))),
+        )
+
+    async def _is_stored(self, request: StageRequest) -> bool:
+        try:
+            return await asyncio.to_thread(self._store.has, request.kind, request.fingerprint)
+        except OSError:  # the stage's own task waits for the store
+            return False
+
+    def _start(self, request: StageRequest) -> StageRun:
+        run = self._runs[request.fingerprint] = StageRun(request=request)
+        if self._ticker is None:
+            self._view.look()
+            self._ticker = asyncio.create_task(self._tick())
+        run.task = asyncio.create_task(self._see_through(run))
+        return run
+
+    async def _see_through(self, run: StageRun) -> None:
+        """See a stage through to its end, and end it as failed if anything goes wrong here."""
+        try:
+            outcome = await self._lease(run) or await self._run(run)
+        except Exception as error:
+            logging.exception("stage %s", run.fingerprint)
+            outcome = StageOutcome(kind=OutcomeKind.FAILED, text=explain(error))
+        self._end(run, outcome)
+        self._submit_ready()
+
+    async def _lease(self, run: StageRun) -> StageOutcome | None:
+        """Take the lease on a stage; wait while another cluster runs it, or the store is away.
+
+        Returns:
+            None once the lease is ours; an outcome where the stage need not run here any more.
+        """
+        kind, fingerprint, patience = run.request.kind, run.fingerprint, pauses()
+        while run.cancelled is None:
+            pause = ELSEWHERE_S
+            try:
+                holder = await asyncio.to_thread(self._leases.take, fingerprint)
+                manifest = await asyncio.to_thread(self._store.peek, kind, fingerprint)
+                if manifest is not None:
+                    seconds = manifest.get("seconds", 0.0)
+                    return StageOutcome(kind=OutcomeKind.DONE, seconds=seconds)
+                if holder is None:
+                    # a stop that was meant for the attempt before must not end this one
+                    await asyncio.to_thread(self._store.files.remove, stop_file(fingerprint))
+                    run.state = StageState.READY
+                    return None
+                if run.state is not StageState.ELSEWHERE:
+                    self._event(EventKind.ELSEWHERE, run, text=holder.host)
+                run.state, run.detail, patience = StageState.ELSEWHERE, holder.host, pauses()
+            except OSError as error:
+                if not may_pass(error):  # such as a full disk: the stage itself tells it best
+                    run.state = StageState.READY
+                    return None
+                if (pause := next(patience, 0.0)) == 0.0:
+                    raise
+                self._store_is_away(run, error)
+            await _within(run.wake.wait(), pause)
+        return StageOutcome(kind=OutcomeKind.CANCELLED)
+
+    def _store_is_away(self, run: StageRun, error: OSError) -> None:
+        if run.state is not StageState.STORE_AWAY:
+            self._event(EventKind.STORE_AWAY, run, text=str(error))
+        run.state, run.detail = StageState.STORE_AWAY, str(error)
+
+    async def _run(self, run: StageRun) -> StageOutcome:
+        """Wait for a machine and run the stage there; again in parts where GPU memory is short."""
+        while True:
+            self._submit_ready()
+            await run.wake.wait()
+            if run.cancelled is not None:
+                return StageOutcome(kind=OutcomeKind.CANCELLED)
+            run.state, run.ref = StageState.SUBMITTED, self._submit(run)
+            try:
+                outcome: StageOutcome = await run.ref
+            except (RayError, asyncio.CancelledError) as error:
+                if run.cancelled is not None:
+                    return StageOutcome(kind=OutcomeKind.CANCELLED)
+                return StageOutcome(kind=OutcomeKind.FAILED, text=explain(error))
+            if outcome.kind is not OutcomeKind.TOO_LARGE or run.cancelled is not None:
+                return outcome
+            self._event(EventKind.SPLIT, run, text=outcome.text)
+            run.request = replace(run.request, parts=2 * run.request.parts)
+            run.wait_at_machine()
 
     def _submit_ready(self) -> None:
-        """Submit what the machines have room for. Everything else stays here, where it can still be
-        overtaken.
-        """
-        waiting = [
-            Waiting(
-                fingerprint=flight.fingerprint,
-                needs=flight.needs,
-                path_s=flight.request.get("priority", 0.0),
-            )
-            for flight in self._flights.values()
-            if flight.ours and flight.ref is None
+        """Choose machines for the stages that have room now.
+
+        Everything else stays here, where a more urgent stage can still overtake it."""
+        ready = [
+            run
+            for run in self._runs.values()
+            if run.state is StageState.READY and not run.machine and run.cancelled is None
         ]
-        if not waiting:
+        if not ready:
             return
-        kept = max(flight.request.get("cpus_per_gpu", 0.0) for flight in self._flights.values())
-        names, totals = list(self._machines), list(self._machines.values())
-        for stage, place in choose(
-            waiting, [self._free(name) for name in names], totals=totals, kept=kept
-        ):
-            self._submit(self._flights[stage.fingerprint], names[place])
+        waiting = [
+            Waiting(fingerprint=run.fingerprint, needs=run.request.needs, path_s=run.request.path_s)
+            for run in ready
+        ]
+        kept = max(run.request.cpus_per_gpu for run in self._runs.values())
+        names, totals = list(self._view.machines), list(self._view.machines.values())
+        free = self._view.free(self._runs.values())
+        for stage, index in choose(waiting, free, totals=totals, kept=kept):
+            run = self._runs[stage.fingerprint]
+            # taken at once: the next choice must not give the same room away again
+            run.machine = names[index]
+            run.wake.set()
 
-    def _free(self, machine: str) -> Amounts:
-        taken = [flight.needs for flight in self._flights.values() if flight.machine == machine]
-        return {
-            name: total - sum(needs[name] for needs in taken)
-            for name, total in self._machines[machine].items()
-        }
-
-    def _submit(self, flight: StageRun, machine: str) -> None:
-        node = flight.request["node"]
+    def _submit(self, run: StageRun) -> Any:  # noqa: ANN401 - Ray types no references
         actor = ray.get_runtime_context().current_actor
         # Leaves any placement group that the caller may be captured in. Where the machine died, or
         # is taken by others, Ray finds another one.
-        where = NodeAffinitySchedulingStrategy(machine, soft=True, _spill_on_unavailable=True)
-        task = stage_task(flight.request).options(
-            name=f"{node['field']}:{flight.fingerprint[:8]}", scheduling_strategy=where
-        )
-        flight.machine = machine
-        flight.ref = task.remote(flight.request, self._settings, actor)
-        flight.follower = asyncio.create_task(self._follow(flight))
+        where = NodeAffinitySchedulingStrategy(run.machine, soft=True, _spill_on_unavailable=True)
+        name = f"{run.request.field}:{run.fingerprint[:8]}"
+        task = stage_task(run.request).options(name=name, scheduling_strategy=where)
+        return task.remote(run.request, self._settings, actor)
 
-    async def _follow(self, flight: StageRun) -> None:
-        try:
-            outcome = await flight.ref
-        except (RayError, asyncio.CancelledError) as error:
-            outcome = {"error": None if flight.cancelled else explain(error)}
-        if outcome.get("retry") and flight.cancelled is None:
-            flight.request["accumulate"] = outcome["retry"]
-            flight.ref = flight.machine = flight.worker = None
-            self._event("split", flight, error=outcome["error"])
-        else:
-            self._end(flight, outcome)
-        self._submit_ready()
-
-    def _end(self, flight: StageRun, outcome: Json) -> None:
-        del self._flights[flight.fingerprint]
-        self._in_background(self._leases.release, flight.fingerprint)
-        flight.missing = outcome.get("missing")
-        if outcome["error"] is not None:
-            self._failures[flight.fingerprint] = outcome["error"]
-            self._event("failed", flight, error=outcome["error"])
-        elif flight.missing is not None:
-            self._event("missing", flight, input=flight.missing, reason=outcome["reason"])
-        elif "seconds" not in outcome:
-            self._event("stopped" if "stopped" in outcome else "cancelled", flight)
-        else:
-            self._event("done", flight, seconds=outcome["seconds"])
-        flight.ended.set()
+    def _end(self, run: StageRun, outcome: StageOutcome) -> None:
+        run.state, run.outcome = StageState.ENDED, outcome
+        del self._runs[run.fingerprint]
+        self._in_background(self._leases.release, run.fingerprint)  # no harm if it is not ours
+        if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.TOO_LARGE):
+            self._failures[run.fingerprint] = outcome.text
+        self._event(EVENT_OF[outcome.kind], run, seconds=outcome.seconds, text=outcome.text)
+        run.ended.set()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
                 self._cancel_unwanted()
-                self._look_around()
+                self._view.look()
+                self._view.demand(self._runs.values())
                 self._renew()
                 self._submit_ready()
             # such as the cluster's head not answering for a moment: there is a next time
@@ -325,79 +348,85 @@ class Scheduler:
                 logging.exception("the scheduler goes on")
 
     def _cancel_unwanted(self) -> None:
-        """Cancel what nobody leases: first so that the stage can tidy up, then by force."""
+        """Cancel what no trial holds: first so that the stage can tidy up, then by force."""
         now = time.monotonic()
-        for flight in list(self._flights.values()):
-            if flight.cancelled is not None:
-                if now > flight.cancelled + GRACE_S:
-                    ray.cancel(flight.ref, force=True)
-            elif all(deadline < now for deadline in flight.leases.values()):
-                self._cancel(flight)
+        for run in list(self._runs.values()):
+            if run.cancelled is None:
+                if all(deadline < now for deadline in run.holds.values()):
+                    self._cancel(run)
+            elif run.ref is not None and now > run.cancelled + GRACE_S:
+                ray.cancel(run.ref, force=True)
 
-    def _cancel(self, flight: StageRun) -> None:
-        flight.cancelled = time.monotonic()
-        if flight.ref is None:
-            self._end(flight, {"error": None})
-        else:
-            ray.cancel(flight.ref)
+    def _cancel(self, run: StageRun) -> None:
+        if run.cancelled is None:
+            run.cancelled = time.monotonic()
+            run.wake.set()  # the stage's own task ends it where nothing was submitted yet
+            if run.ref is not None:
+                ray.cancel(run.ref)
 
     def _renew(self) -> None:
+        """Confirm the leases in time, or another cluster takes the stages over."""
         if time.monotonic() > self._renewed + RENEW_S:
             self._renewed = time.monotonic()
-            for flight in self._flights.values():
-                if flight.ours and flight.cancelled is None:
-                    self._in_background(self._leases.renew, flight.fingerprint)
+            for run in self._runs.values():
+                if run.leased and run.cancelled is None:
+                    self._in_background(self._leases.renew, run.fingerprint)
 
-    @staticmethod
-    def _in_background(call: Callable[[str], None], fingerprint: str) -> None:
-        """Writes to the store in a thread: an object store takes its time, and nothing waits for
-        it.
-        """
-        asyncio.get_running_loop().run_in_executor(None, call, fingerprint)
+    def _in_background(self, call: Callable[[str], None], fingerprint: str) -> None:
+        """Write to the store in a thread: an object store takes its time, and no stage waits.
 
-    def _look_around(self) -> None:
-        """Which machines are alive; and where more can be started, ask for what all stages need."""
-        self._machines = {
-            node["NodeID"]: {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")}
-            for node in ray.nodes()
-            if node["Alive"]
-        }
-        demand = [flight.needs for flight in self._flights.values()]
-        if self._settings.get("autoscaling") and demand != self._demanded:
-            from ray.autoscaler.sdk import request_resources
+        A lease that cannot be renewed is renewed at the next turn; one that cannot be released
+        expires. Both may cost time and change no number."""
 
-            request_resources(
-                bundles=[
-                    {name: amount for name, amount in each.items() if amount} for each in demand
-                ]
-            )
-            self._demanded = demand
+        async def write() -> None:
+            try:
+                await asyncio.to_thread(call, fingerprint)
+            except OSError as error:
+                logging.warning("the lease of %s: %s", fingerprint, error)
 
-    def _event(self, what: str, flight: StageRun, **more: object) -> None:
-        self._events.append(self._about(flight) | {"what": what} | more)
+        task = asyncio.create_task(write())
+        self._background.add(task)  # the event loop alone would let it be collected
+        task.add_done_callback(self._background.discard)
 
-    def _about(self, flight: StageRun) -> Json:
-        return {
-            "id": next(self._ids),
-            "field": flight.request["node"]["field"],
-            "fingerprint": flight.fingerprint,
-        }
+    def _event(
+        self, kind: EventKind, run: StageRun, *, seconds: float = 0.0, text: str = ""
+    ) -> None:
+        event = StageEvent(
+            id=next(self._ids),
+            kind=kind,
+            field=run.request.field,
+            fingerprint=run.fingerprint,
+            seconds=seconds,
+            text=text,
+        )
+        self._events.append(event)
 
 
-def connect(settings: Json) -> Any:  # noqa: ANN401 - Ray types no actor handles
-    """The scheduler of the cluster for these settings, started if there is none.
+def connect(settings: SchedulerSettings) -> Any:  # noqa: ANN401 - Ray types no actor handles
+    """Return the cluster's scheduler for these settings, started if there is none.
 
     Its name carries the settings and the source code: a detached actor goes on running the code it
     was started with."""
     actor = ray.remote(
         num_cpus=0, resources=HEAD, max_restarts=-1, max_task_retries=-1, max_concurrency=10_000
     )(Scheduler)
-    name = f"scheduler:{short_digest(json.dumps(settings, sort_keys=True), source_digest())}"
+    text = json.dumps(asdict(settings), sort_keys=True)
+    name = f"scheduler:{short_digest(text, source_digest())}"
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return actor.options(**options, scheduling_strategy="DEFAULT").remote(settings)
 
 
-def _describe(needs: Amounts) -> str:
-    return ", ".join(
-        f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in needs.items() if amount
-    )
+async def _within(event: Any, seconds: float) -> None:  # noqa: ANN401 - any awaitable
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event, seconds)
+
+
+def _answer(outcome: StageOutcome | None) -> Answer:
+    """Return what an outcome means to a trial that waits for the stage."""
+    if outcome is None or outcome.kind in (OutcomeKind.STOPPED, OutcomeKind.CANCELLED):
+        return Answer(state=AnswerState.PENDING)
+    if outcome.kind is OutcomeKind.DONE:
+        return Answer(state=AnswerState.DONE)
+    if outcome.kind is OutcomeKind.INPUT_LOST:
+        return Answer(state=AnswerState.INPUT_LOST, field=outcome.text)
+    return Answer(state=AnswerState.FAILED, error=outcome.text)

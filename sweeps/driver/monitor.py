@@ -9,26 +9,29 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from sweeps.cluster.stage_task import Json
+from sweeps.cluster.messages import News
 from sweeps.driver.interrupt import Interrupt
+from sweeps.driver.watchdog import Watchdog
 from sweeps.progress.progress import Progress, State
 from sweeps.progress.status import REWRITE_S, Status, write_status
 from sweeps.store.store import Store
 from sweeps.text import Say
 
+# The live view shows seconds.
 POLL_S = 1.0
-LEAVE_S = 2.0  # who stops a job may kill the driver three seconds later
+# A scheduler under load answers late; one that takes longer than this is restarting.
+ANSWER_S = 10.0
+# Slurm and Kubernetes may kill the driver three seconds after the SIGTERM.
+LEAVE_S = 2.0
 STOPPING = (
-    "stopping: nothing more starts; trainings go to their next step and write a checkpoint, other stages have a minute "
-    "to end. Ctrl-C again ends all of them now"
+    "stopping: nothing more starts; trainings go to their next step and write a checkpoint, "
+    "other stages have a minute to end. Ctrl-C again ends all of them now"
 )
 Show = Callable[[Status], None]
 
 
 class Telling:
-    """Everything that the driver tells while it runs: lines, the live view, and the status in the
-    store.
-    """
+    """Everything that the driver tells while it runs: lines, the live view, and the status file."""
 
     def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show | None) -> None:
         self.progress, self.say = progress, say
@@ -44,8 +47,101 @@ class Telling:
             self._show(status)
         if changed or time.monotonic() - self._wrote > REWRITE_S:
             self._wrote = time.monotonic()
-            with suppress(OSError):  # who asks for the status sees that it is old
+            # `sweeps status` says how old the file is
+            with suppress(OSError):
                 write_status(self._store, status)
+
+
+class Monitor:
+    """Polls the scheduler until it is told to stop.
+
+    Args:
+        scheduler: the actor.
+        telling: tells what happens.
+        launched: ids under which trials request stages; it grows.
+        hear: takes the scheduler's news, for the record.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
+        telling: Telling,
+        *,
+        launched: Collection[str],
+        hear: Callable[[News], None],
+    ) -> None:
+        self._scheduler, self._telling = scheduler, telling
+        self._launched, self._hear = launched, hear
+        self._watchdog = Watchdog()
+        self._pid = self._last = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._failed = False
+        self.interrupt = Interrupt()
+
+    def start(self) -> None:
+        """Begin to poll, in a thread of its own: Tune holds the main one."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End polling: after it nothing tells an older state."""
+        self._stop.set()
+        self._thread.join(timeout=ANSWER_S)
+
+    def poll(self) -> None:
+        """Take the news since the last poll, tell them, and hand them on for the record.
+
+        Raises:
+            RayError: the scheduler does not answer.
+        """
+        news: News = ray.get(self._scheduler.news.remote(self._last), timeout=ANSWER_S)
+        if news.pid != self._pid:
+            # the actor came back after a crash and counts from the start
+            self._pid, self._last = news.pid, 0
+            news = ray.get(self._scheduler.news.remote(0), timeout=ANSWER_S)
+        ids = [event.id for event in news.events] + [point.id for point in news.points]
+        self._last = max(ids, default=self._last)
+        self._telling.progress.update(news)
+        self._say(self._watchdog.look(news))
+        self._hear(news)
+
+    def leave(self) -> None:
+        """Give back what the trials hold, so that others need not wait for it to expire."""
+        with suppress(RayError):
+            left = self._scheduler.leave.remote(list(self._launched), LEAVE_S)
+            ray.get(left, timeout=LEAVE_S + POLL_S)
+
+    def _watch(self) -> None:
+        asked_to_stop = False
+        while not self._stop.wait(POLL_S):
+            if self.interrupt.pressed and not asked_to_stop:
+                asked_to_stop = True
+                self._telling.say(STOPPING)
+            try:
+                if self._turn():
+                    self.interrupt.press_again()
+                    return
+            except RayError as error:
+                self._say(self._watchdog.miss(error))
+            # without this an error would end the thread, and with it every word about the sweep
+            except Exception as error:
+                if not self._failed:
+                    self._say(f"warning: {type(error).__name__}: {error}; the sweep goes on")
+                self._failed = True
+            # also while the scheduler is away, or `sweeps status` would call the driver dead
+            self._telling.tell("stopping" if self.interrupt.pressed else "running")
+
+    def _turn(self) -> bool:
+        """Poll once; return whether the sweep was interrupted and all its stages have ended."""
+        left = 1
+        if self.interrupt.pressed:
+            left = ray.get(self._scheduler.drain.remote(list(self._launched)), timeout=ANSWER_S)
+        self.poll()
+        return left == 0
+
+    def _say(self, line: str) -> None:
+        if line:
+            self._telling.say(line)
 
 
 @contextmanager
@@ -54,70 +150,24 @@ def watched(
     telling: Telling,
     *,
     launched: Collection[str],
-    hear: Callable[[Json], None],
+    hear: Callable[[News], None],
 ) -> Iterator[None]:
-    """Tell what happens from a thread of its own, which also sees to Ctrl-C: Tune holds the main
-    one.
-
-    Args:
-        scheduler: the actor.
-        telling: who tells it.
-        launched: the ids under which trials ask for stages; it grows.
-        hear: takes the scheduler's `info`, for the record.
-    """
-    stop = threading.Event()
-    interrupt = Interrupt()
-    seen = {"pid": 0, "id": 0}
-
-    def poll() -> None:
-        info = ray.get(scheduler.info.remote(seen["id"]), timeout=10 * POLL_S)
-        # the actor came back after a crash and counts from the start
-        if info["pid"] != seen["pid"]:
-            info = ray.get(scheduler.info.remote(0), timeout=10 * POLL_S)
-        news = [*info["events"], *info["points"]]
-        seen.update(pid=info["pid"], id=max((item["id"] for item in news), default=seen["id"]))
-        telling.progress.update(info)
-        hear(info)
-
-    def watch() -> None:
-        told = False
-        while not stop.wait(POLL_S):
-            if interrupt.pressed and not told:
-                told = True
-                telling.say(STOPPING)
-            with suppress(RayError):
-                left = (
-                    ray.get(scheduler.drain.remote(list(launched)), timeout=10 * POLL_S)
-                    if interrupt.pressed
-                    else 1
-                )
-                poll()
-                if not left:
-                    interrupt.press_again()
-                    return
-            telling.tell("stopping" if interrupt.pressed else "running")
-
-    thread = threading.Thread(target=watch, daemon=True)
-
-    def end(state: State) -> None:
-        stop.set()
-        thread.join(timeout=10 * POLL_S)  # it must not tell an older state later
-        telling.tell(state)
-
-    thread.start()
+    """Tell what happens while the block runs, and how it ended; arguments as for `Monitor`."""
+    monitor = Monitor(scheduler, telling, launched=launched, hear=hear)
+    monitor.start()
     try:
-        with interrupt:
+        with monitor.interrupt:
             yield
-        stop.set()
-        thread.join()
+        monitor.stop()
         with suppress(RayError):
-            poll()
-        end("ended")
+            monitor.poll()
+        telling.tell("ended")
     except (KeyboardInterrupt, SystemExit):  # see sweeps.driver.interrupt
-        with suppress(RayError):  # who shares the store need not wait for the leases to expire
-            ray.get(scheduler.leave.remote(list(launched), LEAVE_S), timeout=LEAVE_S + POLL_S)
-        end("stopped")
+        monitor.leave()
+        monitor.stop()
+        telling.tell("stopped")
         raise
     except BaseException:
-        end("failed")
+        monitor.stop()
+        telling.tell("failed")
         raise

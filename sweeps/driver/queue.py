@@ -1,34 +1,85 @@
-"""What of a sweep comes next: the driver's account of the trials that wait, of those at a gate, and
-of what runs.
+"""Decides which step of which trial runs next, and which trials pass their gates.
 
-A trial runs in steps, each up to its next gate, and holds no process between them. All this is in
-the driver's memory: a sweep that is run again replays it from the artifacts in the store, in the
-order in which they were made."""
+A trial runs in steps, each up to its next gate, and holds no process between them. The queue does no
+input or output: it gets plans and scores from the functions that it is made with, and hands out
+steps. All its state is in memory. A sweep that is run again adds the same trials; the queue then
+replays, from the scores of the stored artifacts, what happened at the gates before."""
 
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Protocol
 
-from sweeps.driver.recorder import Recorder
-from sweeps.plan.plan import ORDER, Plan, make_plan
-from sweeps.selection.gatekeeper import Gatekeeper, Verdict
-from sweeps.selection.suggestions import Suggestions
-from sweeps.spec.model import Spec
+from sweeps.plan.plan import ORDER
+from sweeps.selection.gatekeeper import Gate, Gatekeeper, Verdict
+from sweeps.spec.limits import Limits
 from sweeps.spec.trials import Trial
-from sweeps.store.store import Store
 
-End = Literal["done", "stopped", "failed"]
+if TYPE_CHECKING:  # the queue imports neither Ray nor MLflow
+    from sweeps.tracking.tags import Stopped
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStep:
-    """A part of a trial that one coordinator sees through: the stages in `fields`, upstream first."""
+    """Part of a trial that one coordinator sees through: the stages in `fields`, upstream first."""
 
     trial: Trial
     fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """miou of a trial's stage, and when its artifact was made, as ISO 8601 text."""
+
+    miou: float
+    made: str
+
+
+class Need(Enum):
+    """What a trial needs to come to its next gate, or to its end."""
+
+    #: At least one stage must run.
+    RUN = "run"
+    #: Every artifact is in the store.
+    NOTHING = "nothing"
+    #: An artifact in the store is not what it should be, so that the trial cannot succeed.
+    IMPOSSIBLE = "impossible"
+
+
+class End(Enum):
+    """How a trial ended."""
+
+    #: Its last stage is done.
+    DONE = "done"
+    #: A gate held it back.
+    STOPPED = "stopped"
+    #: A stage failed.
+    FAILED = "failed"
+
+
+class Suggester(Protocol):
+    """Source of more trials, such as `sweeps.selection.suggestions.Suggestions`."""
+
+    @property
+    def left(self) -> int:
+        """Return how many variants are still to be suggested."""
+
+    def ask(self) -> list[Trial]:
+        """Return the trials of the next variant; empty where no other one is found."""
+
+    def end(self, variant: str, done: Sequence[Trial], *, stopped: bool) -> None:
+        """Take the outcome of a variant: the trials that are done, and whether a gate stopped it."""
+
+
+# Plans the stages in the fields of some trials, all at once; returns the need by trial identity.
+PlanTrials = Callable[[Sequence[Trial], Collection[str]], Mapping[str, Need]]
+# Returns the score of a trial's stage. Raises ValueError where the artifact is lost or damaged.
+ScoreStage = Callable[[Trial, str], Score]
+# Records a trial that ended: the errors by field, and the gate that stopped it, if one did.
+RecordTrial = Callable[[Trial, Mapping[str, str], "Stopped | None"], None]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,93 +88,104 @@ class _Variant:
 
     Attributes:
         level: how many gates it has passed.
-        scores: of the trials that came to the next gate, by identity.
-        ended: how the trials ended that did, by identity.
+        scores: by identity, of the trials that are at the next gate.
+        ends: by identity, of the trials that ended.
     """
 
     trials: list[Trial] = field(default_factory=list)
     level: int = 0
     scores: dict[str, float] = field(default_factory=dict)
-    ended: dict[str, End] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
         """Whether all its trials ended."""
-        return len(self.ended) == len(self.trials)
+        return len(self.ends) == len(self.trials)
+
+    @property
+    def complete(self) -> bool:
+        """Whether none of its trials is on its way to the next gate any more."""
+        return len(self.scores) + len(self.ends) == len(self.trials)
 
 
 class TrialQueue:
-    """Hands out steps, and is told when they end. What the store has already is recorded without a
-    step.
+    """Hands out steps, and is told when they end.
 
     Args:
-        spec: with gates and limits.
-        store: where scores are.
-        ledger: records the trials that end.
-        suggestions: where more trials come from.
+        gates: between stages, in any order.
+        limits: when to launch nothing more.
+        plan: see `PlanTrials`.
+        score: see `ScoreStage`.
+        record: see `RecordTrial`; called once for each trial.
+        suggestions: source of more trials; None where the sweep has no search.
 
     Attributes:
-        plans: what was planned and is not announced yet; whoever announces it takes it out.
         limit: the limit that is reached, for people; empty where none is.
     """
 
     def __init__(
-        self, spec: Spec, *, store: Store, ledger: Recorder, suggestions: Suggestions | None = None
+        self,
+        *,
+        gates: Sequence[Gate],
+        limits: Limits,
+        plan: PlanTrials,
+        score: ScoreStage,
+        record: RecordTrial,
+        suggestions: Suggester | None = None,
     ) -> None:
-        self.plans: deque[Plan] = deque()
         self.limit = ""
-        self._spec, self._store, self._ledger, self._suggestions = spec, store, ledger, suggestions
-        self._gates = [
-            Gatekeeper(gate) for gate in sorted(spec.gates, key=lambda gate: ORDER[gate.after])
-        ]
+        self._limits, self._suggestions = limits, suggestions
+        self._plan, self._score, self._record = plan, score, record
+        ordered = sorted(gates, key=lambda gate: ORDER[gate.after])
+        self._gates = [Gatekeeper(gate) for gate in ordered]
         self._variants: dict[str, _Variant] = {}
+        # heap by the time of the artifact, so that a replay meets the gates in the first order
         self._arrivals: list[tuple[str, int, Trial, float]] = []
-        self._queue: deque[TrialStep] = deque()
+        self._waiting: deque[TrialStep] = deque()
         self._running: list[TrialStep] = []
         self._launched: set[str] = set()
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will."""
-        return not self._running and (bool(self.limit) or not (self._queue or self._more))
+        if self._running:
+            return False
+        return bool(self.limit) or not (self._waiting or self._to_come)
 
     @property
     def left(self) -> int:
         """How many trials have not ended."""
-        return sum(len(each.trials) - len(each.ended) for each in self._variants.values())
+        return sum(len(each.trials) - len(each.ends) for each in self._variants.values())
 
     def add(self, trials: Sequence[Trial]) -> None:
-        """Take in trials, those of a variant together."""
-        self._ledger.expect(trials)
+        """Take in trials, all those of a variant together."""
         for trial in trials:
             if trial.variant not in self._variants:
-                knobs = (
-                    {name: node.stage.config() for name, node in trial.nodes.items()}
-                    if self._gates
-                    else {}
-                )
-                for gate in self._gates:
-                    gate.expect(trial.variant, knobs=knobs, baseline=trial.baseline)
-            self._variants.setdefault(trial.variant, _Variant()).trials.append(trial)
+                self._variants[trial.variant] = _Variant()
+                self._expect_at_gates(trial)
+            self._variants[trial.variant].trials.append(trial)
         self._open(trials)
         self._settle()
 
     def next(self, *, gpu_s: float, wall_s: float) -> TrialStep | None:
-        """What should run now; None where nothing can, until a step ends, or ever, where a limit is
-        reached.
+        """Return the step that should run now.
+
+        None where nothing can run until a step ends, or ever: see `finished`.
 
         Args:
             gpu_s: seconds that GPUs were held so far.
             wall_s: seconds since the start.
         """
-        over = self._spec.limits.reached(trials=0, gpu_s=gpu_s, wall_s=wall_s)
-        self.limit = over if self._queue or self._more else ""
+        over = self._limits.reached(trials=0, gpu_s=gpu_s, wall_s=wall_s)
+        # a limit that keeps nothing back is not worth a word
+        self.limit = over if self._waiting or self._to_come else ""
         while not self.limit:
-            full = self._spec.limits.reached(trials=len(self._launched), gpu_s=0, wall_s=0)
-            for step in self._queue:
+            full = self._limits.reached(trials=len(self._launched), gpu_s=0, wall_s=0)
+            for step in self._waiting:
+                # a trial that was launched before goes on behind its gate
                 if not full or step.trial.identity in self._launched:
                     return self._launch(step)
-            if not (self._queue or self._more):
+            if not (self._waiting or self._to_come):
                 break
             if full:
                 self.limit = full
@@ -132,103 +194,94 @@ class TrialQueue:
         return None
 
     def end(self, step: TrialStep, *, failed: Mapping[str, str]) -> None:
-        """`step` ran to its end; `failed` has the errors of its stages by field."""
+        """Take the end of a step; `failed` has the errors of its stages by field."""
         self._running.remove(step)
         if failed:
             self._lose(step.trial, failed)
         else:
-            self._come(step.trial)
+            self._arrive(step.trial)
         self._settle()
 
-    def again(self) -> None:
-        """Nothing runs any more, because the cluster gave up: what ran waits again."""
-        self._queue.extendleft(reversed(self._running))
+    def requeue_running(self) -> None:
+        """Let every running step wait again, in the same order: the cluster gave up on them."""
+        self._waiting.extendleft(reversed(self._running))
         self._running.clear()
 
     @property
-    def _more(self) -> int:
+    def _to_come(self) -> int:
         return self._suggestions.left if self._suggestions is not None else 0
 
+    def _expect_at_gates(self, trial: Trial) -> None:
+        if self._gates:
+            knobs = {name: node.stage.config() for name, node in trial.nodes.items()}
+            for gate in self._gates:
+                gate.expect(trial.variant, knobs=knobs, baseline=trial.baseline)
+
     def _launch(self, step: TrialStep) -> TrialStep:
-        self._queue.remove(step)
+        self._waiting.remove(step)
         self._running.append(step)
         self._launched.add(step.trial.identity)
         return step
 
     def _open(self, trials: Sequence[Trial]) -> None:
-        """Plan the next step of `trials`, all at the same gate, and queue those of which something
-        must run.
-        """
+        """Plan the next step of `trials`, all at the same gate, and queue what must run."""
         if not trials:
             return
         level = self._variants[trials[0].variant].level
-        reached, passed = self._up_to(level), self._up_to(level - 1) if level else set()
-        resources = self._spec.resources_of
-        plan = make_plan(
-            trials, stored=self._store.present, resources=resources, fields=reached - passed
-        )
-        self.plans.append(plan)
-        self._ledger.add(plan)
+        reached = self._up_to(level)
+        passed = self._up_to(level - 1) if level else set()
+        needs = self._plan(trials, reached - passed)
         for trial in trials:
-            fields = tuple(name for name in trial.nodes if name in reached)
-            needed = {trial.nodes[name].fingerprint for name in fields}
-            if self._ledger.broken(needed):
+            need = needs[trial.identity]
+            if need is Need.IMPOSSIBLE:
                 self._lose(trial, {})
-            elif needed.isdisjoint(plan.reasons):
-                self._come(trial)
+            elif need is Need.NOTHING:
+                self._arrive(trial)
             else:
-                self._queue.append(TrialStep(trial=trial, fields=fields))
+                fields = tuple(name for name in trial.nodes if name in reached)
+                self._waiting.append(TrialStep(trial=trial, fields=fields))
 
     def _up_to(self, level: int) -> set[str]:
-        """The stages up to the gate of `level`, or all."""
+        """Return the fields up to the gate of `level`; all fields behind the last gate."""
         last = ORDER[self._gates[level].gate.after] if level < len(self._gates) else len(ORDER)
-        return {name for name, place in ORDER.items() if place <= last}
+        return {name for name, position in ORDER.items() if position <= last}
 
-    def _come(self, trial: Trial) -> None:
-        """A trial is at its next gate, or at its end. A gate takes trials in the order of their
-        artifacts.
-        """
-        made, score, level = "", 0.0, self._variants[trial.variant].level
+    def _arrive(self, trial: Trial) -> None:
+        """Take in a trial that is at its next gate, or at its end."""
+        level = self._variants[trial.variant].level
+        score = Score(miou=0.0, made="")  # behind the last gate no score and no order matter
         if level < len(self._gates):
             after = self._gates[level].gate.after
             try:
-                manifest = self._store.manifest(trial.nodes[after])
+                score = self._score(trial, after)
             except ValueError as error:
                 self._lose(trial, {after: str(error)})
                 return
-            if manifest is None:
-                self._lose(
-                    trial, {after: "its artifact was removed: the same command makes it again"}
-                )
-                return
-            made, score = manifest.created, manifest.metrics["miou"]
-        heapq.heappush(self._arrivals, (made, trial.order, trial, score))
+        heapq.heappush(self._arrivals, (score.made, trial.order, trial, score.miou))
 
     def _settle(self) -> None:
-        """Take in who came, one after the other; whoever goes on may come to the next gate at once."""
+        """Take in the arrivals one by one; a trial that goes on may be at the next gate at once."""
         self._judge()
         while self._arrivals:
-            _, _, trial, score = heapq.heappop(self._arrivals)
+            _, _, trial, miou = heapq.heappop(self._arrivals)
             variant = self._variants[trial.variant]
             if variant.level < len(self._gates):
-                variant.scores[trial.identity] = score
+                variant.scores[trial.identity] = miou
                 self._gather(trial.variant)
             else:
-                self._ledger.end(trial, failed={})
-                self._close(trial, "done")
+                self._record(trial, {}, None)
+                self._close(trial, End.DONE)
             self._judge()
 
     def _gather(self, name: str) -> None:
-        """Let a variant come to its gate once none of its trials is on its way, and not all of them
-        are lost.
-        """
+        """Let a variant arrive at its gate once no trial of it is on its way and one has a score."""
         variant = self._variants[name]
-        if variant.scores and len(variant.scores) + len(variant.ended) == len(variant.trials):
+        if variant.scores and variant.complete:
             self._gates[variant.level].arrive(name, fmean(variant.scores.values()))
 
     def _judge(self) -> None:
         for level, gate in enumerate(self._gates):
-            for verdict in list(gate.verdicts(more=self._more)):
+            for verdict in list(gate.verdicts(more=self._to_come)):
                 self._apply(verdict, level)
 
     def _apply(self, verdict: Verdict, level: int) -> None:
@@ -240,24 +293,24 @@ class TrialQueue:
             self._open(trials)
             return
         for trial in trials:
-            self._ledger.end(trial, failed={}, stopped=(self._gates[level].gate.after, verdict.why))
-            self._close(trial, "stopped")
+            self._record(trial, {}, (self._gates[level].gate.after, verdict.why))
+            self._close(trial, End.STOPPED)
 
     def _lose(self, trial: Trial, failed: Mapping[str, str]) -> None:
-        self._ledger.end(trial, failed=failed)
-        self._close(trial, "failed")
+        self._record(trial, failed, None)
+        self._close(trial, End.FAILED)
         self._gather(trial.variant)
 
-    def _close(self, trial: Trial, how: End) -> None:
-        """A trial ended. With its last one a variant comes to no gate any more, and a search hears
-        of it.
-        """
+    def _close(self, trial: Trial, end: End) -> None:
+        """Note the end of a trial; with its last trial a variant ends for the gates and the search."""
         variant = self._variants[trial.variant]
-        variant.ended[trial.identity] = how
+        variant.ends[trial.identity] = end
         if not variant.over:
             return
         for gate in self._gates:
             gate.lose(trial.variant)
         if self._suggestions is not None:
-            done = [each for each in variant.trials if variant.ended[each.identity] == "done"]
-            self._suggestions.end(trial.variant, done, stopped="stopped" in variant.ended.values())
+            ends = variant.ends
+            done = [each for each in variant.trials if ends[each.identity] is End.DONE]
+            stopped = End.STOPPED in ends.values()
+            self._suggestions.end(trial.variant, done, stopped=stopped)

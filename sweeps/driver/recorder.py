@@ -1,25 +1,30 @@
-"""The driver's account of a sweep: every trial that ended goes to MLflow, now or as soon as the
-server answers.
-"""
+"""Records a sweep in MLflow: curves while it runs, and every trial that ended.
+
+A tracking server that is away is no reason to stop: what it missed is written as soon as it answers,
+at the end of the sweep, or by the same command later."""
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
-from sweeps.cluster.stage_task import Json
+from sweeps.cluster.messages import News
 from sweeps.plan.plan import ORDER, Plan
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.text import Say, duration, number
-from sweeps.tracking.live import Live
+from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.tags import Record, Stopped
 from sweeps.tracking.writer import Tracking
 
+# A request to a server that is away blocks the driver for seconds; once a minute it may.
 PAUSE_S = 60.0
+# Hundreds of trials may wait for one stage. Writing its curves to all of them takes at most this
+# part of the driver's time, and collects longer where that is not enough.
+LIVE_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +63,37 @@ class Summary:
         return not self.failed and not self.unrecorded
 
     def describe(self) -> str:
-        """The summary for people."""
+        """Return the summary for people."""
         done = self.trials - len(self.failed) - self.unrecorded - self.stopped - self.left
         complete = self.reused and not self.run and not self.failed and not self.unrecorded
         where = "everything came from the store" if complete else f"{self.reused} from the store"
         lines = [
-            f"{done} of {self.trials} trials done in "
-            f"{duration(self.wall_s)}: {number(self.run, 'stage')} run, {where}; "
-            f"{duration(self.spent_s)} of stage time spent, {duration(self.saved_s)} saved by sharing",
+            f"{done} of {self.trials} trials done in {duration(self.wall_s)}: "
+            f"{number(self.run, 'stage')} run, {where}; "
+            f"{duration(self.spent_s)} of stage time spent, "
+            f"{duration(self.saved_s)} saved by sharing",
             *(f"FAILED {name}: {error}" for name, error in self.failed.items()),
         ]
         if self.stopped:
-            lines.append(
-                f"{number(self.stopped, 'trial')} stopped by a gate; MLflow and the table say by which, and why"
-            )
+            stopped = number(self.stopped, "trial")
+            lines.append(f"{stopped} stopped by a gate; MLflow and the table say by which, and why")
         if self.limit:
             left = number(self.left, "trial") if self.left else "suggestions"
             lines.append(
-                f"nothing more was launched at {self.limit}, {left} left; raise it, or run the same command again"
+                f"nothing more was launched at {self.limit}, {left} left; "
+                "raise it, or run the same command again"
             )
         if self.unrecorded:
+            unrecorded = number(self.unrecorded, "trial")
             lines.append(
-                f"{number(self.unrecorded, 'trial')} not done, or not in MLflow: run the same command again to go on"
+                f"{unrecorded} not done, or not in MLflow: run the same command again to go on"
             )
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Account:
-    """What the summary needs of a trial that ended: little, for there may be thousands."""
+    """The part of an ended trial that the summary needs: little, for there may be thousands."""
 
     name: str
     failed: str
@@ -96,27 +103,28 @@ class _Account:
 
 
 class Recorder:
-    """Which trials ended, and which of them are recorded."""
+    """The only writer of a sweep's record: live curves and ended trials, to one tracking server.
+
+    `hear` is called from the driver's second thread, everything else from its main thread."""
 
     def __init__(self, *, store: Store, tracking: Tracking, say: Say) -> None:
-        self.store = store
-        self._trials = 0
+        self._store, self._tracking, self._say = store, tracking, say
+        self._start = time.monotonic()
+        self._expected: set[str] = set()
         self._stored: set[str] = set()
         self._missing: dict[str, Node] = {}
-        self._tracking = tracking
-        self._say = say
-        self._start = time.monotonic()
+        self._claimed: set[str] = set()
         self._accounts: dict[str, _Account] = {}
         self._unlogged: dict[str, Record] = {}
-        self._claimed: set[str] = set()
-        self._logging = threading.Lock()
-        self._quiet_until = 0.0
-        self._broken: dict[str, str] = {}
-        self._live = Live(store=store, tracking=tracking)
+        self._live = LiveMetrics(store)
+        # both threads write; without it a trial could be logged by both at once
+        self._writing = threading.Lock()
+        self._away_until = 0.0
+        self._live_due = 0.0
 
     def expect(self, trials: Sequence[Trial]) -> None:
         """Account for `trials` from now on, and show them as pending."""
-        self._trials += len(trials)
+        self._expected |= {trial.identity for trial in trials}
         with suppress(ConnectionError):  # a run that is not there when its trial ends is made then
             for trial in trials:
                 self._tracking.begin(trial)
@@ -124,35 +132,30 @@ class Recorder:
     def add(self, plan: Plan) -> None:
         """Take in the stages of `plan`, which was made before any of them ran."""
         self._live.add(plan)
-        self._missing |= {
-            each: plan.nodes[each] for each in plan.reasons if each not in self._stored
-        }
-        found = plan.nodes.keys() - plan.reasons.keys() - self._stored - self._missing.keys()
-        self._stored |= found
-        self._broken |= self.store.faults(plan.nodes[fingerprint] for fingerprint in found)
+        for fingerprint in plan.reasons:
+            if fingerprint not in self._stored:
+                self._missing[fingerprint] = plan.nodes[fingerprint]
+        self._stored |= plan.nodes.keys() - plan.reasons.keys() - self._missing.keys()
 
-    def broken(self, fingerprints: Collection[str]) -> bool:
-        """Whether one of these artifacts is in the store, but is not what it should be."""
-        return not self._broken.keys().isdisjoint(fingerprints)
+    def hear(self, news: News) -> None:
+        """Show in MLflow what the scheduler tells of trials that have not ended."""
+        self._live.update(news)
+        with suppress(ValueError, OSError):  # told when the sweep ends, which reads the same files
+            self._write(self._log_ended)
+            self._write(self._log_live)
 
-    def hear(self, info: Json) -> None:
-        """Show in MLflow what the scheduler tells of trials that have not ended, and what the
-        server missed.
-        """
-        self._live.update(info)
-        with suppress(ValueError, OSError):  # whoever ends the sweep gets the error
-            self._log_missing()
+    def end(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> None:
+        """Record a trial that ended, from the store.
 
-    def end(
-        self, trial: Trial, *, failed: Mapping[str, str], stopped: Stopped | None = None
-    ) -> None:
-        """Record a trial that ended, from the store; `stopped` by a gate, where it did not come to
-        its last stage.
+        Args:
+            trial: the trial.
+            failed: errors of its stages, by field.
+            stopped: the gate that held it back, if one did.
         """
         record = self._record(trial, failed, stopped)
-        self._accounts[trial.identity] = self._account(record)
+        self._accounts[trial.identity] = _account(record)
         self._unlogged[trial.identity] = record
-        self._log_missing()
+        self._write(self._log_ended)
 
     def close(self, *, limit: str = "") -> Summary:
         """Log what could not be logged, end the sweep's run in MLflow, and sum up.
@@ -163,14 +166,15 @@ class Recorder:
         accounts = self._accounts.values()
         failed = {account.name: account.failed for account in accounts if account.failed}
         unclaimed = list(self._unclaimed())
-        left = self._trials - len(accounts)
+        left = len(self._expected) - len(accounts)
         try:
-            self._log_all()
-            self._tracking.close(failed=bool(failed) or left > 0)
+            with self._writing:
+                self._log_ended()
+                self._tracking.close(failed=bool(failed) or left > 0)
         except ConnectionError as error:
             self._say(f"warning: {error}")
         return Summary(
-            trials=self._trials,
+            trials=len(self._expected),
             failed=failed,
             unrecorded=len(self._unlogged) + (0 if limit else left),
             run=len(self._claimed) + len(unclaimed),
@@ -178,46 +182,55 @@ class Recorder:
             wall_s=time.monotonic() - self._start,
             spent_s=sum(account.spent_s for account in accounts) + sum(unclaimed),
             saved_s=sum(account.saved_s for account in accounts),
-            stopped=sum(account.stopped for account in accounts),
+            stopped=len([account for account in accounts if account.stopped]),
             left=left if limit else 0,
             limit=limit,
         )
 
-    def _log_missing(self) -> None:
-        """Log the trials that ended, unless the server was away a moment ago."""
-        if time.monotonic() < self._quiet_until:
+    def _write(self, log: Callable[[], None]) -> None:
+        """Call `log`, unless the server was away a moment ago; note and tell when it is away."""
+        if time.monotonic() < self._away_until:
             return
         try:
-            self._log_all()
+            with self._writing:
+                log()
         except ConnectionError as error:
-            if not self._quiet_until:
+            if not self._away_until:
                 self._say(
                     f"warning: {error}; the sweep goes on, and what is missing is logged later"
                 )
-            self._quiet_until = time.monotonic() + PAUSE_S
+            self._away_until = time.monotonic() + PAUSE_S
 
-    def _log_all(self) -> None:
-        with self._logging:  # Tune's thread and the one that watches
-            for record in list(self._unlogged.values()):
-                self._tracking.log(record, store=self.store)
-                del self._unlogged[record.trial.identity]
+    def _log_ended(self) -> None:
+        for record in list(self._unlogged.values()):
+            self._tracking.log(record, store=self._store)
+            del self._unlogged[record.trial.identity]
+
+    def _log_live(self) -> None:
+        start = time.monotonic()
+        if start < self._live_due:
+            return
+        for trial, metrics in self._live.take():
+            self._tracking.append(trial, metrics)
+        self._live_due = start + (time.monotonic() - start) / LIVE_SHARE
 
     def _unclaimed(self) -> Iterator[float]:
-        """Seconds of each stage that ran and whose trials did not come to their end."""
-        left = [
-            node for fingerprint, node in self._missing.items() if fingerprint not in self._claimed
-        ]
+        """Yield the seconds of each stage that ran though none of its trials came to an end."""
+        left = [node for key, node in self._missing.items() if key not in self._claimed]
         with suppress(ValueError, OSError):  # a count is not worth an error here
-            here = self.store.present(left)
-            found = (self.store.manifest(node) for node in left if node.fingerprint in here)
-            yield from (manifest.seconds for manifest in found if manifest is not None)
+            here = self._store.present(left)
+            for node in left:
+                if node.fingerprint in here:
+                    manifest = self._store.manifest(node)
+                    if manifest is not None:
+                        yield manifest.seconds
 
     def _record(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> Record:
-        """What the store has of `trial`. Each fresh artifact counts as run for the first trial that
-        ends with it.
+        """Return what the store has of `trial`.
 
-        What is behind the gate that stopped it is left out, though another sweep may have made it:
-        the record must not depend on what else was run."""
+        Each fresh artifact counts as run for the first trial that ends with it. Stages behind the
+        gate that stopped the trial are left out, though another sweep may have made them: the
+        record must not depend on what else was run."""
         manifests: dict[str, Manifest] = {}
         faults, reused = dict(failed), set[str]()
         last = ORDER[stopped[0]] if stopped else len(ORDER)
@@ -225,9 +238,9 @@ class Recorder:
             if ORDER[field] > last:
                 break
             try:
-                manifest = self.store.manifest(node)
-                # damaged ones are a fault of the stage, found before anything is written
-                self.store.curves(node)
+                manifest = self._store.manifest(node)
+                # damaged curves are a fault of the stage, found before anything is written
+                self._store.curves(node)
             except ValueError as error:
                 faults[field] = str(error)
                 continue
@@ -250,15 +263,15 @@ class Recorder:
             stopped=stopped,
         )
 
-    @staticmethod
-    def _account(record: Record) -> _Account:
-        seconds = {field: manifest.seconds for field, manifest in record.manifests.items()}
-        saved = sum(seconds[field] for field in record.reused)
-        errors = "; ".join(f"{field}: {error}" for field, error in record.failed.items())
-        return _Account(
-            name=record.trial.name,
-            failed=errors,
-            stopped=record.stopped is not None,
-            spent_s=sum(seconds.values()) - saved,
-            saved_s=saved,
-        )
+
+def _account(record: Record) -> _Account:
+    seconds = {field: manifest.seconds for field, manifest in record.manifests.items()}
+    saved = sum(seconds[field] for field in record.reused)
+    errors = "; ".join(f"{field}: {error}" for field, error in record.failed.items())
+    return _Account(
+        name=record.trial.name,
+        failed=errors,
+        stopped=record.stopped is not None,
+        spent_s=sum(seconds.values()) - saved,
+        saved_s=saved,
+    )

@@ -1,8 +1,8 @@
-"""Stages that are made again on purpose, and how what comes out compares with what was there.
+"""Makes stages again on purpose, and compares the new artifacts with the old ones.
 
 The old artifact is set aside, not removed, below `corrupt` in the store, until `sweeps store gc`
-clears it away. What was made from it stays valid: an artifact's identity is its configuration and
-that of its inputs, not their bytes."""
+clears it away. Artifacts that were made from it stay valid: an artifact's identity is its
+configuration and that of its inputs, not their bytes."""
 
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -21,11 +21,12 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
 
     Raises:
         ValueError: no trial has such a stage; or the store is no folder, and other machines may
-        have copies.
+            have copies.
     """
     if "://" in store.url:
         raise ValueError(
-            f"--force: {store.url} is no folder; remove the artifact there, and from each machine's cache"
+            f"--force: expected a store in a folder, got {store.url}; "
+            "remove the artifact there, and from each machine's cache"
         )
     known = dict.fromkeys(field for trial in trials for field in trial.nodes)
     if unknown := sorted(set(fields) - known.keys()):
@@ -34,28 +35,31 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
         )
     wanted = [trial.nodes[field] for trial in trials for field in fields if field in trial.nodes]
     nodes = {node.fingerprint: node for node in wanted}
-    found = [(node, made) for node in nodes.values() if (made := store.manifest(node)) is not None]
-    for node, _ in found:
-        name = f"{node.kind}/{node.fingerprint}"
-        store.files.move(name, f"{CORRUPT}/{name}.{time.strftime('%Y%m%d-%H%M%S')}")
-    return found
+    forced: Forced = []
+    for node in nodes.values():
+        manifest = store.manifest(node)
+        if manifest is not None:
+            name = f"{node.kind}/{node.fingerprint}"
+            store.files.move(name, f"{CORRUPT}/{name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            forced.append((node, manifest))
+    return forced
 
 
 def compare(store: Store, forced: Forced) -> Iterator[str]:
-    """One line per artifact that was made again: whether it came out the same."""
+    """Yield one line per artifact of `forced`: whether it came out the same."""
     for node, before in forced:
         what = f"forced {node.field} {node.fingerprint[:8]}"
-        if (now := store.manifest(node)) is None:
+        now = store.manifest(node)
+        if now is None:
             yield f"{what}: was not made again"
-        elif differences := list(_differences(before.metrics, now.metrics)):
+            continue
+        differences = list(_differences(before.metrics, now.metrics))
+        if differences:
             yield f"{what}: OTHER METRICS: {', '.join(differences)}"
+        elif now.files == before.files:
+            yield f"{what}: the same metrics, and the same files, byte for byte"
         else:
-            files = (
-                "and the same files, byte for byte"
-                if now.files == before.files
-                else "in files that differ"
-            )
-            yield f"{what}: the same metrics, {files}"
+            yield f"{what}: the same metrics, in files that differ"
 
 
 def _differences(before: dict[str, float], now: dict[str, float]) -> Iterator[str]:

@@ -1,6 +1,4 @@
-"""A trial from its record in MLflow alone: what it was, whether it is the same to this code, its
-metrics once more.
-"""
+"""Makes a trial again from its record in MLflow alone, and compares the metrics."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +15,13 @@ from sweeps.store.store import Store
 from sweeps.text import Say, duration, table
 from sweeps.tracking.query import FINGERPRINT
 
+# The report lists every metric of this name, and of the others those that differ.
 SHOWN = "miou"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricComparison:
-    """One metric: as recorded, as it came out here (None: not at all), and whether the two agree."""
+    """One metric as recorded and as it came out here, None where it did not come out at all."""
 
     name: str
     recorded: float
@@ -31,13 +30,13 @@ class MetricComparison:
 
 
 def rebuild(run: Run) -> dict[str, Node]:
-    """The stages of a trial by field, upstream first, from the params of its run.
+    """Return the stages of a trial by field, upstream first, from the params of its run.
 
     Params hold the active knobs; the others cannot change a result and take this code's defaults.
 
     Raises:
         ValueError: the run was imported, a stage, a knob or a value is unknown here, or an input is
-        not recorded.
+            not recorded.
     """
     if source := run.data.tags.get("occse.imported"):
         raise ValueError(
@@ -49,15 +48,18 @@ def rebuild(run: Run) -> dict[str, Node]:
         knobs.setdefault(field, {})[knob] = text
     if not knobs or not run.data.metrics:
         raise ValueError(
-            f"run {run.info.run_id} has no {'metrics' if knobs else 'params'}: did its trial come to an end?"
+            f"run {run.info.run_id} has no {'metrics' if knobs else 'params'}: "
+            "did its trial come to an end?"
         )
     nodes: dict[str, Node] = {}
     for field in pipeline_class().model_fields:
         if field in knobs:
             stage = _stage(field, knobs.pop(field))
-            if missing := [need for need in stage.needs() if need not in nodes]:
+            missing = [need for need in stage.needs() if need not in nodes]
+            if missing:
                 raise ValueError(
-                    f"run {run.info.run_id}: {field} needs {', '.join(missing)}, of which no params tell"
+                    f"run {run.info.run_id}: {field} needs {', '.join(missing)}, "
+                    "of which no params tell"
                 )
             inputs = {need: nodes[need].fingerprint for need in stage.needs()}
             nodes[field] = Node(
@@ -71,9 +73,9 @@ def rebuild(run: Run) -> dict[str, Node]:
 
 
 def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
-    """Where this code gives a stage another fingerprint than the recorded one, and why as far as
-    the record tells.
-    """
+    """Yield a line for each stage to which this code gives another fingerprint than the recorded.
+
+    The line names the reason as far as the record tells."""
     recorded = {field: run.data.tags.get(FINGERPRINT + field, "none") for field in nodes}
     changed = [field for field in nodes if nodes[field].fingerprint != recorded[field]]
     for field in changed:
@@ -93,7 +95,7 @@ def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
 
 
 def surroundings(run: Run) -> Iterator[str]:
-    """Where the code and the packages here are others than the recorded ones."""
+    """Yield a line for each difference of code and packages from the recorded ones."""
     sha, here = run.data.tags.get("occse.git.sha", ""), git_state()
     if sha != here["sha"]:
         yield f"commit: recorded {sha[:12] or 'unknown'}, here {here['sha'][:12] or 'unknown'}"
@@ -115,8 +117,7 @@ def run_again(
     say: Say,
     **machine: Any,  # noqa: ANN401 - occse.artifacts.execute.execute types them
 ) -> dict[str, float]:
-    """Run the trial's stages in this process, one after the other, and return their metrics as
-    MLflow names them.
+    """Run the trial's stages in this process; return their metrics as MLflow names them.
 
     A sum of floating-point numbers depends on the number of threads: each stage gets as many as are
     recorded, else one, and its batches in as many parts."""
@@ -136,7 +137,7 @@ def run_again(
 
 
 def compare(run: Run, metrics: Mapping[str, float], *, tolerance: float) -> list[MetricComparison]:
-    """Every recorded metric beside what came out here; NaN equals NaN."""
+    """Return every recorded metric beside the one that came out here; NaN equals NaN."""
     return [
         MetricComparison(
             name=name,
@@ -149,7 +150,7 @@ def compare(run: Run, metrics: Mapping[str, float], *, tolerance: float) -> list
 
 
 def report(found: Sequence[MetricComparison]) -> list[str]:
-    """The scores, and every other metric that differs."""
+    """Return lines for the scores, and for every other metric that differs."""
     shown = [each for each in found if each.name.endswith(f"/{SHOWN}") or not each.agrees]
     rows = [
         (
@@ -162,7 +163,8 @@ def report(found: Sequence[MetricComparison]) -> list[str]:
         for each in shown
     ]
     lines = table(("metric", "recorded", "here", "difference", ""), rows) if rows else []
-    return [*lines, f"{sum(each.agrees for each in found)} of {len(found)} metrics agree"]
+    agreeing = [each for each in found if each.agrees]
+    return [*lines, f"{len(agreeing)} of {len(found)} metrics agree"]
 
 
 def _stage(field: str, texts: Mapping[str, str]) -> Stage:
@@ -172,13 +174,14 @@ def _stage(field: str, texts: Mapping[str, str]) -> Stage:
     )
     if annotation is None:
         raise ValueError(f"data.kind is {kind!r}; this code knows {', '.join(DATA)}")
-    if unknown := [knob for knob in texts if knob not in annotation.model_fields]:
+    unknown = [knob for knob in texts if knob not in annotation.model_fields]
+    if unknown:
         raise ValueError(
             f"this code has no knob {', '.join(f'{field}.{knob}' for knob in unknown)}"
         )
     try:
         stage: Stage = annotation.model_validate(
-            {k: _value(annotation, k, text) for k, text in texts.items()}
+            {knob: _value(annotation, knob, text) for knob, text in texts.items()}
         )
     except ValidationError as error:
         raise ValueError(f"{field}: {error.errors()[0]['msg']} (recorded: {dict(texts)})") from None
@@ -186,9 +189,9 @@ def _stage(field: str, texts: Mapping[str, str]) -> Stage:
 
 
 def _value(stage: type[Stage], knob: str, text: str) -> object:
-    """Text is recorded as it is, everything else as JSON: the knob's type tells which of the two it
-    was.
-    """
+    """Return the value of a recorded param.
+
+    Text is recorded as it is, everything else as JSON; the knob's type tells which of the two."""
     annotation: Any = stage.model_fields[knob].annotation
     try:
         TypeAdapter(annotation).validate_python(text, strict=True)

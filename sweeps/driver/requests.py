@@ -1,4 +1,4 @@
-"""What trials ask the scheduler for: each stage with its resources, and how urgent it is."""
+"""Requests for the stages of a trial: each with its resources, and how urgent it is."""
 
 import shlex
 import sys
@@ -7,8 +7,8 @@ from statistics import median
 
 from occse.pipeline import Node
 from occse.stage import Resources
+from sweeps.cluster.messages import StageRequest
 from sweeps.cluster.policy import cpus_beside_gpus, longest_paths
-from sweeps.cluster.stage_task import Json
 from sweeps.driver.queue import TrialStep
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan
@@ -18,7 +18,7 @@ class Requests:
     """Makes the requests of steps, from the plans that they belong to.
 
     Args:
-        history: tells how long a stage takes; of which it does not know counts as a usual one.
+        history: past durations. A stage without one is assumed to take the median.
     """
 
     def __init__(self, history: PastRuns) -> None:
@@ -30,38 +30,41 @@ class Requests:
         self._kept: dict[str, float] = {}
 
     def add(self, plan: Plan, *, granted: Mapping[str, Resources]) -> None:
-        """Take in what a plan's stages get, by fingerprint, and how urgent its chains of stages
-        make them.
-        """
+        """Take in a plan: the resources of its stages by fingerprint, and its chains of stages."""
         self._granted |= granted
         self._nodes |= plan.nodes  # the inputs of what comes after a gate were planned before
         inputs = {
             fingerprint: plan.nodes[fingerprint].inputs.values() for fingerprint in plan.reasons
         }
-        found = {
-            each: self._history.seconds(self._nodes[each], self._nodes, granted=granted[each])
-            for each in inputs
-        }
-        known = {each: estimate.usual for each, estimate in found.items() if estimate is not None}
+        known: dict[str, float] = {}
+        for fingerprint in inputs:
+            node, resources = self._nodes[fingerprint], granted[fingerprint]
+            estimate = self._history.seconds(node, self._nodes, granted=resources)
+            if estimate is not None:
+                known[fingerprint] = estimate.usual
         usual = median(known.values()) if known else 1.0
-        self._paths |= longest_paths(inputs, {each: known.get(each, usual) for each in inputs})
-        self._kept |= cpus_beside_gpus(inputs, {each: needs_of(granted[each]) for each in inputs})
+        seconds = {fingerprint: known.get(fingerprint, usual) for fingerprint in inputs}
+        needs = {fingerprint: needs_of(granted[fingerprint]) for fingerprint in inputs}
+        self._paths |= longest_paths(inputs, seconds)
+        self._kept |= cpus_beside_gpus(inputs, needs)
 
-    def of(self, step: TrialStep) -> dict[str, Json]:
-        """One request per stage of the step, by pipeline field, upstream first."""
-        return {
-            field: {
-                "node": node.dump(),
-                **self._granted[node.fingerprint].model_dump(),
-                "command": self._command,
-                "priority": self._paths.get(node.fingerprint, 0.0),
-                "cpus_per_gpu": self._kept.get(node.fingerprint, 0.0),
-            }
-            for field, node in step.trial.nodes.items()
-            if field in step.fields
-        }
+    def of(self, step: TrialStep) -> tuple[StageRequest, ...]:
+        """Return one request per stage of the step, upstream first."""
+        nodes = [node for field, node in step.trial.nodes.items() if field in step.fields]
+        return tuple(self._request(node) for node in nodes)
+
+    def _request(self, node: Node) -> StageRequest:
+        granted = self._granted[node.fingerprint]
+        return StageRequest(
+            node=node.dump(),
+            num_cpus=granted.num_cpus,
+            num_gpus=granted.num_gpus,
+            path_s=self._paths.get(node.fingerprint, 0.0),
+            cpus_per_gpu=self._kept.get(node.fingerprint, 0.0),
+            command=self._command,
+        )
 
 
 def needs_of(resources: Resources) -> dict[str, float]:
-    """Resources by Ray's names."""
+    """Return resources by Ray's names."""
     return {"CPU": resources.num_cpus, "GPU": resources.num_gpus}

@@ -1,11 +1,12 @@
-"""One sweep from start to end: what the store has is recorded, the rest goes through Ray Tune and
-the scheduler.
-"""
+"""Runs one sweep from start to end.
+
+What the store has is recorded; the rest goes through Ray Tune and the scheduler."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
@@ -13,16 +14,16 @@ import ray
 from occse.artifacts.provenance import git_state
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp, count, share
+from sweeps.cluster.messages import SchedulerSettings
 from sweeps.cluster.scheduler import HEAD, NAMESPACE, connect
-from sweeps.cluster.stage_task import Json
 from sweeps.driver.interrupt import exit_on_sigterm
 from sweeps.driver.monitor import Show, Telling, watched
-from sweeps.driver.queue import TrialQueue, TrialStep
+from sweeps.driver.queue import Need, Score, TrialQueue, TrialStep
 from sweeps.driver.recorder import Recorder, Summary
 from sweeps.driver.requests import Requests
 from sweeps.driver.tune import TrialSource, run_steps
 from sweeps.plan.past_runs import PastRuns
-from sweeps.plan.plan import Plan, total
+from sweeps.plan.plan import Plan, make_plan, total
 from sweeps.progress.progress import Progress
 from sweeps.selection.suggestions import Suggestions
 from sweeps.spec.model import Spec
@@ -32,19 +33,27 @@ from sweeps.store.store import Store
 from sweeps.text import Say, number
 from sweeps.tracking.writer import Tracking
 
+# Ray Tune ends as a whole when, say, its node is out of memory; a fault that goes on ends it again.
 ATTEMPTS = 3
-GROWING = 16  # trials at a time on a cluster that may grow, whatever it has now
+# Trials at a time on a cluster that may grow, whatever it has now.
+GROWING = 16
+# Memory of a coordinator's process, as measured.
 COORDINATOR_BYTES = 200 << 20
-OBJECT_STORE_BYTES = 200 << 20  # only plans travel through it
+# Only plans travel through Ray's object store; its default would take a third of the memory.
+OBJECT_STORE_BYTES = 200 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where to run: the cluster at `address`, or by default one on this machine with `num_cpus`
-    (all, if None).
+    """Where to run, and how much at a time.
 
-    With `autoscaling` the cluster starts machines when they are asked for; without, stages make do
-    with those that are alive when the sweep starts."""
+    Attributes:
+        address: of a running Ray cluster; None for one on this machine that ends with the sweep.
+        num_cpus: CPUs of the cluster on this machine; None for all.
+        max_concurrent: trials at a time; None for enough to fill the cluster.
+        autoscaling: whether the cluster starts machines when they are asked for. Without it, stages
+            make do with those that are alive when the sweep starts.
+    """
 
     address: str | None = None
     num_cpus: int | None = None
@@ -70,199 +79,276 @@ def run_sweep(
     first Ctrl-C lets running stages reach their checkpoint, the second ends the sweep now.
 
     Args:
-        spec: what is asked. trials: what `sweeps.spec.trials.trials` made of it, and what a search
-        suggested in former runs. store: where the artifacts are. tracking: where MLflow's records
-        are. cluster: where to run. say: takes a line for people. show: takes the status of the
-        sweep, every second; lines are shorter then. again: the command that continues the sweep,
-        for people who ask for its status. suggestions: where a search gets more trials from.
+        spec: the sweep.
+        trials: its trials, and those that a search suggested in former runs.
+        store: holds the artifacts.
+        tracking: holds the records.
+        cluster: runs the stages.
+        say: takes a line for people.
+        show: takes the sweep's status every second; lines are shorter then.
+        again: the command that continues the sweep, for people who ask for its status.
+        suggestions: source of more trials, for a search.
 
     Raises:
         OSError: the store cannot be written, or the tracking server or the cluster does not answer;
-        nothing was run. ValueError: the search's study is of another space. KeyboardInterrupt: the
-        sweep was stopped.
+            nothing was run.
+        ValueError: the search's study is of another space.
+        KeyboardInterrupt: the sweep was stopped.
     """
+    say = _unbreakable(say)
     store.check_writable()
     tracking.open(trials)
-    ledger = Recorder(store=store, tracking=tracking, say=say)
-    agenda = TrialQueue(spec, store=store, ledger=ledger, suggestions=suggestions)
+    recorder = Recorder(store=store, tracking=tracking, say=say)
+    planner = _Planner(spec, store, recorder)
+    queue = TrialQueue(
+        gates=spec.gates,
+        limits=spec.limits,
+        plan=planner.plan,
+        score=planner.score,
+        record=recorder.end,
+        suggestions=suggestions,
+    )
     try:
-        agenda.add(trials)
-        for line in _opening(spec, trials, agenda, suggestions):
+        queue.add(trials)
+        for line in _opening(spec, trials, planner, suggestions):
             say(line)
-        if not agenda.finished:
+        if not queue.finished:
             with joined(cluster):
                 history = PastRuns(store.manifests())
                 progress = Progress(
                     spec.name, history=history, say=say, command=again, summed=show is None
                 )
                 telling = Telling(progress, store=store, say=say, show=show)
-                _run_on_cluster(
-                    spec,
-                    agenda,
-                    store=store,
-                    history=history,
-                    hear=ledger.hear,
-                    cluster=cluster,
-                    telling=telling,
-                )
-    except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
-        say(ledger.close().describe())
+                _ClusterRun(planner, queue, cluster, telling, history).run()
+    except (KeyboardInterrupt, SystemExit):  # see sweeps.driver.interrupt
+        say(recorder.close().describe())
         raise
     except BaseException:
-        ledger.close()
+        recorder.close()
         raise
-    return ledger.close(limit=agenda.limit)
+    return recorder.close(limit=queue.limit)
+
+
+def _unbreakable(say: Say) -> Say:
+    """Return a function that says a line if it can.
+
+    A terminal that is closed must not end the sweep, nor keep it from being recorded."""
+
+    def say_if_possible(line: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the file was closed
+            say(line)
+
+    return say_if_possible
 
 
 def _opening(
-    spec: Spec, trials: Sequence[Trial], agenda: TrialQueue, suggestions: Suggestions | None
+    spec: Spec, trials: Sequence[Trial], planner: "_Planner", suggestions: Suggestions | None
 ) -> Iterator[str]:
-    first = f", {total(agenda.plans[0])}" if agenda.plans else ""
+    first = f", {total(planner.fresh[0])}" if planner.fresh else ""
     to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""
     yield f"{spec.name}: {number(len(trials), 'trial')}{to_come}{first}"
     yield from (f"gate: {gate.describe()}" for gate in spec.gates)
 
 
-def _run_on_cluster(
-    spec: Spec,
-    agenda: TrialQueue,
-    *,
-    store: Store,
-    history: PastRuns,
-    hear: Callable[[Json], None],
-    cluster: Cluster,
-    telling: Telling,
-) -> None:
-    say, progress = telling.say, telling.progress
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    scheduler = connect(_settings(spec, store, cluster))
-    ray.get(scheduler.begin.remote())
-    requests = Requests(history)
-    start = time.monotonic()
+class _Planner:
+    """Plans trials and reads their scores, for the queue.
 
-    def announce() -> None:
-        while agenda.plans:
-            plan = agenda.plans.popleft()
-            granted = _granted(spec, plan, machines, cluster)
-            requests.add(plan, granted=granted)
-            progress.add(plan, granted=granted, machines=machines)
+    Attributes:
+        spec: the sweep.
+        store: holds the artifacts.
+        recorder: is told of every plan.
+        fresh: plans that nobody has announced yet; the one who announces a plan takes it out.
+    """
 
-    def launch() -> TrialStep | None:
-        step = agenda.next(gpu_s=progress.gpu_s(), wall_s=time.monotonic() - start)
-        announce()
+    def __init__(self, spec: Spec, store: Store, recorder: Recorder) -> None:
+        self.spec, self.store, self.recorder = spec, store, recorder
+        self.fresh: deque[Plan] = deque()
+
+    def plan(self, trials: Sequence[Trial], fields: Collection[str]) -> dict[str, Need]:
+        """Plan the stages of `trials` in `fields`; return the need by trial identity."""
+        self.recorder.expect(trials)
+        plan = make_plan(
+            trials,
+            stored=self.store.present,
+            resources=self.spec.resources_of,
+            fields=fields,
+        )
+        self.fresh.append(plan)
+        self.recorder.add(plan)
+        stored = [plan.nodes[key] for key in plan.nodes.keys() - plan.reasons.keys()]
+        faulty = self.store.faults(stored)
+        return {trial.identity: _need(trial, plan, faulty) for trial in trials}
+
+    def score(self, trial: Trial, field: str) -> Score:
+        """Return the score of a trial's stage.
+
+        Raises:
+            ValueError: its artifact is lost or damaged.
+        """
+        manifest = self.store.manifest(trial.nodes[field])
+        if manifest is None:
+            raise ValueError("its artifact was removed: the same command makes it again")
+        return Score(miou=manifest.metrics["miou"], made=manifest.created)
+
+    def granted(
+        self, plan: Plan, machines: Sequence[Machine], cluster: Cluster
+    ) -> dict[str, Resources]:
+        """Return what each stage of `plan` gets, by fingerprint."""
+        asked = {
+            fingerprint: self.spec.resources_of(node.field, node.stage)
+            for fingerprint, node in plan.nodes.items()
+        }
+        if cluster.autoscaling:
+            return asked
+        return {
+            fingerprint: clamp(
+                resources, machines, batch_size=shared_batch(plan.nodes[fingerprint].stage)
+            )
+            for fingerprint, resources in asked.items()
+        }
+
+
+def _need(trial: Trial, plan: Plan, faulty: Collection[str]) -> Need:
+    needed = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
+    if not needed.isdisjoint(faulty):
+        return Need.IMPOSSIBLE
+    return Need.NOTHING if needed.isdisjoint(plan.reasons) else Need.RUN
+
+
+class _ClusterRun:
+    """The part of a sweep that needs a cluster: the steps that the queue still has."""
+
+    def __init__(
+        self,
+        planner: _Planner,
+        queue: TrialQueue,
+        cluster: Cluster,
+        telling: Telling,
+        history: PastRuns,
+    ) -> None:
+        self._planner, self._queue, self._cluster, self._telling = planner, queue, cluster, telling
+        self._requests = Requests(history)
+        self._machines: list[Machine] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._start = time.monotonic()
+
+    def run(self) -> None:
+        """Run all steps.
+
+        Raises:
+            ConnectionError: Ray Tune ended again and again.
+        """
+        scheduler = connect(_settings(self._planner.spec, self._planner.store, self._cluster))
+        ray.get(scheduler.begin.remote())
+        slots = self._slots()
+        for line in self._about_machines(slots):
+            self._telling.say(line)
+        self._announce()
+        source = TrialSource(
+            launch=self._launch,
+            finished=lambda: self._queue.finished,
+            requests=self._requests.of,
+        )
+        at_once = self._cluster.max_concurrent or self._bound(slots)
+        hear = self._planner.recorder.hear
+        say = self._telling.say
+        with watched(scheduler, self._telling, launched=source.steps, hear=hear):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    run_steps(source, scheduler, end=self._end, at_once=at_once, say=say)
+                    return
+                # Tune gives up on what it does not expect, such as a node out of memory
+                except Exception as error:
+                    reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
+                    if attempt == ATTEMPTS:
+                        raise ConnectionError(
+                            f"{reason}; the same command goes on from here"
+                        ) from error
+                    left = number(self._queue.left, "trial")
+                    say(f"warning: {reason}; going on with the {left} that are left")
+                    self._queue.requeue_running()
+
+    def _announce(self) -> None:
+        fresh = self._planner.fresh
+        while fresh:
+            plan = fresh.popleft()
+            granted = self._planner.granted(plan, self._machines, self._cluster)
+            self._requests.add(plan, granted=granted)
+            self._telling.progress.add(plan, granted=granted, machines=self._machines)
+
+    def _launch(self) -> TrialStep | None:
+        gpu_s = self._telling.progress.gpu_s()
+        step = self._queue.next(gpu_s=gpu_s, wall_s=time.monotonic() - self._start)
+        self._announce()
         return step
 
-    def end(step: TrialStep, failed: Mapping[str, str]) -> None:
-        agenda.end(step, failed=failed)
-        announce()
+    def _end(self, step: TrialStep, failed: Mapping[str, str]) -> None:
+        self._queue.end(step, failed=failed)
+        self._announce()
         if not failed:
-            progress.settle(step.trial.nodes[field] for field in step.fields)
+            self._telling.progress.settle(step.trial.nodes[field] for field in step.fields)
 
-    slots = _slots(agenda.plans, spec, machines, cluster)
-    say(
-        f"{count(machines, 'CPU'):g} CPUs, {count(machines, 'GPU'):g} GPUs: about {slots} stages at a time"
+    def _slots(self) -> int:
+        """Return how many stages run at a time, on average."""
+        shares: list[float] = []
+        for plan in self._planner.fresh:
+            granted = self._planner.granted(plan, self._machines, self._cluster)
+            shares += [share(granted[key], self._machines) for key in plan.reasons]
+        if not any(shares):  # it is not known yet what will run
+            return max(1, int(count(self._machines, "GPU") or count(self._machines, "CPU")))
+        return max(1, round(len(shares) / sum(shares)))
+
+    def _bound(self, slots: int) -> int:
+        """Return how many trials to run at a time.
+
+        Enough to fill the cluster, but no more than a quarter of the head's memory holds."""
+        wanted = max(4, 2 * slots, GROWING if self._cluster.autoscaling else 0)
+        (mark,) = HEAD
+        head = [node["Resources"] for node in ray.nodes() if mark in node["Resources"]]
+        memory = head[0].get("memory", 0.0) if head else 0.0
+        return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
+
+    def _about_machines(self, slots: int) -> Iterator[str]:
+        """Yield what the cluster has, and which requests no machine of it can meet."""
+        cpus, gpus = count(self._machines, "CPU"), count(self._machines, "GPU")
+        yield f"{cpus:g} CPUs, {gpus:g} GPUs: about {slots} stages at a time"
+        if self._cluster.autoscaling:
+            return
+        nodes = [node for plan in self._planner.fresh for node in plan.nodes.values()]
+        asked = [self._planner.spec.resources_of(node.field, node.stage) for node in nodes]
+        if any(resources.num_gpus for resources in asked) and not gpus:
+            yield (
+                "no GPU here: stages that ask for one run on CPUs "
+                "(with --autoscaling they wait for one)"
+            )
+        most = max((resources.num_cpus for resources in asked), default=0.0)
+        largest = max(machine.get("CPU", 0.0) for machine in self._machines)
+        if most > largest:
+            yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
+        divided: dict[str, None] = {}
+        for node, resources in zip(nodes, asked, strict=True):
+            batch_size = shared_batch(node.stage)
+            got = clamp(resources, self._machines, batch_size=batch_size).num_gpus
+            if batch_size and 0 < got < resources.num_gpus:
+                divided[
+                    f"{node.field} asks for {resources.num_gpus:g} GPUs and gets {got:g}: as many "
+                    f"of the largest machine's as a batch of {batch_size} divides among"
+                ] = None
+        yield from divided
+
+
+def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:
+    return SchedulerSettings(
+        root=store.url,
+        data_root=str(spec.data_root.absolute()) if spec.data_root else None,
+        weights=str(spec.weights.absolute()) if spec.weights else None,
+        git=git_state(),
+        autoscaling=cluster.autoscaling,
     )
-    for line in () if cluster.autoscaling else _clamped(agenda.plans, spec, machines):
-        say(line)
-    announce()
-    feed = TrialSource(launch=launch, finished=lambda: agenda.finished, requests=requests.of)
-    at_once = cluster.max_concurrent or _bound(slots, cluster)
-    with watched(scheduler, telling, launched=feed.steps, hear=hear):
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                run_steps(feed, scheduler, end=end, at_once=at_once, say=say)
-                break
-            # Tune gives up on what it does not expect, such as a node out of memory
-            except Exception as error:
-                reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
-                if attempt == ATTEMPTS:
-                    raise ConnectionError(
-                        f"{reason}; the same command goes on from here"
-                    ) from error
-                say(
-                    f"warning: {reason}; going on with the {number(agenda.left, 'trial')} that are left"
-                )
-                agenda.again()
-
-
-def _slots(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine], cluster: Cluster) -> int:
-    """How many stages run at a time, on average."""
-    shares = [
-        share(granted[fingerprint], machines)
-        for plan in plans
-        for granted in [_granted(spec, plan, machines, cluster)]
-        for fingerprint in plan.reasons
-    ]
-    if not any(shares):  # it is not known yet what will run
-        return max(1, int(count(machines, "GPU") or count(machines, "CPU")))
-    return max(1, round(len(shares) / sum(shares)))
-
-
-def _granted(
-    spec: Spec, plan: Plan, machines: Sequence[Machine], cluster: Cluster
-) -> dict[str, Resources]:
-    asked = {
-        fingerprint: spec.resources_of(node.field, node.stage)
-        for fingerprint, node in plan.nodes.items()
-    }
-    if cluster.autoscaling:
-        return asked
-    return {
-        each: clamp(asked[each], machines, batch_size=shared_batch(plan.nodes[each].stage))
-        for each in asked
-    }
-
-
-def _bound(slots: int, cluster: Cluster) -> int:
-    """Trials at a time: enough to fill the cluster, no more than a quarter of the head's memory
-    holds.
-    """
-    wanted = max(4, 2 * slots, GROWING if cluster.autoscaling else 0)
-    head = next(
-        (node for node in ray.nodes() if node["Alive"] and next(iter(HEAD)) in node["Resources"]),
-        None,
-    )
-    memory = head["Resources"].get("memory", 0.0) if head else 0.0
-    return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
-
-
-def _clamped(plans: Iterable[Plan], spec: Spec, machines: Sequence[Machine]) -> Iterator[str]:
-    """What no machine of the cluster can give as it was asked for."""
-    nodes = [node for plan in plans for node in plan.nodes.values()]
-    asked = [spec.resources_of(node.field, node.stage) for node in nodes]
-    if any(resources.num_gpus for resources in asked) and not count(machines, "GPU"):
-        yield "no GPU here: stages that ask for one run on CPUs (with --autoscaling they wait for one)"
-    most = max((resources.num_cpus for resources in asked), default=0.0)
-    if most > (largest := max(machine.get("CPU", 0.0) for machine in machines)):
-        yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
-    yield from dict.fromkeys(
-        f"{node.field} asks for {resources.num_gpus:g} GPUs and gets {got:g}: as many of the largest machine's as "
-        f"a batch of {batch_size} divides among"
-        for node, resources in zip(nodes, asked, strict=True)
-        if (batch_size := shared_batch(node.stage))
-        and 0
-        < (got := clamp(resources, machines, batch_size=batch_size).num_gpus)
-        < resources.num_gpus
-    )
-
-
-def _settings(spec: Spec, store: Store, cluster: Cluster) -> Json:
-    data_root = str(spec.data_root.absolute()) if spec.data_root else None
-    weights = str(spec.weights.absolute()) if spec.weights else None
-    return {
-        "root": store.url,
-        "data_root": data_root,
-        "weights": weights,
-        "git": git_state(),
-        "autoscaling": cluster.autoscaling,
-    }
 
 
 @contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
-    """A connection to the cluster. One of this machine's own ends with the sweep; a joined one goes
-    on.
-    """
+    """Connect to the cluster. One of this machine's own ends with the block; a joined one goes on."""
     if ray.is_initialized():
         yield
         return

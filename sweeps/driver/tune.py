@@ -1,18 +1,34 @@
-"""Steps of trials as trials of Ray Tune: each is seen through by a coordinator, a light process."""
+"""Steps of trials as trials of Ray Tune: a coordinator, a light process, sees each of them through.
 
-import json
+Ray Tune does four things for us. It keeps at most a given number of coordinators alive and starts
+the next one when one ends. It starts a coordinator again that died with its machine. It places
+coordinators on the head node, by a placement group. And it is what users of Ray know: its searchers,
+callbacks and trial ids are the ways in for their own tools.
+
+Ray Tune does not do anything else here. It runs no stage and holds no resource of one: the scheduler
+does, because stages are shared by trials. It does not decide which step comes next (`TrialQueue`),
+stop trials early (gates), suggest values (Optuna in `sweeps.selection`), log results (`Recorder`),
+keep checkpoints (the stages do, in the store) or restore a run (the same command does)."""
+
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 from sweeps.cluster.coordinator import coordinate
+from sweeps.cluster.messages import StageRequest
 from sweeps.cluster.scheduler import HEAD
-from sweeps.cluster.stage_task import Json
 from sweeps.driver.queue import TrialStep
 from sweeps.text import Say
+
+# How often Tune starts a coordinator again that died. It does nothing but ask, so that what kills
+# it more often is a fault that goes on.
+COORDINATOR_RETRIES = 3
+
+# Takes a step that ended, and the errors of its stages by field.
+EndStep = Callable[[TrialStep, Mapping[str, str]], None]
 
 
 class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -21,7 +37,7 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
     Args:
         launch: gives the next step; None while there is none.
         finished: whether none will come any more.
-        requests: what a step asks the scheduler for, by field.
+        requests: what a step asks the scheduler for.
     """
 
     def __init__(
@@ -29,7 +45,7 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         *,
         launch: Callable[[], TrialStep | None],
         finished: Callable[[], bool],
-        requests: Callable[[TrialStep], Mapping[str, Json]],
+        requests: Callable[[TrialStep], Sequence[StageRequest]],
     ) -> None:
         super().__init__()
         self.steps: dict[str, TrialStep] = {}
@@ -39,44 +55,42 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
         return {}
 
-    def suggest(self, trial_id: str) -> Json | str | None:
-        """The next step as Tune's configuration; None while there is none, FINISHED when none will
-        come.
-        """
-        if (step := self._launch()) is None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next step as Tune's configuration; FINISHED where none will come any more."""
+        step = self._launch()
+        if step is None:
             return str(Searcher.FINISHED) if self._finished() else None
         self.steps[trial_id] = step
-        # as one text: Tune copies and prints what it looks into
-        return {"requests": json.dumps(self._requests(step))}
+        return {"requests": self._requests(step)}
 
     def on_trial_complete(
-        self, trial_id: str, result: Json | None = None, error: bool = False
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """`_Ended` sees to it."""
+        """Do nothing: `_Ended` does it."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the store is what a sweep goes on from."""
+        """Do nothing: the store is what a sweep goes on from."""
 
 
 def run_steps(
-    feed: TrialSource,
+    source: TrialSource,
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     *,
-    end: Callable[[TrialStep, Mapping[str, str]], None],
+    end: EndStep,
     at_once: int,
     say: Say,
 ) -> None:
-    """Run all steps that `feed` has, and `end` each with its failures by field."""
+    """Run all steps of `source`, and call `end` for each."""
     trainable = tune.with_parameters(coordinate, scheduler=scheduler)
     # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
     trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
-    # not in the store: what a killed driver leaves of it nobody needs, and coordinators keep no
-    # checkpoints there
+    # Not in the store: nobody needs what a killed driver leaves of it, and coordinators keep no
+    # checkpoints there.
     with tempfile.TemporaryDirectory(prefix="occse-tune-") as results:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=feed,
+                search_alg=source,
                 num_samples=-1,
                 max_concurrent_trials=at_once,
                 reuse_actors=True,  # a process of its own takes each coordinator a second
@@ -86,23 +100,21 @@ def run_steps(
                 name="sweep",
                 storage_path=results,
                 verbose=0,
-                callbacks=[_Ended(scheduler, feed.steps, end=end, say=say)],
-                failure_config=tune.FailureConfig(max_failures=3),
+                callbacks=[_Ended(scheduler, source.steps, end=end, say=say)],
+                failure_config=tune.FailureConfig(max_failures=COORDINATOR_RETRIES),
             ),
         ).fit()
 
 
 class _Ended(tune.Callback):  # type: ignore[misc]
-    """Tells of a step that ended and gives back its leases. An exception here would end the whole
-    Tune run.
-    """
+    """Ends a step and gives up what it holds. An exception here would end the whole Tune run."""
 
     def __init__(
         self,
         scheduler: Any,  # noqa: ANN401
         steps: Mapping[str, TrialStep],
         *,
-        end: Callable[[TrialStep, Mapping[str, str]], None],
+        end: EndStep,
         say: Say,
     ) -> None:
         self._scheduler = scheduler
@@ -114,11 +126,11 @@ class _Ended(tune.Callback):  # type: ignore[misc]
         return {}  # see `TrialSource`
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """The coordinator saw its step through; its last report tells what failed."""
+        """Take the end of a coordinator; its last report has the errors of its stages."""
         self._finish(trial, trial.last_result.get("failed", {}))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """The coordinator itself died, again and again."""
+        """Take the end of a coordinator that died again and again."""
         self._finish(trial, {"trial": "its coordinating process died too often"})
 
     def _finish(self, trial: Any, failed: Mapping[str, str]) -> None:  # noqa: ANN401

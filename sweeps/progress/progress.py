@@ -10,7 +10,7 @@ from typing import Literal
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share
-from sweeps.cluster.stage_task import Json
+from sweeps.cluster.messages import ActiveStage, EventKind, News, StageEvent
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import ORDER, Plan
 from sweeps.progress.status import RunningStage, StageCounts, Status
@@ -47,7 +47,7 @@ class Progress:
         self._failed: dict[str, str] = {}
         self._trials: dict[str, set[str]] = {}
         self._fields: dict[str, set[str]] = defaultdict(set)
-        self._running: list[Json] = []
+        self._running: list[ActiveStage] = []
         self._epochs: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._by_kind: dict[str, list[float]] = defaultdict(list)
@@ -80,23 +80,21 @@ class Progress:
             self._granted.update(granted)
             self._shares.update({each: share(granted[each], machines) for each in plan.reasons})
 
-    def update(self, info: Json) -> None:
-        """Tell what happened, from the scheduler's `info`; its events may be of other sweeps too."""
+    def update(self, news: News) -> None:
+        """Tell what happened, from the scheduler's `news`; some of it may be of other sweeps."""
         with self._lock:
-            self._running = [
-                stage for stage in info["running"] if stage["fingerprint"] in self._nodes
-            ]
-            for item in info["points"]:
-                self._epochs[item["fingerprint"]] = int(item["point"].get("step", 0))
-            for event in info["events"]:
-                if event["fingerprint"] in self._nodes:
+            self._running = [stage for stage in news.running if stage.fingerprint in self._nodes]
+            for point in news.points:
+                self._epochs[point.fingerprint] = int(point.values.get("step", 0))
+            for event in news.events:
+                if event.fingerprint in self._nodes:
                     self._tell(event)
             if time.monotonic() - self._spoke > HEARTBEAT_S:
                 self._line(
                     "running",
                     ", ".join(self._describe_running()) or "nothing yet, waiting for the cluster",
                 )
-                for needs in info["unmet"]:
+                for needs in news.unmet:
                     self._line(
                         "waiting",
                         f"no machine of the cluster has {needs}; stages that ask for it wait for one",
@@ -110,7 +108,7 @@ class Progress:
     def gpu_s(self) -> float:
         """Seconds that GPUs were held by the stages that ran, and by those that run."""
         with self._lock:
-            held = {stage["fingerprint"]: stage["seconds"] for stage in self._running}
+            held = {stage.fingerprint: stage.seconds for stage in self._running}
             running = (
                 self._granted[each].num_gpus * held[each] for each in held if each in self._granted
             )
@@ -137,36 +135,33 @@ class Progress:
                 **self._spent(),
             )
 
-    def _tell(self, event: Json) -> None:
-        fingerprint, what = event["fingerprint"], event["what"]
-        stage = f"{event['field']:<9} {fingerprint[:8]}"
-        if what == "done":
+    def _tell(self, event: StageEvent) -> None:
+        fingerprint, kind, text = event.fingerprint, event.kind, event.text
+        stage = f"{event.field:<9} {fingerprint[:8]}"
+        if kind is EventKind.DONE:
             self._done.add(fingerprint)
-            self._seconds[fingerprint] = event["seconds"]
-            self._by_kind[self._nodes[fingerprint].kind].append(event["seconds"])
-            self._line(
-                "done", f"{stage} {duration(event['seconds']):>7}   ({self._for_whom(fingerprint)})"
-            )
-        elif what == "failed":
-            self._failed[fingerprint] = event["error"]
-            self._line("FAILED", f"{stage} {event['error']}   ({self._for_whom(fingerprint)})")
-        elif what == "again":
+            self._seconds[fingerprint] = event.seconds
+            self._by_kind[self._nodes[fingerprint].kind].append(event.seconds)
+            took = f"{duration(event.seconds):>7}"
+            self._line("done", f"{stage} {took}   ({self._for_whom(fingerprint)})")
+        elif kind is EventKind.FAILED:
+            self._failed[fingerprint] = text
+            self._line("FAILED", f"{stage} {text}   ({self._for_whom(fingerprint)})")
+        elif kind is EventKind.RETRIED:
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
-        elif what == "missing":
-            self._line(
-                "again",
-                f"{stage} needs {event['input']}, which was damaged or removed: that is made again",
-            )
-        elif what == "elsewhere":
-            self._line("waiting", f"{stage} another cluster runs it, on {event['host']}")
-        elif what == "stopped":
+        elif kind is EventKind.INPUT_LOST:
+            lost = f"needs {text}, which was damaged or removed: that is made again"
+            self._line("again", f"{stage} {lost}")
+        elif kind is EventKind.ELSEWHERE:
+            self._line("waiting", f"{stage} another cluster runs it, on {text}")
+        elif kind is EventKind.STORE_AWAY:
+            self._line("waiting", f"{stage} the store does not answer, and is asked again: {text}")
+        elif kind is EventKind.STOPPED:
             self._line("stopped", f"{stage} at its checkpoint")
-        elif what == "split":
-            self._line(
-                "again",
-                f"{stage} the GPU's memory was too small; each batch in parts now: {event['error']}",
-            )
-        elif what == "cancelled":
+        elif kind is EventKind.SPLIT:
+            short = "the GPU's memory was too small; each batch in parts now"
+            self._line("again", f"{stage} {short}: {text}")
+        elif kind is EventKind.CANCELLED:
             self._line("stopped", f"{stage} no trial waits for it any more")
 
     def _line(self, what: str, text: str) -> None:
@@ -193,22 +188,22 @@ class Progress:
         stages = map(self._running_stage, self._running)
         return [" ".join(filter(None, _parts(stage))) for stage in stages]
 
-    def _running_stage(self, stage: Json) -> RunningStage:
-        fingerprint = stage["fingerprint"]
+    def _running_stage(self, stage: ActiveStage) -> RunningStage:
+        fingerprint = stage.fingerprint
         epoch, epochs = (
             self._epochs.get(fingerprint),
             getattr(self._nodes[fingerprint].stage, "epochs", None),
         )
         return RunningStage(
-            field=stage["field"],
+            field=stage.field,
             fingerprint=fingerprint,
-            seconds=stage["seconds"],
+            seconds=stage.seconds,
             trial=self._for_whom(fingerprint),
             epochs=f"epoch {epoch} of {epochs}" if epoch and epochs else "",
         )
 
     def _counts(self) -> list[StageCounts]:
-        running = {stage["fingerprint"] for stage in self._running}
+        running = {stage.fingerprint for stage in self._running}
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for fingerprint, node in self._nodes.items():
             counts[node.kind][self._where(fingerprint, running)] += 1
@@ -251,7 +246,7 @@ class Progress:
         """The larger of what the whole cluster needs for all that is left, and the longest chain of
         what is left.
         """
-        elapsed = {stage["fingerprint"]: stage["seconds"] for stage in self._running}
+        elapsed = {stage.fingerprint: stage.seconds for stage in self._running}
         lost, ends, work, unknown = set(self._failed), dict[str, float](), 0.0, 0
         for fingerprint, node in self._nodes.items():
             if fingerprint in lost or lost.intersection(node.inputs.values()):

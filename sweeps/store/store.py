@@ -63,7 +63,11 @@ class Store:
             self.files = FolderFiles(self.root)
 
     def __contains__(self, node: "Node") -> bool:
-        return self.peek(node.kind, node.fingerprint) is not None
+        return self.has(node.kind, node.fingerprint)
+
+    def has(self, kind: str, fingerprint: str) -> bool:
+        """Return whether an artifact is there: its manifest is, and is whole."""
+        return self.peek(kind, fingerprint) is not None
 
     def present(self, nodes: Iterable["Node"]) -> set[str]:
         """Return the fingerprints of those of `nodes` that are in the store.

@@ -129,7 +129,7 @@ def memory(options: argparse.Namespace) -> None:
     from probe_stages import Probe, make_trial
 
     with _cluster() as (root, scheduler):
-        pid = ray.get(scheduler.info.remote())["pid"]
+        pid = ray.get(scheduler.news.remote()).pid
         early = 0.0
         for number in range(options.trials):
             _ensure(scheduler, _request(f"stage {number}"))
@@ -220,6 +220,7 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     from probe_sweep import PROBES
 
     from occse.artifacts.provenance import git_state
+    from sweeps.cluster.messages import SchedulerSettings
     from sweeps.cluster.scheduler import NAMESPACE, connect
 
     ray.init(
@@ -235,26 +236,24 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     )
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield (
-                Path(folder),
-                connect({"root": f"{folder}/store", "data_root": None, "git": git_state()}),
-            )
+            settings = SchedulerSettings(root=f"{folder}/store", git=git_state())
+            yield Path(folder), connect(settings)
         finally:
             ray.shutdown()
 
 
-def _request(label: str, *, num_gpus: float = 0) -> dict[str, Any]:
-    from probe_stages import Probe, make_trial
+def _request(label: str, *, num_gpus: float = 0) -> Any:
+    from asking import request_of
+    from probe_stages import Probe
 
-    (node,) = make_trial(0, data=Probe(label=label)).nodes.values()
-    return {"node": node.dump(), "num_cpus": 1, "num_gpus": num_gpus}
+    return request_of(Probe(label=label), gpus=num_gpus)
 
 
-def _ensure(scheduler: Any, request: dict[str, Any]) -> None:
-    import ray
+def _ensure(scheduler: Any, request: Any) -> None:
+    from asking import DONE, ensure
 
-    while (answer := ray.get(scheduler.ensure.remote(request, "t", 5.0)))["state"] != "done":
-        assert answer["state"] == "running", answer
+    answer = ensure(scheduler, request)
+    assert answer == DONE, answer
 
 
 def _run(root: Path, made: list[Any]) -> None:

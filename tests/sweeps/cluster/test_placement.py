@@ -2,18 +2,26 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from asking import (
+    DONE,
+    PATIENCE_S,
+    ensure,
+    kinds,
+    news,
+    request_of,
+    scheduler_of,
+    settle,
+)
 from nodes import Nodes
-from probe_stages import Hungry, Link, Probe, executions, make_trial
+from probe_stages import Hungry, Link, Probe, executions
 
-from sweeps.cluster.scheduler import connect
-from sweeps.cluster.stage_task import Json
-
-PATIENCE_S = 120.0
+from sweeps.cluster.messages import Answer, AnswerState, EventKind
 
 
 @pytest.fixture(scope="module")
@@ -23,50 +31,18 @@ def machines(nodes: Nodes) -> dict[str, Any]:
 
 @pytest.fixture
 def scheduler(machines: dict[str, Any], tmp_path: Path) -> Any:
-    return connect({"root": str(tmp_path), "data_root": None, "git": {}})
-
-
-def request_of(
-    probe: Probe, *, cpus: float = 1, gpus: float = 0, priority: float = 0, beside: float = 0
-) -> Json:
-    (node,) = make_trial(0, data=probe).nodes.values()
-    return {
-        "node": node.dump(),
-        "num_cpus": cpus,
-        "num_gpus": gpus,
-        "priority": priority,
-        "cpus_per_gpu": beside,
-    }
-
-
-def settle(scheduler: Any, *requests: Json) -> list[Json]:
-    """Ask for all of them at once until each is settled; the answers, and nothing is left behind."""
-    answers: dict[int, Json] = {}
-    deadline = time.monotonic() + PATIENCE_S
-    while len(answers) < len(requests):
-        assert time.monotonic() < deadline
-        asked = {
-            n: scheduler.ensure.remote(each, "a trial", 1.0)
-            for n, each in enumerate(requests)
-            if n not in answers
-        }
-        answers |= {
-            n: answer for n, ref in asked.items() if (answer := ray.get(ref))["state"] != "running"
-        }
-    return [answers[n] for n in range(len(requests))]
+    return scheduler_of(tmp_path)
 
 
 def places(scheduler: Any) -> dict[str, str]:
     """The node on which each stage runs now, by fingerprint."""
-    return {
-        stage["fingerprint"]: stage["node"] for stage in ray.get(scheduler.info.remote())["running"]
-    }
+    return {stage.fingerprint: stage.worker.node for stage in news(scheduler).running}
 
 
 def test_stages_without_a_gpu_leave_the_gpus_their_cpus(
     scheduler: Any, machines: dict[str, Any]
 ) -> None:
-    crfs = [request_of(Probe(label=f"crf {n}", num_steps=40), beside=2) for n in range(4)]
+    crfs = [request_of(Probe(label=f"crf {n}", num_steps=40), cpus_per_gpu=2) for n in range(4)]
     cam = request_of(Probe(label="cam", num_steps=5), cpus=2, gpus=1)
     seen: dict[str, str] = {}
 
@@ -81,14 +57,13 @@ def test_stages_without_a_gpu_leave_the_gpus_their_cpus(
         ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
     settle(scheduler, cam, *crfs)
     watcher.join(PATIENCE_S)
-    where = [seen[each["node"]["fingerprint"]] for each in (cam, *crfs)]
+    where = [seen[each.fingerprint] for each in (cam, *crfs)]
     gpu, cpu = machines["gpu"].node_id, machines["cpu"].node_id
     assert where[0] == gpu
     assert where[1:4] == [cpu, cpu, gpu]
-    events = [(e["what"], e["fingerprint"]) for e in ray.get(scheduler.info.remote())["events"]]
-    assert events.index(("running", cam["node"]["fingerprint"])) < events.index(
-        ("done", crfs[0]["node"]["fingerprint"])
-    )
+    ended = [event.fingerprint for event in news(scheduler).events]
+    # cam asked last and takes half a second, a crf four
+    assert ended[0] == cam.fingerprint
 
 
 def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(
@@ -96,10 +71,10 @@ def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(
 ) -> None:
     first = request_of(Probe(label="first", num_steps=20), gpus=1)
     queue = [
-        request_of(Probe(label=label), gpus=1, priority=p)
+        request_of(Probe(label=label), gpus=1, path_s=p)
         for label, p in (("low", 1), ("high", 9), ("raised", 0))
     ]
-    for request in (first, *queue, queue[2] | {"priority": 5}):
+    for request in (first, *queue, replace(queue[2], path_s=5)):
         ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
     settle(scheduler, first, *queue)
     assert executions(tmp_path) == ["first 0", "high 0", "raised 0", "low 0"]
@@ -112,7 +87,7 @@ def test_two_stages_share_a_gpu_when_each_asks_for_a_part(scheduler: Any) -> Non
     while len(places(scheduler)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert all(answer["state"] == "done" for answer in settle(scheduler, *halves))
+    assert all(answer == DONE for answer in settle(scheduler, *halves))
 
 
 def test_a_training_that_is_short_of_gpu_memory_is_tried_once_more_in_parts(
@@ -122,21 +97,23 @@ def test_a_training_that_is_short_of_gpu_memory_is_tried_once_more_in_parts(
     done, failed = settle(
         scheduler, *[request_of(probe, gpus=0.5) for probe in (hungry, too_hungry)]
     )
-    assert done["state"] == "done"
-    assert "out of memory" in failed["error"]
+    assert done == DONE
+    assert "out of memory" in failed.error
     assert sorted(executions(tmp_path)) == ["hungry 0", "hungry 0", "too hungry 0", "too hungry 0"]
     (manifest,) = tmp_path.glob("Hungry/*/manifest.json")
     assert '"accumulate": 2' in manifest.read_text()
-    assert [e["what"] for e in ray.get(scheduler.info.remote())["events"]].count("split") == 2
+    assert kinds(scheduler).count(EventKind.SPLIT) == 2
 
 
 def test_what_no_machine_has_waits_for_one_and_says_so(nodes: Nodes, scheduler: Any) -> None:
     request = request_of(Probe(label="wide"), cpus=4)
-    assert ray.get(scheduler.ensure.remote(request, "a trial", 1.0)) == {"state": "running"}
-    assert ray.get(scheduler.info.remote())["unmet"] == ["4 CPUs"]
+    assert ray.get(scheduler.ensure.remote(request, "a trial", 1.0)) == Answer(
+        state=AnswerState.PENDING
+    )
+    assert news(scheduler).unmet == ("4 CPUs",)
     wide = nodes.add(num_cpus=4)
-    assert settle(scheduler, request)[0]["state"] == "done"
-    assert ray.get(scheduler.info.remote())["unmet"] == []
+    assert ensure(scheduler, request) == DONE
+    assert news(scheduler).unmet == ()
     nodes.remove(wide)
 
 
@@ -147,14 +124,14 @@ def test_a_stage_goes_on_elsewhere_when_its_machine_is_lost(
     # the machine with the GPU is as good, but kept free
     request = request_of(Link(label="long", num_steps=60), cpus=3)
     ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
-    checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
+    checkpoint = tmp_path / "scratch" / request.fingerprint / "step"
     deadline = time.monotonic() + PATIENCE_S
     while not checkpoint.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert places(scheduler) == {request["node"]["fingerprint"]: lost.node_id}
+    assert places(scheduler) == {request.fingerprint: lost.node_id}
     nodes.kill(lost)
-    assert settle(scheduler, request)[0]["state"] == "done"
+    assert ensure(scheduler, request) == DONE
     first, second = executions(tmp_path)
     assert first == "long 0"
     assert int(second.split()[1]) > 0

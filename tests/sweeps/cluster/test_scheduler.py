@@ -3,53 +3,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
-from probe_stages import CURVE, Probe, executions, make_trial
+from asking import (
+    DONE,
+    PATIENCE_S,
+    ensure,
+    kinds,
+    news,
+    request_of,
+    running,
+    scheduler_of,
+)
+from probe_stages import CURVE, Probe, executions
 
 from sweeps.cluster.code_version import source_digest
-from sweeps.cluster.scheduler import Json, connect
+from sweeps.cluster.messages import Answer, AnswerState, EventKind
 from sweeps.store.stop_file import stop_file
 
 pytestmark = pytest.mark.usefixtures("cluster")
-PATIENCE_S = 120.0
-DONE = {"state": "done", "metrics": {"miou": 0.5}}
-
-
-def scheduler_of(store: Path) -> Any:
-    store.mkdir(exist_ok=True)
-    return connect({"root": str(store), "data_root": None, "git": {}})
-
-
-def request_of(probe: Probe, *, num_cpus: float = 1) -> Json:
-    (node,) = make_trial(0, data=probe).nodes.values()
-    return {"node": node.dump(), "num_cpus": num_cpus, "num_gpus": 0}
-
-
-def ensure(scheduler: Any, request: Json, *, trial: str = "a trial") -> Json:
-    """Ask until it is settled, as a trial does."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        answer: Json = ray.get(scheduler.ensure.remote(request, trial, 1.0))
-        if answer["state"] != "running":
-            return answer
-    raise TimeoutError
-
-
-def running(scheduler: Any, *, at: Callable[[], bool] = lambda: True) -> Json:
-    """What is known of the one stage that runs, once `at` holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = ray.get(scheduler.info.remote())["running"]
-        if found and at():
-            stage: Json = found[0]
-            return stage
-        time.sleep(0.1)
-    raise TimeoutError
 
 
 def test_many_asks_at_once_run_a_stage_once(tmp_path: Path) -> None:
@@ -67,14 +41,14 @@ def test_a_failure_reaches_who_waits_for_it_and_nobody_else(tmp_path: Path) -> N
     bad, good = request_of(Probe(label="bad", fails=True)), request_of(Probe(label="good"))
     answers = [ensure(scheduler, bad, trial="one"), ensure(scheduler, bad, trial="two")]
     assert all(
-        answer["state"] == "failed" and "bad was told to fail" in answer["error"]
+        answer.state is AnswerState.FAILED and "bad was told to fail" in answer.error
         for answer in answers
     )
     assert ensure(scheduler, good, trial="three") == DONE
     assert executions(tmp_path).count("bad 0") == 1
 
     ray.get(scheduler.begin.remote())  # the next sweep may try again
-    assert ensure(scheduler, bad)["state"] == "failed"
+    assert ensure(scheduler, bad).state is AnswerState.FAILED
     assert executions(tmp_path).count("bad 0") == 2
 
 
@@ -93,18 +67,18 @@ def test_the_curve_of_a_stage_that_runs_is_handed_out_once(tmp_path: Path) -> No
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="curve"))
     ensure(scheduler, request)
-    points = ray.get(scheduler.info.remote())["points"]
-    assert [each["point"] for each in points] == list(CURVE)
-    assert {each["fingerprint"] for each in points} == {request["node"]["fingerprint"]}
-    assert all(abs(each["at"] / 1000 - time.time()) < PATIENCE_S for each in points)
-    assert not ray.get(scheduler.info.remote(points[-1]["id"]))["points"]
+    points = news(scheduler).points
+    assert [point.values for point in points] == list(CURVE)
+    assert {point.fingerprint for point in points} == {request.fingerprint}
+    assert all(abs(point.at_ms / 1000 - time.time()) < PATIENCE_S for point in points)
+    assert not ray.get(scheduler.news.remote(points[-1].id)).points
 
 
 def test_the_traceback_of_a_failure_is_kept(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="bad", fails=True))
-    error = ensure(scheduler, request)["error"]
-    path = tmp_path / "scratch" / request["node"]["fingerprint"] / "error.txt"
+    error = ensure(scheduler, request).error
+    path = tmp_path / "scratch" / request.fingerprint / "error.txt"
     assert str(path) in error
     assert "probe_stages.py" in path.read_text()
 
@@ -113,25 +87,18 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Pa
     scheduler = scheduler_of(tmp_path)
     request = request_of(Probe(label="long", num_steps=30))
     scheduler.ensure.remote(request, "a trial", PATIENCE_S)
-    checkpoint = tmp_path / "scratch" / request["node"]["fingerprint"] / "step"
-    os.kill(running(scheduler, at=checkpoint.exists)["pid"], signal.SIGKILL)
+    checkpoint = tmp_path / "scratch" / request.fingerprint / "step"
+    os.kill(running(scheduler, at=checkpoint.exists).worker.pid, signal.SIGKILL)
     assert ensure(scheduler, request) == DONE
     first, second = executions(tmp_path)
     assert (first, second.split()[0]) == ("long 0", "long")
     assert int(second.split()[1]) > 0
-    assert [event["what"] for event in ray.get(scheduler.info.remote())["events"]] == [
-        "queued",
-        "running",
-        "again",
-        "done",
-    ]
+    assert kinds(scheduler) == [EventKind.RETRIED, EventKind.DONE]
 
 
 def test_a_stage_that_loses_a_process_of_its_own_is_tried_again(tmp_path: Path) -> None:
     scheduler = scheduler_of(tmp_path)
-    assert (
-        ensure(scheduler, request_of(Probe(label="shared", loses_process=True)))["state"] == "done"
-    )
+    assert ensure(scheduler, request_of(Probe(label="shared", loses_process=True))) == DONE
     assert executions(tmp_path) == ["shared 0", "shared 0"]
 
 
@@ -140,10 +107,10 @@ def test_the_scheduler_comes_back_when_it_is_killed(tmp_path: Path) -> None:
     request = request_of(Probe(label="long", num_steps=10))
     scheduler.ensure.remote(request, "a trial", PATIENCE_S)
     running(scheduler)
-    pid = ray.get(scheduler.info.remote())["pid"]
+    pid = news(scheduler).pid
     os.kill(pid, signal.SIGKILL)
     assert ensure(scheduler, request) == DONE
-    assert ray.get(scheduler.info.remote())["pid"] != pid
+    assert news(scheduler).pid != pid
 
 
 def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path) -> None:
@@ -153,13 +120,13 @@ def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path)
     running(scheduler, at=lambda: bool(executions(tmp_path)))
     ray.get(scheduler.release.remote("one"))
     time.sleep(3)
-    assert len(ray.get(scheduler.info.remote())["running"]) == 1
+    assert len(news(scheduler).running) == 1
     ray.get(scheduler.release.remote("two"))
     deadline = time.monotonic() + PATIENCE_S
-    while ray.get(scheduler.info.remote())["running"]:
+    while news(scheduler).running:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert ray.get(scheduler.info.remote())["events"][-1]["what"] == "cancelled"
+    assert kinds(scheduler)[-1] is EventKind.CANCELLED
     # the actor hears of the end before the process has tidied up
     while list(tmp_path.glob("Probe/*")):
         assert time.monotonic() < deadline
@@ -168,10 +135,7 @@ def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path)
 
 def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
     one, two = scheduler_of(tmp_path / "one"), scheduler_of(tmp_path / "two")
-    pids = [
-        ray.get(scheduler.info.remote())["pid"]
-        for scheduler in (one, two, scheduler_of(tmp_path / "one"))
-    ]
+    pids = [news(scheduler).pid for scheduler in (one, two, scheduler_of(tmp_path / "one"))]
     assert pids[0] == pids[2] != pids[1]
 
 
@@ -199,8 +163,8 @@ def test_draining_one_trial_leaves_what_another_waits_for_and_starts_nothing_mor
     asked += [scheduler.ensure.remote(request, "goes", 0.0) for request in (shared, own)]
     running(scheduler, at=lambda: len(executions(tmp_path)) == 2)
     assert ray.get(scheduler.drain.remote(["goes"])) == 1
-    assert (tmp_path / stop_file(own["node"]["fingerprint"])).exists()
-    assert not (tmp_path / stop_file(shared["node"]["fingerprint"])).exists()
-    assert ray.get(scheduler.ensure.remote(next_, "goes", 0.0)) == {"state": "running"}
-    assert ray.get(asked[0])["state"] == "done"
+    assert (tmp_path / stop_file(own.fingerprint)).exists()
+    assert not (tmp_path / stop_file(shared.fingerprint)).exists()
+    assert ray.get(scheduler.ensure.remote(next_, "goes", 0.0)) == Answer(state=AnswerState.PENDING)
+    assert ray.get(asked[0]) == DONE
     assert sorted(executions(tmp_path)) == ["own 0", "shared 0"]

@@ -32,25 +32,25 @@ def test_what_others_wait_for_longest_is_most_urgent_and_keeps_cpus_for_the_gpus
     first, second = (
         requests.of(TrialStep(trial=trial, fields=tuple(trial.nodes))) for trial in trials
     )
-    assert {field: request["priority"] for field, request in first.items()} == {
+    assert {request.field: request.path_s for request in first} == {
         "data": 14,
         "oc": 7,
         "crf": 7,
     }
-    assert {field: request["cpus_per_gpu"] for field, request in second.items()} == {
+    assert {request.field: request.cpus_per_gpu for request in second} == {
         "data": 6,
         "oc": 6,
         "crf": 0,
     }
-    assert (first["oc"]["num_cpus"], first["oc"]["num_gpus"]) == (3, 0.5)
-    assert second["data"]["node"] == trials[0].nodes["data"].dump()
+    assert (first[1].num_cpus, first[1].num_gpus) == (3, 0.5)
+    assert second[0].node == trials[0].nodes["data"].dump()
 
     store.execute(trials[0].nodes["data"], git={})
     plan = make_plan(trials, stored=store.present)
     usual = Requests(PastRuns([]))
     usual.add(plan, granted=granted)
     unknown = usual.of(TrialStep(trial=trials[0], fields=("data", "oc")))
-    assert {field: request["priority"] for field, request in unknown.items()} == {
+    assert {request.field: request.path_s for request in unknown} == {
         "data": 0,
         "oc": 1,
     }
@@ -69,4 +69,4 @@ def test_a_configuration_that_took_longer_is_more_urgent_than_another_of_its_cla
     plan = make_plan([trial], stored=Store(tmp_path).present)
     requests.add(plan, granted={each: Resources(num_cpus=1) for each in plan.nodes})
     asked = requests.of(TrialStep(trial=trial, fields=tuple(trial.nodes)))
-    assert {field: request["priority"] for field, request in asked.items()} == took
+    assert {request.field: request.path_s for request in asked} == took

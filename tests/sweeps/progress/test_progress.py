@@ -1,11 +1,18 @@
 from collections.abc import Sequence
-from typing import Any
 
 from measured import measured
 from probe_stages import Probe, make_trial
 
 from occse.artifacts.manifest import Manifest
 from occse.stage import Resources
+from sweeps.cluster.messages import (
+    ActiveStage,
+    CurvePoint,
+    EventKind,
+    News,
+    StageEvent,
+    Worker,
+)
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import make_plan
 from sweeps.progress.progress import Progress
@@ -48,22 +55,37 @@ def ran(trial: Trial, *, seconds: float) -> list[Manifest]:
     return [measured(node, seconds=seconds) for node in trial.nodes.values()]
 
 
-def event(trial: Trial, field: str, what: str, **more: object) -> dict[str, Any]:
-    return {"what": what, "field": field, "fingerprint": trial.nodes[field].fingerprint, **more}
+def event(
+    trial: Trial, field: str, kind: EventKind, *, seconds: float = 0.0, text: str = ""
+) -> StageEvent:
+    return StageEvent(
+        id=1,
+        kind=kind,
+        field=field,
+        fingerprint=trial.nodes[field].fingerprint,
+        seconds=seconds,
+        text=text,
+    )
 
 
-def info(
-    *events: dict[str, Any],
-    running: list[dict[str, Any]] | None = None,
-    points: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    return {"events": list(events), "running": running or [], "points": points or [], "unmet": []}
+def running_of(trial: Trial, *, seconds: float) -> ActiveStage:
+    fingerprint = trial.nodes["data"].fingerprint
+    worker = Worker(pid=1, node="node")
+    return ActiveStage(field="data", fingerprint=fingerprint, worker=worker, seconds=seconds)
+
+
+def news(
+    *events: StageEvent,
+    running: Sequence[ActiveStage] = (),
+    points: Sequence[CurvePoint] = (),
+) -> News:
+    return News(pid=1, events=events, running=tuple(running), points=tuple(points))
 
 
 def test_a_finished_stage_is_told_with_whom_it_is_for_and_what_is_left() -> None:
     one, two = trial_of(0), trial_of(1)
     progress, lines = progress_of(one, two)
-    progress.update(info(event(one, "data", "done", seconds=4.0)))
+    progress.update(news(event(one, "data", EventKind.DONE, seconds=4.0)))
     (line,) = lines
     fingerprint = one.nodes["data"].fingerprint[:8]
     assert line == (
@@ -74,7 +96,7 @@ def test_a_finished_stage_is_told_with_whom_it_is_for_and_what_is_left() -> None
 
 def test_events_of_other_sweeps_are_passed_over() -> None:
     progress, lines = progress_of(trial_of(0))
-    progress.update(info(event(trial_of(7), "oc", "done", seconds=4.0)))
+    progress.update(news(event(trial_of(7), "oc", EventKind.DONE, seconds=4.0)))
     assert not lines
 
 
@@ -82,11 +104,14 @@ def test_a_failure_is_told_and_what_hangs_on_it_is_no_longer_waited_for() -> Non
     one, two = trial_of(0), trial_of(1)
     progress, lines = progress_of(one, two, stored=1, history=ran(trial_of(9), seconds=10.0))
     assert progress.time_left() == "about 20 s left"
-    progress.update(info(event(one, "oc", "failed", error="no such image")))
+    progress.update(news(event(one, "oc", EventKind.FAILED, text="no such image")))
     assert "FAILED" in lines[0]
     assert "no such image" in lines[0]
     progress.update(
-        info(event(two, "oc", "done", seconds=10.0), event(two, "cam", "done", seconds=10.0))
+        news(
+            event(two, "oc", EventKind.DONE, seconds=10.0),
+            event(two, "cam", EventKind.DONE, seconds=10.0),
+        )
     )
     assert lines[-1].endswith(
         "3 of 5 stages, 1 from the store, 1 failed, 0 running, about 0.0 s left"
@@ -106,13 +131,7 @@ def test_the_time_left_is_the_longest_chain_or_all_the_work() -> None:
 def test_what_already_ran_counts() -> None:
     one = trial_of(0)
     progress, _ = progress_of(one, history=ran(trial_of(9), seconds=10.0))
-    progress.update(
-        info(
-            running=[
-                {"field": "data", "fingerprint": one.nodes["data"].fingerprint, "seconds": 7.0}
-            ]
-        )
-    )
+    progress.update(news(running=[running_of(one, seconds=7.0)]))
     assert progress.time_left() == "about 23 s left"
 
 
@@ -125,13 +144,17 @@ def test_a_training_tells_its_epoch() -> None:
     one = make_trial(0, data=Training(label="data"))
     progress, _ = progress_of(one)
     fingerprint = one.nodes["data"].fingerprint
-    running = [{"field": "data", "fingerprint": fingerprint, "seconds": 7.0}]
-    progress.update(info(running=running))
+    running = [running_of(one, seconds=7.0)]
+    progress.update(news(running=running))
     assert progress.status().running[0].epochs == ""
     progress.update(
-        info(
+        news(
             running=running,
-            points=[{"fingerprint": fingerprint, "point": {"step": 3.0, "loss": 1.0}}],
+            points=[
+                CurvePoint(
+                    id=1, fingerprint=fingerprint, values={"step": 3.0, "loss": 1.0}, at_ms=0
+                )
+            ],
         )
     )
     assert progress.status().running[0].epochs == "epoch 3 of 15"

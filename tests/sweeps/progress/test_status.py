@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_progress import event, info, progress_of, ran, trial_of
+from test_progress import event, news, progress_of, ran, trial_of
 
 from sweeps.__main__ import main
+from sweeps.cluster.messages import ActiveStage, EventKind, Worker
 from sweeps.progress.screen import MOST_RUNNING, Screen, describe, render
 from sweeps.progress.status import GONE_S, Status, read_status, write_status
 from sweeps.store.store import Store
@@ -22,11 +23,12 @@ def status_of() -> Status:
     one, two = trial_of(0), trial_of(1)
     progress, _ = progress_of(one, two, stored=1, history=ran(one, seconds=8.0), num_gpus=0.5)
     cam = one.nodes["cam"].fingerprint
+    worker = Worker(pid=1, node="node")
     progress.update(
-        info(
-            event(one, "oc", "done", seconds=4.0),
-            event(two, "oc", "failed", error="no such image"),
-            running=[{"field": "cam", "fingerprint": cam, "seconds": 3.0}],
+        news(
+            event(one, "oc", EventKind.DONE, seconds=4.0),
+            event(two, "oc", EventKind.FAILED, text="no such image"),
+            running=[ActiveStage(field="cam", fingerprint=cam, worker=worker, seconds=3.0)],
         )
     )
     return progress.status()

@@ -5,15 +5,15 @@ cluster.
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from asking import PATIENCE_S, ask, ensure, kinds, news, request_of, scheduler_of
 from probe_stages import Link, Probe, executions, make_trial
 
-from sweeps.cluster.scheduler import Json, connect
+from sweeps.cluster.messages import EventKind
 from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
@@ -27,42 +27,21 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # of MLflow
 ]
 SPEC = Spec(name="probe", question="Does it go on?", baseline={})
-PATIENCE_S = 120.0
-
-
-def scheduler_of(store: Path, name: str) -> Any:
-    """The scheduler that another cluster would have: other settings, another actor."""
-    return connect({"root": str(store), "data_root": None, "git": {"sha": name}})
-
-
-def request_of(probe: Probe) -> Json:
-    (node,) = make_trial(0, data=probe).nodes.values()
-    return {"node": node.dump(), "num_cpus": 1, "num_gpus": 0}
-
-
-def ask(scheduler: Any, request: Json, *, until: Callable[[], bool]) -> None:
-    """Ask as a trial does, until something holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not until():
-        assert time.monotonic() < deadline
-        ray.get(scheduler.ensure.remote(request, "a trial", 0.5))
-
-
-def whats(scheduler: Any) -> list[str]:
-    return [event["what"] for event in ray.get(scheduler.info.remote())["events"]]
 
 
 def test_of_two_clusters_one_runs_a_stage_and_the_other_waits_for_it(tmp_path: Path) -> None:
-    one, two = (scheduler_of(tmp_path, name) for name in ("one", "two"))
+    one, two = (scheduler_of(tmp_path, name=name) for name in ("one", "two"))
     request = request_of(Probe(label="shared", num_steps=30))
     ask(one, request, until=lambda: bool(executions(tmp_path)))
-    ask(two, request, until=lambda: "elsewhere" in whats(two))
-    fingerprint = request["node"]["fingerprint"]
-    assert ray.get(two.info.remote())["elsewhere"] == {fingerprint: os.uname().nodename}
-    ask(two, request, until=lambda: whats(two)[-1:] == ["done"])
-    assert whats(two) == ["queued", "elsewhere", "done"]
+    ask(two, request, until=lambda: EventKind.ELSEWHERE in kinds(two))
+    fingerprint = request.fingerprint
+    (waiting,) = news(two).waiting
+    assert waiting.fingerprint == fingerprint
+    assert waiting.why == f"another cluster runs it: {os.uname().nodename}"
+    ask(two, request, until=lambda: kinds(two)[-1:] == [EventKind.DONE])
+    assert kinds(two) == [EventKind.ELSEWHERE, EventKind.DONE]
     assert executions(tmp_path) == ["shared 0"]
-    ask(one, request, until=lambda: whats(one)[-1:] == ["done"])
+    ask(one, request, until=lambda: kinds(one)[-1:] == [EventKind.DONE])
     deadline = time.monotonic() + PATIENCE_S
     while read_lease(Store(tmp_path).files, fingerprint) is not None:
         assert time.monotonic() < deadline
@@ -70,29 +49,29 @@ def test_of_two_clusters_one_runs_a_stage_and_the_other_waits_for_it(tmp_path: P
 
 
 def test_a_stage_of_a_cluster_that_died_is_taken_over(tmp_path: Path) -> None:
-    scheduler = scheduler_of(tmp_path, "one")
+    scheduler = scheduler_of(tmp_path, name="one")
     request = request_of(Probe(label="left"))
-    name = f"leases/{request['node']['fingerprint']}.json"
+    name = f"leases/{request.fingerprint}.json"
     lease = Lease(
         owner="dead", host="elsewhere", pid=1, since=0.0, heartbeat=time.time() - EXPIRES_S + 4
     )
     Store(tmp_path).files.write(name, lease.model_dump_json().encode())
-    ask(scheduler, request, until=lambda: whats(scheduler)[-1:] == ["done"])
-    assert whats(scheduler) == ["queued", "elsewhere", "running", "done"]
+    ask(scheduler, request, until=lambda: kinds(scheduler)[-1:] == [EventKind.DONE])
+    assert kinds(scheduler) == [EventKind.ELSEWHERE, EventKind.DONE]
 
 
 def test_a_cluster_takes_nothing_while_its_trials_have_gone(tmp_path: Path) -> None:
-    one, two = (scheduler_of(tmp_path, name) for name in ("one", "two"))
+    one, two = (scheduler_of(tmp_path, name=name) for name in ("one", "two"))
     request = request_of(Probe(label="shared", num_steps=3000))
     ask(one, request, until=lambda: bool(executions(tmp_path)))
-    ask(two, request, until=lambda: "elsewhere" in whats(two))
+    ask(two, request, until=lambda: EventKind.ELSEWHERE in kinds(two))
     ray.get([two.release.remote("a trial"), one.release.remote("a trial")])
     deadline = time.monotonic() + PATIENCE_S
-    while whats(one)[-1:] != ["cancelled"] or whats(two)[-1:] != ["cancelled"]:
+    while kinds(one)[-1:] != [EventKind.CANCELLED] or kinds(two)[-1:] != [EventKind.CANCELLED]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     time.sleep(3)
-    assert read_lease(Store(tmp_path).files, request["node"]["fingerprint"]) is None
+    assert read_lease(Store(tmp_path).files, request.fingerprint) is None
     assert executions(tmp_path) == ["shared 0"]
 
 
@@ -161,10 +140,10 @@ def test_a_sweep_on_s3_goes_on_from_its_checkpoints_and_runs_nothing_twice(
 
 def test_a_failure_on_s3_leaves_its_traceback_there(s3: str, tmp_path: Path) -> None:
     store = Store(f"{s3}/{tmp_path.name}")
-    scheduler = connect({"root": store.url, "data_root": None, "git": {}})
+    scheduler = scheduler_of(store.url)
     request = request_of(Probe(label="bad", fails=True))
-    ask(scheduler, request, until=lambda: whats(scheduler)[-1:] == ["failed"])
-    answer = ray.get(scheduler.ensure.remote(request, "a trial", 1.0))
-    name = f"scratch/{request['node']['fingerprint']}/error.txt"
-    assert f"[{store.url}/{name}]" in answer["error"]
+    ask(scheduler, request, until=lambda: kinds(scheduler)[-1:] == [EventKind.FAILED])
+    answer = ensure(scheduler, request)
+    name = f"scratch/{request.fingerprint}/error.txt"
+    assert f"[{store.url}/{name}]" in answer.error
     assert b"probe_stages.py" in (store.files.read(name) or b"")

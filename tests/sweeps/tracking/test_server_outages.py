@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from probe_stages import CURVE, Link, executions, make_trial
 from served import free_port, losing, server
 
-from sweeps.driver import recorder as ledger
+from sweeps.driver import recorder
 from sweeps.driver.recorder import Summary
 from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
@@ -139,7 +139,7 @@ def leave_and_return(
 def test_what_could_not_be_logged_while_the_server_was_away_is_logged_later_once(
     tmp_path: Path, expected: str, returns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "PAUSE_S", 1.0)
+    monkeypatch.setattr(recorder, "PAUSE_S", 1.0)
     lines: list[str] = []
     port = free_port()
     with ExitStack() as stack:

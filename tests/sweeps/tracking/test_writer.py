@@ -9,12 +9,13 @@ from mlflow.entities import Run
 from probe_stages import CURVE, Hungry, Probe, make_trial
 from served import free_port, server
 
+from sweeps.cluster.messages import CurvePoint, EventKind, News, StageEvent
 from sweeps.driver.recorder import Recorder
 from sweeps.plan.plan import make_plan
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.tracking.live import Live
+from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.tags import Record, about_record, curve
 from sweeps.tracking.writer import Tracking
 
@@ -238,17 +239,25 @@ def test_what_the_scheduler_tells_reaches_every_trial_that_waits_for_the_stage(
 ) -> None:
     store, trials = Store(tmp_path), [trial_of(9), trial_of(10)]
     record_of(store, trials[0])
-    tracking = opened(uri, *trials)
-    live = Live(store=store, tracking=tracking)
+    live = LiveMetrics(store)
     live.add(make_plan(trials, stored=lambda _: ()))
     shared, own = trials[0].nodes["data"].fingerprint, trials[0].nodes["cam"].fingerprint
-    points = [{"fingerprint": shared, "point": point, "at": 1} for point in CURVE]
-    live.update({"points": points, "events": [{"what": "done", "fingerprint": own}]})
+    done = StageEvent(id=1, kind=EventKind.DONE, field="cam", fingerprint=own)
+    live.update(News(pid=1, events=(done,), points=tuple(points_of(shared))))
+    tracking = opened(uri, *trials)
+    for trial, metrics in live.take():
+        tracking.append(trial, metrics)
     assert run_of(uri, trials[0]).data.metrics == {"data/loss": 1.0, "cam/miou": 0.5}
     assert run_of(uri, trials[1]).data.metrics == {"data/loss": 1.0}
-    live.update(
-        {"points": [{"fingerprint": "of another sweep", "point": CURVE[0], "at": 1}], "events": []}
-    )
+    live.update(News(pid=1, points=tuple(points_of("of another sweep"))))
+    assert live.take() == []
+
+
+def points_of(fingerprint: str) -> list[CurvePoint]:
+    return [
+        CurvePoint(id=number, fingerprint=fingerprint, values=values, at_ms=1)
+        for number, values in enumerate(CURVE, start=2)
+    ]
 
 
 def test_a_server_that_does_not_answer_is_an_error_at_once() -> None:
@@ -276,13 +285,13 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     lines: list[str] = []
     with server(database) as uri:
         tracking = opened(uri, *trials)
-        ledger = Recorder(store=store, tracking=tracking, say=lines.append)
-        ledger.expect(trials)
-        ledger.add(plan)
-        ledger.end(trials[0], failed={})
+        recorder = Recorder(store=store, tracking=tracking, say=lines.append)
+        recorder.expect(trials)
+        recorder.add(plan)
+        recorder.end(trials[0], {}, None)
     for trial in trials[1:]:
-        ledger.end(trial, failed={})
-    summary = ledger.close()
+        recorder.end(trial, {}, None)
+    summary = recorder.close()
     assert summary.unrecorded == 2
     assert not summary.well
     assert "run the same command again" in summary.describe()
@@ -296,7 +305,7 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     again.expect(trials)
     again.add(make_plan(trials, stored=store.present))
     for trial in trials:
-        again.end(trial, failed={})
+        again.end(trial, {}, None)
     assert again.close().well
     assert {run.info.status for run in runs_of(database, "trial")} == {"FINISHED"}
     assert len(runs_of(database, "trial")) == 3

@@ -1,0 +1,76 @@
+"""A stage from the first request to its end, as the scheduler keeps it. Imports no torch."""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sweeps.cluster.messages import StageOutcome, StageRequest, WaitingStage, Worker
+
+
+class StageState(Enum):
+    """Where a stage stands between the first request and its end."""
+
+    #: It asks the store for the lease.
+    LEASING = "the store has not given the lease yet"
+    #: The store does not answer, and is asked again.
+    STORE_AWAY = "the store does not answer"
+    #: Another cluster has the lease.
+    ELSEWHERE = "another cluster runs it"
+    #: The lease is ours; no machine has room yet.
+    READY = "no machine has room"
+    #: Ray starts a process for it.
+    SUBMITTED = "Ray starts a process for it"
+    #: A worker runs it.
+    RUNNING = "it runs"
+    #: It has an outcome.
+    ENDED = "it ended"
+
+
+@dataclass(kw_only=True, eq=False)
+class StageRun:
+    """A stage from the first request to its end.
+
+    Attributes:
+        holds: until when each trial wants the stage, in seconds of the monotonic clock.
+        machine: Ray's id of the node that it is to run on; empty before one is chosen.
+        ref: Ray's reference to the task, once it is submitted.
+        worker: process that runs it, and since when; None until it reports.
+        cancelled: when the last trial left; None while one wants the stage.
+        wake: set when a machine is chosen or the stage is cancelled.
+        detail: the state's circumstance: the other cluster's host, or the store's error.
+    """
+
+    request: StageRequest
+    state: StageState = StageState.LEASING
+    detail: str = ""
+    holds: dict[str, float] = field(default_factory=dict)
+    machine: str = ""
+    ref: Any = None
+    worker: Worker | None = None
+    since: float = 0.0
+    cancelled: float | None = None
+    outcome: StageOutcome | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the stage's artifact."""
+        return self.request.fingerprint
+
+    @property
+    def leased(self) -> bool:
+        """Whether this cluster has the lease."""
+        return self.state in (StageState.READY, StageState.SUBMITTED, StageState.RUNNING)
+
+    def as_waiting(self) -> WaitingStage:
+        """Return the stage as the driver sees it while no worker runs it."""
+        why = f"{self.state.value}: {self.detail}" if self.detail else self.state.value
+        return WaitingStage(field=self.request.field, fingerprint=self.fingerprint, why=why)
+
+    def wait_at_machine(self) -> None:
+        """Go back to the stages that wait for a machine."""
+        self.state, self.ref, self.machine, self.worker = StageState.READY, None, "", None
+        self.wake.clear()
