@@ -1,1 +1,1 @@
-"""What runs on Ray. Importing these modules imports no torch."""
+"""Runs stages on Ray, each distinct one once; imports no torch."""

@@ -22,8 +22,8 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: A
     """See the stages of `config["requests"]` through to their ends, as Tune's trainable.
 
     A stage's failure is no failure of the coordinator, which Tune would only repeat: it ends the
-    stages that need it, the rest of the trial goes on, and the driver reads the failures in the last
-    report."""
+    stages that need it, the rest of the trial goes on, and the driver reads the failures in the
+    last report."""
     trial = tune.get_context().get_trial_id()
     stages = TrialStages(config["requests"])
     asked: dict[Any, StageRequest] = {}
@@ -33,7 +33,8 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: A
         if not asked:
             return
         (reference,), _ = ray.wait(list(asked), num_returns=1)
-        request, answer = asked.pop(reference), ray.get(reference)
+        request = asked.pop(reference)
+        answer = ray.get(reference)
         stages.take(request.field, answer)
         if answer.state is not AnswerState.PENDING:
             tune.report({"num_done": len(stages.done), "failed": dict(stages.failed)})

@@ -1,8 +1,8 @@
 """Messages between driver, trials, scheduler and workers: frozen plain data, and no torch.
 
 A trial sends the scheduler a `StageRequest` and gets an `Answer`. The scheduler sends the request
-on to a worker, which returns a `StageOutcome`. The driver asks the scheduler for `News`. All of them
-are pickled by reference, so both ends run the same code: see `sweeps.cluster.code_version`."""
+on to a worker, which returns a `StageOutcome`. The driver asks the scheduler for `News`. All of
+them are pickled by reference, so both ends run the same code: see `sweeps.cluster.code_version`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,10 +34,10 @@ class StageRequest:
     """One stage that a trial needs.
 
     Attributes:
-        node: `occse.pipeline.Node.dump()`: JSON values, for processes that do not import the stages.
+        node: `occse.pipeline.Node.dump()`: JSON values, for processes that import no stages.
         num_cpus: CPUs that the stage occupies while it runs.
         num_gpus: GPUs, or a part of one.
-        path_s: seconds from its start to the end of the longest chain of stages that begins with it.
+        path_s: seconds to the end of the longest chain of stages that begins with it.
         cpus_per_gpu: the most CPUs per GPU that it or a stage behind it needs.
         command: the user's command, for the manifest.
         parts: how many parts a training divides each batch into, to need less GPU memory.
@@ -79,7 +79,7 @@ class StageRequest:
 
 
 class AnswerState(Enum):
-    """How a requested stage stands."""
+    """State of a requested stage."""
 
     #: The artifact is in the store.
     DONE = "done"
@@ -101,7 +101,7 @@ class Answer:
 
 
 class OutcomeKind(Enum):
-    """How an attempt at a stage ended."""
+    """End of an attempt at a stage."""
 
     #: The artifact is in the store; making it took `seconds`.
     DONE = "done"
@@ -127,7 +127,7 @@ class StageOutcome:
 
 
 class EventKind(Enum):
-    """What happened to a stage."""
+    """Something that can happen to a stage."""
 
     #: Its artifact is in the store; making it took `seconds`.
     DONE = "done"

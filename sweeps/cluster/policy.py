@@ -17,7 +17,7 @@ class Waiting:
 
     Attributes:
         needs: what it occupies on one machine while it runs.
-        path_s: seconds from its start to the end of the longest chain of stages that begins with it.
+        path_s: seconds to the end of the longest chain of stages that begins with it.
     """
 
     fingerprint: str

@@ -176,7 +176,9 @@ class Scheduler:
         if (run := self._runs.get(fingerprint)) is not None and run.ref is not None:
             if run.worker is not None:
                 self._event(EventKind.RETRIED, run)
-            run.state, run.worker, run.since = StageState.RUNNING, worker, time.monotonic()
+            run.state = StageState.RUNNING
+            run.worker = worker
+            run.since = time.monotonic()
             run.machine = worker.node  # Ray takes another machine where the chosen one has no room
 
     async def report(self, fingerprint: str, values: dict[str, float], at_ms: int) -> None:
@@ -240,7 +242,9 @@ class Scheduler:
         Returns:
             None once the lease is ours; an outcome where the stage need not run here any more.
         """
-        kind, fingerprint, patience = run.request.kind, run.fingerprint, pauses()
+        kind = run.request.kind
+        fingerprint = run.fingerprint
+        patience = pauses()
         while run.cancelled is None:
             pause = ELSEWHERE_S
             try:
@@ -256,7 +260,9 @@ class Scheduler:
                     return None
                 if run.state is not StageState.ELSEWHERE:
                     self._event(EventKind.ELSEWHERE, run, text=holder.host)
-                run.state, run.detail, patience = StageState.ELSEWHERE, holder.host, pauses()
+                run.state = StageState.ELSEWHERE
+                run.detail = holder.host
+                patience = pauses()
             except OSError as error:
                 if not may_pass(error):  # such as a full disk: the stage itself tells it best
                     run.state = StageState.READY
@@ -270,7 +276,8 @@ class Scheduler:
     def _store_is_away(self, run: StageRun, error: OSError) -> None:
         if run.state is not StageState.STORE_AWAY:
             self._event(EventKind.STORE_AWAY, run, text=str(error))
-        run.state, run.detail = StageState.STORE_AWAY, str(error)
+        run.state = StageState.STORE_AWAY
+        run.detail = str(error)
 
     async def _run(self, run: StageRun) -> StageOutcome:
         """Wait for a machine and run the stage there; again in parts where GPU memory is short."""
@@ -279,7 +286,8 @@ class Scheduler:
             await run.wake.wait()
             if run.cancelled is not None:
                 return StageOutcome(kind=OutcomeKind.CANCELLED)
-            run.state, run.ref = StageState.SUBMITTED, self._submit(run)
+            run.state = StageState.SUBMITTED
+            run.ref = self._submit(run)
             try:
                 outcome: StageOutcome = await run.ref
             except (RayError, asyncio.CancelledError) as error:
@@ -308,7 +316,8 @@ class Scheduler:
             for run in ready
         ]
         kept = max(run.request.cpus_per_gpu for run in self._runs.values())
-        names, totals = list(self._view.machines), list(self._view.machines.values())
+        names = list(self._view.machines)
+        totals = list(self._view.machines.values())
         free = self._view.free(self._runs.values())
         for stage, index in choose(waiting, free, totals=totals, kept=kept):
             run = self._runs[stage.fingerprint]
@@ -326,7 +335,8 @@ class Scheduler:
         return task.remote(run.request, self._settings, actor)
 
     def _end(self, run: StageRun, outcome: StageOutcome) -> None:
-        run.state, run.outcome = StageState.ENDED, outcome
+        run.state = StageState.ENDED
+        run.outcome = outcome
         del self._runs[run.fingerprint]
         self._in_background(self._leases.release, run.fingerprint)  # no harm if it is not ours
         if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.TOO_LARGE):

@@ -9,7 +9,7 @@ from sweeps.cluster.messages import StageOutcome, StageRequest, WaitingStage, Wo
 
 
 class StageState(Enum):
-    """Where a stage stands between the first request and its end."""
+    """State of a stage between the first request and its end."""
 
     #: It asks the store for the lease.
     LEASING = "the store has not given the lease yet"
@@ -62,7 +62,7 @@ class StageRun:
 
     @property
     def leased(self) -> bool:
-        """Whether this cluster has the lease."""
+        """True while this cluster has the lease."""
         return self.state in (StageState.READY, StageState.SUBMITTED, StageState.RUNNING)
 
     def as_waiting(self) -> WaitingStage:
@@ -72,5 +72,8 @@ class StageRun:
 
     def wait_at_machine(self) -> None:
         """Go back to the stages that wait for a machine."""
-        self.state, self.ref, self.machine, self.worker = StageState.READY, None, "", None
+        self.state = StageState.READY
+        self.ref = None
+        self.machine = ""
+        self.worker = None
         self.wake.clear()

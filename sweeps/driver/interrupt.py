@@ -12,20 +12,20 @@ from types import FrameType, TracebackType
 def exit_on_sigterm() -> None:
     """Make a SIGTERM raise `SystemExit` in the main thread.
 
-    Call it again after Ray has started: Ray installs a handler that gives the process three seconds.
+    Call it again after Ray has started: Ray's own handler gives the process three seconds.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
 
 
 class Interrupt:
-    """Context in which the first Ctrl-C sets `pressed` and the second raises `KeyboardInterrupt`."""
+    """Context in which a Ctrl-C sets `pressed` and the next one raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.pressed = False
 
     def __enter__(self) -> "Interrupt":
-        # Python allows handlers in the main thread only; a sweep in another one cannot be interrupted
+        # Python allows handlers in the main thread only; elsewhere nobody can press Ctrl-C
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._press)
         return self
@@ -41,9 +41,9 @@ class Interrupt:
 
     @staticmethod
     def press_again() -> None:
-        """Raise `KeyboardInterrupt` in the main thread; called from another one when all stages that
-        could stop have stopped.
-        """
+        """Raise `KeyboardInterrupt` in the main thread, from another one.
+
+        Called when all stages that could stop have stopped."""
         _thread.interrupt_main()
 
     def _press(self, number: int, frame: FrameType | None) -> None:

@@ -34,8 +34,10 @@ class Telling:
     """Everything that the driver tells while it runs: lines, the live view, and the status file."""
 
     def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show | None) -> None:
-        self.progress, self.say = progress, say
-        self._store, self._show = store, show
+        self.progress = progress
+        self.say = say
+        self._store = store
+        self._show = show
         self._wrote = float("-inf")
 
     def tell(self, state: State) -> None:
@@ -70,8 +72,10 @@ class Monitor:
         launched: Collection[str],
         hear: Callable[[News], None],
     ) -> None:
-        self._scheduler, self._telling = scheduler, telling
-        self._launched, self._hear = launched, hear
+        self._scheduler = scheduler
+        self._telling = telling
+        self._launched = launched
+        self._hear = hear
         self._watchdog = Watchdog()
         self._pid = self._last = 0
         self._stop = threading.Event()
@@ -97,7 +101,8 @@ class Monitor:
         news: News = ray.get(self._scheduler.news.remote(self._last), timeout=ANSWER_S)
         if news.pid != self._pid:
             # the actor came back after a crash and counts from the start
-            self._pid, self._last = news.pid, 0
+            self._pid = news.pid
+            self._last = 0
             news = ray.get(self._scheduler.news.remote(0), timeout=ANSWER_S)
         ids = [event.id for event in news.events] + [point.id for point in news.points]
         self._last = max(ids, default=self._last)

@@ -1,7 +1,7 @@
 """Decides which step of which trial runs next, and which trials pass their gates.
 
-A trial runs in steps, each up to its next gate, and holds no process between them. The queue does no
-input or output: it gets plans and scores from the functions that it is made with, and hands out
+A trial runs in steps, each up to its next gate, and holds no process between them. The queue does
+no input or output: it gets plans and scores from the functions that it is made with, and hands out
 steps. All its state is in memory. A sweep that is run again adds the same trials; the queue then
 replays, from the scores of the stored artifacts, what happened at the gates before."""
 
@@ -14,7 +14,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
 from sweeps.plan.plan import ORDER
-from sweeps.selection.gatekeeper import Gate, Gatekeeper, Verdict
+from sweeps.selection.gatekeeper import Gatekeeper, Verdict
+from sweeps.spec.gates import Gate
 from sweeps.spec.limits import Limits
 from sweeps.spec.trials import Trial
 
@@ -39,7 +40,7 @@ class Score:
 
 
 class Need(Enum):
-    """What a trial needs to come to its next gate, or to its end."""
+    """Work that a trial needs to come to its next gate, or to its end."""
 
     #: At least one stage must run.
     RUN = "run"
@@ -50,7 +51,7 @@ class Need(Enum):
 
 
 class End(Enum):
-    """How a trial ended."""
+    """End of a trial."""
 
     #: Its last stage is done.
     DONE = "done"
@@ -71,7 +72,7 @@ class Suggester(Protocol):
         """Return the trials of the next variant; empty where no other one is found."""
 
     def end(self, variant: str, done: Sequence[Trial], *, stopped: bool) -> None:
-        """Take the outcome of a variant: the trials that are done, and whether a gate stopped it."""
+        """Take the outcome of a variant: its trials that are done; `stopped` by a gate."""
 
 
 # Plans the stages in the fields of some trials, all at once; returns the need by trial identity.
@@ -99,12 +100,12 @@ class _Variant:
 
     @property
     def over(self) -> bool:
-        """Whether all its trials ended."""
+        """True once all its trials ended."""
         return len(self.ends) == len(self.trials)
 
     @property
     def complete(self) -> bool:
-        """Whether none of its trials is on its way to the next gate any more."""
+        """True once no trial is on its way to the next gate any more."""
         return len(self.scores) + len(self.ends) == len(self.trials)
 
 
@@ -134,8 +135,11 @@ class TrialQueue:
         suggestions: Suggester | None = None,
     ) -> None:
         self.limit = ""
-        self._limits, self._suggestions = limits, suggestions
-        self._plan, self._score, self._record = plan, score, record
+        self._limits = limits
+        self._suggestions = suggestions
+        self._plan = plan
+        self._score = score
+        self._record = record
         ordered = sorted(gates, key=lambda gate: ORDER[gate.after])
         self._gates = [Gatekeeper(gate) for gate in ordered]
         self._variants: dict[str, _Variant] = {}
@@ -147,14 +151,14 @@ class TrialQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing will."""
+        """True once nothing runs and nothing will."""
         if self._running:
             return False
         return bool(self.limit) or not (self._waiting or self._to_come)
 
     @property
     def left(self) -> int:
-        """How many trials have not ended."""
+        """Number of trials that have not ended."""
         return sum(len(each.trials) - len(each.ends) for each in self._variants.values())
 
     def add(self, trials: Sequence[Trial]) -> None:
@@ -274,7 +278,7 @@ class TrialQueue:
             self._judge()
 
     def _gather(self, name: str) -> None:
-        """Let a variant arrive at its gate once no trial of it is on its way and one has a score."""
+        """Let a variant arrive at its gate once no trial of it is on its way any more."""
         variant = self._variants[name]
         if variant.scores and variant.complete:
             self._gates[variant.level].arrive(name, fmean(variant.scores.values()))
@@ -302,7 +306,7 @@ class TrialQueue:
         self._gather(trial.variant)
 
     def _close(self, trial: Trial, end: End) -> None:
-        """Note the end of a trial; with its last trial a variant ends for the gates and the search."""
+        """Note the end of a trial; tell gates and search when its variant has ended."""
         variant = self._variants[trial.variant]
         variant.ends[trial.identity] = end
         if not variant.over:

@@ -1,7 +1,7 @@
 """Records a sweep in MLflow: curves while it runs, and every trial that ended.
 
-A tracking server that is away is no reason to stop: what it missed is written as soon as it answers,
-at the end of the sweep, or by the same command later."""
+A tracking server that is away is no reason to stop: what it missed is written as soon as it
+answers, at the end of the sweep, or by the same command later."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ LIVE_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a sweep ended.
+    """End of a sweep, in numbers.
 
     Attributes:
         trials: how many it has.
@@ -59,7 +59,7 @@ class Summary:
 
     @property
     def well(self) -> bool:
-        """Whether every trial succeeded and is recorded."""
+        """True if every trial succeeded and is recorded."""
         return not self.failed and not self.unrecorded
 
     def describe(self) -> str:
@@ -108,7 +108,9 @@ class Recorder:
     `hear` is called from the driver's second thread, everything else from its main thread."""
 
     def __init__(self, *, store: Store, tracking: Tracking, say: Say) -> None:
-        self._store, self._tracking, self._say = store, tracking, say
+        self._store = store
+        self._tracking = tracking
+        self._say = say
         self._start = time.monotonic()
         self._expected: set[str] = set()
         self._stored: set[str] = set()
@@ -232,7 +234,8 @@ class Recorder:
         gate that stopped the trial are left out, though another sweep may have made them: the
         record must not depend on what else was run."""
         manifests: dict[str, Manifest] = {}
-        faults, reused = dict(failed), set[str]()
+        faults = dict(failed)
+        reused = set[str]()
         last = ORDER[stopped[0]] if stopped else len(ORDER)
         for field, node in trial.nodes.items():
             if ORDER[field] > last:

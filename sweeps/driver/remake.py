@@ -28,13 +28,17 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
             f"--force: expected a store in a folder, got {store.url}; "
             "remove the artifact there, and from each machine's cache"
         )
-    known = dict.fromkeys(field for trial in trials for field in trial.nodes)
+    known: dict[str, None] = {}
+    for trial in trials:
+        known |= dict.fromkeys(trial.nodes)
     if unknown := sorted(set(fields) - known.keys()):
         raise ValueError(
             f"--force: no trial has a stage {', '.join(unknown)}; they have {', '.join(known)}"
         )
-    wanted = [trial.nodes[field] for trial in trials for field in fields if field in trial.nodes]
-    nodes = {node.fingerprint: node for node in wanted}
+    nodes: dict[str, Node] = {}
+    for trial in trials:
+        wanted = [node for field, node in trial.nodes.items() if field in fields]
+        nodes |= {node.fingerprint: node for node in wanted}
     forced: Forced = []
     for node in nodes.values():
         manifest = store.manifest(node)

@@ -96,7 +96,8 @@ def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
 
 def surroundings(run: Run) -> Iterator[str]:
     """Yield a line for each difference of code and packages from the recorded ones."""
-    sha, here = run.data.tags.get("occse.git.sha", ""), git_state()
+    sha = run.data.tags.get("occse.git.sha", "")
+    here = git_state()
     if sha != here["sha"]:
         yield f"commit: recorded {sha[:12] or 'unknown'}, here {here['sha'][:12] or 'unknown'}"
     if run.data.tags.get("occse.git.dirty") == "true" or here["diff"]:

@@ -38,7 +38,8 @@ class Requests:
         }
         known: dict[str, float] = {}
         for fingerprint in inputs:
-            node, resources = self._nodes[fingerprint], granted[fingerprint]
+            node = self._nodes[fingerprint]
+            resources = granted[fingerprint]
             estimate = self._history.seconds(node, self._nodes, granted=resources)
             if estimate is not None:
                 known[fingerprint] = estimate.usual

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import ray
 
 from occse.artifacts.provenance import git_state
+from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.cluster.messages import SchedulerSettings
@@ -45,7 +46,7 @@ OBJECT_STORE_BYTES = 200 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Where to run, and how much at a time.
+    """Machines to run on, and the number of trials at a time.
 
     Attributes:
         address: of a running Ray cluster; None for one on this machine that ends with the sweep.
@@ -161,7 +162,9 @@ class _Planner:
     """
 
     def __init__(self, spec: Spec, store: Store, recorder: Recorder) -> None:
-        self.spec, self.store, self.recorder = spec, store, recorder
+        self.spec = spec
+        self.store = store
+        self.recorder = recorder
         self.fresh: deque[Plan] = deque()
 
     def plan(self, trials: Sequence[Trial], fields: Collection[str]) -> dict[str, Need]:
@@ -226,7 +229,10 @@ class _ClusterRun:
         telling: Telling,
         history: PastRuns,
     ) -> None:
-        self._planner, self._queue, self._cluster, self._telling = planner, queue, cluster, telling
+        self._planner = planner
+        self._queue = queue
+        self._cluster = cluster
+        self._telling = telling
         self._requests = Requests(history)
         self._machines: list[Machine] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._start = time.monotonic()
@@ -309,11 +315,14 @@ class _ClusterRun:
 
     def _about_machines(self, slots: int) -> Iterator[str]:
         """Yield what the cluster has, and which requests no machine of it can meet."""
-        cpus, gpus = count(self._machines, "CPU"), count(self._machines, "GPU")
+        cpus = count(self._machines, "CPU")
+        gpus = count(self._machines, "GPU")
         yield f"{cpus:g} CPUs, {gpus:g} GPUs: about {slots} stages at a time"
         if self._cluster.autoscaling:
             return
-        nodes = [node for plan in self._planner.fresh for node in plan.nodes.values()]
+        nodes: list[Node] = []
+        for plan in self._planner.fresh:
+            nodes += plan.nodes.values()
         asked = [self._planner.spec.resources_of(node.field, node.stage) for node in nodes]
         if any(resources.num_gpus for resources in asked) and not gpus:
             yield (
@@ -323,7 +332,10 @@ class _ClusterRun:
         most = max((resources.num_cpus for resources in asked), default=0.0)
         largest = max(machine.get("CPU", 0.0) for machine in self._machines)
         if most > largest:
-            yield f"stages ask for up to {most:g} CPUs; they get the {largest:g} of the largest machine"
+            yield (
+                f"stages ask for up to {most:g} CPUs; "
+                f"they get the {largest:g} of the largest machine"
+            )
         divided: dict[str, None] = {}
         for node, resources in zip(nodes, asked, strict=True):
             batch_size = shared_batch(node.stage)
@@ -348,7 +360,7 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:
 
 @contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
-    """Connect to the cluster. One of this machine's own ends with the block; a joined one goes on."""
+    """Connect to the cluster; one on this machine ends with the block, a joined one goes on."""
     if ray.is_initialized():
         yield
         return

@@ -2,13 +2,13 @@
 
 Ray Tune does four things for us. It keeps at most a given number of coordinators alive and starts
 the next one when one ends. It starts a coordinator again that died with its machine. It places
-coordinators on the head node, by a placement group. And it is what users of Ray know: its searchers,
-callbacks and trial ids are the ways in for their own tools.
+coordinators on the head node, by a placement group. And it is what users of Ray know: its
+searchers, callbacks and trial ids are the ways in for their own tools.
 
-Ray Tune does not do anything else here. It runs no stage and holds no resource of one: the scheduler
-does, because stages are shared by trials. It does not decide which step comes next (`TrialQueue`),
-stop trials early (gates), suggest values (Optuna in `sweeps.selection`), log results (`Recorder`),
-keep checkpoints (the stages do, in the store) or restore a run (the same command does)."""
+Ray Tune does nothing else here. It runs no stage and holds no resource of one: the scheduler does,
+because stages are shared by trials. It does not decide which step comes next (`TrialQueue`), stop
+trials early (gates), suggest values (Optuna in `sweeps.selection`), log results (`Recorder`), keep
+checkpoints (the stages do, in the store) or restore a run (the same command does)."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,9 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
     ) -> None:
         super().__init__()
         self.steps: dict[str, TrialStep] = {}
-        self._launch, self._finished, self._requests = launch, finished, requests
+        self._launch = launch
+        self._finished = finished
+        self._requests = requests
 
     def __getstate__(self) -> dict[str, object]:
         # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
@@ -125,11 +127,23 @@ class _Ended(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, object]:
         return {}  # see `TrialSource`
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
+    def on_trial_complete(
+        self,
+        iteration: int,
+        trials: list[Any],
+        trial: Any,  # noqa: ANN401 - Ray has no types
+        **info: Any,  # noqa: ANN401
+    ) -> None:
         """Take the end of a coordinator; its last report has the errors of its stages."""
         self._finish(trial, trial.last_result.get("failed", {}))
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
+    def on_trial_error(
+        self,
+        iteration: int,
+        trials: list[Any],
+        trial: Any,  # noqa: ANN401
+        **info: Any,  # noqa: ANN401
+    ) -> None:
         """Take the end of a coordinator that died again and again."""
         self._finish(trial, {"trial": "its coordinating process died too often"})
 

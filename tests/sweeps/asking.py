@@ -103,7 +103,7 @@ def news(scheduler: Any) -> News:
 
 
 def kinds(scheduler: Any) -> list[EventKind]:
-    """What happened, in order."""
+    """The kinds of all events, in order."""
     return [event.kind for event in news(scheduler).events]
 
 

@@ -157,7 +157,10 @@ def test_the_slurm_script_starts_a_cluster_and_ends_with_the_sweeps_exit_code(
         "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
         "scontrol": "echo here",
         "sleep": "exit 0",
-        "python": 'case "$*" in *sweeps*) echo "sweep: $*"; exit 7;; *) echo "ray: $*"; exec /bin/sleep 60;; esac',
+        "python": (
+            'case "$*" in *sweeps*) echo "sweep: $*"; exit 7;; '
+            '*) echo "ray: $*"; exec /bin/sleep 60;; esac'
+        ),
     }.items():
         (folder / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (folder / name).chmod(0o755)

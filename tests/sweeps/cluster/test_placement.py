@@ -1,4 +1,4 @@
-"""Where stages run on a cluster of several machines, and in which order."""
+"""Machines and order of stages on a cluster of several machines."""
 
 import threading
 import time

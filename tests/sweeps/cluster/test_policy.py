@@ -1,4 +1,4 @@
-"""Which stage starts next, against what a person would choose."""
+"""The choice of the next stage, against what a person would choose."""
 
 import random
 

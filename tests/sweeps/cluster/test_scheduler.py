@@ -141,7 +141,10 @@ def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
 
 def test_what_the_actor_and_the_trials_import_is_light() -> None:
     heavy = "{'torch', 'occse.stage', 'mlflow'}"
-    code = f"import sys, sweeps.cluster.scheduler, sweeps.cluster.coordinator; print(*{heavy}.intersection(sys.modules))"
+    code = (
+        "import sys, sweeps.cluster.scheduler, sweeps.cluster.coordinator; "
+        f"print(*{heavy}.intersection(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 

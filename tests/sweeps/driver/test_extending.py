@@ -40,7 +40,7 @@ def run(folder: Path, **more: Any) -> set[str]:
 
 
 def artifacts(folder: Path) -> dict[str, int]:
-    """When each was written, by its fingerprint."""
+    """Time at which each was written, by fingerprint."""
     return {
         path.parent.name: path.stat().st_mtime_ns
         for path in folder.glob("store/[A-Z]*/*/manifest.json")
@@ -57,7 +57,7 @@ def recorded(folder: Path) -> dict[str, Run]:
 
 
 def seeds_in_table(folder: Path) -> dict[str, str]:
-    """How many each variant has in the result table."""
+    """Number of seeds of each variant in the result table."""
     command = (sys.executable, "-m", "analysis", "table", "extended", "--format", "csv")
     tracking = ("--tracking", f"sqlite:///{folder}/mlflow.db")
     done = subprocess.run((*command, *tracking), capture_output=True, text=True, check=True)

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
 CAM = (0.3, 0.5, 0.4, 0.2)  # by variant, the baseline first
+NO_LIMITS = Limits()
 PSEUDO = (0.3, 0.3, 0.6, 0.9)
 
 
@@ -36,7 +37,7 @@ def trial_of(order: int, *, fails: bool = False) -> Trial:
     )
 
 
-def sweep(root: Path, trials: Sequence[Trial], *gates: Gate, limits: Limits = Limits()) -> Summary:  # noqa: B008
+def sweep(root: Path, trials: Sequence[Trial], *gates: Gate, limits: Limits = NO_LIMITS) -> Summary:
     spec = Spec(
         name="gated", question="Who goes on?", baseline={}, gates=list(gates), limits=limits
     )

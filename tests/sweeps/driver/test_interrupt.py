@@ -67,7 +67,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def training(store: Path) -> bool:
-    """Whether the classifier is being trained: its scratch is there, and its data are."""
+    """True while the classifier is trained: its scratch is there, and its data are."""
     return bool(
         list(store.glob("Pretrain/*/manifest.json")) and list(store.glob("scratch/*/.lock"))
     )
@@ -78,7 +78,7 @@ def weights(store: Path) -> Path:
     return path
 
 
-def test_once_leaves_a_checkpoint_twice_ends_at_once_and_the_same_command_ends_with_the_same_weights(
+def test_interrupt_once_leaves_a_checkpoint_twice_ends_at_once_and_the_command_goes_on(
     tmp_path: Path,
 ) -> None:
     store = write_spec(tmp_path)

@@ -39,7 +39,7 @@ def trial_of(order: int, *, variant: str = "", seed: int = 0) -> Trial:
 
 @dataclass
 class Outside:
-    """What a queue asks for and tells, as plain data.
+    """Everything that a queue asks for and tells, as plain data.
 
     Attributes:
         miou: score of the stage in a field of the trial of an order.
