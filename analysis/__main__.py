@@ -1,42 +1,63 @@
-"""`python -m analysis COMMAND EXPERIMENT`: the results of a sweep. Each command is a file in
-`analysis/commands`.
+"""Results of sweeps on the command line: `python -m analysis COMMAND EXPERIMENT`.
+
+Each command is a file in `analysis/commands` with two functions: `declare` names its arguments, and
+`run` does the work and returns the exit code. Only the command that is asked for is imported, since
+pandas, MLflow and matplotlib take seconds that `--help` need not wait for.
+
+Exit codes: 0 well; 1 something failed or is stale, such as a server that does not answer or a cell
+that `table --check` names; 2 bad input.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from analysis.commands import (
-    compare,
-    correlation,
-    effects,
-    export,
-    figure,
-    pareto,
-    report,
-    table,
-    variance,
-)
+#: The commands and their line in `--help`, in the order of what a newcomer asks first.
+COMMANDS = {
+    "report": "everything in one HTML file, as LaTeX and as PDF",
+    "table": "mean and standard deviation over seeds, in rows and columns of your choice",
+    "compare": "differences from the baseline or between variants, with interval and p-value",
+    "variance": "the share of a score's spread that comes from the seed of each stage",
+    "effects": "main effects, interactions and importance of the knobs",
+    "correlation": "rank correlation of the stages' scores, and the price of choosing by maps",
+    "pareto": "cost against score, and the variants that no other variant beats",
+    "figure": "a figure for a paper: curve, heatmap, classes, deltas, panels and others",
+    "export": "all trials in one Parquet file, which every command reads in place of MLflow",
+}
+# The exit codes of all command lines of the project.
+FAILED = 1
+# As argparse exits where it cannot read the arguments.
+BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, 1 where the command cannot answer."""
-    options = _parser().parse_args(arguments)
+    """Run the command line and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(given[0] if given else "").parse_args(given)
     try:
-        code: int = options.command(options)
-    except (ValueError, OSError) as error:
+        code: int = options.run(options)
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return BAD_INPUT
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands, of which `chosen` alone knows its arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis", description="Results of sweeps, read from MLflow."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (report, table, compare, variance, effects, correlation, pareto, figure, export):
-        command.add(commands)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = import_module(f"analysis.commands.{name}")
+            module.declare(command)
+            command.set_defaults(run=module.run)
     return parser
 
 

@@ -1,3 +1,1 @@
-"""The commands of `python -m analysis`, one file each: `add` declares the arguments, the function
-beside it does it.
-"""
+"""One file per command of the command line."""

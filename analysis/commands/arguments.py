@@ -1,33 +1,25 @@
 """The arguments that several commands share."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
-Commands = Any  # argparse's sub-parsers have no public type
+EXPERIMENT = "name of a sweep, or a file that `export` wrote"
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    function: Callable[[argparse.Namespace], int],
-    *,
-    help_: str,
-    several: bool = False,
-) -> argparse.ArgumentParser:
-    """A command that calls `function`, whose result is the exit code, and reads one experiment, or
-    `several`.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
-    parser.set_defaults(command=function)
-    what = "name of a sweep, or a file that `export` wrote"
-    if several:
-        parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help=what)
-    else:
-        parser.add_argument("experiment", metavar="EXPERIMENT", help=what)
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the experiment that a command reads, and where MLflow keeps it."""
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=EXPERIMENT)
+    _add_tracking(parser)
+
+
+def add_experiments(parser: argparse.ArgumentParser) -> None:
+    """Add the experiments that a command reads together, and where MLflow keeps them."""
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help=EXPERIMENT)
+    _add_tracking(parser)
+
+
+def _add_tracking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking",
         metavar="URI",
         help="default: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db",
     )
-    return parser

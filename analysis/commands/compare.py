@@ -1,10 +1,8 @@
-"""`python -m analysis compare EXPERIMENT`: differences from the baseline, with interval and
-p-value.
-"""
+"""`python -m analysis compare EXPERIMENT`: differences with interval and p-value."""
 
 import argparse
 
-from analysis.commands.arguments import Commands, add_command
+from analysis.commands.arguments import add_experiment
 from analysis.read.artifacts import SUBSETS
 from analysis.read.mlflow import load
 from analysis.studies.compare import (
@@ -17,17 +15,9 @@ from analysis.studies.compare import (
 from analysis.table.grid import passages_markdown
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "compare",
-        differences,
-        help_="differences from the baseline, with interval and p-value",
-    )
-    parser.add_argument(
-        "--stage", default="cam", help="a scored stage: cam (default), crf, pseudo, seg"
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    add_experiment(parser)
+    parser.add_argument("--stage", default="cam", help="a scored stage (default: %(default)s)")
     parser.add_argument(
         "--subset", choices=SUBSETS, default="all", help="multi: images with at least two classes"
     )
@@ -41,24 +31,28 @@ def add(commands: Commands) -> None:
     )
 
 
-def differences(options: argparse.Namespace) -> int:
-    """Print every variant's difference from the baseline with its uncertainty, or one's by class."""
+def run(options: argparse.Namespace) -> int:
+    """Print every variant's difference from the baseline, or the differences of one by class."""
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
-    trials, tracking, subset = (
-        load(options.experiment, tracking=options.tracking),
-        options.tracking,
-        options.subset,
-    )
+    trials = load(options.experiment, tracking=options.tracking)
     if options.variant is not None:
         classes = compare_classes(
-            trials, options.stage, options.variant, tracking=tracking, subset=subset
+            trials,
+            options.stage,
+            options.variant,
+            tracking=options.tracking,
+            subset=options.subset,
         )
-        passage = classes_passage(classes, options.stage, options.variant, subset=subset)
-        print(passages_markdown([passage]))
-        return 0
-    found = compare(
-        trials, options.stage, tracking=tracking, subset=subset, delta=options.delta / 100
-    )
-    print(passages_markdown([comparison_passage(found, options.stage, subset=subset)]))
+        passage = classes_passage(classes, options.stage, options.variant, subset=options.subset)
+    else:
+        found = compare(
+            trials,
+            options.stage,
+            tracking=options.tracking,
+            subset=options.subset,
+            delta=options.delta / 100,
+        )
+        passage = comparison_passage(found, options.stage, subset=options.subset)
+    print(passages_markdown([passage]))
     return 0

@@ -2,19 +2,17 @@
 
 import argparse
 
-from analysis.commands.arguments import Commands, add_command
+from analysis.commands.arguments import add_experiment
 from analysis.read.mlflow import load
 from analysis.studies.correlation import correlation, correlation_passages
 from analysis.table.grid import passages_markdown
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    help_ = "does a better map make a better segmentation, and what would a choice by the maps have cost"
-    add_command(commands, "correlation", hang_together, help_=help_)
+def declare(parser: argparse.ArgumentParser) -> None:
+    add_experiment(parser)
 
 
-def hang_together(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the correlations between stages, and the regret of gates."""
     trials = load(options.experiment, tracking=options.tracking)
     print(passages_markdown(correlation_passages(correlation(trials))))

@@ -1,34 +1,23 @@
-"""`python -m analysis export EXPERIMENT ... --out FILE.parquet`: trials in a file, for tables
-without a server.
-"""
+"""`python -m analysis export EXPERIMENT ... --out FILE.parquet`: trials in one file."""
 
 import argparse
 from pathlib import Path
 
-from analysis.commands.arguments import Commands, add_command
+from analysis.commands.arguments import add_experiments
 from analysis.read.mlflow import load
 from analysis.read.parquet import write_export
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "export",
-        export,
-        help_="all trials in one Parquet file, to read instead",
-        several=True,
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    add_experiments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="a file that ends in .parquet"
     )
 
 
-def export(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Write the file."""
     trials = load(*options.experiments, tracking=options.tracking)
     write_export(trials, options.out)
-    print(
-        f"{len(trials)} trials in {options.out}; every command reads it in place of an experiment's name"
-    )
+    print(f"{options.out}: {len(trials)} trials; every command reads it in place of an experiment")
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.commands.arguments import Commands, add_command
+from analysis.commands.arguments import add_experiment
 from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.erasures import erasure_figure
@@ -28,21 +28,20 @@ Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]
 
 
-def add(commands: Commands) -> None:
-    """Declare the command, each kind of figure with its own arguments."""
-    help_ = "a figure for a paper: " + ", ".join(KINDS)
-    kinds = commands.add_parser("figure", help=help_).add_subparsers(required=True, metavar="KIND")
-    for kind, (draw, what, arguments) in KINDS.items():
-        parser = add_command(kinds, kind, figure, help_=what)
-        parser.set_defaults(draw=draw)
-        parser.add_argument(
+def declare(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    for kind, (draw, summary, arguments) in KINDS.items():
+        of_kind = kinds.add_parser(kind, help=summary, description=summary)
+        add_experiment(of_kind)
+        of_kind.set_defaults(draw=draw)
+        of_kind.add_argument(
             "--out", type=Path, required=True, metavar="FILE", help="a PDF, PNG or SVG file"
         )
         for name, options in arguments.items():
-            parser.add_argument(name, **options)
+            of_kind.add_argument(name, **options)
 
 
-def figure(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Draw a figure and write it."""
     check_file(options.out)
     trials = load(options.experiment, tracking=options.tracking)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from analysis.commands.arguments import Commands, add_command
+from analysis.commands.arguments import add_experiments
 from analysis.read.artifacts import counted_stages
 from analysis.read.mlflow import load, tracking_uri
 from analysis.read.spec_error import SpecError
@@ -27,10 +27,8 @@ CUTS = "cam/miou@0.3 is at that threshold, cam/miou@held-out-50 at the best of 5
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    help_ = "mean and standard deviation over seeds, rows and columns of your choice"
-    parser = add_command(commands, "table", table, help_=help_, several=True)
+def declare(parser: argparse.ArgumentParser) -> None:
+    add_experiments(parser)
     parser.add_argument(
         "--spec", type=Path, metavar="FILE", help="a YAML file with rows, columns, metrics, ..."
     )
@@ -69,7 +67,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
-def table(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the table, or write it to a file; or check it, with the exit code 1 where something is
     wrong.
     """

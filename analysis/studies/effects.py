@@ -1,11 +1,11 @@
-"""What the knobs of a sweep do to a score: main effects and interactions, honestly counted.
+"""Effects of the knobs of a sweep on a score: main effects and interactions.
 
-Three things make a sweep's table unlike a textbook's. A knob may mean nothing for some trials
-(lambda without CGNet): trials with the same active knobs are analysed apart. Knobs may always move
-together: they are one factor. And trials share stages: those of one CGNet are not independent tests
-of lambda. So each knob is tested on the artifacts that it makes (a split-plot analysis): lambda on
-the means of CGNets, with the seeds as blocks; alpha on what becomes of each CGNet, with the CGNets
-as blocks."""
+Three things make a sweep's table unlike a textbook's. A knob may have no effect by design for some
+trials (lambda without CGNet): trials with the same active knobs are analysed apart. Knobs may
+always move together: they are one factor. And trials share stages: those of one CGNet are not
+independent tests of lambda. So each knob is tested on the artifacts that it makes (a split-plot
+analysis): lambda on the means of CGNets, with the seeds as blocks; alpha on what becomes of each
+CGNet, with the CGNets as blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from analysis.read.artifact_ids import artifact_ids
 from analysis.read.knobs import PARAM, aliases, measurements, ordered, scored, show, varied
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.anova import (
@@ -30,15 +31,17 @@ from analysis.studies.compare import p_text
 from analysis.table.grid import Passage, text_grid
 
 METHOD = (
-    "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs of CGNet on "
-    "the means of CGNets, with seeds as blocks; later knobs on what becomes of each, with those as blocks. Values "
-    "of a knob are categories. Partial eta squared: the effect's share of its own and the error's sum of squares. "
-    "Marginal means weigh all combinations of the other knobs the same; their 95 % intervals take artifacts of a "
-    "kind for independent. fANOVA: Optuna's, share of the variance by a random forest with seed 0. No p-value is "
-    "adjusted."
+    "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs "
+    "of CGNet on the means of CGNets, with seeds as blocks; later knobs on what becomes of each, "
+    "with those as blocks. Values of a knob are categories. Partial eta squared: the effect's share "
+    "of its own and the error's sum of squares. Marginal means weigh all combinations of the other "
+    "knobs the same; their 95 % intervals take artifacts of a kind for independent. fANOVA: "
+    "Optuna's, share of the variance by a random forest with seed 0. No p-value is adjusted."
 )
+# A factor of more levels was searched, not set: a table with a row for each would say nothing.
 MOST_LEVELS = 10
-SCORE, BLOCK = "score", "block"
+SCORE = "score"
+BLOCK = "block"
 NOTHING = "–"
 
 
@@ -47,11 +50,14 @@ class Group:
     """Trials whose active knobs are the same.
 
     Attributes:
-        where: the knobs that tell them from other groups, with their values. variants, artifacts:
-        how many variants, and distinct artifacts behind their scores. mean: of the score over
-        variants, a fraction. rows: the table of variance. margins: marginal means of every factor.
+        where: the knobs that tell them from other groups, with their values.
+        variants, artifacts: number of variants, and of distinct artifacts behind their scores.
+        mean: of the score over variants, a fraction.
+        rows: the table of variance.
+        margins: marginal means of every factor.
         importance: share of the score's variance by factor, by fANOVA; empty for fewer than two
-        factors. notes: what was left out, and why.
+            factors.
+        notes: what was left out, and why.
     """
 
     where: Mapping[str, str]
@@ -69,6 +75,7 @@ class Effects:
     """The effects on `metric`.
 
     Attributes:
+        metric: the score.
         groups: the largest first.
         together: knobs that always move with another, by that other.
         powerless: knobs that vary but cannot reach the score.
@@ -81,41 +88,43 @@ class Effects:
 
 
 def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool = True) -> Effects:
-    """The effects of the knobs that vary between `trials` (from `load`).
+    """Return the effects of the knobs that vary between `trials` (from `load`).
 
     Args:
         trials: from `load`.
         metric: the score.
-        forest: whether to work out the importance too.
+        forest: also work out the importance by fANOVA.
 
     Raises:
         ValueError: no trial has the metric, or no knob varies that could reach it.
     """
-    every, rows = scored(trials, metric), measurements(trials, metric)
-    own = f"fingerprint.{metric.partition('/')[0]}"
-    artifacts = every[own].fillna(every["run_id"]) if own in every else every["run_id"]
-    powerless = [knob for knob in varied(every) if not _constant(every[PARAM + knob], artifacts)]
-    knobs = [knob for knob in varied(every) if knob not in powerless]
+    every = scored(trials, metric)
+    rows = measurements(trials, metric)
+    artifacts = artifact_ids(every, metric.partition("/")[0])
+    knobs = [knob for knob in varied(every) if _is_constant(every[PARAM + knob], artifacts)]
+    powerless = [knob for knob in varied(every) if knob not in knobs]
     together = aliases(rows, knobs)
     if not together:
         raise ValueError(f"no knob that can reach {metric} varies between the trials")
     active = rows[[PARAM + knob for knob in together]].notna()
     groups = [group for _, group in rows.groupby([active[column] for column in active], sort=False)]
-    common = [knob for knob in together if active[PARAM + knob].all()]
-    telling = [
-        knob
-        for knob in common
-        if len(groups) > 1 and all(each[PARAM + knob].nunique() == 1 for each in groups)
-    ]
+    groups.sort(key=len, reverse=True)
+    telling = _telling(groups, [knob for knob in together if active[PARAM + knob].all()])
     return Effects(
         metric=metric,
         groups=tuple(
-            _group(group, metric, list(together), telling, forest=forest)
-            for group in sorted(groups, key=lambda each: -len(each))
+            _group(group, metric, list(together), telling, forest=forest) for group in groups
         ),
         together={knob: others for knob, others in together.items() if others},
         powerless=tuple(powerless),
     )
+
+
+def _telling(groups: Sequence[pd.DataFrame], common: Sequence[str]) -> list[str]:
+    """Return the knobs that have one value in each group, and so tell the groups apart."""
+    if len(groups) < 2:
+        return []
+    return [knob for knob in common if all(group[PARAM + knob].nunique() == 1 for group in groups)]
 
 
 def _group(
@@ -123,77 +132,94 @@ def _group(
 ) -> Group:
     notes: list[str] = []
     factors = [knob for knob in knobs if rows[PARAM + knob].nunique() > 1]
-    if fine := [knob for knob in factors if rows[PARAM + knob].nunique() > MOST_LEVELS]:
-        notes.append(
-            f"{', '.join(fine)}: more than {MOST_LEVELS} values, so in the importance only."
-        )
+    tested = _tested(rows, factors, notes)
+    found = list(_analyses(rows, metric, tested, notes))
+    return Group(
+        where={knob: show(rows[PARAM + knob].iloc[0]) for knob in telling},
+        variants=rows["variant"].nunique(),
+        artifacts=len(rows),
+        mean=float(rows.groupby("variant")[metric].mean().mean()),
+        rows=tuple(row for analysis in found for row in analysis.rows),
+        margins=tuple(margin for analysis in found for margin in analysis.margins),
+        importance=importances(rows, metric, factors) if forest and len(factors) > 1 else {},
+        notes=tuple(notes),
+    )
+
+
+def _tested(rows: pd.DataFrame, factors: Sequence[str], notes: list[str]) -> list[str]:
+    """Return the factors that an analysis of variance can tell apart; `notes` gets the others."""
+    fine = [knob for knob in factors if rows[PARAM + knob].nunique() > MOST_LEVELS]
+    if fine:
+        notes.append(f"{', '.join(fine)}: more than {MOST_LEVELS} values, so only by importance.")
     named = [knob for knob in factors if knob not in fine]
     values = rows[[PARAM + knob for knob in named]].set_axis(named, axis=1)
     while len(named) > 1 and not separable(values, named):
         lost = max(named, key=lambda knob: values[knob].nunique())
         named.remove(lost)
         notes.append(
-            f"{lost}: its values cannot be told apart from the other knobs', so in the importance only."
+            f"{lost}: its values cannot be told apart from those of the other knobs, so only by "
+            "importance."
         )
-    found = list(_analyses(rows, metric, named, notes))
-    return Group(
-        where={knob: show(str(rows[PARAM + knob].iloc[0])) for knob in telling},
-        variants=rows["variant"].nunique(),
-        artifacts=len(rows),
-        mean=float(rows.groupby("variant")[metric].mean().mean()),
-        rows=tuple(row for table, _ in found for row in table),
-        margins=tuple(margin for _, means in found for margin in means),
-        importance=importances(rows, metric, factors) if forest and len(factors) > 1 else {},
-        notes=tuple(notes),
-    )
+    return named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """The table of variance of one kind of artifact, and the marginal means of its factors."""
+
+    rows: list[AnovaRow]
+    margins: list[Margin]
 
 
 def _analyses(
     rows: pd.DataFrame, metric: str, factors: Sequence[str], notes: list[str]
-) -> Iterator[tuple[list[AnovaRow], list[Margin]]]:
-    """The tables of variance, one for each kind of artifact that decides a factor, the most shared
-    first.
-    """
+) -> Iterator[Analysis]:
+    """Yield an analysis for each kind of artifact that decides a factor, the most shared first."""
     chain = _chain(rows, metric)
-    frame = (
-        rows[[PARAM + knob for knob in factors]]
-        .set_axis(list(factors), axis=1)
-        .assign(**{SCORE: rows[metric]})
-    )
+    frame = rows[[PARAM + knob for knob in factors]].set_axis(list(factors), axis=1)
+    frame = frame.assign(**{SCORE: rows[metric]})
     home = {
-        knob: next(at for at, unit in enumerate(chain) if _constant(frame[knob], unit))
+        knob: next(at for at, unit in enumerate(chain) if _is_constant(frame[knob], unit))
         for knob in factors
     }
-    block: pd.Series[str] | None = None
-    for place in sorted(set(home.values())):
-        known = [knob for knob in factors if home[knob] <= place]
-        frame[BLOCK] = _seeds(rows, chain[place]) if block is None else block
+    blocks: pd.Series[str] | None = None
+    for index in sorted(set(home.values())):
+        known = [knob for knob in factors if home[knob] <= index]
+        here = [knob for knob in known if home[knob] == index]
+        frame[BLOCK] = _seeds(rows, chain[index]) if blocks is None else blocks
         columns = {**dict.fromkeys([*known, BLOCK], "first"), SCORE: "mean"}
-        units = frame.groupby(chain[place], sort=False).agg(columns)
-        mains: list[Term] = [(knob,) for knob in known if home[knob] == place]
-        pairs: list[Term] = [
-            pair for pair in combinations(known, 2) if place in (home[pair[0]], home[pair[1]])
-        ]
-        by = BLOCK if 1 < units[BLOCK].nunique() < len(units) else None
-        if pairs and not error_freedom(units, [*mains, *pairs], block=by):
-            notes.append(
-                f"Interactions of {', '.join(known)}: too few runs to tell them from noise."
-            )
-            pairs = []
-        if not crossed(units, known):
-            notes.append(
-                f"Not all combinations of {', '.join(known)} were run: effects are adjusted for each other."
-            )
-            pairs = []
-        model: list[Term] = [
-            *((knob,) for knob in known),
-            *(combinations(known, 2) if pairs else ()),
-        ]
-        means = [
-            margin for (knob,) in mains for margin in _ordered(margins(units, SCORE, model, knob))
-        ]
-        yield type_two(units, SCORE, [*mains, *pairs], block=by), means
-        block = chain[place]
+        units = frame.groupby(chain[index], sort=False).agg(columns)
+        yield _analysis(units, known, here, notes)
+        blocks = chain[index]
+
+
+def _analysis(
+    units: pd.DataFrame, known: Sequence[str], here: Sequence[str], notes: list[str]
+) -> Analysis:
+    """Test the factors `here` on their units, and their interactions with all `known` ones."""
+    block = BLOCK if 1 < units[BLOCK].nunique() < len(units) else None
+    mains: list[Term] = [(knob,) for knob in here]
+    # Blocks take in the factors that were tested on earlier artifacts; without them they must be
+    # in the model by themselves, or an interaction would stand for them.
+    given: list[Term] = [] if block else [(knob,) for knob in known if knob not in here]
+    pairs: list[Term] = [pair for pair in combinations(known, 2) if set(pair) & set(here)]
+    if pairs and not error_freedom(units, [*given, *mains, *pairs], block=block):
+        notes.append(f"Interactions of {', '.join(known)}: too few runs to tell them from noise.")
+        pairs = []
+    if not crossed(units, known):
+        notes.append(
+            f"Not all combinations of {', '.join(known)} were run: effects are adjusted for each "
+            "other."
+        )
+        pairs = []
+    model: list[Term] = [(knob,) for knob in known]
+    if pairs:
+        model += combinations(known, 2)
+    means: list[Margin] = []
+    for knob in here:
+        means += _ordered(margins(units, SCORE, model, knob))
+    table = type_two(units, SCORE, [*mains, *pairs], block=block, given=given)
+    return Analysis(rows=table, margins=means)
 
 
 def _ordered(found: Sequence[Margin]) -> list[Margin]:
@@ -202,25 +228,22 @@ def _ordered(found: Sequence[Margin]) -> list[Margin]:
 
 
 def _chain(rows: pd.DataFrame, metric: str) -> list["pd.Series[str]"]:
-    """The artifacts that each trial's score rests on, from those that most trials share to its own."""
-    field = metric.partition("/")[0]
-    columns = [f"fingerprint.{stage}" for stage in pipeline_of(rows).units(field)]
-    return [
-        *(rows[column] for column in columns if column in rows and rows[column].notna().all()),
-        rows["run_id"],
-    ]
+    """Return the artifacts that each score rests on, from the most shared to the trial itself."""
+    units = pipeline_of(rows).units(metric.partition("/")[0])
+    columns = [f"fingerprint.{stage}" for stage in units]
+    known = [column for column in columns if column in rows and rows[column].notna().all()]
+    return [*(rows[column] for column in known), rows["run_id"]]
 
 
 def _seeds(rows: pd.DataFrame, units: "pd.Series[str]") -> "pd.Series[str]":
-    """The seeds that went into artifacts, as one text."""
-    seeds = [
-        name for name in rows.columns if name.startswith("seed.") and _constant(rows[name], units)
-    ] or ["seed"]
+    """Return the seeds that went into each artifact, as one text."""
+    named = [name for name in rows.columns if name.startswith("seed.")]
+    seeds = [name for name in named if _is_constant(rows[name], units)] or ["seed"]
     return rows[seeds].apply(lambda seed: "/".join(map(str, seed)), axis=1)
 
 
-def _constant(values: "pd.Series[str]", units: "pd.Series[str]") -> bool:
-    """Whether all trials of a unit have the same value."""
+def _is_constant(values: "pd.Series[str]", units: "pd.Series[str]") -> bool:
+    """Return True if all trials of a unit have the same value."""
     return bool(values.groupby(units).nunique(dropna=False).max() == 1)
 
 
@@ -262,7 +285,7 @@ def _group_passage(group: Group, metric: str, number: int) -> Passage:
         heads = ["knob", "value", "mean", "95 % interval"]
         grids.append(text_grid(f"means{suffix}", "Means by knob, in percent", heads, rows))
     is_constant = not group.rows and not group.importance
-    notes = ["No knob varies here."] if is_constant else []
+    notes = ["No knob varies between these trials."] if is_constant else []
     return Passage(title=where, lead=[lead], grids=grids, notes=[*notes, *group.notes])
 
 

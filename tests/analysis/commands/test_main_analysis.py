@@ -61,11 +61,24 @@ def test_command_prints_the_table_and_nothing_else(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reading_imports_nothing_of_the_method_or_the_platform(tmp_path: Path) -> None:
-    code = "import sys, analysis.__main__; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+def test_no_command_imports_the_method_or_the_platform(tmp_path: Path) -> None:
+    code = "import sys, importlib, analysis.__main__ as main\n"
+    code += "for name in main.COMMANDS: importlib.import_module(f'analysis.commands.{name}')\n"
+    code += "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     imported = python("-c", code, cwd=tmp_path).stdout.split()
     assert "mlflow" in imported
     assert not {"occse", "sweeps", "ray", "torch"} & set(imported)
+
+
+def test_help_imports_no_library_and_table_imports_no_statistics(tmp_path: Path) -> None:
+    listed = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = f"import sys, analysis.__main__ as main; main._parser(''); {listed}"
+    of_help = set(python("-c", code, cwd=tmp_path).stdout.split())
+    assert not {"mlflow", "pandas", "numpy", "matplotlib", "scipy"} & of_help
+    code = f"import sys, analysis.__main__ as main; main._parser('table'); {listed}"
+    of_table = set(python("-c", code, cwd=tmp_path).stdout.split())
+    assert "pandas" in of_table
+    assert not {"matplotlib", "statsmodels", "optuna", "sklearn"} & of_table
 
 
 def test_defaults_of_mlflow_give_way_but_not_those_of_the_user(tmp_path: Path) -> None:
@@ -109,7 +122,7 @@ def test_excel_needs_a_file(
     experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["table", experiment, "--tracking", tracking, "--format", "xlsx"]
-    assert main(command) == 1
+    assert main(command) == 2
     assert "--format xlsx needs a file: --out FILE" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "table.xlsx")]) == 0
     assert load_workbook(tmp_path / "table.xlsx")["table"]["B2"].value == 2
@@ -131,7 +144,7 @@ def test_csv_is_printed_in_full_precision(
 def test_unknown_experiment_fails_with_the_list(
     experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["table", "mian", "--tracking", tracking]) == 1
+    assert main(["table", "mian", "--tracking", tracking]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: no experiment 'mian' in ")
@@ -159,7 +172,7 @@ def test_file_that_cannot_be_written_is_an_error(
 
 def test_missing_database_fails_and_nothing_is_created(tmp_path: Path) -> None:
     done = python("-m", "analysis", "table", "quickstart", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(
         "error: there is no database runs/mlflow.db (tracking sqlite:///runs/mlflow.db)"
     )

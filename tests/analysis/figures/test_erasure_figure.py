@@ -96,7 +96,7 @@ def test_a_format_that_cannot_be_drawn_is_refused(
                 str(tmp_path / "figure.doc"),
             ]
         )
-        == 1
+        == 2
     )
     assert "expected a file that ends in .pdf, .png, .svg" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -118,7 +118,7 @@ def test_a_sweep_without_the_stage_is_refused_by_name(
                 str(tmp_path / "figure.png"),
             ]
         )
-        == 1
+        == 2
     )
     assert (
         "no curve erase_and_infer/miou; does the sweep target erase_and_infer?"

@@ -326,5 +326,5 @@ def test_what_cannot_be_drawn_is_refused_by_name(
 ) -> None:
     out = [] if "--out" in arguments else ["--out", str(tmp_path / "figure.pdf")]
     kind, *rest = arguments
-    assert main(["figure", kind, "drawn", *rest, "--tracking", tracking, *out]) == 1
+    assert main(["figure", kind, "drawn", *rest, "--tracking", tracking, *out]) == 2
     assert said in capsys.readouterr().err

@@ -113,5 +113,5 @@ def test_the_ledger_tells_the_three_ways_apart(
 def test_what_the_counts_cannot_give_is_refused(
     metric: str, message: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["table", "cut", "--tracking", tracking, "--metric", metric]) == 1
+    assert main(["table", "cut", "--tracking", tracking, "--metric", metric]) == 2
     assert message in capsys.readouterr().err

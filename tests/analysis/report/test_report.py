@@ -349,7 +349,7 @@ def test_a_bar_in_a_name_of_a_variant_stays_in_its_cell(
 def test_a_file_in_the_place_of_the_folder_is_refused(
     report: Path, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", "whole", str(report / "index.html"), "--tracking", tracking]) == 1
+    assert main(["report", "whole", str(report / "index.html"), "--tracking", tracking]) == 2
     assert "is a file; expected a folder" in capsys.readouterr().err
 
 

@@ -140,14 +140,14 @@ def test_multi_label_images_are_those_with_two_classes_in_the_mask() -> None:
 def test_a_subset_without_images_is_refused(
     experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", experiment, "--subset", "multi", "--tracking", tracking]) == 1
+    assert main(["compare", experiment, "--subset", "multi", "--tracking", tracking]) == 2
     assert "no image shows two classes" in capsys.readouterr().err
 
 
 def test_a_stage_without_counts_is_named(
     experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 1
+    assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 2
     assert "has no counts/crf.npz in MLflow" in capsys.readouterr().err
 
 

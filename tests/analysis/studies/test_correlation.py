@@ -136,7 +136,7 @@ def test_two_variants_are_too_few(
 ) -> None:
     for order in range(2):
         record("two", f"v{order}", order=order, metrics={"cam/miou": 0.5, "seg/miou": 0.5})
-    assert main(["correlation", "two", "--tracking", tracking]) == 1
+    assert main(["correlation", "two", "--tracking", tracking]) == 2
     assert (
         "a correlation needs three variants with all of cam, seg; 2 have them"
         in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Effects of knobs against statsmodels' own tables, and in sweeps whose truth is known."""
+"""Effects of knobs in sweeps whose truth is known."""
 
 import itertools
 import json
@@ -9,62 +9,11 @@ import pytest
 from conftest import Record
 from mlflow import MlflowClient
 from mlflow.entities import Param
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 
 from analysis.__main__ import main
-from analysis.statistics.anova import margins, type_two
 from analysis.studies.effects import Effects, effects
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
-
-@pytest.fixture
-def table() -> pd.DataFrame:
-    """Two factors, unbalanced on purpose."""
-    chance, combinations = np.random.default_rng(0), list(itertools.product("ab", "xyz")) * 3
-    frame = pd.DataFrame(combinations, columns=["one", "two"])
-    frame["score"] = chance.normal(size=len(frame)) + (frame["one"] == "b") + (frame["two"] == "z")
-    return frame.iloc[2:]
-
-
-def test_the_table_of_variance_is_statsmodels_type_two(table: pd.DataFrame) -> None:
-    rows = type_two(table, "score", [("one",), ("two",), ("one", "two")])
-    expected = anova_lm(ols("score ~ C(one) * C(two)", table).fit(), typ=2)
-    for row, name in zip(rows, ["C(one)", "C(two)", "C(one):C(two)"], strict=True):
-        assert (row.f, row.p) == pytest.approx(
-            (expected.loc[name, "F"], expected.loc[name, "PR(>F)"])
-        )
-        squares, noise = expected.loc[name, "sum_sq"], expected.loc["Residual", "sum_sq"]
-        assert row.eta == pytest.approx(squares / (squares + noise))
-        assert (row.freedom, row.error_freedom) == (
-            expected.loc[name, "df"],
-            expected.loc["Residual", "df"],
-        )
-
-
-def test_marginal_means_weigh_cells_the_same_and_have_statsmodels_intervals(
-    table: pd.DataFrame,
-) -> None:
-    low, high = margins(table, "score", [("one",), ("two",), ("one", "two")], "one")
-    cells = table.groupby(["one", "two"])["score"].mean().groupby("one").mean()
-    assert (low.mean, high.mean) == pytest.approx((cells["a"], cells["b"]))
-    alone = margins(table, "score", [("one",)], "one")[0]
-    wanted = (
-        ols("score ~ C(one)", table)
-        .fit()
-        .get_prediction(pd.DataFrame({"one": ["a"]}))
-        .conf_int()[0]
-    )
-    assert (alone.low, alone.high) == pytest.approx(tuple(wanted))
-
-
-def test_a_factor_that_another_explains_has_no_degrees_of_freedom_and_no_p_value(
-    table: pd.DataFrame,
-) -> None:
-    same = table.assign(again=table["one"].map({"a": "p", "b": "q"}))
-    rows = type_two(same, "score", [("one",), ("again",)])
-    assert [(row.freedom, row.f, row.p) for row in rows] == [(0, None, None)] * 2
 
 
 def sweep(
@@ -203,5 +152,5 @@ def test_the_command_prints_effects_means_and_method(
     assert "| cgnet.lambda_start | 1, 2 |" in out
     assert "| cgnet.lambda_start | 10 | 60.3 |" in out
     assert "type II" in out
-    assert main(["effects", "effects", "--metric", "seg/miou", "--tracking", tracking]) == 1
+    assert main(["effects", "effects", "--metric", "seg/miou", "--tracking", tracking]) == 2
     assert "no trial has seg/miou; there are: cam/miou" in capsys.readouterr().err

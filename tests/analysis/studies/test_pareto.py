@@ -76,5 +76,5 @@ def test_the_command_marks_the_front_and_states_the_rules(
     assert "| plain | 50.5 ± 0.7 | 2.7 * | 1.6 * |" in out
     assert "| worse | 40.5 ± 0.7 | 2.8 | 1.7 |" in out
     assert "`shared`: each artifact's seconds divided by the trials that use it" in out
-    assert main(["pareto", "costs", "--metric", "cam/miou", "--tracking", tracking]) == 1
+    assert main(["pareto", "costs", "--metric", "cam/miou", "--tracking", tracking]) == 2
     assert "no trial has cam/miou; there are: seg/miou" in capsys.readouterr().err

@@ -115,7 +115,7 @@ def test_the_command_names_the_method_and_what_cannot_be_told_apart(
             metrics={"cam/miou": 0.5 + 0.01 * seed},
             tags=tags,
         )
-    assert main(["variance", "spread", "--stage", "cam", "--tracking", tracking]) == 1
+    assert main(["variance", "spread", "--stage", "cam", "--tracking", tracking]) == 2
     assert "has no counts/cam.npz" in capsys.readouterr().err
     assert (
         main(["variance", "spread", "--stage", "cam", "--no-images", "--tracking", tracking]) == 0

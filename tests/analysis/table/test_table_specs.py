@@ -248,11 +248,11 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
     assert "Which lambda?" in printed
     assert "| 10           |   2 | **42.2 ± 2.2** |" in printed
     assert (
-        main(["table", "grid", "--tracking", tracking, "--spec", str(path), "--rows", "alpha"]) == 1
+        main(["table", "grid", "--tracking", tracking, "--spec", str(path), "--rows", "alpha"]) == 2
     )
     assert "--rows beside it: write it into" in capsys.readouterr().err
     path.write_text(path.read_text().replace("cgnet", "cgnett"))
-    assert main(["table", "grid", "--tracking", tracking, "--spec", str(path)]) == 1
+    assert main(["table", "grid", "--tracking", tracking, "--spec", str(path)]) == 2
     assert (
         f"{path}:5: where.cam.source: no trial has cgnett; there are: oc, cgnet"
         in capsys.readouterr().err
@@ -288,7 +288,7 @@ def test_faults_of_a_file_are_told_with_their_line(tmp_path: Path, text: str, me
 def test_where_of_the_command_line_needs_a_value(
     argument: str, trials: pd.DataFrame, tracking: str
 ) -> None:
-    assert main(["table", "grid", "--tracking", tracking, "--where", argument]) == 1
+    assert main(["table", "grid", "--tracking", tracking, "--where", argument]) == 2
 
 
 def test_numbers_that_cannot_be_compared_are_refused_or_marked(
@@ -300,7 +300,7 @@ def test_numbers_that_cannot_be_compared_are_refused_or_marked(
             "mixed", variant, order=order, fields=("seg",), params=knobs, metrics={"seg/miou": 0.5}
         )
     command = ["table", "mixed", "--tracking", tracking]
-    assert main(command) == 1
+    assert main(command) == 2
     refused = capsys.readouterr().err
     assert (
         "seg/miou mixes CRF presets that the names do not tell: none (1 runs), deeplab (1 runs)"
