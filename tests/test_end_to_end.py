@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import processes
 from small import SMALL
+from waiting import wait_until
 
 import analysis.read.mlflow
 
@@ -107,10 +108,13 @@ def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(
     killed: list[int] = []
 
     def kill_when_training() -> None:
-        deadline = time.monotonic() + 300
-        while not killed and time.monotonic() < deadline and process.poll() is None:
-            killed.extend(workers_of("cgnet", below=process.pid))
-            time.sleep(0.02)
+        killed.extend(
+            wait_until(
+                lambda: processes("ray::cgnet:", below=process.pid),
+                what="a worker that trains CGNet",
+                every_s=0.02,
+            )
+        )
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
 
@@ -122,19 +126,3 @@ def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(
     assert re.search(r"again +cgnet .* its process died", output)
     assert f"{STAGES} stages run, 0 from the store" in output
     assert table(output) == table(first[1])
-
-
-def workers_of(field: str, *, below: int) -> list[int]:
-    """Workers that run a stage in `field`, of the cluster that the process `below` started."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    family = {str(below)}
-    for _ in range(4):  # driver, raylet, worker
-        family |= {pid for pid, parent, _ in rows if parent in family}
-    return [
-        int(pid)
-        for pid, _, command in rows
-        if pid in family and command.startswith(f"ray::{field}:")
-    ]

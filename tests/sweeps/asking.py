@@ -1,12 +1,12 @@
 """Requests to a real scheduler, as trials make them."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from probe_stages import Probe, make_trial
+from waiting import wait_until
 
 from sweeps.cluster.messages import (
     ActiveStage,
@@ -19,22 +19,7 @@ from sweeps.cluster.messages import (
 )
 from sweeps.cluster.scheduler import connect
 
-# A loaded machine takes seconds to start a worker, and a test may need several.
-PATIENCE_S = 120.0
 DONE = Answer(state=AnswerState.DONE)
-
-
-def wait_until(condition: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
-    """Return once `condition` holds.
-
-    Raises:
-        TimeoutError: it did not within `patience_s`.
-    """
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {patience_s:g} s")
-        time.sleep(0.1)
 
 
 def scheduler_of(store: str | Path, *, name: str = "") -> Any:

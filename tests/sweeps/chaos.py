@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 from mlflow import MlflowClient
-from nodes import Nodes, processes
+from nodes import Nodes
 from probe_stages import executions
+from processes import processes
 
 KINDS = ("worker", "worker", "trial", "actor", "node", "driver")
 NAMES = {

@@ -2,18 +2,14 @@
 
 import logging
 import os
-import re
 import signal
-import time
-from pathlib import Path
 from typing import Any
 
 from probe_sweep import PROBES  # before Ray: it sets its environment
 from ray import init, shutdown
 from ray import nodes as ray_nodes
 from ray.cluster_utils import Cluster
-
-PATIENCE_S = 120.0
+from waiting import wait_until
 
 
 class Nodes:
@@ -62,27 +58,8 @@ class Nodes:
         self._cluster.shutdown()
 
     def _wait(self, node: Any, *, alive: bool) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while (node.node_id in {each["NodeID"] for each in ray_nodes() if each["Alive"]}) != alive:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        def settled() -> bool:
+            living = {each["NodeID"] for each in ray_nodes() if each["Alive"]}
+            return (node.node_id in living) == alive
 
-
-def processes(pattern: str, *, below: int | None = None) -> list[int]:
-    """Processes whose command line starts with `pattern`, of those that the process `below` (this
-    one) started.
-    """
-    parents: dict[int, int] = {}
-    names: dict[int, str] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int(
-                re.sub(r".*\) \S ", "", (folder / "stat").read_text()).split()[0]
-            )
-            names[int(folder.name)] = (folder / "cmdline").read_text()
-        except (OSError, ValueError):
-            continue
-    family = {below or os.getpid()}
-    for _ in range(4):  # driver, raylet, worker
-        family |= {pid for pid, parent in parents.items() if parent in family}
-    return [pid for pid in sorted(family) if re.match(pattern, names.get(pid, ""))]
+        wait_until(settled, what=f"node {node.node_id}, alive: {alive}", every_s=0.2)

@@ -6,12 +6,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
+from waiting import wait_until
 
 PATIENCE_S = 120.0
 
@@ -42,24 +42,20 @@ def server(database: str, *, port: int | None = None) -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, env=dict(os.environ), start_new_session=True, **quiet)
     try:
-        _wait(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(url), what="the MLflow server", process=process)
+        yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            requests.get(f"{url}/health", timeout=1).raise_for_status()
-        except requests.RequestException:
-            assert time.monotonic() < deadline, "the server did not start"
-            assert process.poll() is None, "the server ended"
-            time.sleep(0.2)
-        else:
-            return
+def answers(url: str) -> bool:
+    """Tell whether the server at `url` is ready."""
+    try:
+        return requests.get(f"{url}/health", timeout=1).ok
+    except requests.RequestException:
+        return False
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import child_environment
 from test_loop import Network, Noise, optimization
 from torch import Tensor
 from torch.nn import functional
+from waiting import wait_until
 
 from occse.artifacts.execute import artifact_folder, execute
 from occse.artifacts.processes import run_in_processes
@@ -107,18 +109,18 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     code = "import pathlib, sys, test_processes as t; from occse.artifacts.execute import execute; "
     code += "execute(t.node_of(t.Paced(pause_s=60)), root=pathlib.Path(sys.argv[1]), processes=2)"
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        env=child_environment(),
     )
-    deadline = time.monotonic() + 120
-    while len(paths := [path for path in tmp_path.glob("scratch/*/pid*") if path.read_text()]) < 2:
-        assert time.monotonic() < deadline, "the processes never started"
-        assert parent.poll() is None, "the parent ended before it was killed"
-        time.sleep(0.05)
+
+    def started() -> list[Path]:
+        return [path for path in tmp_path.glob("scratch/*/pid*") if path.read_text()]
+
+    wait_until(lambda: len(started()) == 2, what="two processes", process=parent)
     parent.kill()
     parent.wait()
-    while not all(ended(path) for path in paths):
-        assert time.monotonic() < deadline, "a process outlived its parent"
-        time.sleep(0.05)
+    wait_until(lambda: all(ended(path) for path in started()), what="the end of both processes")
 
 
 def ended(pid: Path) -> bool:

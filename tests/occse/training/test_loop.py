@@ -10,8 +10,10 @@ from typing import get_args
 
 import pytest
 import torch
+from processes import child_environment
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from waiting import PATIENCE_S, wait_until
 
 from occse.networks.backbones import BackboneName
 from occse.networks.classifier import Classifier, logits
@@ -58,6 +60,7 @@ def run(
     *,
     seed: int = 7,
     pause_s: float = 0.0,
+    hold_at: int | None = None,
     workers: int = 0,
     checkpoint_every_s: float = 0.0,
     stopping: Callable[[], bool] = lambda: False,
@@ -69,6 +72,9 @@ def run(
 
     def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
         time.sleep(pause_s)
+        if step.number == hold_at:
+            (scratch / "holds").touch()
+            time.sleep(PATIENCE_S)
         images, labels = batch
         draw = torch.rand((), generator=step.generator)
         return {
@@ -111,18 +117,18 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     scratch = tmp_path_folder(tmp_path, "killed")
     # bit for bit holds for one number of threads, here the one that conftest sets
     code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
-    code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.1, **{options!r})"
-    child = subprocess.Popen([sys.executable, "-c", code, str(scratch)], cwd=Path(__file__).parent)
+    code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.05, hold_at=12, **{options!r})"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(scratch)],
+        cwd=Path(__file__).parent,
+        env=child_environment(),
+    )
     checkpoint = scratch / CHECKPOINT
-    deadline = time.monotonic() + 120
-    while not (checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= 6):
-        assert time.monotonic() < deadline, "the child never wrote a checkpoint"
-        assert child.poll() is None, "the child ended before it was killed"
-        time.sleep(0.01)
+    wait_until((scratch / "holds").exists, what="step 12", process=child)
     child.kill()
     child.wait()
     reached = torch.load(checkpoint, weights_only=True)["step"]
-    assert 6 <= reached < 16, "the child was killed between its first and its last step"
+    assert 1 <= reached <= 12, "the child was not killed between its first and its last step"
     resumed, resumed_records = run(scratch, **options)
     assert_same(whole, resumed)
     assert records == resumed_records

@@ -10,7 +10,6 @@ import pytest
 import ray
 from asking import (
     DONE,
-    PATIENCE_S,
     ensure,
     kinds,
     news,
@@ -20,6 +19,7 @@ from asking import (
 )
 from nodes import Nodes
 from probe_stages import Hungry, Link, Probe, executions
+from waiting import PATIENCE_S, wait_until
 
 from sweeps.cluster.messages import Answer, AnswerState, EventKind
 
@@ -83,10 +83,7 @@ def test_the_longest_path_runs_first_and_a_later_asker_may_raise_it(
 def test_two_stages_share_a_gpu_when_each_asks_for_a_part(scheduler: Any) -> None:
     halves = [request_of(Probe(label=f"half {n}", num_steps=30), gpus=0.5) for n in range(2)]
     ray.get([scheduler.ensure.remote(each, "a trial", 0.0) for each in halves])
-    deadline = time.monotonic() + PATIENCE_S
-    while len(places(scheduler)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: len(places(scheduler)) == 2, what="both halves")
     assert all(answer == DONE for answer in settle(scheduler, *halves))
 
 
@@ -125,10 +122,7 @@ def test_a_stage_goes_on_elsewhere_when_its_machine_is_lost(
     request = request_of(Link(label="long", num_steps=60), cpus=3)
     ray.get(scheduler.ensure.remote(request, "a trial", 0.0))
     checkpoint = tmp_path / "scratch" / request.fingerprint / "step"
-    deadline = time.monotonic() + PATIENCE_S
-    while not checkpoint.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(checkpoint.exists, what="a checkpoint")
     assert places(scheduler) == {request.fingerprint: lost.node_id}
     nodes.kill(lost)
     assert ensure(scheduler, request) == DONE

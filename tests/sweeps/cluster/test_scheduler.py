@@ -9,7 +9,6 @@ import pytest
 import ray
 from asking import (
     DONE,
-    PATIENCE_S,
     ensure,
     kinds,
     news,
@@ -18,6 +17,7 @@ from asking import (
     scheduler_of,
 )
 from probe_stages import CURVE, Probe, executions
+from waiting import PATIENCE_S, wait_until
 
 from sweeps.cluster.code_version import source_digest
 from sweeps.cluster.messages import Answer, AnswerState, EventKind
@@ -122,15 +122,10 @@ def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path)
     time.sleep(3)
     assert len(news(scheduler).running) == 1
     ray.get(scheduler.release.remote("two"))
-    deadline = time.monotonic() + PATIENCE_S
-    while news(scheduler).running:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: not news(scheduler).running, what="the end of the stage")
     assert kinds(scheduler)[-1] is EventKind.CANCELLED
     # the actor hears of the end before the process has tidied up
-    while list(tmp_path.glob("Probe/*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: not list(tmp_path.glob("Probe/*")), what="a tidy store")
 
 
 def test_another_store_has_another_scheduler(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ More seeds: `python tests/sweeps/chaos.py 1 2 3 4 5`.
 
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from chaos import KINDS, PATIENCE_S, RECORDED, Chaos, recorded, start_sweep, table, undisturbed
-from nodes import Nodes, processes
+from nodes import Nodes
 from probe_stages import executions
+from processes import processes
+from waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 NUM_STAGES = 15  # data, pretrain, oc; 2 of cgnet and cam; 4 of crf and seg
@@ -49,15 +50,15 @@ def test_a_driver_that_is_killed_takes_its_own_cluster_along_and_the_same_comman
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "go").touch()
     driver = start_sweep(tmp_path)
-    deadline = time.monotonic() + PATIENCE_S
-    while not (workers := processes("ray::oc:", below=driver.pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    workers = wait_until(
+        lambda: processes("ray::oc:", below=driver.pid), what="a worker", process=driver
+    )
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),
+        what="the end of the workers",
+    )
     before = {
         path: path.stat().st_mtime_ns for path in tmp_path.glob("store/[A-Z]*/*/manifest.json")
     }

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from probe_stages import Bulky, Probe, executions, make_trial
+from sweeping import sweep_probes
 
 from sweeps.driver.recorder import Summary
-from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
 from sweeps.store.store import Store
-from sweeps.tracking.writer import Tracking
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -40,14 +39,7 @@ def sweep(root: Path, disk: Path) -> Summary:
         make_trial(0, data=Probe(label="data"), oc=Bulky(label="bulky", upstream=("data",))),
         make_trial(1, data=Probe(label="data"), oc=Probe(label="light", upstream=("data",))),
     ]
-    return run_sweep(
-        SPEC,
-        trials,
-        store=Store(disk / "store"),
-        tracking=Tracking(f"sqlite:///{root}/mlflow.db", spec=SPEC),
-        cluster=Cluster(max_concurrent=2),
-        say=lambda line: None,
-    )
+    return sweep_probes(SPEC, trials, root, store=Store(disk / "store"))
 
 
 def test_a_full_disk_fails_what_finds_no_room_and_the_same_command_goes_on_when_there_is(

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from probe_stages import Probe, Scored, executions, make_trial
+from sweeping import sweep_probes, trial_runs
 
 from sweeps.driver.recorder import Summary
-from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.gates import Gate
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.tracking.writer import Tracking
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -41,20 +39,11 @@ def sweep(root: Path, trials: Sequence[Trial], *gates: Gate, limits: Limits = NO
     spec = Spec(
         name="gated", question="Who goes on?", baseline={}, gates=list(gates), limits=limits
     )
-    return run_sweep(
-        spec,
-        trials,
-        store=Store(root / "store"),
-        tracking=Tracking(f"sqlite:///{root}/mlflow.db", spec=spec),
-        cluster=Cluster(max_concurrent=2),
-        say=lambda line: None,
-    )
+    return sweep_probes(spec, trials, root)
 
 
 def runs_of(root: Path) -> dict[str, Run]:
-    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
-    experiment = client.get_experiment_by_name("gated")
-    runs = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
+    runs = trial_runs(root, "gated")
     return {run.data.tags["occse.variant"].removeprefix("variant "): run for run in runs}
 
 

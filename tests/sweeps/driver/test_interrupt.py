@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 from small import SMALL
+from waiting import wait_until
 
 from occse.artifacts.execute import execute
 from sweeps.progress.status import read_status
@@ -58,14 +57,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def training(store: Path) -> bool:
     """True while the classifier is trained: its scratch is there, and its data are."""
     return bool(
@@ -83,7 +74,7 @@ def test_interrupt_once_leaves_a_checkpoint_twice_ends_at_once_and_the_command_g
 ) -> None:
     store = write_spec(tmp_path)
     once = start(tmp_path)
-    wait_for(lambda: training(store), once)
+    wait_until(lambda: training(store), what="a training", process=once)
     os.killpg(once.pid, signal.SIGINT)
     output, _ = once.communicate(timeout=PATIENCE_S)
     assert once.returncode == 130, output
@@ -96,7 +87,9 @@ def test_interrupt_once_leaves_a_checkpoint_twice_ends_at_once_and_the_command_g
     assert not list(store.glob("TrainClassifier/*/manifest.json"))
 
     twice = start(tmp_path)
-    wait_for(lambda: not list(store.glob("scratch/*/.stop")), twice)  # the stage was started again
+    wait_until(
+        lambda: not list(store.glob("scratch/*/.stop")), what="the stage again", process=twice
+    )
     os.killpg(twice.pid, signal.SIGINT)
     os.killpg(twice.pid, signal.SIGINT)
     output, _ = twice.communicate(timeout=PATIENCE_S)
@@ -128,7 +121,7 @@ def test_a_sweep_that_is_terminated_gives_everything_back_and_the_same_command_g
 ) -> None:
     store = write_spec(tmp_path)
     first = start(tmp_path)
-    wait_for(lambda: training(store), first)
+    wait_until(lambda: training(store), what="a training", process=first)
     first.terminate()
     output, _ = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130, output

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from probe_stages import Probe, executions, make_trial
 from ray import tune
+from sweeping import sweep_probes, trial_runs, trial_statuses
 
 from sweeps.driver.recorder import Summary
-from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.tracking.writer import Tracking
 
 pytestmark = [
     pytest.mark.usefixtures("cluster"),
@@ -39,28 +37,7 @@ def trial_of(order: int, *, num_steps: int = 0, fails: bool = False) -> Trial:
 
 
 def sweep(root: Path, *trials: Trial, lines: list[str] | None = None) -> Summary:
-    uri = f"sqlite:///{root}/mlflow.db"
-    return run_sweep(
-        SPEC,
-        trials,
-        store=Store(root / "store"),
-        tracking=Tracking(uri, spec=SPEC),
-        cluster=Cluster(max_concurrent=2),
-        say=(lines if lines is not None else []).append,
-    )
-
-
-def runs_of(root: Path) -> list[Run]:
-    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
-    experiment = client.get_experiment_by_name(SPEC.name)
-    return list(client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'"))
-
-
-def statuses(root: Path) -> dict[str, str]:
-    """Status of every trial in MLflow by its variant."""
-    found = [(run.data.tags["occse.variant"], run.info.status) for run in runs_of(root)]
-    assert len(found) == len(dict(found)), "a trial has two runs"
-    return dict(found)
+    return sweep_probes(SPEC, trials, root, say=(lines if lines is not None else []).append)
 
 
 def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats_only_that(
@@ -77,36 +54,38 @@ def test_a_failing_stage_fails_its_trial_and_no_other_and_the_next_sweep_repeats
         f"{label} 0" for label in ("data", "oc", "cam 0", "cam 1", "cam 2", "crf 0", "crf 2")
     )
     expected = {"variant 0": "FINISHED", "variant 1": "FAILED", "variant 2": "FINISHED"}
-    assert statuses(tmp_path) == expected
+    assert trial_statuses(tmp_path, SPEC.name) == expected
     assert len([line for line in lines if re.match(r"\d\d:\d\d  done ", line)]) == 6
     assert not list((tmp_path / "store").glob(".*"))
 
     second = sweep(tmp_path, *trials)
     assert (second.run, second.reused, len(second.failed)) == (0, 6, 1)
     assert executions(tmp_path / "store")[7:] == ["cam 1 0"]
-    assert statuses(tmp_path) == expected
+    assert trial_statuses(tmp_path, SPEC.name) == expected
 
 
 def test_mlflow_shows_what_runs_and_what_waits_while_the_sweep_runs(tmp_path: Path) -> None:
     sweep(tmp_path, trial_of(0))  # makes the database, which nobody may read meanwhile
     seen: dict[str, dict[str, float]] = {}
     wanted = {"data/miou", "oc/loss"}  # of a stage in the store, and of one that runs
+    ended = threading.Event()
 
     def look() -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not seen.get("variant 1", {}).keys() >= wanted and time.monotonic() < deadline:
-            time.sleep(0.2)
-            pending = [run for run in runs_of(tmp_path) if run.info.status == "RUNNING"]
+        while not seen.get("variant 1", {}).keys() >= wanted and not ended.wait(0.2):
+            pending = [
+                run for run in trial_runs(tmp_path, SPEC.name) if run.info.status == "RUNNING"
+            ]
             seen.update({run.data.tags["occse.variant"]: run.data.metrics for run in pending})
 
     looker = threading.Thread(target=look)
     looker.start()
     sweep(tmp_path, *(trial_of(order, num_steps=50) for order in (1, 2)))
+    ended.set()
     looker.join()
     assert seen["variant 1"].keys() >= wanted
     assert "crf/miou" not in seen["variant 1"]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    for run in runs_of(tmp_path):
+    for run in trial_runs(tmp_path, SPEC.name):
         assert run.info.status == "FINISHED"
         assert sorted(
             point.step for point in client.get_metric_history(run.info.run_id, "oc/loss")
@@ -131,7 +110,7 @@ def test_a_coordinator_that_is_killed_is_replaced(tmp_path: Path) -> None:
     killer.join()
     assert killed
     assert summary.well
-    assert set(statuses(tmp_path).values()) == {"FINISHED"}
+    assert set(trial_statuses(tmp_path, SPEC.name).values()) == {"FINISHED"}
     assert sorted(executions(tmp_path / "store")) == sorted(
         f"{label} 0" for label in ("data", "oc", "cam 0", "cam 1", "crf 0", "crf 1")
     )
@@ -144,7 +123,7 @@ def test_a_manifest_that_is_damaged_is_set_aside_and_the_stage_run_again(tmp_pat
         store.execute(node)
     (store.root / "Probe" / trials[0].nodes["cam"].fingerprint / "manifest.json").write_text("{")
     assert sweep(tmp_path, *trials).well
-    assert statuses(tmp_path) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}
+    assert trial_statuses(tmp_path, SPEC.name) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}
     assert executions(store.root).count("cam 0 0") == 2
     assert list((store.root / "corrupt").iterdir())
 
@@ -190,4 +169,4 @@ def test_when_tune_gives_up_the_sweep_goes_on_with_what_is_left(
     assert summary.well
     (warning,) = (line for line in lines if line.startswith("warning: Ray Tune ended"))
     assert warning.endswith("5 worker(s) were killed; going on with the 2 trials that are left")
-    assert statuses(tmp_path) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}
+    assert trial_statuses(tmp_path, SPEC.name) == {"variant 0": "FINISHED", "variant 1": "FINISHED"}

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import ray
-from asking import PATIENCE_S, ask, ensure, kinds, news, request_of, scheduler_of
+from asking import ask, ensure, kinds, news, request_of, scheduler_of
 from probe_stages import Link, Probe, executions, make_trial
+from sweeping import sweep_probes
+from waiting import wait_until
 
 from sweeps.cluster.messages import EventKind
-from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.leases import EXPIRES_S, Lease, read_lease
 from sweeps.store.store import Store
-from sweeps.tracking.writer import Tracking
 
 pytestmark = [
     # in this order: Ray's processes inherit the environment
@@ -42,10 +42,8 @@ def test_of_two_clusters_one_runs_a_stage_and_the_other_waits_for_it(tmp_path: P
     assert kinds(two) == [EventKind.ELSEWHERE, EventKind.DONE]
     assert executions(tmp_path) == ["shared 0"]
     ask(one, request, until=lambda: kinds(one)[-1:] == [EventKind.DONE])
-    deadline = time.monotonic() + PATIENCE_S
-    while read_lease(Store(tmp_path).files, fingerprint) is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    files = Store(tmp_path).files
+    wait_until(lambda: read_lease(files, fingerprint) is None, what="the end of the lease")
 
 
 def test_a_stage_of_a_cluster_that_died_is_taken_over(tmp_path: Path) -> None:
@@ -66,10 +64,10 @@ def test_a_cluster_takes_nothing_while_its_trials_have_gone(tmp_path: Path) -> N
     ask(one, request, until=lambda: bool(executions(tmp_path)))
     ask(two, request, until=lambda: EventKind.ELSEWHERE in kinds(two))
     ray.get([two.release.remote("a trial"), one.release.remote("a trial")])
-    deadline = time.monotonic() + PATIENCE_S
-    while kinds(one)[-1:] != [EventKind.CANCELLED] or kinds(two)[-1:] != [EventKind.CANCELLED]:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    for scheduler in (one, two):
+        wait_until(
+            lambda s=scheduler: kinds(s)[-1:] == [EventKind.CANCELLED], what="a cancelled stage"
+        )
     time.sleep(3)
     assert read_lease(Store(tmp_path).files, request.fingerprint) is None
     assert executions(tmp_path) == ["shared 0"]
@@ -85,15 +83,7 @@ def trial_of(order: int, *, num_steps: int = 0) -> Trial:
 
 
 def sweep(store: Store, root: Path, *trials: Trial, lines: list[str]) -> Any:
-    tracking = Tracking(f"sqlite:///{root}/mlflow.db", spec=SPEC)
-    return run_sweep(
-        SPEC,
-        trials,
-        store=store,
-        tracking=tracking,
-        cluster=Cluster(max_concurrent=2),
-        say=lines.append,
-    )
+    return sweep_probes(SPEC, trials, root, store=store, say=lines.append)
 
 
 def test_an_input_that_was_damaged_since_is_made_again_in_the_same_sweep(tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ nothing comes twice.
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -15,12 +13,12 @@ import pytest
 from mlflow import MlflowClient
 from probe_stages import CURVE, Link, executions, make_trial
 from served import free_port, losing, server
+from sweeping import database, sweep_probes, trial_statuses
+from waiting import wait_until
 
 from sweeps.driver import recorder
 from sweeps.driver.recorder import Summary
-from sweeps.driver.sweep import Cluster, run_sweep
 from sweeps.spec.model import Spec
-from sweeps.store.store import Store
 from sweeps.tracking.tags import curve
 from sweeps.tracking.writer import Tracking
 
@@ -42,31 +40,13 @@ TRIALS = [
 
 
 def sweep(root: Path, uri: str, lines: list[str]) -> Summary:
-    return run_sweep(
-        SPEC,
-        TRIALS,
-        store=Store(root / "store"),
-        tracking=Tracking(uri, spec=SPEC),
-        cluster=Cluster(max_concurrent=2),
-        say=lines.append,
-    )
-
-
-def database(root: Path) -> str:
-    return f"sqlite:///{root}/mlflow.db"
+    return sweep_probes(SPEC, TRIALS, root, uri=uri, say=lines.append)
 
 
 def open_gates(root: Path, *names: str) -> None:
     (root / "store").mkdir(exist_ok=True)
     for name in names:
         (root / "store" / name).touch()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def table(root: Path) -> str:
@@ -93,14 +73,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return table(root)
 
 
-def statuses(root: Path) -> dict[str, str]:
-    client = MlflowClient(database(root))
-    runs = client.search_runs(
-        [client.get_experiment_by_name(SPEC.name).experiment_id], "tags.`occse.kind` = 'trial'"
-    )
-    return {run.data.tags["occse.variant"]: run.info.status for run in runs}
-
-
 def check(root: Path, expected: str) -> None:
     """One run for the sweep and for each trial, all ended, every point of a curve once, and the
     same table.
@@ -125,13 +97,15 @@ def leave_and_return(
     return, or not.
     """
     # two at a time: the first has ended
-    wait_for(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
+    wait_until(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
     stack.close()
     open_gates(root, AWAY)
-    wait_for(lambda: any("the sweep goes on" in line for line in lines))
+    wait_until(lambda: any("the sweep goes on" in line for line in lines))
     if returns:
         stack.enter_context(server(database(root), port=port))
-        wait_for(lambda: statuses(root)["variant 1"] == "FINISHED")  # while the sweep goes on
+        wait_until(
+            lambda: trial_statuses(root, SPEC.name)["variant 1"] == "FINISHED"
+        )  # while the sweep goes on
     open_gates(root, BACK)
 
 
