@@ -1,7 +1,6 @@
-"""Runs that no sweep made, in the schema of `sweeps/tracking/writer.py`: they stand in one table
-with those of sweeps.
+"""Runs that no sweep made, in the schema of `sweeps.tracking.writer`: one table shows both.
 
-What is not known of them is said to be unknown, tag by tag, and never filled in from our defaults.
+Nothing is filled in from our defaults: a tag says `unknown` where the source does not tell.
 """
 
 import hashlib
@@ -11,15 +10,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from typing import TYPE_CHECKING
 
 from occse.method.evaluation import Counts
 from occse.pipeline import default_pipeline, override
-from sweeps.tracking.database import experiment_id, prepare
+from sweeps.tracking.database import connect, experiment_id
+from sweeps.tracking.keys import name_tags, safe_key
 from sweeps.tracking.query import answering, search
 from sweeps.tracking.tags import TAG_CHARACTERS
+
+if TYPE_CHECKING:  # importing it takes a second that other commands do without
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init")
 UNKNOWN = "unknown"
@@ -29,16 +31,21 @@ UNKNOWN_PROTOCOL = dict.fromkeys(PROTOCOL, UNKNOWN)
 
 @dataclass(frozen=True, kw_only=True)
 class OldRun:
-    """What is known of an old run.
+    """Knowledge of an old run.
 
     Attributes:
-        variant, seed, baseline: as of a trial. source: where it was read, and the SHA-256 of that.
-        made: when it was made, in milliseconds since 1970. content: what tells it from others: the
-        same content is the same run, wherever it lies. scores: metrics at step 0. curves: metrics
-        at the epochs 1, 2, ... params: `field.knob`, where the mapping to our knobs is certain.
-        others: what else the source says, by its own names. protocol: of each scored stage what its
-        number rests on, `unknown` where the source does not tell. pixel_truth: as of a trial.
-        counts: per-image confusion counts by field. notes: what a person should know.
+        variant: as of a trial; so are `seed` and `baseline`.
+        source: the place where it was read, and the SHA-256 of that.
+        made: when it was made, in milliseconds since 1970.
+        content: text that is the same for the same run, wherever it lies, and for no other.
+        scores: metrics at step 0.
+        curves: metrics at the epochs 1, 2, ...
+        params: `field.knob`, where the mapping to our knobs is certain.
+        others: the other settings of the source, by its own names.
+        protocol: conditions of the score of each stage, `unknown` where the source does not tell.
+        pixel_truth: as of a trial.
+        counts: per-image confusion counts by field.
+        notes: remarks for people.
     """
 
     variant: str
@@ -58,33 +65,31 @@ class OldRun:
 
     @property
     def identity(self) -> str:
-        """One run per content, variant and seed."""
-        return hashlib.sha256(
-            json.dumps([self.variant, self.seed, self.content]).encode()
-        ).hexdigest()
+        """Identity of the run: one per content, variant and seed."""
+        return sha256(json.dumps([self.variant, self.seed, self.content]).encode())
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for people."""
         return f"{self.variant}, seed {self.seed}"
 
 
 def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[str]:
-    """Record `runs` in an experiment, those that are there already excepted; yields a line about
-    each.
+    """Record `runs` in an experiment, without those that it has; yield a line about each.
 
     Raises:
-        ValueError: two runs are one variant and seed, among themselves or with what the experiment
-        has. ConnectionError: the tracking server does not answer.
+        ValueError: two runs are one variant and seed, among themselves or with those of the
+            experiment.
+        ConnectionError: the tracking server does not answer.
     """
-    twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
+    counts = Counter(run.name for run in runs)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]!r} comes twice; give one of them another variant or seed")
-    prepare(uri)
     with answering(uri):
-        client = MlflowClient(tracking_uri=uri)
-        place = experiment_id(client, experiment, uri=uri)
-        present = [run for run in search(client, [place]) if "occse.trial" in run.data.tags]
+        client = connect(uri, create=True)
+        target = experiment_id(client, experiment, uri=uri)
+        present = [run for run in search(client, [target]) if "occse.trial" in run.data.tags]
         known = {run.data.tags["occse.trial"]: run for run in present}
         fresh = [run for run in runs if not _complete(known.get(run.identity))]
         _check(fresh, present)
@@ -94,33 +99,36 @@ def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[s
         orders = {
             run.data.tags["occse.variant"]: int(run.data.tags["occse.order"]) for run in present
         }
-        for run in fresh:  # behind what the experiment has; the seeds of a variant stand together
+        for run in fresh:
+            # behind those that the experiment has; the seeds of a variant stand together
             order = orders.setdefault(run.variant, max(orders.values(), default=-1) + 1)
-            yield f"{run.name}: run {_record(client, place, run, order, known.get(run.identity))}"
+            run_id = _record(client, target, run, order, known.get(run.identity))
+            yield f"{run.name}: run {run_id}"
 
 
 def normalized(knob: str, value: object) -> str:
-    """A knob's value as a trial records it.
+    """Return a knob's value as a trial records it.
 
     Raises:
         ValueError: there is no such knob, or it does not take this value.
     """
     stage, name = knob.split(".", 1)
-    found = override(default_pipeline(), {knob: value}).stage(stage).model_dump(mode="json")[name]
-    return found if isinstance(found, str) else json.dumps(found)
+    values = override(default_pipeline(), {knob: value}).stage(stage).model_dump(mode="json")
+    text = values[name]
+    return text if isinstance(text, str) else json.dumps(text)
 
 
 def sha256(content: bytes) -> str:
-    """The digest of a source."""
+    """Return the digest of a source."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _complete(run: Run | None) -> bool:
+def _complete(run: "Run | None") -> bool:
     return run is not None and "occse.complete" in run.data.tags
 
 
-def _check(runs: Sequence[OldRun], present: Sequence[Run]) -> None:
-    """A variant has one run per seed: a second one would count twice in its mean."""
+def _check(runs: Sequence[OldRun], present: "Sequence[Run]") -> None:
+    """Refuse a second run of a variant and seed, which would count twice in the mean."""
     taken = {
         (run.data.tags.get("occse.variant"), run.data.tags.get("occse.seed")): run
         for run in present
@@ -130,22 +138,29 @@ def _check(runs: Sequence[OldRun], present: Sequence[Run]) -> None:
         other = taken.get((run.variant, str(run.seed)))
         if other is not None and other.data.tags["occse.trial"] != run.identity:
             raise ValueError(
-                f"{run.source}: the experiment has a run of {run.name!r} with other content already, "
-                f"{other.info.run_id}; nothing is overwritten: give another variant or seed, or delete that run"
+                f"{run.source}: the experiment has a run of {run.name!r} with other content "
+                f"already, {other.info.run_id}; nothing is overwritten: give another variant or "
+                "seed, or delete that run"
             )
 
 
-def _record(client: MlflowClient, place: str, run: OldRun, order: int, begun: Run | None) -> str:
-    """Write one run; a run that was `begun` and not completed is written again, which changes
-    nothing in it.
+def _record(
+    client: "MlflowClient", experiment_id: str, run: OldRun, order: int, begun: "Run | None"
+) -> str:
+    """Write one run, and return its id.
+
+    A run that was `begun` and not completed is written again, which changes nothing in it.
     """
+    from mlflow.entities import Metric, Param, RunTag
+
     if begun is None:
-        begun = client.create_run(place, start_time=run.made, tags=_tags(run, order))
+        begun = client.create_run(experiment_id, start_time=run.made, tags=_tags(run, order))
     run_id: str = begun.info.run_id
-    metrics = [Metric(name, value, run.made, 0) for name, value in run.scores.items()]
+    metrics = [Metric(safe_key(name), value, run.made, 0) for name, value in run.scores.items()]
     for name, values in run.curves.items():
         metrics += [
-            Metric(name, value, run.made, step) for step, value in enumerate(values, start=1)
+            Metric(safe_key(name), value, run.made, step)
+            for step, value in enumerate(values, start=1)
         ]
     client.log_batch(run_id, metrics=metrics, params=[Param(*item) for item in run.params.items()])
     with tempfile.TemporaryDirectory() as folder:
@@ -155,33 +170,36 @@ def _record(client: MlflowClient, place: str, run: OldRun, order: int, begun: Ru
             counts.save(path)
         client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, "FINISHED", end_time=run.made)
+    # last: a run that has this tag is never written again
     client.log_batch(run_id, tags=[RunTag("occse.complete", run.identity)])
     return run_id
 
 
 def _tags(run: OldRun, order: int) -> dict[str, str]:
     about = [f"**{run.name}**, imported from {run.source}", *run.notes]
-    # no artifact of a store, but what tells this one's scores from all others'
+    for name, value in run.others.items():
+        about.append(f"{name}: {value} (by its own name; not mapped to a knob)")
+    # not an artifact of a store, but a text that tells this run's scores from all others
     scored = {f"occse.fingerprint.{stage}": f"{IMPORTED}{run.identity}" for stage in run.protocol}
-    about += [
-        f"{name}: {value} (by its own name; not mapped to a knob)"
-        for name, value in run.others.items()
-    ]
-    return scored | {
-        "mlflow.runName": run.name,
-        "mlflow.note.content": "\n- ".join(about),
-        "occse.kind": "trial",
-        "occse.imported": run.source[:TAG_CHARACTERS],
-        "occse.imported.others": json.dumps(run.others),
-        "occse.imported.notes": "\n".join(run.notes)[:TAG_CHARACTERS],
-        "occse.protocol": json.dumps(
-            {stage: {**UNKNOWN_PROTOCOL, **known} for stage, known in run.protocol.items()}
-        ),
-        "occse.trial": run.identity,
-        "occse.variant": run.variant,
-        "occse.order": str(order),
-        "occse.baseline": json.dumps(run.baseline),
-        "occse.seed": str(run.seed),
-        "occse.current": "true",
-        "occse.pixel_truth": ", ".join(run.pixel_truth),
-    }
+    protocol = {stage: UNKNOWN_PROTOCOL | dict(known) for stage, known in run.protocol.items()}
+    names = name_tags([*run.scores, *run.curves])
+    return (
+        scored
+        | names
+        | {
+            "mlflow.runName": run.name,
+            "mlflow.note.content": "\n- ".join(about),
+            "occse.kind": "trial",
+            "occse.imported": run.source[:TAG_CHARACTERS],
+            "occse.imported.others": json.dumps(run.others),
+            "occse.imported.notes": "\n".join(run.notes)[:TAG_CHARACTERS],
+            "occse.protocol": json.dumps(protocol),
+            "occse.trial": run.identity,
+            "occse.variant": run.variant,
+            "occse.order": str(order),
+            "occse.baseline": json.dumps(run.baseline),
+            "occse.seed": str(run.seed),
+            "occse.current": "true",
+            "occse.pixel_truth": ", ".join(run.pixel_truth),
+        }
+    )

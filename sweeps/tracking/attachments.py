@@ -1,72 +1,118 @@
-"""Files that a trial leaves in MLflow: with them an analysis needs no store, and a person sees what
-the stages made.
+"""Files that a sweep and its trials leave in MLflow, so that an analysis needs no store.
 
-counts/<field>.npz      confusion counts per image of every scored stage tables/<field>/
-what they give at the best threshold: classes.csv (iou, precision, recall, pixels tp, fp, fn),
-                        confusion.csv (pixels; a row per truth, a column per prediction); and
-                        thresholds.csv
-labels.csv              the classes of every image that is counted, separated by semicolons
-panels/<image>.png      what the stages made of a fixed handful of images, the same for every trial
-on these data config.yaml             the resolved configuration: every active knob of every planned
-stage manifests.json          of every artifact by field: inputs, seconds, commit and diff, machine,
-packages, command diff.patch              the uncommitted change of the code, where there was one
+Of a trial:
 
-The sweep itself leaves sweep.yaml, its resolved file, and diff.patch.
+| file | content |
+|---|---|
+| `counts/<field>.npz` | confusion counts per image of every scored stage |
+| `tables/<field>/classes.csv` | iou, precision, recall and pixels by class, at the best threshold |
+| `tables/<field>/confusion.csv` | pixels; a row per truth, a column per prediction |
+| `tables/<field>/thresholds.csv` | miou, precision and recall by threshold |
+| `labels.csv` | classes of every image that is counted, separated by semicolons |
+| `panels/<image>.png` | results of the stages on a few images, the same for every trial |
+| `config.yaml` | every active knob of every planned stage |
+| `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, packages, command |
+| `diff.patch` | the uncommitted change of the code, where there was one |
+
+Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see
+`occse.pipeline.pipeline_facts`); and `diff.patch`.
 """
 
+import csv
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import yaml
+from jaxtyping import Int64
 
 from occse.artifacts.panels import choose, draw_panel
 from occse.artifacts.provenance import git_state
 from occse.data.dataset import load_dataset
-from occse.method.evaluation import Counts
-from occse.pipeline import scored_fields
+from occse.method.evaluation import Counts, iou, precision, recall
+from occse.pipeline import Node, pipeline_facts, scored_fields
+from occse.stages.cam import MakeCam
 from occse.stages.crf import LABELS
 from occse.stages.scored import COUNTS
 from sweeps.spec.model import Spec
 from sweeps.store.store import Store
-from sweeps.tracking.tables import write_csv, write_tables
 from sweeps.tracking.tags import Record
 
+# Enough to see what a variant does, and some 300 kB for each trial.
 NUM_PANELS = 4
 DATA = "data"
-IN_ONE_FILE = ("cam",)  # the maps of all images: it comes whole or not at all
-SHOWN = {"train": {"cam", "crf", "pseudo"}, "val": {"seg"}}
+BY_CLASS = ("class", "iou", "precision", "recall", "tp", "fp", "fn")
+BY_THRESHOLD = ("threshold", "miou", "precision", "recall")
+CsvRow = Sequence[object]
 
 
 def write_attachments(
     record: Record, folder: Path, *, store: Store, data_root: Path | None
 ) -> None:
-    """Write the files of a trial below `folder`, as they shall stand in MLflow.
+    """Write the files of a trial below `folder`, as MLflow shall have them.
 
     Raises:
-        OSError, ValueError: an artifact cannot be read.
+        OSError: an artifact cannot be read.
+        ValueError: an artifact is damaged.
     """
     with tempfile.TemporaryDirectory() as aside:
         folders = _folders(record, store, Path(aside), data_root=data_root)
         _write(record, folder, folders, data_root=data_root)
 
 
+def write_sweep(spec: Spec, folder: Path) -> None:
+    """Write the files of the sweep itself below `folder`."""
+    values = spec.model_dump(mode="json", exclude_defaults=True)
+    _write_file(folder / "sweep.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    facts = pipeline_facts(spec.base_pipeline())
+    _write_file(folder / "pipeline.json", json.dumps(facts, indent=1).encode())
+    _write_diff(folder)
+
+
+def write_tables(counts: Counts, folder: Path) -> None:
+    """Write the tables that the counts of one scored stage give.
+
+    `classes.csv` and `confusion.csv` are those at the best threshold; `thresholds.csv` is written
+    where there are thresholds.
+    """
+    levels = counts.confusion()
+    labels = ("background", *counts.classes)
+    confusion = levels[int(iou(levels).mean(axis=-1).argmax())]
+    folder.mkdir(parents=True)
+    _write_csv(folder / "classes.csv", BY_CLASS, zip(labels, *_by_class(confusion), strict=True))
+    rows = ((label, *row) for label, row in zip(labels, confusion.tolist(), strict=True))
+    _write_csv(folder / "confusion.csv", ("truth", *labels), rows)
+    if counts.thresholds.size:
+        scores = [
+            score.mean(axis=-1).tolist()
+            for score in (iou(levels), precision(levels), recall(levels))
+        ]
+        by_threshold = zip(map(str, counts.thresholds), *scores, strict=True)
+        _write_csv(folder / "thresholds.csv", BY_THRESHOLD, by_threshold)
+
+
 def _folders(
     record: Record, store: Store, aside: Path, *, data_root: Path | None
 ) -> dict[str, Path]:
-    """What the data and the scored stages made. On an object store networks stay there, and of maps
-    all but a few.
+    """Return the folders of the data and of the scored stages on this machine.
+
+    On an object store networks stay there, and of label maps all but a few.
     """
     nodes = {field: node for field, node in record.trial.nodes.items() if field in record.manifests}
-    folders = {
-        field: store.folder(nodes[field]) for field in (DATA, *IN_ONE_FILE) if field in nodes
-    }
-    maps = [f"{LABELS}/{name}.png" for name in _shown(folders, nodes, data_root)]
-    scored = [field for field in scored_fields() if field in nodes and field not in IN_ONE_FILE]
-    return folders | {
-        field: store.parts(nodes[field], [COUNTS, *maps], aside / field) for field in scored
-    }
+    folders = {DATA: store.folder(nodes[DATA])} if DATA in nodes else {}
+    maps = [f"{LABELS}/{image}.png" for image in _shown(folders, nodes, data_root)]
+    for field in scored_fields():
+        node = nodes.get(field)
+        if node is None:
+            continue
+        if isinstance(node.stage, MakeCam):
+            # the maps of all images are one file: fetched once per machine, not once per trial
+            folders[field] = store.folder(node)
+        else:
+            folders[field] = store.parts(node, [COUNTS, *maps], aside / field)
+    return folders
 
 
 def _write(
@@ -75,53 +121,71 @@ def _write(
     counted: dict[str, None] = {}
     for field, path in folders.items():
         if (path / COUNTS).exists():
-            _place(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
+            _write_file(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
             counts = Counts.load(path / COUNTS)
             counted |= dict.fromkeys(counts.names)
             write_tables(counts, folder / "tables" / field)
     config = {field: node.stage.config() for field, node in record.trial.nodes.items()}
-    _place(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    _write_file(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
     manifests = {field: manifest.model_dump() for field, manifest in record.manifests.items()}
-    _place(folder / "manifests.json", json.dumps(manifests, indent=1).encode())
-    _place_diff(folder)
+    _write_file(folder / "manifests.json", json.dumps(manifests, indent=1).encode())
+    _write_diff(folder)
     if counted:
-        dataset = load_dataset(folders[DATA], data_root=data_root or Path())
-        labels = (
-            ";".join(dataset.classes[index] for index in dataset.labels[name]) for name in counted
-        )
-        write_csv(folder / "labels.csv", ("image", "labels"), zip(counted, labels, strict=True))
-    for name in _shown(folders, folders, data_root):
-        path = folder / "panels" / f"{Path(name).name}.png"
+        _write_labels(folder / "labels.csv", counted, folders[DATA], data_root=data_root)
+    nodes = {field: record.trial.nodes[field] for field in folders}
+    for image in _shown(folders, nodes, data_root):
+        path = folder / "panels" / f"{Path(image).name}.png"
         path.parent.mkdir(exist_ok=True)
-        draw_panel(name, folders, data_root=data_root).save(path)
-
-
-def write_sweep(spec: Spec, folder: Path) -> None:
-    """Write the files of the sweep itself below `folder`."""
-    values = spec.model_dump(mode="json", exclude_defaults=True)
-    _place(folder / "sweep.yaml", yaml.safe_dump(values, sort_keys=False).encode())
-    _place_diff(folder)
+        draw_panel(image, folders, data_root=data_root).save(path)
 
 
 def _shown(
-    folders: Mapping[str, Path], made: Collection[str], data_root: Path | None
+    folders: Mapping[str, Path], nodes: Mapping[str, Node], data_root: Path | None
 ) -> Iterator[str]:
-    """The images of each split of which a stage of this trial, of those that `made` something, has
-    a map.
-    """
-    splits = [split for split, fields in SHOWN.items() if fields.intersection(made)]
-    if DATA in folders and splits:
-        dataset = load_dataset(folders[DATA], data_root=data_root)
-        for split in splits:
-            if split in dataset.splits:
-                yield from choose(dataset, split, number=NUM_PANELS)
+    """Yield the images of the panels: some of each split of which a scored stage has maps."""
+    splits = []
+    for field in scored_fields():
+        stage = nodes[field].stage if field in nodes else None
+        if stage is not None and stage.scored_split and stage.mapped_split:
+            splits.append(stage.scored_split)
+    if DATA not in folders or not splits:
+        return
+    dataset = load_dataset(folders[DATA], data_root=data_root)
+    for split in dict.fromkeys(splits):
+        if split in dataset.splits:
+            yield from choose(dataset, split, number=NUM_PANELS)
 
 
-def _place_diff(folder: Path) -> None:
-    if diff := git_state()["diff"]:
-        _place(folder / "diff.patch", diff.encode())
+def _write_labels(path: Path, images: Iterable[str], data: Path, *, data_root: Path | None) -> None:
+    dataset = load_dataset(data, data_root=data_root or Path())
+    rows = []
+    for image in images:
+        classes = [dataset.classes[index] for index in dataset.labels[image]]
+        rows.append((image, ";".join(classes)))
+    _write_csv(path, ("image", "labels"), rows)
 
 
-def _place(path: Path, content: bytes) -> None:
+def _by_class(confusion: Int64[np.ndarray, "labels labels"]) -> list[list[float]]:
+    """Return the columns of BY_CLASS but the first; the last three are pixels."""
+    hits = np.diagonal(confusion)
+    wrong = confusion.sum(axis=0) - hits
+    missed = confusion.sum(axis=1) - hits
+    columns = (iou(confusion), precision(confusion), recall(confusion), hits, wrong, missed)
+    return [column.tolist() for column in columns]
+
+
+def _write_csv(path: Path, head: CsvRow, rows: Iterable[CsvRow]) -> None:
+    """Write a table with one line of names above it."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows((head, *rows))
+
+
+def _write_diff(folder: Path) -> None:
+    diff = git_state()["diff"]
+    if diff:
+        _write_file(folder / "diff.patch", diff.encode())
+
+
+def _write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -1,55 +1,232 @@
-"""Where MLflow keeps its runs: the database when no server does, and the experiment."""
+"""Location of MLflow's runs: the URI, the database where no server has it, and the experiment."""
 
+import fcntl
 import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from occse.artifacts.secrets import masked
 
 if TYPE_CHECKING:  # importing it takes a second that `plan` does without
     from mlflow import MlflowClient
 
 ARTIFACTS = "mlartifacts"
 SCHEME = "sqlite:///"
+# What MLflow takes; a plain path would silently become a folder of files.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+# Another program holds the lock of a database for seconds when it records; one that holds it for
+# longer hangs, or is a browser of databases with an open transaction.
+PATIENCE_S = 60.0
+# A person who waits wants to know why within seconds.
+FIRST_WORD_S = 2.0
+TELL_EVERY_S = 10.0
 
 
 def database(uri: str) -> Path | None:
-    """The file that a tracking URI means, None where it means a server or another database."""
-    return Path(uri.removeprefix(SCHEME)) if uri.startswith(SCHEME) else None
+    """Return the file that a tracking URI means; None for a server or another database."""
+    if not uri.startswith(SCHEME):
+        return None
+    # SQLAlchemy's arguments stand behind the file, as in sqlite:///runs/mlflow.db?timeout=60
+    return Path(unquote(uri.removeprefix(SCHEME).partition("?")[0]))
 
 
 def artifacts(database: Path) -> Path:
-    """The folder of the runs' files, beside the database: with a relative one MLflow would take the
-    current folder.
+    """Return the folder of the runs' files, beside the database.
+
+    MLflow would take a relative folder for one below the current folder.
     """
     return database.absolute().parent / ARTIFACTS
 
 
-def prepare(uri: str) -> None:
-    """Make the folder of the database that MLflow will make, where `uri` means one, and let it be
-    made quietly.
+def check_uri(uri: str) -> str:
+    """Return a tracking URI as it is.
+
+    Raises:
+        ValueError: MLflow keeps no runs at such a URI.
     """
+    scheme, colon, _ = uri.partition("://")
+    if not colon or scheme.partition("+")[0] not in SCHEMES:
+        raise ValueError(
+            f"MLflow at {masked(uri)}: expected a URI such as sqlite:///runs/mlflow.db or "
+            f"http://127.0.0.1:5000 (one of {', '.join(SCHEMES)})"
+        )
+    if scheme.startswith("sqlite") and database(uri) in (None, Path()):
+        raise ValueError(
+            f"MLflow at {masked(uri)}: expected a file, as in sqlite:///runs/mlflow.db, or "
+            "sqlite:////home/me/mlflow.db for an absolute path"
+        )
+    return uri
+
+
+def connect(uri: str, *, create: bool, say: Callable[[str], None] | None = None) -> "MlflowClient":
+    """Return a client of MLflow, once its database exists and no other program locks it.
+
+    Args:
+        uri: where MLflow keeps its runs.
+        create: whether to make a database file that does not exist.
+        say: takes lines for people while another program holds the lock; by default they go to the
+            standard error.
+
+    Raises:
+        ValueError: `uri` is none of MLflow's.
+        ConnectionError: there is no such file, it is no database, or it stays locked.
+    """
+    from mlflow import MlflowClient
+
+    path = database(check_uri(uri))
     for name in ("alembic", "mlflow"):
         # hundreds of migration lines on a new database
         logging.getLogger(name).setLevel(logging.ERROR)
-    if (path := database(uri)) is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if path is not None:
+        if not create and not path.exists():
+            raise ConnectionError(f"MLflow at {masked(uri)}: there is no such file")
+        _prepare(path, uri, say or _tell)
+    return MlflowClient(tracking_uri=uri)
 
 
 def experiment_id(client: "MlflowClient", name: str, *, uri: str) -> str:
-    """The id of an experiment, which is made where there is none.
+    """Return the id of an experiment, which is made where there is none.
 
     Raises:
-        ValueError: it was deleted in MLflow.
+        ValueError: it was deleted in MLflow, or its name cannot be one.
     """
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "deleted":
+    check_experiment(name)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return _make_experiment(client, name, uri=uri)
+    if experiment.lifecycle_stage == "deleted":
+        command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise ValueError(
-            f"experiment {name!r} was deleted in MLflow; restore it there or take another name"
+            f"the experiment {name!r} was deleted at {masked(uri)}; expected one that is not. "
+            f"Restore it (`MLFLOW_TRACKING_URI={masked(uri)} {command}`), or give the sweep "
+            "another name"
         )
-    if found is not None:
-        return str(found.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _make_experiment(client: "MlflowClient", name: str, *, uri: str) -> str:
+    from mlflow.exceptions import MlflowException
+
     path = database(uri)
-    return str(
-        client.create_experiment(
-            name, artifact_location=(artifacts(path) / name).as_uri() if path else None
+    location = (artifacts(path) / name).as_uri() if path else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(name)
+        # another sweep of this name may have made it since it was looked for
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+def check_experiment(name: str) -> None:
+    """Refuse the name of an experiment that would leave the folder of its files.
+
+    Raises:
+        ValueError: it is one.
+    """
+    outside = name in ("", ".", "..") or "/" in name or "\\" in name
+    if outside or not name.isprintable():
+        raise ValueError(
+            f"experiment {name!r}: expected a name of printable characters without / and \\, "
+            "that is not . or .."
         )
-    )
+
+
+def _prepare(path: Path, uri: str, say: Callable[[str], None]) -> None:
+    """Make the tables of a new database, and wait until no other program writes to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patience = _Patience(f"MLflow at {masked(uri)}", say)
+    # Two processes that make the tables at once break each other's migration: one of them does,
+    # the others wait. The lock ends with the process that holds it.
+    with _alone(path, patience):
+        if not _has_tables(path, patience):
+            from mlflow.tracking import MlflowClient
+
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+
+
+class _Patience:
+    """Waits for a lock, tells why, and gives up after `PATIENCE_S` with a remedy."""
+
+    def __init__(self, subject: str, say: Callable[[str], None]) -> None:
+        self._subject = subject
+        self._say = say
+        self._start = time.monotonic()
+        self._next_word = FIRST_WORD_S
+
+    def wait(self, why: str, *, path: Path) -> None:
+        waited = time.monotonic() - self._start
+        if waited > PATIENCE_S:
+            raise ConnectionError(
+                f"{self._subject}: {why} for {waited:.0f} s; end that program (`fuser {path}` "
+                "names it), or let all of them record through one server: `python -m sweeps "
+                "mlflow` and --tracking http://127.0.0.1:5000"
+            )
+        if waited > self._next_word:
+            self._next_word = waited + TELL_EVERY_S
+            self._say(f"{self._subject}: {why}; waiting, {waited:.0f} of {PATIENCE_S:.0f} s")
+        time.sleep(0.1)
+
+
+@contextmanager
+def _alone(path: Path, patience: _Patience) -> Iterator[None]:
+    try:
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError:
+        # a folder that may only be read: its database has its tables, or never gets them
+        yield
+        return
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                patience.wait("another program prepares the database", path=path)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(lock)
+
+
+def _has_tables(path: Path, patience: _Patience) -> bool:
+    """Tell whether MLflow's tables are there, once the database can be read and written."""
+    if not path.exists():
+        return False
+    while True:
+        try:
+            # by its path: a name with ? or % would be taken apart in a URI
+            with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
+                if os.access(path, os.W_OK):
+                    # the lock that a writer needs, given back at once
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.execute("ROLLBACK")
+                tables = connection.execute(
+                    "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"
+                ).fetchall()
+                if not tables:
+                    return False
+                return bool(connection.execute("SELECT * FROM alembic_version").fetchall())
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise ConnectionError(f"MLflow at {path}: {error}") from error
+            patience.wait("the database is locked by another program", path=path)
+        except sqlite3.DatabaseError as error:
+            raise ConnectionError(
+                f"MLflow at {path}: expected an SQLite database, got another file ({error}); "
+                "give another --tracking, or move the file away"
+            ) from error
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

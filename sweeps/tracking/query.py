@@ -1,107 +1,148 @@
-"""What MLflow says of earlier sweeps: which artifacts they refer to, and what one trial was."""
+"""Questions to MLflow about earlier sweeps: the artifacts that they refer to, and single trials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from occse.artifacts.secrets import masked
+from sweeps.tracking.database import connect
 
+if TYPE_CHECKING:  # importing it takes a second that other commands do without
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+# The largest page that every MLflow server gives.
 PAGE = 1000
 FINGERPRINT = "occse.fingerprint."
+# The server understood the request and will refuse it again: running again does not help.
+REFUSALS = frozenset(
+    {
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+)
+
+
+class RecordRefusedError(ValueError):
+    """MLflow refused a request as invalid, which is no outage: it would refuse it again."""
 
 
 def referenced(uri: str) -> set[str]:
-    """The fingerprints of all artifacts that runs of any experiment refer to; deleted ones do not
-    count.
+    """Return the fingerprints of all artifacts that runs of any experiment refer to.
+
+    Deleted runs do not count.
 
     Raises:
         ConnectionError: the tracking server does not answer, or there is no such database.
     """
     with answering(uri):
-        experiments = [each.experiment_id for each in _client(uri).search_experiments()]
-        runs = search(_client(uri), experiments) if experiments else iter(())
-        return {
-            value
-            for run in runs
-            for key, value in run.data.tags.items()
-            if key.startswith(FINGERPRINT)
-        }
+        client = connect(uri, create=False)
+        ids = [experiment.experiment_id for experiment in experiments(client)]
+        fingerprints = set()
+        for run in search(client, ids):
+            for key, value in run.data.tags.items():
+                if key.startswith(FINGERPRINT):
+                    fingerprints.add(value)
+        return fingerprints
 
 
-def find_trial(uri: str, name: str) -> Run:
-    """The run of a trial, by its id or as EXPERIMENT/NAME.
+def find_trial(uri: str, name: str) -> "Run":
+    """Return the run of a trial, by its id or as EXPERIMENT/NAME.
 
     Raises:
         ValueError: there is no such run, several have that name, or it is no trial.
         ConnectionError: the tracking server does not answer.
     """
+    from mlflow.exceptions import MlflowException
+
     experiment, slash, trial = name.partition("/")
     with answering(uri):
+        client = connect(uri, create=False)
         if slash:
-            found = _named(uri, experiment, trial)
+            run = _named(client, uri, experiment, trial)
         else:
             try:
-                found = _client(uri).get_run(name)
+                run = client.get_run(name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                if error.error_code not in REFUSALS:
                     raise
                 raise ValueError(
-                    f"no run {name!r} at {uri}; give its id, or EXPERIMENT/TRIAL"
+                    f"no run {name!r} at {masked(uri)}; give its id, or EXPERIMENT/TRIAL"
                 ) from None
-    if found.data.tags.get("occse.kind") != "trial":
-        raise ValueError(
-            f"the run {name!r} is no trial: its tag occse.kind is {found.data.tags.get('occse.kind')!r}"
-        )
-    return found
+    kind = run.data.tags.get("occse.kind")
+    if kind != "trial":
+        raise ValueError(f"the run {name!r} is no trial: its tag occse.kind is {kind!r}")
+    return run
 
 
-def _named(uri: str, experiment: str, trial: str) -> Run:
-    client = _client(uri)
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
-        names = ", ".join(each.name for each in client.search_experiments()) or "none"
-        raise ValueError(f"no experiment {experiment!r} at {uri}; there are {names}")
-    runs = [
-        run
-        for run in search(client, [known.experiment_id])
-        if run.data.tags.get("occse.kind") == "trial"
-    ]
-    found = [run for run in runs if run.info.run_name == trial]
-    if len(found) != 1:
-        names = "\n".join(f"  {run.info.run_id}  {run.info.run_name}" for run in found or runs)
-        raise ValueError(
-            f"{len(found)} trials of {experiment!r} are called {trial!r}; give the id of one of\n{names}"
-        )
-    return found[0]
-
-
-def search(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
-    """All runs of the experiments with these ids, page by page."""
+def experiments(client: "MlflowClient") -> "Iterator[Experiment]":
+    """Yield all experiments that are not deleted."""
     token = None
     while True:
-        page = client.search_runs(experiments, max_results=PAGE, page_token=token)
+        page = client.search_experiments(max_results=PAGE, page_token=token)
         yield from page
-        if not (token := page.token):
+        token = page.token
+        if not token:
             return
 
 
-def _client(uri: str) -> MlflowClient:
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.exists():  # MLflow would make an empty one
-        raise ConnectionError(f"MLflow at {uri}: there is no such file")
-    return MlflowClient(tracking_uri=uri)
+def search(client: "MlflowClient", experiment_ids: Sequence[str]) -> "Iterator[Run]":
+    """Yield all runs of the experiments with these ids.
+
+    `mlflow.search_runs` would ask for the pages itself, but it takes the URI from the process and
+    from an environment variable that all child processes see.
+    """
+    token = None
+    # without an id MLflow would refuse the request
+    while experiment_ids:
+        page = client.search_runs(list(experiment_ids), max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn whatever a tracking server or database that is away makes MLflow raise into one error
-    that names it.
+    """Turn the errors of MLflow into one of two, which names the server without its password.
+
+    Raises:
+        RecordRefusedError: the server refuses the request, today and tomorrow.
+        ConnectionError: the server or the database does not answer.
     """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException) as error:
-        raise ConnectionError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from error
+        lines = masked(str(error)).splitlines() or [type(error).__name__]
+        if isinstance(error, MlflowException) and error.error_code in REFUSALS:
+            raise RecordRefusedError(
+                f"MLflow at {masked(uri)} refuses the record: {lines[0]} This is no outage, and "
+                "running the same command again does not help"
+            ) from error
+        raise ConnectionError(f"MLflow at {masked(uri)}: {lines[0]}") from error
+
+
+def _named(client: "MlflowClient", uri: str, experiment: str, trial: str) -> "Run":
+    known = client.get_experiment_by_name(experiment)
+    if known is None:
+        names = ", ".join(other.name for other in experiments(client)) or "none"
+        raise ValueError(f"no experiment {experiment!r} at {masked(uri)}; there are {names}")
+    trials = [
+        run
+        for run in search(client, [known.experiment_id])
+        if run.data.tags.get("occse.kind") == "trial"
+    ]
+    matches = [run for run in trials if run.info.run_name == trial]
+    if len(matches) != 1:
+        names = "\n".join(f"  {run.info.run_id}  {run.info.run_name}" for run in matches or trials)
+        raise ValueError(
+            f"{len(matches)} trials of {experiment!r} are called {trial!r}; expected one. "
+            f"Give the id of one of\n{names}"
+        )
+    return matches[0]

@@ -1,52 +1,64 @@
-"""What a run in MLflow says: tags, params and metrics of a sweep and of its trials, from the
-artifacts in the store.
-"""
+"""Tags, params and metrics of a sweep and of its trials, from the artifacts in the store."""
 
 import getpass
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime
-
-from mlflow.entities import Metric, Param
+from typing import TYPE_CHECKING, Any
 
 from occse.artifacts.manifest import Manifest
 from occse.artifacts.provenance import git_state
+from occse.artifacts.secrets import masked_command
 from occse.method.crf import alpha_text
+from occse.pipeline import stage_classes
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
+from sweeps.tracking.keys import name_tags, safe_key
 
+if TYPE_CHECKING:  # importing it takes a second that other commands do without
+    from mlflow.entities import Metric, Param
+
+# MLflow's servers store 8000 characters of a tag, older ones 5000.
 TAG_CHARACTERS = 4000
+# The first digits of a commit, as git shows them, are enough to find it.
+SHA_DIGITS = 12
 Stopped = tuple[str, str]  # the stage after which a gate stopped a trial, and why
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a trial when it ends: its finished stages by field, its failed ones, what
-    gate stopped it.
+    """Knowledge of a trial when it ends.
+
+    Attributes:
+        trial: the trial.
+        manifests: its finished artifacts by field.
+        reused: fields whose artifact was in the store before, or was made for another trial.
+        failed: errors by field.
+        stopped: gate that stopped it, if one did.
     """
 
     trial: Trial
     manifests: Mapping[str, Manifest]
     reused: frozenset[str] = frozenset()
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = dataclass_field(default_factory=dict)
     stopped: Stopped | None = None
 
 
 def about_sweep(spec: Spec) -> dict[str, str]:
-    """Tags of the sweep's run."""
+    """Return the tags of the sweep's run."""
     note = f"{spec.question}\n\nExpected: {spec.expect}" if spec.expect else spec.question
     return {"mlflow.note.content": note, **about_code(spec)}
 
 
 def about_code(spec: Spec) -> dict[str, str]:
-    """Tags of the code and the command; MLflow shows those of its own names in its columns."""
+    """Return the tags of the code and the command; MLflow shows those of its own names in columns."""
     git = git_state()
-    command = shlex.join(("python", *sys.orig_argv[1:]))
+    command = masked_command(("python", *sys.orig_argv[1:]))
     return {
         "occse.git.sha": git["sha"],
         "occse.git.dirty": json.dumps(bool(git["diff"])),
@@ -60,8 +72,9 @@ def about_code(spec: Spec) -> dict[str, str]:
 
 
 def about_trial(trial: Trial) -> dict[str, str]:
-    """Tags that follow from the sweep's file alone, where a trial may be renamed without running
-    again.
+    """Return the tags that follow from the sweep's file alone.
+
+    They may change without the trial running again, as when a variant gets another name.
     """
     return {
         "mlflow.runName": trial.name,
@@ -76,173 +89,182 @@ def about_trial(trial: Trial) -> dict[str, str]:
 
 
 def about_plan(trial: Trial) -> dict[str, str]:
-    """Tags of what a trial will need, known before it runs."""
-    seeds = {
-        name: node.stage.config()["seed"]
-        for name, node in trial.nodes.items()
-        if "seed" in node.stage.config()
-    }
-    tags = {f"occse.fingerprint.{name}": node.fingerprint for name, node in trial.nodes.items()}
+    """Return the tags of what a trial will need, known before it runs."""
+    configs = _configs(trial)
+    seeds = {field: config["seed"] for field, config in configs.items() if "seed" in config}
+    tags = {f"occse.fingerprint.{field}": node.fingerprint for field, node in trial.nodes.items()}
     if "data" in trial.nodes:
-        data = trial.nodes["data"]
-        tags["occse.data"] = data.stage.config().get("digest") or data.fingerprint
+        tags["occse.data"] = configs["data"].get("digest") or trial.nodes["data"].fingerprint
     return tags | {"occse.seeds": json.dumps(seeds)}
 
 
 def about_completion(record: Record) -> str:
-    """What the tag says once the record of a trial is complete."""
-    return record.trial.identity + (
-        ": stopped after {}: {}".format(*record.stopped) if record.stopped else ""
-    )
+    """Return the value of the tag that says that the record of a trial is complete."""
+    if record.stopped is None:
+        return record.trial.identity
+    gate, why = record.stopped
+    return f"{record.trial.identity}: stopped after {gate}: {why}"
 
 
 def about_record(record: Record, spec: Spec) -> dict[str, str]:
-    """Tags of how a trial went."""
-    spent = {
-        name: manifest.seconds
-        for name, manifest in record.manifests.items()
-        if name not in record.reused
-    }
-    saved = {
-        name: manifest.seconds
-        for name, manifest in record.manifests.items()
-        if name in record.reused
+    """Return the tags of how a trial went."""
+    manifests = record.manifests
+    seconds = {field: manifest.seconds for field, manifest in manifests.items()}
+    spent_s = sum(value for field, value in seconds.items() if field not in record.reused)
+    saved_s = sum(value for field, value in seconds.items() if field in record.reused)
+    machines = {field: manifest.machine for field, manifest in manifests.items()}
+    parts = {
+        field: machine["accumulate"]
+        for field, machine in machines.items()
+        if "accumulate" in machine
     }
     packages: dict[str, str] = {}
-    for manifest in record.manifests.values():
+    for manifest in manifests.values():
         packages |= manifest.packages
-    machines = {name: manifest.machine for name, manifest in record.manifests.items()}
-    gpus = {
-        name: int(machine.get("processes", 1)) if "gpu" in machine else 0
-        for name, machine in machines.items()
-    }
-    parts = {
-        name: machine["accumulate"] for name, machine in machines.items() if "accumulate" in machine
-    }
-    states = {name: manifest.git for name, manifest in record.manifests.items()}
-    code = {
-        name: git.get("sha", "")[:12] + "+" * bool(git.get("diff")) for name, git in states.items()
-    }
     how = {
-        f"occse.how.{name}": "reused" if name in record.reused else "run"
-        for name in record.manifests
+        f"occse.how.{field}": "reused" if field in record.reused else "run" for field in manifests
     }
-    return how | {
-        "occse.seconds.spent": f"{sum(spent.values()):.3f}",
-        "occse.seconds.saved": f"{sum(saved.values()):.3f}",
-        "occse.seconds": json.dumps(
-            {name: round(seconds, 3) for name, seconds in (spent | saved).items()}
+    errors = "; ".join(f"{field}: {error}" for field, error in record.failed.items())
+    gate, why = record.stopped or ("", "")
+    tags = {
+        "occse.seconds.spent": f"{spent_s:.3f}",
+        "occse.seconds.saved": f"{saved_s:.3f}",
+        "occse.seconds": _by_field({field: round(value, 3) for field, value in seconds.items()}),
+        "occse.gpus": _by_field({field: _gpus(machine) for field, machine in machines.items()}),
+        "occse.threads": _by_field(
+            {field: machine["threads"] for field, machine in machines.items()}
         ),
-        "occse.gpus": json.dumps(gpus),
-        "occse.threads": json.dumps(
-            {name: machine["threads"] for name, machine in machines.items()}
-        ),
-        "occse.accumulated": json.dumps(parts),
-        "occse.devices": ", ".join(
-            sorted({manifest.device for manifest in record.manifests.values()})
-        ),
+        "occse.accumulated": _by_field(parts),
+        "occse.devices": ", ".join(sorted({manifest.device for manifest in manifests.values()})),
         "occse.packages": json.dumps(packages),
-        "occse.code": json.dumps(code),
+        "occse.code": _by_field({field: _code(manifest) for field, manifest in manifests.items()}),
         "occse.pixel_truth": ", ".join([*_thresholds(record), *_selections(spec)]),
         "occse.failed": ", ".join(record.failed),
-        "occse.error": "; ".join(f"{name}: {error}" for name, error in record.failed.items())[
-            :TAG_CHARACTERS
-        ],
-        "occse.stopped": record.stopped[0] if record.stopped else "",
-        "occse.stopped.why": record.stopped[1] if record.stopped else "",
+        "occse.error": errors[:TAG_CHARACTERS],
+        "occse.stopped": gate,
+        "occse.stopped.why": why,
     }
-
-
-def _thresholds(record: Record) -> list[str]:
-    """The stages that picked a threshold from a range, which they do by scoring each; one alone is
-    no choice.
-    """
-    scored = (
-        (name, each.config)
-        for name, each in record.manifests.items()
-        if "threshold" in each.metrics
-    )
-    bounds = (
-        (name, config.get("threshold_min"), config.get("threshold_max")) for name, config in scored
-    )
-    return [f"{name}.threshold on train" for name, low, high in bounds if low is None or low < high]
-
-
-def _selections(spec: Spec) -> list[str]:
-    """Where scores, which need pixel ground truth, decided which variants there are, and which came
-    to their end.
-    """
-    objectives = [each for each in spec.search.objectives if "/" in each] if spec.search else []
-    splits = {each: "val" if each.startswith("seg/") else "train" for each in objectives}
-    gates = [f"gate after {gate.after} on train" for gate in spec.gates]
-    return gates + [f"search for {objective} on {split}" for objective, split in splits.items()]
+    keys = [
+        f"{field}/{metric}" for field, manifest in manifests.items() for metric in manifest.metrics
+    ]
+    return how | tags | name_tags(keys)
 
 
 def describe(trial: Trial) -> str:
-    """What a trial does, for people: erasing, lambda, alphas, backbones, seed."""
-    knobs = {name: node.stage.config() for name, node in trial.nodes.items()}
-    parts = [f"**{trial.name}**" + (" (baseline)" if trial.baseline else "")]
-    cgnet = knobs.get("cgnet", {})
-    if "lambda_start" in cgnet:
-        erasing = cgnet.get("erasing", "nothing")
-        parts.append(
-            f"erasing {erasing}, lambda {cgnet['lambda_start']:g} + {cgnet['lambda_slope']:g} per epoch"
-        )
-    elif "cam" in knobs:
+    """Describe a trial for people: erasing, lambda, alphas, backbones, seed."""
+    configs = _configs(trial)
+    baseline = " (baseline)" if trial.baseline else ""
+    parts = [f"**{trial.name}**{baseline}"]
+    lambdas = [config for config in configs.values() if "lambda_start" in config]
+    for config in lambdas:
+        start, slope = config["lambda_start"], config["lambda_slope"]
+        erasing = config.get("erasing", "nothing")
+        parts.append(f"erasing {erasing}, lambda {start:g} + {slope:g} per epoch")
+    if not lambdas and "cam" in configs:
         parts.append("no erasing: the ordinary classifier's maps")
-    for name, knob in (
-        ("crf", "alpha"),
-        ("crf_low", "alpha"),
-        ("crf_high", "alpha"),
-        ("pseudo", "alpha_walk"),
-    ):
-        if alpha := knobs.get(name, {}).get(knob):
-            parts.append(f"{name}.{knob} {alpha_text(alpha)}")
-    parts += [
-        f"{name}: {stage['backbone']}" for name, stage in knobs.items() if "backbone" in stage
-    ]
+    for field, config in configs.items():
+        for knob, value in config.items():
+            if knob.startswith("alpha") and value:
+                parts.append(f"{field}.{knob} {alpha_text(value)}")
+    for field, config in configs.items():
+        if "backbone" in config:
+            parts.append(f"{field}: {config['backbone']}")
     return "\n- ".join(parts)
 
 
-def params(trial: Trial) -> Iterator[Param]:
-    """The active knobs of the planned stages."""
-    for name, node in trial.nodes.items():
-        for knob, value in node.stage.config().items():
-            yield Param(f"{name}.{knob}", value if isinstance(value, str) else json.dumps(value))
+def params(trial: Trial) -> "Iterator[Param]":
+    """Yield the active knobs of the planned stages."""
+    from mlflow.entities import Param
+
+    for field, config in _configs(trial).items():
+        for knob, value in config.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield Param(f"{field}.{knob}", text)
 
 
 def scores(
-    name: str, manifest: Manifest, *, curves: Sequence[Mapping[str, float]]
-) -> Iterator[Metric]:
-    """What one stage measured that is no curve, dated by its artifact: writing it again makes no
-    second point.
+    field: str, manifest: Manifest, *, curves: Sequence[Mapping[str, float]]
+) -> "Iterator[Metric]":
+    """Yield the measurements of a stage that are no curve.
+
+    They are dated by the artifact, so that writing them again makes no second point.
     """
-    # their last point is the stage's metric too
-    in_curves = {key for point in curves for key in point}
+    from mlflow.entities import Metric
+
+    # the last point of a curve is a metric of the stage, too
+    in_curves: set[str] = set()
+    for point in curves:
+        in_curves |= point.keys()
     for key, value in manifest.metrics.items():
         if key not in in_curves:
-            yield Metric(f"{name}/{key}", value, milliseconds(manifest), 0)
+            yield Metric(safe_key(f"{field}/{key}"), value, milliseconds(manifest), 0)
 
 
-def curve(name: str, point: Mapping[str, float], *, at: int) -> Iterator[Metric]:
-    """One point of the curves of a stage, `{"step": ..., name: value, ...}`."""
+def curve(field: str, point: Mapping[str, float], *, at: int) -> "Iterator[Metric]":
+    """Yield one point of the curves of a stage, `{"step": ..., name: value, ...}`."""
+    from mlflow.entities import Metric
+
     for key, value in point.items():
         if key != "step":
-            yield Metric(f"{name}/{key}", value, at, int(point["step"]))
+            yield Metric(safe_key(f"{field}/{key}"), value, at, int(point["step"]))
 
 
-def measured(record: Record, store: Store) -> Iterator[Metric]:
-    """All that the finished stages of a trial measured."""
-    for name, manifest in record.manifests.items():
-        curves = store.curves(record.trial.nodes[name])
-        yield from scores(name, manifest, curves=curves)
+def measured(record: Record, store: Store) -> "Iterator[Metric]":
+    """Yield everything that the finished stages of a trial measured."""
+    for field, manifest in record.manifests.items():
+        curves = store.curves(record.trial.nodes[field])
+        yield from scores(field, manifest, curves=curves)
         for point in curves:
-            yield from curve(name, point, at=milliseconds(manifest))
+            yield from curve(field, point, at=milliseconds(manifest))
 
 
 def milliseconds(manifest: Manifest) -> int:
-    """When an artifact was made, as MLflow dates metrics."""
+    """Return when an artifact was made, as MLflow dates metrics."""
     return int(datetime.fromisoformat(manifest.created).timestamp() * 1000)
+
+
+def split_of(field: str) -> str:
+    """Return the split with whose masks a stage is scored."""
+    return stage_classes(field)[0].scored_split or "train"
+
+
+def _configs(trial: Trial) -> dict[str, dict[str, Any]]:
+    return {field: node.stage.config() for field, node in trial.nodes.items()}
+
+
+def _by_field(values: Mapping[str, object]) -> str:
+    return json.dumps(values)
+
+
+def _gpus(machine: Mapping[str, str | int]) -> int:
+    return int(machine.get("processes", 1)) if "gpu" in machine else 0
+
+
+def _code(manifest: Manifest) -> str:
+    """Return the commit of the code that made an artifact; `+`: with uncommitted changes."""
+    changed = "+" if manifest.git.get("diff") else ""
+    return manifest.git.get("sha", "")[:SHA_DIGITS] + changed
+
+
+def _thresholds(record: Record) -> Iterator[str]:
+    """Yield the stages that picked a threshold from a range, which they do by scoring each.
+
+    A range of one threshold is no choice.
+    """
+    for field, manifest in record.manifests.items():
+        low = manifest.config.get("threshold_min")
+        high = manifest.config.get("threshold_max")
+        if "threshold" in manifest.metrics and (low is None or low < high):
+            yield f"{field}.threshold on {split_of(field)}"
+
+
+def _selections(spec: Spec) -> Iterator[str]:
+    """Yield the scores, which need pixel ground truth, that decided about variants."""
+    for gate in spec.gates:
+        yield f"gate after {gate.after} on {split_of(gate.after)}"
+    for objective in spec.search.objectives if spec.search else ():
+        if "/" in objective:
+            yield f"search for {objective} on {split_of(objective.partition('/')[0])}"
 
 
 def _user() -> str:

@@ -17,8 +17,7 @@ from occse.pipeline import Node, Pipeline
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.tracking.attachments import write_attachments
-from sweeps.tracking.tables import write_tables
+from sweeps.tracking.attachments import write_attachments, write_tables
 from sweeps.tracking.tags import Record
 from sweeps.tracking.writer import Tracking
 

@@ -268,9 +268,10 @@ def test_a_server_that_does_not_answer_is_an_error_at_once() -> None:
     assert time.monotonic() - start < 20
 
 
-def test_an_address_that_is_none_is_an_error() -> None:
-    with pytest.raises(ConnectionError, match="MLflow at ftp://nowhere"):
-        opened("ftp://nowhere")
+@pytest.mark.parametrize("uri", ["ftp://nowhere", "runs/mlflow.db", "sqlite://", "sqlite:///"])
+def test_an_address_that_is_none_is_an_error(uri: str) -> None:
+    with pytest.raises(ValueError, match=f"MLflow at {uri}: expected a"):
+        opened(uri)
 
 
 def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logged_later_once(
