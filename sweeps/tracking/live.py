@@ -69,18 +69,4 @@ class LiveMetrics:
             if (manifest := self._store.manifest(node)) is not None:
                 curves = self._store.curves(node)
                 for field, trial in users:
-<<<<<<< HEAD
                     self._fresh[trial.identity] += scores(field, manifest, curves=curves)
-=======
-                    self._news[trial.identity] += scores(field, manifest, curves=curves)
-
-    def _flush(self, news: Mapping[str, "Sequence[Metric]"]) -> None:
-        start = time.monotonic()
-        try:
-            for identity, metrics in news.items():
-                self._tracking.append(self._trials[identity], metrics)
-        except ConnectionError:
-            self._due = start + PAUSE_S
-        else:
-            self._due = start + (time.monotonic() - start) / SHARE
->>>>>>> e702032 (Tracking in plain English; names that MLflow refuses are kept, its refusals are no outages, and its database is opened in one place)
