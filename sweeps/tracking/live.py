@@ -51,7 +51,7 @@ class LiveMetrics:
                 if event.kind is EventKind.DONE:
                     self._score(event.fingerprint)
 
-    def take(self) -> list[tuple[Trial, list[Metric]]]:
+    def take(self) -> "list[tuple[Trial, list[Metric]]]":
         """Return the metrics collected since the last call, by trial, and forget them."""
         with self._lock:
             fresh = [(self._trials[identity], found) for identity, found in self._fresh.items()]
