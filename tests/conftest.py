@@ -7,9 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 from small import SMALL
+from tiers import MARKERS, tiers
 
 from occse.artifacts.execute import execute
 from occse.pipeline import Node, Pipeline, override, plan, profile
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers of the tiers known."""
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tiers, before `-m` selects among them."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        for name in tiers(item.path.stem, getattr(item, "originalname", item.name), fixtures):
+            item.add_marker(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,70 @@
+"""Tier of each test, by the fixtures that it uses, its module and its name.
+
+A test without a tier belongs to ordinary edits. `conftest.py` turns the tiers into markers;
+`pytest -m "not (ray or service or statistics or heavy or soak)"` leaves them out.
+"""
+
+from collections.abc import Iterable
+
+# Each marker with the line that `pytest --markers` prints.
+MARKERS = {
+    "ray": "starts a real Ray cluster",
+    "service": "starts a server of its own: MLflow, S3, or a browser",
+    "statistics": "simulates hundreds of experiments with known truth",
+    "heavy": "trains, or builds networks of real size",
+    "soak": "kills, fills or cuts off what a sweep needs, and waits until it has recovered",
+    "gpu": "needs a GPU",
+}
+ORDINARY = "not (ray or service or statistics or heavy or soak)"
+
+OF_FIXTURE = {"cluster": "ray", "nodes": "ray", "s3": "service"}
+
+# Modules that start something without a fixture, or whose tests take long for another reason.
+OF_MODULE = {
+    "test_end_to_end": ("ray",),
+    "test_interrupt": ("ray",),
+    "test_extending": ("ray",),
+    "test_searched_sweep": ("ray",),
+    "test_reproduce": ("ray",),
+    "test_doctor": ("ray",),
+    "test_cluster_files": ("ray",),
+    "test_remake": ("ray",),
+    "test_chaos": ("ray", "soak"),
+    "test_disk_outages": ("ray", "soak"),
+    "test_server_outages": ("ray", "service", "soak"),
+    "test_shared_store": ("ray", "service"),
+    "test_mlflow_server": ("service",),
+    "test_report_browser": ("service",),
+    "test_gc": ("service",),
+    "test_mirror": ("service",),
+    "test_mirror_cache": ("service",),
+    "test_backends": ("service",),
+    "test_leases": ("service",),
+    "test_bootstrap": ("statistics",),
+    "test_power": ("statistics",),
+    "test_seed_design": ("statistics",),
+    "test_variance_study": ("statistics",),
+    "test_processes": ("heavy",),
+    "test_parallel": ("heavy",),
+    "test_backbones": ("heavy",),
+    "test_describe": ("heavy",),
+    "test_reference_trial": ("heavy",),
+    "test_bench_gpu": ("heavy",),
+    "test_resnet38": ("heavy",),
+    "test_report": ("heavy",),
+    "test_latex_compiles": ("heavy",),
+}
+OF_FUNCTION = {
+    "test_variants_of_the_pipeline_run": "heavy",
+    "test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights": "heavy",
+    "test_more_members_than_a_plain_zip_can_list": "heavy",
+}
+
+
+def tiers(module: str, function: str, fixtures: Iterable[str]) -> set[str]:
+    """The markers of one test: `function` is its name without parameters."""
+    found = {OF_FIXTURE[fixture] for fixture in fixtures if fixture in OF_FIXTURE}
+    found |= set(OF_MODULE.get(module, ()))
+    if function in OF_FUNCTION:
+        found.add(OF_FUNCTION[function])
+    return found
