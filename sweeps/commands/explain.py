@@ -27,7 +27,7 @@ def explain(options: argparse.Namespace) -> int:
         explain_sweep,
         explain_trial,
     )
-    from sweeps.selection.suggestions import suggested
+    from sweeps.selection.study import suggested
     from sweeps.store.store import Store
 
     spec, found = read_sweep(options)

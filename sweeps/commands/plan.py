@@ -41,8 +41,8 @@ def plan(options: argparse.Namespace) -> int:
     from sweeps.plan.past_runs import PastRuns
     from sweeps.plan.plan import make_plan
     from sweeps.plan.plan_text import describe, describe_time
-    from sweeps.selection.expected import expected
-    from sweeps.selection.suggestions import suggested
+    from sweeps.selection.gatekeeper import expected
+    from sweeps.selection.study import suggested
     from sweeps.store.store import Store
 
     spec, found = read_sweep(options)

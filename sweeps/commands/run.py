@@ -67,12 +67,12 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.driver.remake import compare, set_aside
     from sweeps.driver.sweep import Cluster, run_sweep
     from sweeps.progress.screen import Screen
-    from sweeps.selection.suggestions import Suggestions
+    from sweeps.selection.study import Search
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
 
     store = Store(options.store)
-    suggestions = Suggestions(spec, store=store, first=len(found)) if spec.search else None
+    suggestions = Search(spec, store=store, first=len(found)) if spec.search else None
     found += suggestions.known() if suggestions else []
     nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
     here = store.present(nodes.values())

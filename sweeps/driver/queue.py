@@ -62,7 +62,7 @@ class End(Enum):
 
 
 class Suggester(Protocol):
-    """Source of more trials, such as `sweeps.selection.suggestions.Suggestions`."""
+    """Source of more trials, such as `sweeps.selection.study.Search`."""
 
     @property
     def left(self) -> int:

@@ -26,7 +26,7 @@ from sweeps.driver.tune import TrialSource, run_steps
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, make_plan, total
 from sweeps.progress.progress import Progress
-from sweeps.selection.suggestions import Suggestions
+from sweeps.selection.study import Search
 from sweeps.spec.model import Spec
 from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
@@ -72,7 +72,7 @@ def run_sweep(
     say: Say,
     show: Show | None = None,
     again: str = "",
-    suggestions: Suggestions | None = None,
+    suggestions: Search | None = None,
 ) -> Summary:
     """Run what is not in the store, and record every trial.
 
@@ -143,7 +143,7 @@ def _unbreakable(say: Say) -> Say:
 
 
 def _opening(
-    spec: Spec, trials: Sequence[Trial], planner: "_Planner", suggestions: Suggestions | None
+    spec: Spec, trials: Sequence[Trial], planner: "_Planner", suggestions: Search | None
 ) -> Iterator[str]:
     first = f", {total(planner.fresh[0])}" if planner.fresh else ""
     to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""

@@ -23,7 +23,7 @@ from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
 from sweeps.spec.resources import Request, shared_batch
-from sweeps.spec.search import Search
+from sweeps.spec.search import SearchSpec
 
 BASELINE = "baseline"
 SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error
@@ -94,7 +94,9 @@ class Spec(BaseModel):
     variants: dict[VariantName, Overrides] = Field(
         default={}, description="Overrides by the name of the variant."
     )
-    search: Search | None = Field(default=None, description="Suggests variants, instead of a grid.")
+    search: SearchSpec | None = Field(
+        default=None, description="Suggests variants, instead of a grid."
+    )
     gates: list[Gate] = Field(
         default=[], description="Who goes on to the expensive stages, in pipeline order."
     )

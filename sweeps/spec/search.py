@@ -10,7 +10,7 @@ from sweeps.spec.axes import AnyAxis
 COSTS = ("hours", "gpu_hours")
 
 
-class Search(BaseModel):
+class SearchSpec(BaseModel):
     """Variants that Optuna suggests instead of a grid, each with all seeds.
 
     The study is kept in a database, so that the same command goes on where it stopped."""

@@ -14,7 +14,7 @@ from sweeps.spec.knobs import matching
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
 from sweeps.spec.resources import Request
-from sweeps.spec.search import COSTS, Search
+from sweeps.spec.search import COSTS, SearchSpec
 from sweeps.spec.variants import section
 
 MAX_COMBINATIONS = 100_000
@@ -54,7 +54,7 @@ def _keys(location: Location) -> list[str]:
         "gates": Gate,
         "limits": Limits,
     }
-    models["search"] = Axis if "space" in location[:-1] else Search
+    models["search"] = Axis if "space" in location[:-1] else SearchSpec
     model = Spec if len(location) == 1 else models[str(location[0])]
     return [info.alias or name for name, info in model.model_fields.items()]
 

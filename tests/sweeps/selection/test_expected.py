@@ -2,7 +2,7 @@ from pathlib import Path
 
 import yaml
 
-from sweeps.selection.expected import expected
+from sweeps.selection.gatekeeper import expected
 from sweeps.spec.gates import Gate
 from sweeps.spec.trials import load_spec, trials
 
@@ -30,11 +30,13 @@ def behind(found: dict[str, str], last: str) -> set[str]:
     return {variant for variant, field in found.items() if field == last}
 
 
-def test_without_gates_every_variant_comes_to_its_end(tmp_path: Path) -> None:
+def test_expected_trials_come_to_their_end_without_gates(tmp_path: Path) -> None:
     assert set(ends(tmp_path).values()) == {"seg"}
 
 
-def test_as_many_go_on_as_a_gate_lets_and_the_baseline_besides(tmp_path: Path) -> None:
+def test_expected_trials_are_as_many_as_a_gate_lets_and_the_baseline_besides(
+    tmp_path: Path,
+) -> None:
     found = ends(
         tmp_path, Gate(after="cam", asha=3), Gate(after="pseudo", top_k=1, by="cgnet.erasing")
     )
@@ -43,7 +45,7 @@ def test_as_many_go_on_as_a_gate_lets_and_the_baseline_besides(tmp_path: Path) -
     assert len(behind(found, "cam")) == 7
 
 
-def test_each_group_has_its_own_places_and_a_margin_lets_all_go_on(tmp_path: Path) -> None:
+def test_expected_groups_have_their_own_places_and_a_margin_lets_all_go_on(tmp_path: Path) -> None:
     found = ends(
         tmp_path, Gate(after="pseudo", top_k=1, by="cgnet.erasing"), Gate(after="cam", margin=0.1)
     )

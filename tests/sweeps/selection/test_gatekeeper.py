@@ -38,7 +38,7 @@ def through(verdicts: Sequence[Verdict]) -> list[str]:
 SCORES = {"a": 0.5, "b": 0.4, "c": 0.3, "d": 0.2, "base": 0.1}
 
 
-def test_the_best_k_go_on_as_soon_as_that_is_certain_and_the_baseline_takes_no_place() -> None:
+def test_gate_top_k_decides_as_soon_as_it_is_certain_and_the_baseline_takes_no_place() -> None:
     keeper = keeper_of(Gate(after="cam", top_k=2), *SCORES, baseline="base")
     keeper.arrive("base", SCORES["base"])
     assert through(list(keeper.verdicts(more=0))) == ["base"]
@@ -55,7 +55,7 @@ def test_the_best_k_go_on_as_soon_as_that_is_certain_and_the_baseline_takes_no_p
 
 
 @pytest.mark.parametrize("gate", [Gate(after="cam", top_k=2), Gate(after="cam", margin=0.15)])
-def test_who_is_among_the_best_does_not_depend_on_the_order_of_arrival(gate: Gate) -> None:
+def test_gate_verdicts_do_not_depend_on_the_order_of_arrival(gate: Gate) -> None:
     scores = {"a": 0.5, "b": 0.4, "c": 0.4, "d": 0.2, "base": 0.5}
     shuffled, found = random.Random(0), set()
     for _ in range(20):
@@ -68,9 +68,7 @@ def test_who_is_among_the_best_does_not_depend_on_the_order_of_arrival(gate: Gat
     assert found == {frozenset({"a", "b", "base"} | ({"c"} if gate.margin else set()))}
 
 
-def test_variants_are_ranked_among_those_with_the_same_value_so_that_no_group_starves_another() -> (
-    None
-):
+def test_gate_by_ranks_variants_among_those_with_the_same_value() -> None:
     gate = Gate(after="cam", top_k=1, by="oc.lr")
     keeper = keeper_of(gate, *"abcd", groups={"a": "fast", "b": "fast", "c": "slow", "d": "slow"})
     verdicts = pass_all(keeper, SCORES, "dcba")
@@ -79,7 +77,7 @@ def test_variants_are_ranked_among_those_with_the_same_value_so_that_no_group_st
     assert why == "0.2000 is not among the best 1 of 2 where oc.lr is slow, which end at 0.3000"
 
 
-def test_asha_lets_the_best_share_of_those_so_far_go_on_and_stops_nobody_before_the_end() -> None:
+def test_gate_asha_lets_the_best_share_so_far_go_on_and_stops_none_before_the_end() -> None:
     keeper = keeper_of(Gate(after="cam", asha=2), *"abcd")
     keeper.arrive("d", SCORES["d"])
     assert not list(keeper.verdicts(more=0)), "one alone is no half"
@@ -87,7 +85,7 @@ def test_asha_lets_the_best_share_of_those_so_far_go_on_and_stops_nobody_before_
     assert through(list(keeper.verdicts(more=0))) == ["c"], "the better half of two"
     keeper.arrive("b", SCORES["b"])
     assert through(list(keeper.verdicts(more=0))) == ["b"], (
-        "the best of three, and who went on does not come back"
+        "the best of three; a variant that went on does not come back"
     )
     keeper.arrive("a", SCORES["a"])
     last = list(keeper.verdicts(more=0))
@@ -95,14 +93,14 @@ def test_asha_lets_the_best_share_of_those_so_far_go_on_and_stops_nobody_before_
     assert [verdict.variant for verdict in last if not verdict.goes_on] == ["d"]
 
 
-def test_with_suggestions_to_come_nobody_is_stopped_by_asha_or_certain_of_a_place() -> None:
+def test_gate_stops_no_variant_while_suggestions_are_to_come() -> None:
     for gate in (Gate(after="cam", asha=2), Gate(after="cam", top_k=1)):
         keeper = keeper_of(gate, "a")
         assert not pass_all(keeper, SCORES, "a", more=1)
         assert through(list(keeper.verdicts(more=0))) == ["a"]
 
 
-def test_a_margin_waits_for_the_baseline_and_lets_all_go_on_where_that_failed() -> None:
+def test_gate_margin_waits_for_the_baseline_and_lets_all_go_on_where_that_failed() -> None:
     keeper = keeper_of(Gate(after="cam", margin=0.02), "a", "d", "base", baseline="base")
     keeper.arrive("a", 0.29)
     keeper.arrive("d", 0.27)
@@ -119,7 +117,7 @@ def test_a_margin_waits_for_the_baseline_and_lets_all_go_on_where_that_failed() 
     assert through(list(lost.verdicts(more=0))) == ["d"]
 
 
-def test_a_gate_has_one_rule() -> None:
+def test_gate_has_one_rule() -> None:
     for rules in ({}, {"top_k": 2, "asha": 2}):
         with pytest.raises(ValueError, match="give one of `top_k`, `asha` and `margin`"):
             Gate(after="cam", **rules)

@@ -9,8 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeps.selection.study import open_study
-from sweeps.selection.suggestions import Suggestions
+from sweeps.selection.study import Search, open_study
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
@@ -30,23 +29,21 @@ def spec_of(
     return Spec(name="s", question="?", profile="embedded", search=what | where | search, **rest)
 
 
-class Outcomes(Suggestions):
+class Outcomes(Search):
     """Suggestions whose trials have scores by a formula, for they are not run here."""
 
     def _value(self, objective: str, trial: Trial) -> float:
         cgnet = trial.pipeline.cgnet
-        return (
-            (cgnet.erasing == "cse")
-            - abs(cgnet.lambda_start - 1) / 20
-            + (objective == "hours") * trial.seed
-        )
+        erasing = 1.0 if cgnet.erasing == "cse" else 0.0
+        hours = trial.seed if objective == "hours" else 0.0
+        return erasing - abs(cgnet.lambda_start - 1) / 20 + hours
 
 
 def suggestions(spec: Spec, folder: Path, *, create: bool = True) -> Outcomes:
     return Outcomes(spec, store=Store(folder / "store"), first=1, create=create)
 
 
-def tell_all(made: Suggestions) -> list[list[Trial]]:
+def tell_all(made: Search) -> list[list[Trial]]:
     """Ask until none is left, and let every variant come to its end."""
     found = []
     while trials := made.ask():
@@ -66,7 +63,7 @@ def variants(found: Sequence[Sequence[Trial]]) -> list[str]:
     return [trials[0].variant for trials in found]
 
 
-def test_a_study_goes_on_where_it_stopped_and_draws_nothing_twice(tmp_path: Path) -> None:
+def test_search_goes_on_where_it_stopped_and_draws_nothing_twice(tmp_path: Path) -> None:
     first = tell_all(suggestions(spec_of(tmp_path, trials=4, sampler="random"), tmp_path))
     assert len(first) == 4
     longer = spec_of(tmp_path, trials=7, sampler="random")
@@ -81,7 +78,7 @@ def test_a_study_goes_on_where_it_stopped_and_draws_nothing_twice(tmp_path: Path
     assert len(study_of(longer).get_trials(states=[optuna.trial.TrialState.COMPLETE])) == 7
 
 
-def test_what_a_killed_driver_left_open_is_tried_and_told_under_its_own_number(
+def test_search_tries_what_a_killed_driver_left_open_under_its_own_number(
     tmp_path: Path,
 ) -> None:
     spec = spec_of(tmp_path)
@@ -96,7 +93,7 @@ def test_what_a_killed_driver_left_open_is_tried_and_told_under_its_own_number(
     assert first.value == pytest.approx(again._value("pseudo/miou", known))
 
 
-def test_tpe_finds_the_better_way_of_erasing(tmp_path: Path) -> None:
+def test_search_by_tpe_finds_the_better_way_of_erasing(tmp_path: Path) -> None:
     found = tell_all(suggestions(spec_of(tmp_path, trials=60), tmp_path))
     late = [trials[0].pipeline.cgnet for trials in found[-20:]]
     assert sum(cgnet.erasing == "cse" for cgnet in late) >= 15
@@ -104,7 +101,7 @@ def test_tpe_finds_the_better_way_of_erasing(tmp_path: Path) -> None:
     assert {cgnet.erasing for cgnet in early} == {"cse", "class_agnostic"}
 
 
-def test_an_axis_that_does_not_hold_is_not_asked_for_and_equal_suggestions_are_one_variant(
+def test_search_asks_for_no_axis_that_does_not_hold_and_joins_equal_suggestions(
     tmp_path: Path,
 ) -> None:
     space = {
@@ -128,11 +125,11 @@ def test_an_axis_that_does_not_hold_is_not_asked_for_and_equal_suggestions_are_o
     for trial in trials:
         by_params.setdefault(json.dumps(trial.params), set()).add(trial.value)
     assert all(len(values) == 1 for values in by_params.values()), (
-        "one suggested twice hears what came out before"
+        "a variant that is suggested again is told its known outcome"
     )
 
 
-def test_suggestions_that_break_a_constraint_do_not_count(tmp_path: Path) -> None:
+def test_search_does_not_count_suggestions_that_break_a_constraint(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, trials=5, constraints=["cgnet.lambda_start > 5"], sampler="random")
     found = tell_all(suggestions(spec, tmp_path))
     assert len(found) == 5
@@ -143,7 +140,7 @@ def test_suggestions_that_break_a_constraint_do_not_count(tmp_path: Path) -> Non
     assert made.left == 0
 
 
-def test_a_variant_has_all_seeds_and_the_study_hears_their_mean_of_several_objectives(
+def test_search_tells_the_mean_over_all_seeds_for_each_objective(
     tmp_path: Path,
 ) -> None:
     spec = spec_of(tmp_path, trials=1, objectives={"pseudo/miou": "max", "hours": "min"}, seeds=3)
@@ -155,7 +152,7 @@ def test_a_variant_has_all_seeds_and_the_study_hears_their_mean_of_several_objec
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
-def test_stopped_and_failed_variants_have_no_value(tmp_path: Path) -> None:
+def test_search_tells_no_value_of_stopped_and_failed_variants(tmp_path: Path) -> None:
     spec = spec_of(tmp_path)
     made = suggestions(spec, tmp_path)
     for stopped in (True, False):
@@ -164,7 +161,7 @@ def test_stopped_and_failed_variants_have_no_value(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study_of(spec).get_trials()] == ["PRUNED", "FAIL"]
 
 
-def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_new_suggestion(
+def test_search_learns_from_a_failed_variant_that_comes_to_its_end_later(
     tmp_path: Path,
 ) -> None:
     spec = spec_of(tmp_path, trials=2)
@@ -182,7 +179,7 @@ def test_a_failed_variant_that_comes_to_its_end_later_is_learned_from_and_is_no_
     assert study_of(spec).best_value == copy.value
 
 
-def test_a_metric_that_a_trial_does_not_have_is_no_value(tmp_path: Path) -> None:
+def test_search_tells_no_value_where_a_trial_lacks_a_metric(tmp_path: Path) -> None:
     class Lacking(Outcomes):
         def _value(self, objective: str, trial: Trial) -> float:
             # as of a manifest, where no image has several classes
@@ -195,7 +192,7 @@ def test_a_metric_that_a_trial_does_not_have_is_no_value(tmp_path: Path) -> None
     assert [trial.state.name for trial in study_of(spec).get_trials()] == ["FAIL"]
 
 
-def test_another_space_or_other_objectives_need_another_study(tmp_path: Path) -> None:
+def test_search_of_another_space_or_other_objectives_needs_another_study(tmp_path: Path) -> None:
     tell_all(suggestions(spec_of(tmp_path, trials=2), tmp_path))
     other = spec_of(tmp_path, space=SPACE | {"cgnet.erasing": ["cse"]})
     with pytest.raises(
@@ -218,7 +215,7 @@ def test_another_space_or_other_objectives_need_another_study(tmp_path: Path) ->
     )
 
 
-def test_a_plan_reads_the_study_and_makes_none(tmp_path: Path) -> None:
+def test_search_of_a_plan_reads_the_study_and_makes_none(tmp_path: Path) -> None:
     spec = spec_of(tmp_path)
     assert not suggestions(spec, tmp_path, create=False).known()
     assert not (tmp_path / "optuna.db").exists()
@@ -227,7 +224,7 @@ def test_a_plan_reads_the_study_and_makes_none(tmp_path: Path) -> None:
     assert (len(reader.known()), reader.left) == (2, 4)
 
 
-def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+def test_search_names_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("no database")
     with pytest.raises(
         ValueError, match=r"search.storage: sqlite:///.*optuna.db: .*not a database"
@@ -236,7 +233,7 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
+def test_search_is_shown_by_the_dashboard(tmp_path: Path) -> None:
     import threading
     from wsgiref.simple_server import make_server
 
