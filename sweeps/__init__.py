@@ -10,6 +10,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables, which come in spite of verbose=0
 # A process that has imported torch waits for its next stage; Ray would end it after one second.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "120000")
+# Ray would start a stage that needs too much host memory again and again, without end. A few times
+# are worth it: the memory may have been that of a neighbour.
+os.environ.setdefault("RAY_task_oom_retries", "2")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")

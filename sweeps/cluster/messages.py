@@ -111,6 +111,8 @@ class OutcomeKind(Enum):
     TOO_LARGE = "too large"
     #: The input in the field `text` was damaged or removed.
     INPUT_LOST = "input lost"
+    #: The store did not answer; `text` is the error. The same attempt may succeed later.
+    STORE_AWAY = "store away"
     #: The stage heard that it should stop, and left a checkpoint.
     STOPPED = "stopped"
     #: No trial waited for the stage any more.

@@ -46,7 +46,7 @@ from sweeps.cluster.messages import (
 )
 from sweeps.cluster.policy import Waiting, choose
 from sweeps.cluster.stage_run import StageRun, StageState
-from sweeps.cluster.stage_task import explain, stage_task
+from sweeps.cluster.stage_task import MAX_RETRIES, explain, stage_task
 from sweeps.cluster.view import ClusterView
 from sweeps.store.leases import RENEW_S, Leases
 from sweeps.store.patience import may_pass, pauses
@@ -64,6 +64,17 @@ GRACE_S = 10.0
 TICK_S = 1.0
 # A stage of another cluster takes minutes; looking more often costs an object store requests.
 ELSEWHERE_S = 2.0
+# Ray repeats a stage whose worker died `MAX_RETRIES` times; more starts are those that its memory
+# monitor ended, which it repeats without end.
+MAX_STARTS = 1 + 2 * MAX_RETRIES
+DIED_TOO_OFTEN = (
+    f"its process died {MAX_STARTS} times, most likely because it needs more host memory than its "
+    "machine has; run fewer stages beside it (`resources` may give it more num_cpus), or use a "
+    "machine with more memory"
+)
+# A stage that meets a failing store more often, though the store answers the scheduler, has another
+# fault: such as a disk of the user's data.
+MAX_OUTAGES = 5
 # The driver asks every second; this many cover the longest time that it may be stuck.
 MAX_EVENTS = 10_000
 
@@ -71,6 +82,7 @@ EVENT_OF = {
     OutcomeKind.DONE: EventKind.DONE,
     OutcomeKind.FAILED: EventKind.FAILED,
     OutcomeKind.TOO_LARGE: EventKind.FAILED,
+    OutcomeKind.STORE_AWAY: EventKind.FAILED,
     OutcomeKind.INPUT_LOST: EventKind.INPUT_LOST,
     OutcomeKind.STOPPED: EventKind.STOPPED,
     OutcomeKind.CANCELLED: EventKind.CANCELLED,
@@ -174,6 +186,11 @@ class Scheduler:
     async def started(self, fingerprint: str, worker: Worker) -> None:
         """Note the worker that begins a stage; Ray retries one whose worker died with another."""
         if (run := self._runs.get(fingerprint)) is not None and run.ref is not None:
+            run.starts += 1
+            if run.starts > MAX_STARTS:
+                # Ray's own bound on these retries is that of the head, which others may have started
+                ray.cancel(run.ref, force=True)
+                return
             if run.worker is not None:
                 self._event(EventKind.RETRIED, run)
             run.state = StageState.RUNNING
@@ -269,15 +286,15 @@ class Scheduler:
                     return None
                 if (pause := next(patience, 0.0)) == 0.0:
                     raise
-                self._store_is_away(run, error)
+                self._store_is_away(run, str(error))
             await _within(run.wake.wait(), pause)
         return StageOutcome(kind=OutcomeKind.CANCELLED)
 
-    def _store_is_away(self, run: StageRun, error: OSError) -> None:
+    def _store_is_away(self, run: StageRun, error: str) -> None:
         if run.state is not StageState.STORE_AWAY:
-            self._event(EventKind.STORE_AWAY, run, text=str(error))
+            self._event(EventKind.STORE_AWAY, run, text=error)
         run.state = StageState.STORE_AWAY
-        run.detail = str(error)
+        run.detail = error
 
     async def _run(self, run: StageRun) -> StageOutcome:
         """Wait for a machine and run the stage there; again in parts where GPU memory is short."""
@@ -293,12 +310,24 @@ class Scheduler:
             except (RayError, asyncio.CancelledError) as error:
                 if run.cancelled is not None:
                     return StageOutcome(kind=OutcomeKind.CANCELLED)
-                return StageOutcome(kind=OutcomeKind.FAILED, text=explain(error))
-            if outcome.kind is not OutcomeKind.TOO_LARGE or run.cancelled is not None:
+                text = DIED_TOO_OFTEN if run.starts > MAX_STARTS else explain(error)
+                return StageOutcome(kind=OutcomeKind.FAILED, text=text)
+            if run.cancelled is not None:
                 return outcome
-            self._event(EventKind.SPLIT, run, text=outcome.text)
-            run.request = replace(run.request, parts=2 * run.request.parts)
-            run.wait_at_machine()
+            if outcome.kind is OutcomeKind.TOO_LARGE:
+                self._event(EventKind.SPLIT, run, text=outcome.text)
+                run.request = replace(run.request, parts=2 * run.request.parts)
+                run.wait_at_machine()
+            elif outcome.kind is OutcomeKind.STORE_AWAY and run.outages < MAX_OUTAGES:
+                run.outages += 1
+                run.wait_at_machine()
+                self._store_is_away(run, outcome.text)
+                # the lease is ours already: this waits until the store answers again
+                elsewhere = await self._lease(run)
+                if elsewhere is not None:
+                    return elsewhere
+            else:
+                return outcome
 
     def _submit_ready(self) -> None:
         """Choose machines for the stages that have room now.
@@ -339,7 +368,7 @@ class Scheduler:
         run.outcome = outcome
         del self._runs[run.fingerprint]
         self._in_background(self._leases.release, run.fingerprint)  # no harm if it is not ours
-        if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.TOO_LARGE):
+        if EVENT_OF[outcome.kind] is EventKind.FAILED:
             self._failures[run.fingerprint] = outcome.text
         self._event(EVENT_OF[outcome.kind], run, seconds=outcome.seconds, text=outcome.text)
         run.ended.set()

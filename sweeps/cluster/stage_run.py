@@ -37,6 +37,8 @@ class StageRun:
         ref: Ray's reference to the task, once it is submitted.
         worker: process that runs it, and since when; None until it reports.
         cancelled: when the last trial left; None while one wants the stage.
+        starts: how often a worker began it since it was submitted.
+        outages: how many attempts ended because the store did not answer.
         wake: set when a machine is chosen or the stage is cancelled.
         detail: the state's circumstance: the other cluster's host, or the store's error.
     """
@@ -50,6 +52,8 @@ class StageRun:
     worker: Worker | None = None
     since: float = 0.0
     cancelled: float | None = None
+    starts: int = 0
+    outages: int = 0
     outcome: StageOutcome | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,4 +80,5 @@ class StageRun:
         self.ref = None
         self.machine = ""
         self.worker = None
+        self.starts = 0
         self.wake.clear()

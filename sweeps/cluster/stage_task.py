@@ -3,6 +3,7 @@
 Importing this module does not import torch: the scheduler and the trials do it too."""
 
 import os
+import re
 import signal
 import time
 import traceback
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import TaskCancelledError
+from ray.exceptions import OutOfMemoryError, TaskCancelledError
 
 from sweeps.cluster.messages import (
     OutcomeKind,
@@ -21,6 +22,7 @@ from sweeps.cluster.messages import (
     StageRequest,
     Worker,
 )
+from sweeps.store.patience import may_pass
 from sweeps.store.stop_file import StopRequested, stop_file
 
 # Enough for a message with the names of several files; MLflow's tags take 5000.
@@ -68,9 +70,7 @@ def run_stage(
         raise
     except Exception as error:
         text = explain(error) + _keep_traceback(settings.root, request.fingerprint)
-        too_large = _is_too_large(request, error)
-        kind = OutcomeKind.TOO_LARGE if too_large else OutcomeKind.FAILED
-        return StageOutcome(kind=kind, text=text)
+        return StageOutcome(kind=_kind_of(request, error), text=text)
 
 
 def hear_cancellation() -> None:
@@ -87,12 +87,30 @@ def explain(error: BaseException) -> str:
         return str(error)[:ERROR_CHARACTERS]
     if isinstance(error, TaskCancelledError):
         return "cancelled from outside the sweep"
+    if isinstance(error, OutOfMemoryError):
+        return _host_memory(str(error))
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
         return (
             f"too little GPU memory: {error}; "
             "`resources` may give the stage more of a GPU (num_gpus)"
         )
     return f"{type(error).__name__}: {str(error)[:ERROR_CHARACTERS] or 'no message'}"
+
+
+def _host_memory(text: str) -> str:
+    """Return Ray's message about a process that it killed for want of memory, in one sentence."""
+    node = re.search(r"\(IP: ([^,)]+).*? was ([\d.]+)GB used / ([\d.]+)GB limit", text)
+    own = re.search(r"actual memory used=([\d.]+)GB", text)
+    told = "needs more host memory than this machine has"
+    if node and own:
+        told += (
+            f": it had {own[1]} GB when {node[2]} of the {node[3]} GB of {node[1]} were used, "
+            "and Ray killed it"
+        )
+    return (
+        f"{told}; run fewer stages beside it (`resources` may give it more num_cpus), "
+        "or use a machine with more memory"
+    )
 
 
 def _execute(
@@ -107,7 +125,8 @@ def _execute(
     from occse.training.loop import Stopped
     from sweeps.store.store import Store
 
-    store = Store(settings.root)
+    # what was made in hours must not be lost because the store is away for a minute
+    store = Store(settings.root, patient=True)
     cpus = max(1, int(request.num_cpus))
     torch.set_num_threads(cpus)
 
@@ -127,7 +146,7 @@ def _execute(
             git=settings.git,
             command=request.command,
             report=report,
-            stopping=StopRequested(store.files, stop_file(request.fingerprint)),
+            stopping=StopRequested(Store(settings.root).files, stop_file(request.fingerprint)),
         )
     except MissingInput as lost:
         return StageOutcome(kind=OutcomeKind.INPUT_LOST, text=lost.field)
@@ -136,14 +155,18 @@ def _execute(
     return StageOutcome(kind=OutcomeKind.DONE, seconds=manifest.seconds)
 
 
-def _is_too_large(request: StageRequest, error: Exception) -> bool:
-    """Return whether a training was short of GPU memory with its batch in one part."""
+def _kind_of(request: StageRequest, error: Exception) -> OutcomeKind:
+    """Return the end that an error is: some attempts are worth repeating."""
     import torch
 
     from occse.pipeline import STAGES
 
+    if isinstance(error, OSError) and may_pass(error):
+        return OutcomeKind.STORE_AWAY
     divisible = STAGES[request.kind].shares_batches and request.parts == 1
-    return divisible and isinstance(error, torch.OutOfMemoryError)
+    if divisible and isinstance(error, torch.OutOfMemoryError):
+        return OutcomeKind.TOO_LARGE
+    return OutcomeKind.FAILED
 
 
 def _keep_traceback(root: str, fingerprint: str) -> str:

@@ -28,8 +28,8 @@ def doctor(options: argparse.Namespace) -> int:
     Returns:
         0 where no fault would stop a sweep, else 1.
     """
+    from sweeps.cluster.connection import Cluster, joined
     from sweeps.doctor.report import ask_here, ask_nodes, judge, token_in
-    from sweeps.driver.sweep import Cluster, joined
     from sweeps.store.store import Store
 
     store = Store(options.store)
@@ -39,7 +39,7 @@ def doctor(options: argparse.Namespace) -> int:
         driver = ask_here(question)
         machines = [driver]
         if options.address:
-            with joined(Cluster(address=options.address)):
+            with joined(Cluster(address=options.address), say=print):
                 machines = ask_nodes(question)
     findings = judge(driver, machines)
     print("\n".join(map(str, findings)))

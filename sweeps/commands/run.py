@@ -64,8 +64,9 @@ def run(options: argparse.Namespace) -> int:
     spec, found = read_sweep(options)
     # Ray and MLflow take seconds to import, which a faulty file need not wait for.
     from occse.pipeline import check_files, scored_fields
+    from sweeps.cluster.connection import Cluster
     from sweeps.driver.remake import compare, set_aside
-    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.driver.sweep import run_sweep
     from sweeps.progress.screen import Screen
     from sweeps.selection.study import Search
     from sweeps.store.store import Store

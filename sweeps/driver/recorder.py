@@ -105,9 +105,17 @@ class _Account:
 class Recorder:
     """The only writer of a sweep's record: live curves and ended trials, to one tracking server.
 
-    `hear` is called from the driver's second thread, everything else from its main thread."""
+    `hear` is called from the driver's second thread, everything else from its main thread.
 
-    def __init__(self, *, store: Store, tracking: Tracking, say: Say) -> None:
+    Args:
+        store: holds the artifacts of trials that end.
+        live: collects the curves of stages that run. Its store must not be a patient one, or the
+            second thread would be silent while it waits.
+        tracking: the tracking server.
+        say: takes a warning for people.
+    """
+
+    def __init__(self, *, store: Store, live: LiveMetrics, tracking: Tracking, say: Say) -> None:
         self._store = store
         self._tracking = tracking
         self._say = say
@@ -118,7 +126,7 @@ class Recorder:
         self._claimed: set[str] = set()
         self._accounts: dict[str, _Account] = {}
         self._unlogged: dict[str, Record] = {}
-        self._live = LiveMetrics(store)
+        self._live = live
         # both threads write; without it a trial could be logged by both at once
         self._writing = threading.Lock()
         self._away_until = 0.0

@@ -2,21 +2,20 @@
 
 What the store has is recorded; the rest goes through Ray Tune and the scheduler."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 
 import ray
 
 from occse.artifacts.provenance import git_state
 from occse.pipeline import Node
 from occse.stage import Resources
+from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.cluster.messages import SchedulerSettings
-from sweeps.cluster.scheduler import HEAD, NAMESPACE, connect
+from sweeps.cluster.scheduler import HEAD, connect
 from sweeps.driver.interrupt import exit_on_sigterm
 from sweeps.driver.monitor import Show, Telling, watched
 from sweeps.driver.queue import Need, Score, TrialQueue, TrialStep
@@ -32,6 +31,7 @@ from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.text import Say, number
+from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.writer import Tracking
 
 # Ray Tune ends as a whole when, say, its node is out of memory; a fault that goes on ends it again.
@@ -40,26 +40,6 @@ ATTEMPTS = 3
 GROWING = 16
 # Memory of a coordinator's process, as measured.
 COORDINATOR_BYTES = 200 << 20
-# Only plans travel through Ray's object store; its default would take a third of the memory.
-OBJECT_STORE_BYTES = 200 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Machines to run on, and the number of trials at a time.
-
-    Attributes:
-        address: of a running Ray cluster; None for one on this machine that ends with the sweep.
-        num_cpus: CPUs of the cluster on this machine; None for all.
-        max_concurrent: trials at a time; None for enough to fill the cluster.
-        autoscaling: whether the cluster starts machines when they are asked for. Without it, stages
-            make do with those that are alive when the sweep starts.
-    """
-
-    address: str | None = None
-    num_cpus: int | None = None
-    max_concurrent: int | None = None
-    autoscaling: bool = False
 
 
 def run_sweep(
@@ -99,8 +79,10 @@ def run_sweep(
     say = _unbreakable(say)
     store.check_writable()
     tracking.open(trials)
-    recorder = Recorder(store=store, tracking=tracking, say=say)
-    planner = _Planner(spec, store, recorder)
+    # it answers now; from here on an outage is waited for
+    patient = Store(store.url, patient=True)
+    recorder = Recorder(store=patient, live=LiveMetrics(store), tracking=tracking, say=say)
+    planner = _Planner(spec, patient, recorder)
     queue = TrialQueue(
         gates=spec.gates,
         limits=spec.limits,
@@ -114,8 +96,9 @@ def run_sweep(
         for line in _opening(spec, trials, planner, suggestions):
             say(line)
         if not queue.finished:
-            with joined(cluster):
-                history = PastRuns(store.manifests())
+            with joined(cluster, say=say):
+                exit_on_sigterm()  # once more: Ray has set its own handler
+                history = PastRuns(patient.manifests())
                 progress = Progress(
                     spec.name, history=history, say=say, command=again, summed=show is None
                 )
@@ -356,29 +339,3 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:
         git=git_state(),
         autoscaling=cluster.autoscaling,
     )
-
-
-@contextmanager
-def joined(cluster: Cluster) -> Iterator[None]:
-    """Connect to the cluster; one on this machine ends with the block, a joined one goes on."""
-    if ray.is_initialized():
-        yield
-        return
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    own = {
-        "num_cpus": cluster.num_cpus,
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE_BYTES,
-    }
-    ray.init(
-        address=cluster.address or "local",
-        namespace=NAMESPACE,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **({} if cluster.address else own),
-    )
-    exit_on_sigterm()
-    try:
-        yield
-    finally:
-        ray.shutdown()

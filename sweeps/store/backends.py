@@ -8,8 +8,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from sweeps.store.patience import StoreAwayError, patiently
 
 # What file systems without hard links answer: exFAT, some FUSE and parallel file systems.
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -17,6 +20,9 @@ SHARED_STORE = (
     "a store that several users share needs group-writable folders: "
     "`chgrp -R GROUP` and `chmod -R g+ws` on it, and `umask 002` for everyone who writes there"
 )
+
+# Errors of botocore that are about the request, not about the store that gets it.
+FAULTS_OF_THE_CALLER = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,12 +284,81 @@ class ObjectFiles:
         try:
             yield
         except Exception as error:
-            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+            kind = _kind_of(error)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise kind(f"store {self._url}: {reason}") from error
 
 
-Files = FolderFiles | ObjectFiles
+class PatientFiles:
+    """Files of a store whose every operation waits while the store does not answer.
+
+    A write that is repeated may find what its first try wrote: `create` then returns False though
+    the file is the caller's. Leases and manifests name their owner, so that their callers can tell.
+
+    Args:
+        files: those of the store.
+    """
+
+    def __init__(self, files: FolderFiles | ObjectFiles) -> None:
+        self._files = files
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none."""
+        return patiently(partial(self._files.read, name))
+
+    def read_all(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield those of the files that are there."""
+        yield from patiently(lambda: list(self._files.read_all(names)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make or replace a file."""
+        patiently(partial(self._files.write, name, data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a file unless there is one."""
+        return patiently(partial(self._files.create, name, data))
+
+    def children(self, name: str = "") -> list[str]:
+        """Return the names directly below."""
+        return patiently(partial(self._files.children, name))
+
+    def find(self, name: str = "") -> Iterator[Entry]:
+        """Yield all files below."""
+        yield from patiently(lambda: list(self._files.find(name)))
+
+    def modified(self, name: str) -> float | None:
+        """Return when a file was written, in seconds since 1970; None where there is none."""
+        return patiently(partial(self._files.modified, name))
+
+    def move(self, name: str, to: str) -> None:
+        """Move a folder or a file, if it is there."""
+        patiently(partial(self._files.move, name, to))
+
+    def remove(self, name: str) -> None:
+        """Remove a folder or a file, if it is there."""
+        patiently(partial(self._files.remove, name))
+
+    def download(self, paths: Mapping[str, Path]) -> None:
+        """Fetch files from an object store, each to its path."""
+        assert isinstance(self._files, ObjectFiles)
+        patiently(partial(self._files.download, paths))
+
+    def upload(self, paths: Iterable[tuple[Path, str]]) -> None:
+        """Put files on an object store, each under its name."""
+        assert isinstance(self._files, ObjectFiles)
+        patiently(partial(self._files.upload, list(paths)))
+
+
+def _kind_of(error: Exception) -> type[OSError]:
+    """Return the class under which an error of fsspec or its libraries is raised here."""
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError
+    if isinstance(error, PermissionError):
+        return PermissionError
+    return OSError if type(error).__name__ in FAULTS_OF_THE_CALLER else StoreAwayError
+
+
+Files = FolderFiles | ObjectFiles | PatientFiles
 
 
 def _is_empty_hidden(folder: Path) -> bool:

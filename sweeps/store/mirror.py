@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from occse.artifacts.checksums import CORRUPT, FILES, damage, intact, sealed_files
 from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest
-from sweeps.store.backends import ObjectFiles
+from sweeps.store.backends import ObjectFiles, PatientFiles
 from sweeps.store.mirror_cache import in_use, limit, touch, trim
 
 SCRATCH = "scratch"
@@ -40,7 +40,7 @@ class NodeCache:
     Each artifact is fetched once per machine. Those that are made here are put on the store.
     """
 
-    def __init__(self, files: ObjectFiles, root: Path) -> None:
+    def __init__(self, files: ObjectFiles | PatientFiles, root: Path) -> None:
         self._files = files
         self._root = root
         self._most = limit()

@@ -15,37 +15,41 @@ PATIENCE_S = 3600.0
 # The first look comes soon, for most outages last seconds; later ones leave a busy store alone.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 15.0
-# A full or read-only disk, a missing permission and a wrong name need a person.
-LASTING = frozenset(
+# Errors of network disks that come and go. A full or read-only disk, a missing permission and a
+# wrong name are not among them: they need a person.
+PASSING = frozenset(
     (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.ENOENT,
-        errno.EEXIST,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENOTEMPTY,
-        errno.ENAMETOOLONG,
-        errno.EXDEV,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EREMOTEIO,
+        errno.ENOTCONN,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
     )
 )
-# Errors of botocore and fsspec that are about the request, not about the store that gets it.
-LASTING_KINDS = ("NoCredentialsError", "ParamValidationError", "PartialCredentialsError")
+
+
+class StoreAwayError(OSError):
+    """An object store did not answer, or answered that it cannot work now."""
 
 
 def may_pass(error: OSError) -> bool:
     """Return whether the store may answer later without anybody's help."""
-    if isinstance(error, PermissionError | FileNotFoundError | FileExistsError):
-        return False
-    return error.errno not in LASTING and type(error.__cause__).__name__ not in LASTING_KINDS
+    return isinstance(error, StoreAwayError) or error.errno in PASSING
 
 
 def pauses() -> Iterator[float]:
     """Yield the seconds to wait after each try; ends after `PATIENCE_S` altogether."""
-    pause, waited = FIRST_PAUSE_S, 0.0
+    pause = FIRST_PAUSE_S
+    waited = 0.0
     while waited < PATIENCE_S:
         yield pause
         waited += pause

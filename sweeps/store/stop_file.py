@@ -11,6 +11,8 @@ from sweeps.store.backends import Files
 # A training asks after every step, of which a GPU does ten a second; a person does not notice a
 # second, and an object store charges for every request.
 ASK_EVERY_S = 1.0
+# A store that is away makes each look last seconds, and the training waits for it.
+AWAY_S = 30.0
 
 
 def stop_file(fingerprint: str) -> str:
@@ -31,4 +33,8 @@ class StopRequested:
         if time.monotonic() - self.asked < ASK_EVERY_S:
             return False
         self.asked = time.monotonic()
-        return self.files.read(self.name) is not None
+        try:
+            return self.files.read(self.name) is not None
+        except OSError:  # a store that is away for a while is no reason to end a training
+            self.asked = time.monotonic() + AWAY_S
+            return False

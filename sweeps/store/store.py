@@ -18,7 +18,7 @@ from occse.artifacts.manifest import (
     check_manifest,
     read_manifest,
 )
-from sweeps.store.backends import Files, FolderFiles, ObjectFiles
+from sweeps.store.backends import Files, FolderFiles, ObjectFiles, PatientFiles
 from sweeps.store.leases import LEASES
 from sweeps.store.mirror import SCRATCH, NodeCache, sealed_at
 
@@ -39,6 +39,10 @@ class Store:
 
     An artifact that is present is complete, so several sweeps may share a store.
 
+    Args:
+        location: the folder or the URL.
+        patient: whether every operation waits while the store does not answer, for what runs long.
+
     Attributes:
         url: the absolute folder or the URL; another process opens the same store with it.
         root: folder on this machine where stages find their inputs and leave their outputs. For a
@@ -47,7 +51,7 @@ class Store:
         files: the files at `url`.
     """
 
-    def __init__(self, location: str | Path) -> None:
+    def __init__(self, location: str | Path, *, patient: bool = False) -> None:
         url = str(location).removeprefix("file://").rstrip("/") or "/"
         self.files: Files
         self._cache: NodeCache | None = None
@@ -55,12 +59,15 @@ class Store:
         if "://" in url:
             self.url = url
             self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
-            self.files = objects = ObjectFiles(url)
-            self._cache = NodeCache(objects, self.root)
+            objects = ObjectFiles(url)
+            remote = PatientFiles(objects) if patient else objects
+            self.files = remote
+            self._cache = NodeCache(remote, self.root)
         else:
             self.root = Path(url)
             self.url = str(self.root.absolute())
-            self.files = FolderFiles(self.root)
+            folder = FolderFiles(self.root)
+            self.files = PatientFiles(folder) if patient else folder
 
     def __contains__(self, node: "Node") -> bool:
         return self.has(node.kind, node.fingerprint)

@@ -257,7 +257,8 @@ def _ensure(scheduler: Any, request: Any) -> None:
 
 
 def _run(root: Path, made: list[Any]) -> None:
-    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.cluster.connection import Cluster
+    from sweeps.driver.sweep import run_sweep
     from sweeps.spec.model import Spec
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking

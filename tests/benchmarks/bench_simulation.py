@@ -28,7 +28,8 @@ from sweeps.plan.simulation import Task, makespan  # noqa: E402
 from sweeps.spec.trials import Trial  # noqa: E402
 from sweeps.store.store import Store  # noqa: E402
 from sweeps.tracking.writer import Tracking  # noqa: E402
-from sweeps.driver.sweep import Cluster, run_sweep  # noqa: E402
+from sweeps.cluster.connection import Cluster  # noqa: E402
+from sweeps.driver.sweep import run_sweep  # noqa: E402
 
 SPEC = Spec(name="probe", question="How long does it take?", baseline={})
 UNITS = {"oc": 2, "cgnet": 3, "cam": 1, "crf": 2, "seg": 1}

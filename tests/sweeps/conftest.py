@@ -17,15 +17,15 @@ def cluster() -> Iterator[None]:
     """A real Ray cluster of two CPUs on this machine, whose workers know the probe stage."""
     import ray
 
+    from sweeps.cluster.connection import OBJECT_STORE_BYTES, start_ray
+
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
+    start_ray(
+        print,
         address="local",
-        namespace="occse",
         num_cpus=2,
         include_dashboard=False,
-        object_store_memory=200 << 20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
         runtime_env=PROBES,
     )
     yield

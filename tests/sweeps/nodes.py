@@ -6,10 +6,12 @@ import signal
 from typing import Any
 
 from probe_sweep import PROBES  # before Ray: it sets its environment
-from ray import init, shutdown
 from ray import nodes as ray_nodes
+from ray import shutdown
 from ray.cluster_utils import Cluster
 from waiting import wait_until
+
+from sweeps.cluster.connection import start_ray
 
 
 class Nodes:
@@ -23,13 +25,7 @@ class Nodes:
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
         self.added: list[Any] = []
-        init(
-            address=self.address,
-            namespace="occse",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=PROBES,
-        )
+        start_ray(print, address=self.address, runtime_env=PROBES)
 
     def add(self, *, num_cpus: int, num_gpus: int = 0) -> Any:
         """One more node; its `node_id` is Ray's."""

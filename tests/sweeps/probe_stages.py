@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -90,6 +91,20 @@ class Hungry(Probe):
         return metrics
 
 
+class Greedy(Probe):
+    """A probe that takes host memory until it has so many megabytes, 100 at a time."""
+
+    megabytes: int = 6000
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        metrics = super().run(ctx)
+        held = []
+        for _ in range(self.megabytes // 100):
+            held.append(bytearray(os.urandom(1) * (100 << 20)))
+            time.sleep(STEP_S)
+        return metrics
+
+
 class Bulky(Probe):
     """A probe whose artifact has eight megabytes."""
 
@@ -99,7 +114,7 @@ class Bulky(Probe):
         return metrics
 
 
-STAGES |= {stage.__name__: stage for stage in (Probe, Link, Scored, Hungry, Bulky)}
+STAGES |= {stage.__name__: stage for stage in (Probe, Link, Scored, Hungry, Greedy, Bulky)}
 # the GPUs of the tests' nodes are only counted; a manifest asks for their name
 if not torch.cuda.is_available():
     torch.cuda.get_device_name = lambda device=None: "none"

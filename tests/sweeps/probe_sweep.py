@@ -23,12 +23,12 @@ NUM_TRIALS = 4
 
 
 def main(root: Path, address: str | None) -> int:
-    import ray
     from probe_stages import Link, make_trial
 
     from occse.pipeline import Pipeline, override, profile
     from occse.stage import Resources, Stage
-    from sweeps.driver.sweep import Cluster, run_sweep
+    from sweeps.cluster.connection import OBJECT_STORE_BYTES, Cluster, start_ray
+    from sweeps.driver.sweep import run_sweep
     from sweeps.spec.model import Spec
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
@@ -58,18 +58,8 @@ def main(root: Path, address: str | None) -> int:
     spec = Spec(name="probe", question="Is the table the same?", baseline={}, resources=one_cpu)
     assert spec.resources_of("oc", pipeline.oc) == Resources(num_cpus=1)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
-        address=address or "local",
-        namespace="occse",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env=PROBES,
-        **(
-            {}
-            if address
-            else {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}
-        ),
-    )
+    own = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    start_ray(print, address=address or "local", runtime_env=PROBES, **({} if address else own))
     tracking = Tracking(f"sqlite:///{root}/mlflow.db", spec=spec)
     say = lambda line: print(f"{time.strftime('%X')} {line}", flush=True)  # noqa: E731
     summary = run_sweep(

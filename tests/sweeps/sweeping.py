@@ -6,8 +6,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sweeps.cluster.connection import Cluster
 from sweeps.driver.recorder import Summary
-from sweeps.driver.sweep import Cluster, run_sweep
+from sweeps.driver.sweep import run_sweep
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store

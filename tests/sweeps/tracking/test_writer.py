@@ -286,7 +286,9 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
     lines: list[str] = []
     with server(database) as uri:
         tracking = opened(uri, *trials)
-        recorder = Recorder(store=store, tracking=tracking, say=lines.append)
+        recorder = Recorder(
+            store=store, live=LiveMetrics(store), tracking=tracking, say=lines.append
+        )
         recorder.expect(trials)
         recorder.add(plan)
         recorder.end(trials[0], {}, None)
@@ -302,7 +304,12 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
         "the server cannot be told that the sweep ended"
     )
 
-    again = Recorder(store=store, tracking=opened(database, *trials), say=print)
+    again = Recorder(
+        store=store,
+        live=LiveMetrics(store),
+        tracking=opened(database, *trials),
+        say=print,
+    )
     again.expect(trials)
     again.add(make_plan(trials, stored=store.present))
     for trial in trials:

@@ -1,0 +1,128 @@
+"""Connection of the driver to a Ray cluster, with errors that come soon and say what to do."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+from sweeps.cluster.scheduler import NAMESPACE
+from sweeps.text import Say
+
+# Only plans travel through Ray's object store; its default would take a third of the memory.
+OBJECT_STORE_BYTES = 200 << 20
+# A cluster that is there answers within a second, through a slow tunnel within three.
+ANSWER_S = 10.0
+# Ray gives its own start 30 s; a machine that is busy with other starts may need them twice.
+STARTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Machines to run on, and the number of trials at a time.
+
+    Attributes:
+        address: of a running Ray cluster; None for one on this machine that ends with the sweep.
+        num_cpus: CPUs of the cluster on this machine; None for all.
+        max_concurrent: trials at a time; None for enough to fill the cluster.
+        autoscaling: whether the cluster starts machines when they are asked for. Without it, stages
+            make do with those that are alive when the sweep starts.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    max_concurrent: int | None = None
+    autoscaling: bool = False
+
+
+@contextmanager
+def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
+    """Connect to the cluster; one on this machine ends with the block, a joined one goes on.
+
+    Raises:
+        ConnectionError: no cluster answers at its address, or Ray does not start here.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if cluster.address is not None:
+        check_address(cluster.address)
+        start_ray(say, address=cluster.address)
+    else:
+        start_ray(
+            say,
+            address="local",
+            num_cpus=cluster.num_cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray.init`
+    """Call `ray.init`, and once more where the machine was too busy for Ray's patience.
+
+    Raises:
+        ConnectionError: it failed again.
+    """
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **options
+            )
+            return
+        # Ray raises a bare Exception where its start times out
+        except Exception as error:
+            ray.shutdown()  # what did start of it
+            reason = str(error).strip().splitlines()[:1]
+            message = f"Ray did not start: {' '.join(reason)}"
+            if attempt == STARTS or isinstance(error, ValueError):
+                raise ConnectionError(message) from error
+            say(f"warning: {message}; trying once more")
+
+
+def check_address(address: str) -> None:
+    """Check within `ANSWER_S` that a Ray cluster answers at `address`, for which Ray takes minutes.
+
+    Raises:
+        ConnectionError: none does; the second line is the message of Ray or of the system.
+    """
+    wanted = f"--address {address}: expected a running Ray cluster; "
+    wanted += "start one (`ray start --head`), or leave --address out for one on this machine"
+    try:
+        location = canonicalize_bootstrap_address(address)
+        host, _, port = str(location).rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError) as error:  # ConnectionError of Ray is an OSError
+        raise ConnectionError(f"{wanted}\n{error}") from None
+    problem = _ask_head(str(location))
+    if problem:
+        raise ConnectionError(f"{wanted}\n{problem}")
+
+
+def _ask_head(location: str) -> str:
+    """Return why the head at HOST:PORT does not answer; empty if it does."""
+    problems = ["it accepts connections, but does not answer as Ray's head does"]
+
+    def ask() -> None:
+        try:
+            GcsClient(address=location)
+            problems.clear()
+        except Exception as error:
+            problems[0] = str(error)
+
+    # Ray has no time limit for this call; a thread that never ends does not keep the process alive
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    return problems[0] if problems else ""

@@ -1,0 +1,68 @@
+"""A stage that needs more host memory than its machine has ends, and says so."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from asking import ensure, request_of, scheduler_of
+from probe_stages import Greedy, executions
+from probe_sweep import PROBES
+
+from sweeps.cluster.connection import OBJECT_STORE_BYTES, start_ray
+from sweeps.cluster.messages import AnswerState
+from sweeps.cluster.scheduler import MAX_STARTS
+
+# Room for torch and a few hundred megabytes more: the machine itself is never short.
+ROOM_BYTES = 1_500_000_000
+
+
+def start(retries: str) -> None:
+    """Start a cluster whose memory monitor thinks that the machine is small."""
+    memory = {
+        line.split(":")[0]: int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+    }
+    used = memory["MemTotal"] - memory["MemAvailable"]
+    os.environ |= {
+        "RAY_memory_usage_threshold": f"{(used + ROOM_BYTES) / memory['MemTotal']:.3f}",
+        "RAY_memory_monitor_refresh_ms": "200",
+        "RAY_task_oom_retries": retries,
+    }
+    start_ray(
+        print,
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        runtime_env=PROBES,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    ray.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_stage_that_needs_too_much_host_memory_fails_after_a_few_tries_with_its_peak(
+    tmp_path: Path,
+) -> None:
+    start(retries="1")
+    answer = ensure(scheduler_of(tmp_path), request_of(Greedy(label="greedy")))
+    assert answer.state is AnswerState.FAILED
+    assert "needs more host memory than this machine has: it had " in answer.error
+    assert "GB when " in answer.error
+    assert len(executions(tmp_path)) == 2
+
+
+def test_stage_is_bounded_on_a_cluster_whose_head_lets_ray_try_without_end(tmp_path: Path) -> None:
+    start(retries="-1")
+    answer = ensure(scheduler_of(tmp_path), request_of(Greedy(label="greedy")))
+    assert answer.state is AnswerState.FAILED
+    assert "most likely because it needs more host memory than its machine has" in answer.error
+    assert len(executions(tmp_path)) <= MAX_STARTS + 1
