@@ -31,7 +31,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster.code_version import short_digest, source_digest
 from sweeps.cluster.messages import (
-    ActiveStage,
     Answer,
     AnswerState,
     CurvePoint,
@@ -46,7 +45,7 @@ from sweeps.cluster.messages import (
 )
 from sweeps.cluster.policy import Waiting, choose
 from sweeps.cluster.stage_run import StageRun, StageState
-from sweeps.cluster.stage_task import MAX_RETRIES, explain, stage_task
+from sweeps.cluster.stage_task import DIED_TOO_OFTEN, MAX_STARTS, explain, stage_task
 from sweeps.cluster.view import ClusterView
 from sweeps.store.leases import RENEW_S, Leases
 from sweeps.store.patience import may_pass, pauses
@@ -64,14 +63,6 @@ GRACE_S = 10.0
 TICK_S = 1.0
 # A stage of another cluster takes minutes; looking more often costs an object store requests.
 ELSEWHERE_S = 2.0
-# Ray repeats a stage whose worker died `MAX_RETRIES` times; more starts are those that its memory
-# monitor ended, which it repeats without end.
-MAX_STARTS = 1 + 2 * MAX_RETRIES
-DIED_TOO_OFTEN = (
-    f"its process died {MAX_STARTS} times, most likely because it needs more host memory than its "
-    "machine has; run fewer stages beside it (`resources` may give it more num_cpus), or use a "
-    "machine with more memory"
-)
 # A stage that meets a failing store more often, though the store answers the scheduler, has another
 # fault: such as a disk of the user's data.
 MAX_OUTAGES = 5
@@ -137,7 +128,7 @@ class Scheduler:
             )
         with suppress(TimeoutError):
             await asyncio.wait_for(run.ended.wait(), wait)
-        return _answer(run.outcome)
+        return run.answer()
 
     async def release(self, trial: str) -> None:
         """Give up everything that `trial` holds."""
@@ -188,7 +179,7 @@ class Scheduler:
         if (run := self._runs.get(fingerprint)) is not None and run.ref is not None:
             run.starts += 1
             if run.starts > MAX_STARTS:
-                # Ray's own bound on these retries is that of the head, which others may have started
+                # Ray's own bound is that of the head's environment, which others may have made
                 ray.cancel(run.ref, force=True)
                 return
             if run.worker is not None:
@@ -208,23 +199,13 @@ class Scheduler:
 
     async def news(self, after: int = 0) -> News:
         """Return what happened since the event or point `after`, and how everything stands."""
-        now = time.monotonic()
-        running = (
-            ActiveStage(
-                field=run.request.field,
-                fingerprint=run.fingerprint,
-                worker=run.worker,
-                seconds=now - run.since,
-            )
-            for run in self._runs.values()
-            if run.worker is not None
-        )
+        running = [run for run in self._runs.values() if run.worker is not None]
         waiting = [run for run in self._runs.values() if run.worker is None]
         return News(
             pid=os.getpid(),
             events=tuple(event for event in self._events if event.id > after),
             points=tuple(point for point in self._points if point.id > after),
-            running=tuple(running),
+            running=tuple(run.as_active() for run in running),
             waiting=tuple(run.as_waiting() for run in waiting),
             unmet=tuple(sorted(set(self._view.unmet(waiting)))),
         )
@@ -458,14 +439,3 @@ def connect(settings: SchedulerSettings) -> Any:  # noqa: ANN401 - Ray types no 
 async def _within(event: Any, seconds: float) -> None:  # noqa: ANN401 - any awaitable
     with suppress(TimeoutError):
         await asyncio.wait_for(event, seconds)
-
-
-def _answer(outcome: StageOutcome | None) -> Answer:
-    """Return what an outcome means to a trial that waits for the stage."""
-    if outcome is None or outcome.kind in (OutcomeKind.STOPPED, OutcomeKind.CANCELLED):
-        return Answer(state=AnswerState.PENDING)
-    if outcome.kind is OutcomeKind.DONE:
-        return Answer(state=AnswerState.DONE)
-    if outcome.kind is OutcomeKind.INPUT_LOST:
-        return Answer(state=AnswerState.INPUT_LOST, field=outcome.text)
-    return Answer(state=AnswerState.FAILED, error=outcome.text)

@@ -1,11 +1,21 @@
 """A stage from the first request to its end, as the scheduler keeps it. Imports no torch."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sweeps.cluster.messages import StageOutcome, StageRequest, WaitingStage, Worker
+from sweeps.cluster.messages import (
+    ActiveStage,
+    Answer,
+    AnswerState,
+    OutcomeKind,
+    StageOutcome,
+    StageRequest,
+    WaitingStage,
+    Worker,
+)
 
 
 class StageState(Enum):
@@ -68,6 +78,27 @@ class StageRun:
     def leased(self) -> bool:
         """True while this cluster has the lease."""
         return self.state in (StageState.READY, StageState.SUBMITTED, StageState.RUNNING)
+
+    def answer(self) -> Answer:
+        """Return what a trial that asked for the stage is told."""
+        outcome = self.outcome
+        if outcome is None or outcome.kind in (OutcomeKind.STOPPED, OutcomeKind.CANCELLED):
+            return Answer(state=AnswerState.PENDING)
+        if outcome.kind is OutcomeKind.DONE:
+            return Answer(state=AnswerState.DONE)
+        if outcome.kind is OutcomeKind.INPUT_LOST:
+            return Answer(state=AnswerState.INPUT_LOST, field=outcome.text)
+        return Answer(state=AnswerState.FAILED, error=outcome.text)
+
+    def as_active(self) -> ActiveStage:
+        """Return the stage as the driver sees it while a worker runs it."""
+        assert self.worker is not None
+        return ActiveStage(
+            field=self.request.field,
+            fingerprint=self.fingerprint,
+            worker=self.worker,
+            seconds=time.monotonic() - self.since,
+        )
 
     def as_waiting(self) -> WaitingStage:
         """Return the stage as the driver sees it while no worker runs it."""

@@ -29,6 +29,14 @@ from sweeps.store.stop_file import StopRequested, stop_file
 ERROR_CHARACTERS = 2000
 # How often Ray starts a stage again whose worker or machine died, from its last checkpoint.
 MAX_RETRIES = 3
+# Ray repeats a stage whose worker died `MAX_RETRIES` times; more starts are those that its memory
+# monitor ended, which it repeats without end.
+MAX_STARTS = 1 + 2 * MAX_RETRIES
+DIED_TOO_OFTEN = (
+    f"its process died {MAX_STARTS} times, most likely because it needs more host memory than its "
+    "machine has; run fewer stages beside it (`resources` may give it more num_cpus), or use a "
+    "machine with more memory"
+)
 
 
 def stage_task(request: StageRequest) -> Any:  # noqa: ANN401 - a Ray remote function

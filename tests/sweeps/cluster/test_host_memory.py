@@ -12,7 +12,7 @@ from probe_sweep import PROBES
 
 from sweeps.cluster.connection import OBJECT_STORE_BYTES, start_ray
 from sweeps.cluster.messages import AnswerState
-from sweeps.cluster.scheduler import MAX_STARTS
+from sweeps.cluster.stage_task import MAX_STARTS
 
 # Room for torch and a few hundred megabytes more: the machine itself is never short.
 ROOM_BYTES = 1_500_000_000
