@@ -30,10 +30,10 @@ EXEMPT = {
     "occse/artifacts",
     "occse/commands",
     "occse/data",
+    "occse/data/layouts",
     "occse/data/npy_dicts",
     "occse/data/shapes",
     "occse/method",
-    "occse/networks",
     "occse/networks/backbones",
     "occse/stages",
     "occse/training",
@@ -48,7 +48,6 @@ EXEMPT = {
     "sweeps/store",
     "sweeps/tracking",
     "tests",
-    "tests/analysis/commands",
     "tests/analysis/report",
     "tests/analysis/statistics",
     "tests/analysis/table",
@@ -57,6 +56,7 @@ EXEMPT = {
     "tests/occse/artifacts",
     "tests/occse/commands",
     "tests/occse/data",
+    "tests/occse/data/layouts",
     "tests/occse/method",
     "tests/occse/networks",
     "tests/occse/training",
@@ -222,16 +222,23 @@ def nested_conditions(module: Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, ast.unparse(node)
 
 
+def is_pair(targets: list[ast.expr], values: list[ast.expr]) -> bool:
+    """Tell whether two local names take two values of one form, such as a cosine and a sine."""
+    names = all(isinstance(target, ast.Name) for target in targets)
+    return len(targets) == 2 and names and type(values[0]) is type(values[1])
+
+
 def tuple_assignments(module: Module) -> Iterator[tuple[int, str]]:
-    """Assignments of several values at once that are no exchange."""
+    """Assignments of several values at once that are neither an exchange nor a pair."""
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
             continue
         if not isinstance(node.targets[0], ast.Tuple):
             continue
-        targets = {ast.unparse(target) for target in node.targets[0].elts}
+        targets = node.targets[0].elts
+        names = {ast.unparse(target) for target in targets}
         used = {ast.unparse(child) for child in ast.walk(node.value) if isinstance(child, ast.expr)}
-        if not targets & used:
+        if not names & used and not is_pair(targets, node.value.elts):
             yield node.lineno, ast.unparse(node)
 
 
@@ -249,12 +256,19 @@ def is_number(node: ast.expr | None) -> bool:
 
 
 def bare_numbers(module: Module) -> Iterator[tuple[int, str]]:
-    """Numbers at module level without a comment above that gives their reason."""
+    """Numbers at module level without a comment above that gives their reason.
+
+    Numbers in lines that follow one another share the comment above the first of them.
+    """
+    explained = -1
     for node in module.tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and is_number(node.value):
-            above = module.lines[node.lineno - 2].strip() if node.lineno > 1 else ""
-            if not above.startswith("#"):
-                yield node.lineno, ast.unparse(node)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not is_number(node.value):
+            continue
+        above = module.lines[node.lineno - 2].strip() if node.lineno > 1 else ""
+        if above.startswith("#") or node.lineno == explained + 1:
+            explained = node.end_lineno or node.lineno
+        else:
+            yield node.lineno, ast.unparse(node)
 
 
 def long_lines(module: Module) -> Iterator[tuple[int, str]]:

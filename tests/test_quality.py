@@ -57,10 +57,12 @@ SOUND = '''
 
 # Ray takes two seconds to answer, so a shorter wait would time out.
 WAIT_S = 2.0
+RETRIES = 3
 
 def exchange(first: int, second: int) -> tuple[int, int]:
     """Return both in the other order."""
     first, second = second, first
+    cosine, sine = cos(first), sin(first)
     line = "-" * first
     seconds = (second or 0) + 1
     names = [name for name in [*NAMES] if name]
