@@ -31,7 +31,7 @@ def _array(array: np.ndarray, version: str) -> bytes:
 
 
 def mxnet_names() -> dict[str, str]:
-    """MXNet name of every ResNet38 tensor -> its official PyTorch name, spelt out block by block."""
+    """Official PyTorch name of every ResNet38 tensor by its MXNet name, spelt out by block."""
     names = {"arg:conv1a_weight": "conv1a.weight"}
 
     def norm(theirs: str, ours: str) -> None:

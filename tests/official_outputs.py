@@ -50,7 +50,8 @@ def write_log(folder: Path, epochs: Sequence[tuple[float, float]], **settings: s
         ]
         lines += ["Learning rate er:cl = 1:0.3", "-", "_" * 111, f"Epoch {epoch:03} validation"]
         lines += [
-            "Evaluate ./experiments/cse_l03/dict with ./data/VOC2012/ImageSets/Segmentation/train.txt"
+            "Evaluate ./experiments/cse_l03/dict "
+            "with ./data/VOC2012/ImageSets/Segmentation/train.txt"
         ]
         lines += [
             f"{i}/60 threshold: {i / 100 + 0.1:.3f}\tmIoU: {miou / 2:.3f}%" for i in range(30)
@@ -58,7 +59,8 @@ def write_log(folder: Path, epochs: Sequence[tuple[float, float]], **settings: s
         lines += [f"Epoch {epoch} mIoU={str(miou)[:6]}% at threshold {threshold}"]
         best = max(best, epoch, key=lambda each: epochs[each][0])
         lines += [
-            f"Epoch {best} is best : mIoU={str(epochs[best][0])[:6]}% at threshold {epochs[best][1]}"
+            f"Epoch {best} is best : mIoU={str(epochs[best][0])[:6]}% "
+            f"at threshold {epochs[best][1]}"
         ]
         lines += [str([round(each, 1) for each, _ in epochs[: epoch + 1]])]
     (folder / "log.txt").write_text("\n".join(lines) + "\n")

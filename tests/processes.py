@@ -32,5 +32,5 @@ def processes(pattern: str, *, below: int | None = None) -> list[int]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a child process that imports modules of the tests, as this process does."""
+    """The environment of a child process that imports modules of the tests."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,4 @@
-"""The embedded data set with so few images that a stage takes a second: overrides of the profile."""
+"""Overrides of the profile `embedded`: so few images that a stage takes a second."""
 
 SMALL = {
     "data.num_train": 16,

@@ -46,7 +46,7 @@ class Trial:
     "comprehension over two loops": "cells = [cell for row in rows for cell in row]",
     "nested conditional expression": "x = 1 if a else 2 if b else 3",
     "several assignments in one": "loss, steps = 0.0, []",
-    "number without a reason above": "# A reason that another line parts from it.\n\nWAIT_S = 2 * 60.0",
+    "number without a reason above": "# A reason, one line off.\n\nWAIT_S = 2 * 60.0",
     "line too long": "x = f()" + " " * 100 + "# far to the right",
     "file too long": "x = None\n" * 451,
     "list of stages by name": "ORDER = ['oc', 'cgnet', 'cam']",

@@ -86,11 +86,13 @@ def report(nodes: dict[str, Node], store: Path, root: Path, num_images: int) -> 
             each = made.bytes / num_images
             total += each * VOC[GROWS[field]]
             print(
-                f"{field:<9} {each / 1e3:7.1f} kB per image  {each * VOC[GROWS[field]] / 1e6:7.0f} MB",
+                f"{field:<9} {each / 1e3:7.1f} kB per image  "
+                f"{each * VOC[GROWS[field]] / 1e6:7.0f} MB",
                 flush=True,
             )
     print(
-        f"one trial at the size of VOC: {total / 1e9:.2f} GB of arrays and maps, beside its networks"
+        f"one trial at the size of VOC: {total / 1e9:.2f} GB of arrays and maps, "
+        f"beside its networks"
     )
 
 

@@ -106,13 +106,16 @@ def main() -> None:
         reading = read_again(one, Path(folder))
     spread = float(np.std(plain_loop(one, other, FEW), ddof=1))
     print(
-        f"{IMAGES} images, {LABELS} labels, {RESAMPLES} resamples, two systems: {ours:.2f} s; a read {reading:.2f} s"
+        f"{IMAGES} images, {LABELS} labels, {RESAMPLES} resamples, two systems: "
+        f"{ours:.2f} s; a read {reading:.2f} s"
     )
     print(
-        f"scipy.stats.bootstrap {scipy / ours:.0f} times, a plain loop {loop / ours:.0f} times as long"
+        f"scipy.stats.bootstrap {scipy / ours:.0f} times, "
+        f"a plain loop {loop / ours:.0f} times as long"
     )
     print(
-        f"standard error {found.images_sd:.5f}; theirs {by_scipy(one, other, FEW):.5f} and {spread:.5f} from {FEW}"
+        f"standard error {found.images_sd:.5f}; "
+        f"theirs {by_scipy(one, other, FEW):.5f} and {spread:.5f} from {FEW}"
     )
 
 

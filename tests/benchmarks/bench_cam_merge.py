@@ -83,7 +83,8 @@ def main() -> None:
         )
         mean_fast, mean_slow = mean_fast + share * fast, mean_slow + share * slow
         print(
-            f"{num_present} of {NUM_CLASSES} classes, {SIZE[1]}x{SIZE[0]}, {len(SCALES)} scales mirrored: "
+            f"{num_present} of {NUM_CLASSES} classes, {SIZE[1]}x{SIZE[0]}, "
+            f"{len(SCALES)} scales mirrored: "
             f"present classes {fast * 1e3:.1f} ms, all classes in numpy {slow * 1e3:.1f} ms, "
             f"{slow / fast:.1f} times as long"
         )

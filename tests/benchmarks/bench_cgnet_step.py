@@ -106,14 +106,16 @@ def main() -> None:
                 "gradients of CGNet differ"
             )
     print(
-        f"{options.backbone}, {options.batch} x {options.size} x {options.size}, {options.device}; ",
+        f"{options.backbone}, {options.batch} x {options.size} x {options.size}, "
+        f"{options.device}; ",
         end="",
     )
     print(f"best of {options.rounds} steps; CGNet's gradients are bit-identical")
     best = {trainable: min(seconds) for trainable, seconds in times.items()}
     for trainable, seconds in best.items():
         print(
-            f"  OC trainable: {trainable:<8} {seconds * 1e3:8.0f} ms, {seconds / best['nothing']:.2f} times frozen"
+            f"  OC trainable: {trainable:<8} {seconds * 1e3:8.0f} ms, "
+            f"{seconds / best['nothing']:.2f} times frozen"
         )
 
 

@@ -238,7 +238,8 @@ def main() -> None:
         return rate, differences(cams, exact)
 
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
-    title = f"CAMs, {options.backbone}, {SIZE[1]} x {SIZE[0]}, scales {scales}, mirrored, batch {options.images}"
+    size = f"{SIZE[1]} x {SIZE[0]}"
+    title = f"CAMs, {options.backbone}, {size}, scales {scales}, mirrored, batch {options.images}"
     table(title, [each for each in settings if not each.name.startswith("loader")], measure)
 
 

@@ -1,4 +1,4 @@
-"""What planning costs: a grid of 792 trials, and one of 10,560, from the file's values to the
+"""Cost of planning: a grid of 792 trials, and one of 10,560, from the file's values to the
 printed plan.
 
 The grid: 2 backbones x (no erasing, 5 lambdas each of two ways) x 3 alpha pairs x 4 alphas of the
@@ -97,7 +97,8 @@ def main() -> None:
             _, each, _ = timed(lambda alone=alone: [one() for one in alone])
             _, together, _ = timed(lambda found=found: make_plan(found, stored=store.present))
             print(
-                f"{len(found)} trials: {cpu:.2f} s of CPU, {wall:.2f} s (below {below} s); stages of all together "
+                f"{len(found)} trials: {cpu:.2f} s of CPU, {wall:.2f} s (below {below} s); "
+                f"stages of all together "
                 f"{each * len(found) / len(alone) / together:.1f} times faster than trial by trial"
             )
             counts = {row.kind: row.distinct for row in plan.rows}

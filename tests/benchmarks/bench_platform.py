@@ -1,4 +1,4 @@
-"""What the platform adds to the stages: a call, a stage, a trial, memory, and a sweep against its
+"""Cost of the platform beside the stages: a call, a stage, a trial, memory, and a sweep against its
 trials one by one.
 
 Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help).
@@ -118,7 +118,8 @@ def trials(options: argparse.Namespace) -> None:
         ]
         seconds = _timed(lambda: _run(root, made))
         print(
-            f"trial: {seconds / len(made):.2f} s of {len(made)}, start and end included (below 1.5)",
+            f"trial: {seconds / len(made):.2f} s of {len(made)}, "
+            f"start and end included (below 1.5)",
             flush=True,
         )
 

@@ -99,7 +99,8 @@ def main() -> None:
         dense_s, dense = report("dense squarings", square, size)
         agree = (sparse.argmax(1) == dense.argmax(1)).float().mean().item()
         print(
-            f"  {dense_s / sparse_s:.0f} times faster; largest difference {(sparse - dense).abs().max():.1e}",
+            f"  {dense_s / sparse_s:.0f} times faster; "
+            f"largest difference {(sparse - dense).abs().max():.1e}",
             end="",
         )
         print(f", same label at {100 * agree:.2f} % of the pixels")

@@ -19,7 +19,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "sweeps"), str(TESTS.parent)]
 
-import sweeps  # noqa: E402, F401, I001 - before Ray, which reads its environment when it is imported
+# Before Ray, which reads its environment when it is imported.
+import sweeps  # noqa: E402, F401, I001
 import ray  # noqa: E402
 from probe_stages import STEP_S, Probe, make_trial  # noqa: E402
 
@@ -90,7 +91,8 @@ def main() -> None:
     ray.shutdown()
     print(f"12 trials, {unit_steps * STEP_S:g} s for the shortest stage, 2 CPUs")
     print(
-        f"simulated {promised:.1f} s, real {took:.1f} s: the real one takes {took / promised:.2f} times as long"
+        f"simulated {promised:.1f} s, real {took:.1f} s: "
+        f"the real one takes {took / promised:.2f} times as long"
     )
 
 

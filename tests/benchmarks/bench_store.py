@@ -1,4 +1,4 @@
-"""What a hit in the store costs, what the digests of a large model cost, and the same on an object
+"""Cost of a hit in the store, and of the digests of a large model; the same on an object
 store.
 
 A hit is what a sweep asks of every stage that it does not run: read the manifest, compare it with
@@ -67,7 +67,8 @@ def on_a_folder(root: Path) -> None:
     hit = milliseconds(lambda: store.manifest(node))
     exists = milliseconds((root / node.kind / node.fingerprint / "manifest.json").exists)
     print(
-        f"folder: hit {hit:.2f} ms, {hit / exists:.0f} times as long as to look whether the file is there"
+        f"folder: hit {hit:.2f} ms, {hit / exists:.0f} times "
+        f"as long as to look whether the file is there"
     )
     print(f"folder: presence {milliseconds(lambda: node in store):.2f} ms")
     folder, seal = root / node.kind / node.fingerprint, store.manifest(node).files
@@ -79,7 +80,8 @@ def on_a_folder(root: Path) -> None:
         lambda: hashlib.file_digest((folder / "model.safetensors").open("rb"), "sha256"), repeats=3
     )
     print(
-        f"a model of {MODEL_BYTES >> 20} MB: written and sealed in {made:.2f} s; verified at its first use in "
+        f"a model of {MODEL_BYTES >> 20} MB: written and sealed in {made:.2f} s; "
+        f"verified at its first use in "
         f"{first:.2f} s (SHA-256 alone {plain / 1e3:.2f} s), later in {again:.2f} ms"
     )
 
@@ -89,7 +91,8 @@ def on_an_object_store(url: str) -> None:
     store.execute(node)
     print(f"S3 (moto): hit {milliseconds(lambda: store.manifest(node), repeats=50):.1f} ms")
     print(
-        f"S3 (moto): input that was fetched before {milliseconds(lambda: store.folder(node), repeats=50):.2f} ms"
+        f"S3 (moto): input that was fetched before "
+        f"{milliseconds(lambda: store.folder(node), repeats=50):.2f} ms"
     )
     made = [node_of(Model(size=number)) for number in range(NUM_MADE)]
     missing = [node_of(Model(size=-number)) for number in range(1, NUM_MISSING + 1)]
@@ -99,7 +102,8 @@ def on_an_object_store(url: str) -> None:
         together = milliseconds(partial(store.present, nodes), repeats=3)
         singly = milliseconds(lambda nodes=nodes: [each in store for each in nodes], repeats=3)
         print(
-            f"S3 (moto): presence of {len(nodes)} artifacts, {what}: {together:.0f} ms by one listing, "
+            f"S3 (moto): presence of {len(nodes)} artifacts, {what}: {together:.0f} ms "
+            f"by one listing, "
             f"{singly / together:.1f} times as long one by one"
         )
 

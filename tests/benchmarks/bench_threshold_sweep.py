@@ -75,7 +75,8 @@ def main() -> None:
         fast = seconds(one_pass, image, repeats=20)
         ratios = [seconds(run, image, repeats=3) / fast for run in (naive, lean)]
         print(
-            f"{num_present} classes, {SIZE[1]}x{SIZE[0]}, {len(THRESHOLDS)} thresholds: one pass {fast * 1e3:.1f} ms; "
+            f"{num_present} classes, {SIZE[1]}x{SIZE[0]}, {len(THRESHOLDS)} thresholds: "
+            f"one pass {fast * 1e3:.1f} ms; "
             f"naive loop {ratios[0]:.0f} times, lean loop {ratios[1]:.0f} times as long"
         )
 
