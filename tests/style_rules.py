@@ -35,14 +35,9 @@ EXEMPT = {
     "occse/training",
     "occse/weights",
     "sweeps/commands",
-    "sweeps/doctor",
-    "sweeps/imports",
     "sweeps/plan",
     "sweeps/progress",
-    "sweeps/selection",
     "sweeps/spec",
-    "sweeps/store",
-    "sweeps/tracking",
     "tests/analysis/report",
     "tests/analysis/statistics",
     "tests/analysis/table",
@@ -54,13 +49,9 @@ EXEMPT = {
     "tests/occse/method",
     "tests/occse/networks",
     "tests/occse/training",
-    "tests/sweeps/doctor",
-    "tests/sweeps/imports",
     "tests/sweeps/plan",
     "tests/sweeps/progress",
     "tests/sweeps/spec",
-    "tests/sweeps/store",
-    "tests/sweeps/tracking",
 }
 
 # Relative clauses: a docstring that opens with one never says its subject.

@@ -1,4 +1,4 @@
-"""Old results as a CSV file, one row per run: `variant,seed,cam/miou,cgnet.lambda_start,split,...`."""
+"""Old results as a CSV file, one row per run: `variant,seed,cam/miou,cgnet.lambda_start,...`."""
 
 import csv
 import io
@@ -16,36 +16,40 @@ from sweeps.spec.knobs import matching
 REQUIRED = ("variant", "seed")
 KEYS = (*REQUIRED, "baseline", "source")
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
+# Longer than any knob; YAML can make much of little text, as with anchors.
 MAX_VALUE = 100
+# Percent that are all below this are fractions under a wrong name.
+LEAST_PERCENT = 0.01
 UNITS = {"fraction": 1, "percent": 100}
 ALLOWED = (
-    f"{', '.join(KEYS)}, metrics such as cam/miou, knobs such as cgnet.lambda_start, and {', '.join(PROTOCOL)} (of all "
-    "scored stages, or of one, as in cam/split)"
+    f"{', '.join(KEYS)}, metrics such as cam/miou, knobs such as cgnet.lambda_start, and "
+    f"{', '.join(PROTOCOL)} (of all scored stages, or of one, as in cam/split)"
 )
 Cells = Mapping[str, str]
 
 
 def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
-    """The runs in the CSV file `path`; an empty cell says that this is not known.
+    """Return the runs in the CSV file `path`; an empty cell stands for an unknown value.
 
     Args:
         path: the file; its first line names the columns.
         unit: of all scores, `fraction` or `percent`.
 
     Raises:
-        ValueError: a column or a value is not what it should be; the message names file, line and
-        column.
+        ValueError: a column or a value is not what it should be; the message names file, line
+            and column.
     """
     text = read_text(path, expected="a CSV file of old results")
     reader = csv.DictReader(io.StringIO(text), strict=True, restval="")
     columns = [column.strip() for column in reader.fieldnames or ()]
     reader.fieldnames = columns
     _check_columns(path, columns)
-    made, source = int(path.stat().st_mtime * 1000), f"{path} sha256:{sha256(text.encode())}"
+    made = int(path.stat().st_mtime * 1000)
+    source = f"{path} sha256:{sha256(text.encode())}"
     runs = []
     try:
         for row in reader:
-            if row.get(None):  # what csv does with surplus cells
+            if row.get(None):  # csv puts surplus cells there
                 raise ValueError(f"more cells than the {len(columns)} columns")
             cells = {column: text.strip() for column, text in row.items() if text.strip()}
             runs.append(_run(cells, unit, source=source, made=made))
@@ -56,11 +60,13 @@ def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    if missing := [name for name in REQUIRED if name not in columns]:
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
         raise ValueError(
             f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}"
         )
-    if twice := [name for name in columns if columns.count(name) > 1]:
+    twice = [name for name in columns if columns.count(name) > 1]
+    if twice:
         raise ValueError(f"{path} has the column {twice[0]!r} twice")
     for name in columns:
         stage = name.partition("/")[0]
@@ -74,7 +80,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _run(cells: Cells, unit: str | None, *, source: str, made: int) -> OldRun:
-    if missing := [name for name in REQUIRED if name not in cells]:
+    missing = [name for name in REQUIRED if name not in cells]
+    if missing:
         raise ValueError(f"no {missing[0]}")
     if not cells["seed"].isdecimal():
         raise ValueError(f"seed: {cells['seed']!r} is no number from 0 on")
@@ -130,14 +137,12 @@ def _protocol(cells: Cells, stage: str) -> dict[str, str]:
 
 
 def _picked(known: Cells) -> bool:
-    """Whether the threshold is the best on the split that scores it."""
+    """Tell whether the threshold is the best on the split that scores it."""
     return known["threshold_rule"].startswith("best on ")
 
 
 def _knob(name: str, text: str) -> str:
-    """The value of a knob, written as in a sweep's file; a short one, since YAML can make much of
-    little.
-    """
+    """Return the value of a knob, which is written as in a sweep's file."""
     if len(text) > MAX_VALUE:
         raise ValueError(
             f"{name}: {text[:20]!r}... has {len(text)} characters; expected at most {MAX_VALUE}"
@@ -149,11 +154,13 @@ def _knob(name: str, text: str) -> str:
 
 
 def _check_unit(path: Path, runs: Sequence[OldRun], unit: str | None) -> None:
-    """Percent that are all below 1 are fractions under a wrong name."""
-    scores = [
-        value for run in runs for name, value in run.scores.items() if name.split("/")[1] in SCORES
-    ]
-    if unit == "percent" and scores and max(scores) < 0.01:
+    """Refuse percent that can only be fractions."""
+    scores = []
+    for run in runs:
+        for name, value in run.scores.items():
+            if name.split("/")[1] in SCORES:
+                scores.append(value)
+    if unit == "percent" and scores and max(scores) < LEAST_PERCENT:
         raise ValueError(
             f"{path}: no score is above 1 percent; if they are fractions, give --unit fraction"
         )

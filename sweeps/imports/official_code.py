@@ -1,10 +1,10 @@
-"""Outputs of the official code, KAIST-vilab/OC-CSE: `experiments/NAME` with `log.txt` and the CAMs
-in `dict`.
+"""Outputs of the official code, KAIST-vilab/OC-CSE: `experiments/NAME/log.txt` and its CAMs.
 
-What to know of it: `log.txt` opens with every argument; after each epoch it scores that epoch's
-CAMs on the list `train` at thirty thresholds, and the best epoch and threshold by this pixel ground
-truth are the result. Each epoch overwrites `dict`, and so does inference later, so that only their
-score tells which epoch the CAMs in it are of."""
+`log.txt` opens with every argument. After each epoch it scores that epoch's CAMs on the list
+`train` at thirty thresholds, and the best epoch and threshold by this pixel ground truth are the
+result. The folder `dict` has the CAMs. Each epoch overwrites it, and so does inference later, so
+that only their score tells which epoch made them.
+"""
 
 import json
 import re
@@ -20,8 +20,12 @@ from occse.method.evaluation import Counts, CountsBuilder, summarize
 from occse.stages.cam import MakeCam
 from sweeps.imports.runs import OldRun, normalized, sha256
 
-LOG, MAPS = "log.txt", "dict"
+LOG = "log.txt"
+MAPS = "dict"
+# A log of 100 epochs has 1 MB.
 MAX_LOG_BYTES = 50_000_000
+# The log cuts a score to 6 characters: two decimals of a percent and a digit more.
+SAME_SCORE = 1e-3
 SETTING = re.compile(r"(\w+) : (.*)")
 SCORED = re.compile(r"Evaluate \S.* with (\S+)")
 TRIED = re.compile(r"\d+/60 threshold: (\d\.\d+)\s+mIoU: ")
@@ -51,15 +55,19 @@ OF_MODEL = {
     "cam.scales": (0.5, 1.0, 1.5, 2.0),
     "cam.flip": True,
 }
-"""What the file models/model_cse.py and the data it is given fix, whatever the arguments."""
+"""Knobs that the file models/model_cse.py and its data fix, whatever the arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """What `log.txt` says: the arguments, the list that was scored, the thresholds, and of each
-    epoch the best of them.
+    """Content of `log.txt`.
 
-    `miou` is in percent, cut (not rounded) to six characters by the official code.
+    Attributes:
+        settings: the arguments.
+        split: the list that was scored.
+        tried: the thresholds.
+        miou: of each epoch the best one, in percent, cut (not rounded) to six characters.
+        threshold: of each epoch the best one.
     """
 
     settings: Mapping[str, str]
@@ -70,41 +78,40 @@ class Log:
 
     @property
     def best(self) -> int:
-        """The epoch that the official code reports, from 0: the first with the highest mIoU."""
+        """Epoch that the official code reports, from 0: the first with the highest mIoU."""
         return self.miou.index(max(self.miou))
 
 
 def read_log(path: Path) -> Log:
-    """The log of one training.
+    """Return the log of one training.
 
     Raises:
         ValueError: it is none, has no scored epoch, or holds more than one training.
     """
     expected = "the log of the official code's train.py"
-    lines = (
-        read_bytes(path, limit=MAX_LOG_BYTES, expected=expected)
-        .decode(errors="replace")
-        .splitlines()
-    )
+    content = read_bytes(path, limit=MAX_LOG_BYTES, expected=expected)
+    lines = [line.strip() for line in content.decode(errors="replace").splitlines()]
     settings = dict(_settings(lines))
     if not settings:
         raise ValueError(
             f"{path} has no block SETUP with lines `argument : value`; expected {expected}"
         )
-    epochs = [match.groups() for line in lines if (match := EPOCH.fullmatch(line.strip()))]
+    epochs = [match.groups() for line in lines if (match := EPOCH.fullmatch(line))]
     if [int(number) for number, _, _ in epochs] != list(range(len(epochs))):
         raise ValueError(
-            f"{path} has its epochs in another order than 0, 1, 2, ...; expected the log of one training"
+            f"{path} has its epochs in another order than 0, 1, 2, ...; expected the log of one "
+            "training"
         )
     if not epochs or not all(float(miou) <= 100 and float(at) < 1 for _, miou, at in epochs):
         raise ValueError(
-            f"{path} has no line `Epoch N mIoU=..% at threshold t`, or one out of range; nothing to import"
+            f"{path} has no line `Epoch N mIoU=..% at threshold t`, or one out of range; nothing "
+            "to import"
         )
-    lists = {Path(match[1]).stem for line in lines if (match := SCORED.fullmatch(line.strip()))}
+    lists = {Path(match[1]).stem for line in lines if (match := SCORED.fullmatch(line))}
     return Log(
         settings=settings,
         split=lists.pop() if len(lists) == 1 else "unknown",
-        tried=sorted({float(match[1]) for line in lines if (match := TRIED.match(line.strip()))}),
+        tried=sorted({float(match[1]) for line in lines if (match := TRIED.match(line))}),
         miou=[float(miou) for _, miou, _ in epochs],
         # sums of binary fractions: 0.30000000000000004
         threshold=[round(float(at), 2) for _, _, at in epochs],
@@ -114,8 +121,9 @@ def read_log(path: Path) -> Log:
 def official_run(
     folder: Path, *, variant: str | None, seed: int | None, baseline: bool, data_root: Path | None
 ) -> OldRun:
-    """The run whose outputs lie in `folder`, with its CAMs scored anew where `data_root` (of VOC
-    2012) is given.
+    """Return the run whose outputs lie in `folder`.
+
+    Its CAMs are scored anew where `data_root` (of VOC 2012) is given.
 
     Raises:
         ValueError: log, CAMs or data are missing, damaged, or not of the official code.
@@ -152,40 +160,42 @@ def official_run(
 
 
 def _settings(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The arguments: all between the line with SETUP and the next of dashes."""
+    """Yield the arguments, which stand between the line with SETUP and the next of dashes."""
     inside = False
     for line in lines:
         if line.startswith("-----"):
             if inside:
                 return
             inside = " SETUP " in line
-        elif inside and (match := SETTING.fullmatch(line.strip())):
+        elif inside and (match := SETTING.fullmatch(line)):
             yield match[1], match[2]
 
 
 def _knobs(log: Log) -> tuple[dict[str, str], dict[str, str]]:
-    """The settings by our knobs, and the rest by their own names; of another model than the
-    official all are rest.
+    """Return the settings by our knobs, and the rest by their own names.
+
+    All settings of another model than the official one are the rest.
     """
     if log.settings.get("model") != MODEL:
         return {}, dict(log.settings)
     fixed: dict[str, object] = dict(OF_MODEL)
     if log.tried:
         fixed |= {"cam.threshold_min": log.tried[0], "cam.threshold_max": log.tried[-1]}
-    params, others = {knob: normalized(knob, value) for knob, value in fixed.items()}, {}
+    params = {knob: normalized(knob, value) for knob, value in fixed.items()}
+    others = {}
     for key, text in log.settings.items():
         try:
-            found = {knob: normalized(knob, value) for knob, value in _mapped(key, text)}
-        except ValueError:  # a value that we do not have a knob for is kept as it is
-            found = {}
-        params |= found
-        if not found:
+            knobs = {knob: normalized(knob, value) for knob, value in _mapped(key, text)}
+        except ValueError:  # a value that no knob of ours takes is kept as it is
+            knobs = {}
+        params |= knobs
+        if not knobs:
             others[key] = text
     return params, others
 
 
 def _mapped(key: str, text: str) -> Iterator[tuple[str, object]]:
-    """The knobs that a setting means."""
+    """Yield the knobs that a setting means, with their values."""
     if key == "resize" and (sides := re.fullmatch(r"\[(\d+), (\d+)\]", text)):
         yield from zip(
             ("cgnet.resize_min", "cgnet.resize_max"), map(int, sides.groups()), strict=True
@@ -206,14 +216,17 @@ def _protocol(log: Log, params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _notes(log: Log) -> Iterator[str]:
-    yield f"epoch {log.best + 1} of {len(log.miou)} is the best by the pixel ground truth of {log.split}, as it reports"
+    yield (
+        f"epoch {log.best + 1} of {len(log.miou)} is the best by the pixel ground truth of "
+        f"{log.split}, as it reports"
+    )
     planned = log.settings.get("max_epochs", "")
     if planned.isdecimal() and int(planned) > len(log.miou):
         yield f"the training ended after {len(log.miou)} of {planned} epochs"
 
 
 def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
-    """The same run with the scores of the CAMs that lie there now, by our evaluation."""
+    """Return the same run with the scores of the CAMs that lie there now, by our evaluation."""
     dataset = read_voc(data_root)
     counts = _counts(maps, dataset)
     scores = summarize(
@@ -222,12 +235,18 @@ def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
     epochs = [
         number
         for number, (miou, threshold) in enumerate(zip(log.miou, log.threshold, strict=True))
-        if abs(miou - 100 * scores["miou"]) < 1e-3 and threshold == scores["threshold"]
+        if abs(miou - 100 * scores["miou"]) < SAME_SCORE and threshold == scores["threshold"]
     ]
     if epochs:
-        epoch = f"the CAMs in {maps.name} are those of epoch {epochs[-1] + 1}: its score in the log is theirs"
+        epoch = (
+            f"the CAMs in {maps.name} are those of epoch {epochs[-1] + 1}: its score in the log is "
+            "theirs"
+        )
     else:
-        epoch = f"no epoch in the log has the score of the CAMs in {maps.name}, {100 * scores['miou']:.3f} %"
+        epoch = (
+            f"no epoch in the log has the score of the CAMs in {maps.name}, "
+            f"{100 * scores['miou']:.3f} %"
+        )
     chosen = [f"cam.epoch on {log.split}"] if log.best in epochs else []
     return replace(
         run,
@@ -249,7 +268,7 @@ def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
 
 
 def _counts(maps: Path, dataset: Dataset) -> Counts:
-    """Confusion counts of the CAMs of all images of `train`."""
+    """Return the confusion counts of the CAMs of all images of `train`."""
     names = dataset.splits["train"]
     if not maps.is_dir():
         raise ValueError(

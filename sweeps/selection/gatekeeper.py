@@ -156,7 +156,7 @@ def group(gate: Gate, knobs: Knobs) -> str:
 
 
 def _num_passing(gate: Gate, number: int) -> int:
-    """Return how many of `number` variants of a group go on at most: all, where a margin decides."""
+    """Return how many of `number` variants of a group go on at most; all under a margin."""
     if gate.margin is not None:
         return number
     return min(number, gate.top_k or _share(gate, number) or 1)

@@ -307,12 +307,18 @@ def open_study(search: SearchSpec, name: str, *, create: bool = True) -> "optuna
     return study
 
 
-def _draw(key: str, axis: Axis, trial: "optuna.trial.BaseTrial") -> Any:  # noqa: ANN401 - any knob's value
+def _draw(
+    key: str,
+    axis: Axis,
+    trial: "optuna.trial.BaseTrial",
+) -> Any:  # noqa: ANN401 - the value of any knob
     if axis.values is not None:
         # a database takes no lists
         texts = {json.dumps(value): value for value in axis.values}
         return texts[trial.suggest_categorical(key, list(texts))]
-    low, high, step = axis.start, axis.stop, axis.step
+    low = axis.start
+    high = axis.stop
+    step = axis.step
     assert low is not None
     assert high is not None
     if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):

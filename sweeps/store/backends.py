@@ -61,7 +61,7 @@ class FolderFiles:
                 yield name, data
 
     def modified(self, name: str) -> float | None:
-        """Return when a file was last written, in seconds since 1970, or None where there is none."""
+        """Return when a file was last written, in seconds since 1970; None where there is none."""
         try:
             return (self._root / name).stat().st_mtime
         except (FileNotFoundError, NotADirectoryError):
@@ -199,7 +199,7 @@ class ObjectFiles:
             yield paths[path], data
 
     def modified(self, name: str) -> float | None:
-        """Return when a file was last written, in seconds since 1970, or None where there is none."""
+        """Return when a file was last written, in seconds since 1970; None where there is none."""
         with self._answering():
             try:
                 return _modified(self._fs.info(self._path(name)))

@@ -162,8 +162,8 @@ def _item(entry: Entry) -> Item:
     for depth, part in enumerate(parts[:2], start=1):
         if part.startswith("."):
             # hidden names are .<fingerprint>.<attempt>, see `FolderFiles.write`
-            name, fingerprint = "/".join(parts[:depth]), part.split(".")[1]
-            return Item(what="leftover", name=name, fingerprint=fingerprint)
+            name = "/".join(parts[:depth])
+            return Item(what="leftover", name=name, fingerprint=part.split(".")[1])
     if parts[0] == CORRUPT and len(parts) > 3:
         return Item(what="damaged", name="/".join(parts[:3]), kind=parts[1])
     if parts[0] in (SCRATCH, LEASES) and len(parts) > 1:

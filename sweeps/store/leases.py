@@ -21,9 +21,10 @@ from sweeps.store.backends import Files
 from sweeps.store.process import ProcessId, this_process
 
 LEASES = "leases"
-# A scheduler renews every 20 s; one that missed five renewals in a row has lost its machine or its
-# network, and the others need not wait longer.
+# A scheduler that missed five renewals in a row has lost its machine or its network, and the others
+# need not wait longer.
 EXPIRES_S = 120.0
+# Often enough that a few lost renewals do not matter, and three requests a minute and stage.
 RENEW_S = 20.0
 # Where hard links are refused, a lease is seen empty between its creation and the end of its
 # writing: milliseconds on a disk, more on a network.
@@ -67,7 +68,7 @@ class Lease(BaseModel):
 
 
 class Leases:
-    """The leases of one scheduler, which keeps its `owner` name when it comes back after a crash."""
+    """Leases of one scheduler, which keeps its `owner` name when it comes back after a crash."""
 
     def __init__(self, files: Files, *, owner: str, clock: Callable[[], float] = time.time) -> None:
         self._files = files

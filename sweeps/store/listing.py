@@ -12,11 +12,14 @@ from sweeps.text import amount, number, table
 
 # A row of `store ls` must fit a terminal beside fingerprint, age, size, inputs and knobs.
 SHOWN_METRICS = 2
-LONG_VALUE, CUT_VALUE = 20, 12
+# A longer value, such as a list, is cut: its first characters tell it from the others.
+LONG_VALUE = 20
+# Short enough that the knobs of a row stay in one line.
+CUT_VALUE = 12
 
 
 def listing(manifests: Iterable[Manifest], *, now: datetime | None = None) -> list[str]:
-    """List artifacts by stage class, newest first, with the knobs in which those of a class differ."""
+    """List artifacts by stage class, newest first, with the knobs in which they differ."""
     now = now or datetime.now(UTC)
     by_kind: dict[str, list[Manifest]] = defaultdict(list)
     for manifest in manifests:
@@ -76,7 +79,9 @@ def _row(manifest: Manifest, varied: Sequence[str], now: datetime) -> tuple[str,
 
 def _varied(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the knobs that have more than one value."""
-    knobs = dict.fromkeys(knob for config in configs for knob in config)
+    knobs: dict[str, None] = {}
+    for config in configs:
+        knobs |= dict.fromkeys(config)
     return [knob for knob in knobs if len({json.dumps(config.get(knob)) for config in configs}) > 1]
 
 

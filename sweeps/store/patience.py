@@ -14,6 +14,7 @@ T = TypeVar("T")
 PATIENCE_S = 3600.0
 # The first look comes soon, for most outages last seconds; later ones leave a busy store alone.
 FIRST_PAUSE_S = 1.0
+# An outage that ends is noticed soon enough.
 LONGEST_PAUSE_S = 15.0
 # Errors of network disks that come and go. A full or read-only disk, a missing permission and a
 # wrong name are not among them: they need a person.

@@ -1,7 +1,8 @@
 """A file in the store whose presence asks a running stage to end at its next checkpoint.
 
-It is in the store because the driver that asks and the worker that runs the stage need not be on one
-machine, and need not be able to reach each other."""
+It is in the store because the driver that asks and the worker that runs the stage need not be on
+one machine, and need not be able to reach each other.
+"""
 
 import time
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class StopRequested:
     asked: float = float("-inf")
 
     def __call__(self) -> bool:
-        """Return whether the stage is asked to stop; False if the last look was under a second ago."""
+        """Tell whether the stage is asked to stop; False if the last look was a moment ago."""
         if time.monotonic() - self.asked < ASK_EVERY_S:
             return False
         self.asked = time.monotonic()

@@ -88,7 +88,7 @@ class Store:
         }
 
     def faults(self, nodes: Iterable["Node"]) -> dict[str, str]:
-        """Return by fingerprint the error that `manifest` raises, for the nodes for which it does."""
+        """Return by fingerprint the errors that `manifest` raises for those of `nodes`."""
         errors: dict[str, str] = {}
         for node, data in self._read_all(nodes):
             location = f"{self.url}/{node.kind}/{node.fingerprint}/{MANIFEST}"
@@ -177,7 +177,11 @@ class Store:
         points: list[dict[str, float]] = [] if data is None else json.loads(data)
         return points
 
-    def execute(self, node: "Node", **machine: Any) -> Manifest:  # noqa: ANN401 - occse.artifacts.execute.execute types them
+    def execute(
+        self,
+        node: "Node",
+        **machine: Any,  # noqa: ANN401 - `occse.artifacts.execute.execute` types them
+    ) -> Manifest:
         """Run the stage of `node` unless its artifact is there.
 
         Arguments and errors are those of `occse.artifacts.execute.execute`.

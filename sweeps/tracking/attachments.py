@@ -11,7 +11,7 @@ Of a trial:
 | `labels.csv` | classes of every image that is counted, separated by semicolons |
 | `panels/<image>.png` | results of the stages on a few images, the same for every trial |
 | `config.yaml` | every active knob of every planned stage |
-| `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, packages, command |
+| `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, command |
 | `diff.patch` | the uncommitted change of the code, where there was one |
 
 Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see

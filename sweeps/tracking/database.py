@@ -26,6 +26,7 @@ SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 PATIENCE_S = 60.0
 # A person who waits wants to know why within seconds.
 FIRST_WORD_S = 2.0
+# Often enough to show that it still waits.
 TELL_EVERY_S = 10.0
 
 

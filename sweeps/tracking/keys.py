@@ -41,7 +41,7 @@ def safe_name(name: str) -> str:
 
 
 def name_tags(keys: Iterable[str]) -> dict[str, str]:
-    """Return the tags that tell the original names of those of `keys` that MLflow does not accept."""
+    """Return the tags with the original names of those of `keys` that MLflow does not accept."""
     tags = {}
     for key in keys:
         if not _accepted(key):

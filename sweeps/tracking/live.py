@@ -19,7 +19,8 @@ class LiveMetrics:
     """Collects what the scheduler tells, for every trial that waits for the stage.
 
     Writing is up to the caller, and what it loses is no loss: the same values are written when the
-    trial ends."""
+    trial ends.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -30,7 +31,7 @@ class LiveMetrics:
         self._lock = threading.Lock()
 
     def add(self, plan: Plan) -> None:
-        """Follow the stages of `plan` for its trials; the scores of stored ones are fresh at once."""
+        """Follow the stages of `plan` for its trials; scores of stored ones are fresh at once."""
         with self._lock:
             for trial in plan.trials:
                 self._trials[trial.identity] = trial

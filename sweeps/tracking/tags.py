@@ -56,7 +56,7 @@ def about_sweep(spec: Spec) -> dict[str, str]:
 
 
 def about_code(spec: Spec) -> dict[str, str]:
-    """Return the tags of the code and the command; MLflow shows those of its own names in columns."""
+    """Return the tags of the code and the command; some are MLflow's own, with a column."""
     git = git_state()
     command = masked_command(("python", *sys.orig_argv[1:]))
     return {
@@ -144,9 +144,9 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
         "occse.stopped": gate,
         "occse.stopped.why": why,
     }
-    keys = [
-        f"{field}/{metric}" for field, manifest in manifests.items() for metric in manifest.metrics
-    ]
+    keys: list[str] = []
+    for field, manifest in manifests.items():
+        keys += [f"{field}/{metric}" for metric in manifest.metrics]
     return how | tags | name_tags(keys)
 
 
@@ -157,9 +157,9 @@ def describe(trial: Trial) -> str:
     parts = [f"**{trial.name}**{baseline}"]
     lambdas = [config for config in configs.values() if "lambda_start" in config]
     for config in lambdas:
-        start, slope = config["lambda_start"], config["lambda_slope"]
         erasing = config.get("erasing", "nothing")
-        parts.append(f"erasing {erasing}, lambda {start:g} + {slope:g} per epoch")
+        schedule = f"{config['lambda_start']:g} + {config['lambda_slope']:g} per epoch"
+        parts.append(f"erasing {erasing}, lambda {schedule}")
     if not lambdas and "cam" in configs:
         parts.append("no erasing: the ordinary classifier's maps")
     for field, config in configs.items():

@@ -1,4 +1,4 @@
-"""Record of a sweep in MLflow, the only contract between the platform and whoever reads its results.
+"""Record of a sweep in MLflow: the only contract between the platform and its analysis.
 
 Experiment: the sweep's name. All values are those of the artifacts in the store, written by the
 driver alone. A reused stage and a fresh one therefore leave the same record, and what could not be

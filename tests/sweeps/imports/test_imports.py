@@ -69,7 +69,7 @@ def best_of(maps: Path) -> tuple[float, float]:
     )
 
 
-def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs(
+def test_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs(
     uri: str, tmp_path: Path
 ) -> None:
     folder = write_log(
@@ -106,7 +106,7 @@ def test_a_log_becomes_a_run_with_the_best_epoch_and_the_settings_that_are_knobs
     assert tags["occse.fingerprint.cam"] == "imported:" + tags["occse.trial"]
 
 
-def test_an_imported_run_is_not_made_again(
+def test_imported_run_is_not_made_again(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_import(uri, "reproduce", write_log(tmp_path / "cse", [(40.0, 0.2)]))
@@ -115,7 +115,7 @@ def test_an_imported_run_is_not_made_again(
     assert "was imported from" in capsys.readouterr().err
 
 
-def test_another_model_s_settings_are_kept_by_their_own_names(uri: str, tmp_path: Path) -> None:
+def test_settings_of_another_model_are_kept_by_their_own_names(uri: str, tmp_path: Path) -> None:
     folder = write_log(tmp_path / "mine", [(40.0, 0.2)], model="model_mine", name="mine")
     assert run_import(uri, "model", folder, "--variant", "ours", "--baseline") == 0
     (run,) = runs_of(uri, "model")
@@ -144,7 +144,7 @@ def test_maps_are_scored_as_the_official_code_scores_them(uri: str, tmp_path: Pa
     assert Counts.load(Path(path)).names == ("a_2",)
 
 
-def test_importing_again_changes_nothing_and_other_content_is_refused(
+def test_import_of_the_same_changes_nothing_and_other_content_is_refused(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_log(tmp_path / "cse_l03", [(40.0, 0.2)])
@@ -159,7 +159,7 @@ def test_importing_again_changes_nothing_and_other_content_is_refused(
     assert [run.to_dictionary() for run in runs_of(uri, "again")] == before
 
 
-def test_an_import_that_was_cut_off_is_completed(uri: str, tmp_path: Path) -> None:
+def test_import_that_was_cut_off_is_completed(uri: str, tmp_path: Path) -> None:
     folder = write_log(tmp_path / "cse_l03", [(40.0, 0.2)])
     run_import(uri, "cut", folder)
     (run,) = runs_of(uri, "cut")
@@ -170,7 +170,7 @@ def test_an_import_that_was_cut_off_is_completed(uri: str, tmp_path: Path) -> No
     assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "cam/miou")) == 1
 
 
-def test_a_csv_file_becomes_a_run_per_row(uri: str, tmp_path: Path) -> None:
+def test_csv_file_becomes_a_run_per_row(uri: str, tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text(CSV + "cae,0,50.1,60,1,val,table 3\ncae,1,51,,10,,\nplain,0,48,59,,,\n")
     assert run_import(uri, "csv", path, "--unit", "percent") == 0
@@ -189,10 +189,11 @@ def test_a_csv_file_becomes_a_run_per_row(uri: str, tmp_path: Path) -> None:
     assert json.loads(second.data.tags["occse.protocol"])["cam"]["split"] == "unknown"
 
 
-def test_what_a_stage_s_column_says_goes_before_the_row_s(uri: str, tmp_path: Path) -> None:
+def test_column_of_a_stage_goes_before_that_of_the_row(uri: str, tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text(
-        "variant,seed,cam/miou,seg/miou,split,cam/split,cam/threshold_rule\na,0,.5,.6,val,train,best on train\n"
+        "variant,seed,cam/miou,seg/miou,split,cam/split,cam/threshold_rule\n"
+        "a,0,.5,.6,val,train,best on train\n"
     )
     assert run_import(uri, "columns", path, "--unit", "fraction") == 0
     (run,) = runs_of(uri, "columns")
@@ -242,7 +243,7 @@ def test_what_a_stage_s_column_says_goes_before_the_row_s(uri: str, tmp_path: Pa
         ("variant,seed,cam/miou\na,0,50\na,0,51\n", "percent", "'a, seed 0' comes twice"),
     ],
 )
-def test_a_faulty_csv_file_is_refused_and_leaves_nothing(
+def test_csv_file_with_a_fault_is_refused_and_leaves_nothing(
     uri: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -282,7 +283,7 @@ def test_a_faulty_csv_file_is_refused_and_leaves_nothing(
         ),
     ],
 )
-def test_a_log_of_something_else_is_refused(
+def test_log_of_another_program_is_refused(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: Sequence[str], message: str
 ) -> None:
     (tmp_path / "log.txt").write_text("\n".join(lines))
@@ -300,14 +301,13 @@ def test_maps_that_are_missing_or_of_another_size_are_refused(
     write_maps(folder, "b_1", [0])
     assert run_import(uri, *words) == 2
     assert "names a_2, but" in capsys.readouterr().err
-    np.save(folder / "dict" / "a_2.npy", {0: np.zeros((4, 4), np.float32)})  # type: ignore[arg-type]
+    maps = {0: np.zeros((4, 4), np.float32)}
+    np.save(folder / "dict" / "a_2.npy", maps)  # type: ignore[arg-type]
     assert run_import(uri, *words) == 2
     assert "a_2: the ground truth has the size" in capsys.readouterr().err
 
 
-def test_a_sweep_of_the_same_experiment_leaves_imported_runs_alone(
-    uri: str, tmp_path: Path
-) -> None:
+def test_sweep_of_the_same_experiment_leaves_imported_runs_alone(uri: str, tmp_path: Path) -> None:
     run_import(uri, "shared", write_log(tmp_path / "cse", [(40.0, 0.2)]))
     before = runs_of(uri, "shared")[0].data.to_dictionary()
     tracking = Tracking(uri, spec=Spec(name="shared", question="Does it stay?", baseline={}))

@@ -55,7 +55,7 @@ def test_folders_are_moved_and_removed_whole(files: Files) -> None:
     assert names(files) == set()
 
 
-def test_of_those_that_create_a_file_at_once_one_succeeds(files: Files) -> None:
+def test_create_succeeds_for_one_of_those_that_try_at_once(files: Files) -> None:
     together = threading.Barrier(8)
     won: list[bytes] = []
 
@@ -76,6 +76,6 @@ def test_of_those_that_create_a_file_at_once_one_succeeds(files: Files) -> None:
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_bucket_that_is_not_there_is_told_with_its_url() -> None:
+def test_error_of_a_missing_bucket_names_its_url() -> None:
     with pytest.raises(OSError, match=r"store s3://no-such-bucket/prefix: .*bucket does not exist"):
         ObjectFiles("s3://no-such-bucket/prefix").write("a", b"")

@@ -1,6 +1,4 @@
-"""What lies in a store and what may go: on a folder and on an object store, with a real MLflow
-database.
-"""
+"""Survey and clean-up of a store, on a folder and on an object store, with a real MLflow."""
 
 import os
 import time
@@ -72,19 +70,19 @@ def at(node: Node) -> str:
     return f"Probe/{node.fingerprint}"
 
 
-def test_what_runs_refer_to_stays_with_all_that_it_was_made_from(
+def test_gc_keeps_what_runs_refer_to_with_all_that_it_was_made_from(
     store: Store, nodes: dict[str, Node]
 ) -> None:
     assert gone(store, referenced={nodes["oc"].fingerprint}) == {at(nodes["cam"])}
     assert gone(store, referenced=set()) == {at(node) for node in nodes.values()}
 
 
-def test_what_is_young_stays(store: Store, nodes: dict[str, Node]) -> None:
+def test_gc_keeps_what_is_young(store: Store, nodes: dict[str, Node]) -> None:
     assert gone(store, referenced=set(), keep_s=60 * DAY_S) == set()
     assert gone(store, referenced=set(), keep_s=DAY_S, now=time.time()) == set()
 
 
-def test_what_a_stage_that_runs_now_needs_stays(store: Store, nodes: dict[str, Node]) -> None:
+def test_gc_keeps_what_a_running_stage_needs(store: Store, nodes: dict[str, Node]) -> None:
     fingerprint = nodes["oc"].fingerprint
     for name in (
         f"scratch/{fingerprint}/checkpoint.pt",
@@ -96,7 +94,7 @@ def test_what_a_stage_that_runs_now_needs_stays(store: Store, nodes: dict[str, N
     assert gone(store, referenced=set()) == {at(nodes["cam"]), "scratch/dead"}
 
 
-def test_what_died_goes_after_a_day_and_an_expired_lease_at_once(
+def test_gc_removes_leftovers_after_a_day_and_an_expired_lease_at_once(
     store: Store, nodes: dict[str, Node]
 ) -> None:
     names = {
@@ -165,7 +163,7 @@ def test_gc_removes_nothing_on_the_word_of_another_tracking_server(
     assert all(node in store for node in nodes.values())
 
 
-def test_the_artifacts_are_listed_with_what_differs(
+def test_store_ls_lists_the_artifacts_with_their_differences(
     store: Store, nodes: dict[str, Node], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["store", "ls", "--store", store.url]) == 0
@@ -179,7 +177,7 @@ def test_the_artifacts_are_listed_with_what_differs(
     assert capsys.readouterr().out == "no artifacts\n"
 
 
-def test_the_room_is_shown_by_class(
+def test_store_du_shows_the_room_by_class(
     store: Store, nodes: dict[str, Node], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.files.write("scratch/aa/checkpoint.pt", b"x" * 10_000)
@@ -193,14 +191,14 @@ def test_the_room_is_shown_by_class(
     assert float(total.split()[2]) == pytest.approx(sum(sizes) / 1000, rel=0.01)
 
 
-def test_an_empty_hidden_folder_is_a_leftover(tmp_path: Path) -> None:
+def test_survey_takes_an_empty_hidden_folder_for_a_leftover(tmp_path: Path) -> None:
     folder = tmp_path / "Probe" / ".aa.1234"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))
     assert gone(Store(tmp_path), referenced=set()) == {"Probe/.aa.1234"}
 
 
-def test_an_upload_that_died_beside_a_finished_artifact_goes_after_a_day(
+def test_gc_removes_an_upload_that_died_beside_a_finished_artifact_after_a_day(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCCSE_CACHE", str(tmp_path))

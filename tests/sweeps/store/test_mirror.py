@@ -40,7 +40,7 @@ def two_nodes(*, num_steps: int = 0) -> tuple[Node, Node]:
     return trial.nodes["data"], trial.nodes["oc"]
 
 
-def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(
+def test_artifact_of_one_machine_is_found_and_fetched_by_another(
     machine: Machine,
 ) -> None:
     data, oc = two_nodes()
@@ -65,7 +65,7 @@ def test_an_artifact_that_one_machine_made_is_found_and_fetched_by_another(
     assert not list(two.files.find("scratch"))
 
 
-def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
+def test_present_takes_one_listing_per_stage_class(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, cut, died, *missing = (
@@ -86,7 +86,7 @@ def test_what_is_there_of_many_is_told_by_one_listing_per_stage_class(
     assert store.faults([made, cut, died]) == {}
 
 
-def test_one_file_is_read_without_the_others(
+def test_curves_are_read_without_the_other_files(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, _ = two_nodes()
@@ -105,7 +105,7 @@ def test_one_file_is_read_without_the_others(
     )
 
 
-def test_stages_of_one_machine_fetch_an_input_once(
+def test_input_is_fetched_once_by_the_stages_of_one_machine(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, _ = two_nodes()
@@ -132,7 +132,7 @@ class Noisy(Stage):
         return {}
 
 
-def test_the_first_of_two_machines_wins_and_both_go_on_with_its_artifact(machine: Machine) -> None:
+def test_artifact_of_the_first_of_two_machines_is_that_of_both(machine: Machine) -> None:
     node = Node(field="data", stage=Noisy(), inputs={}, fingerprint=fingerprint(Noisy(), {}))
     stores = [machine("one"), machine("two")]
     threads = [threading.Thread(target=store.execute, args=(node,)) for store in stores]
@@ -147,7 +147,7 @@ def test_the_first_of_two_machines_wins_and_both_go_on_with_its_artifact(machine
     )
 
 
-def test_a_damaged_artifact_on_the_store_is_set_aside_there_and_made_again(
+def test_damaged_artifact_on_the_store_is_set_aside_there_and_made_again(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, oc = two_nodes()
@@ -170,7 +170,7 @@ def test_a_damaged_artifact_on_the_store_is_set_aside_there_and_made_again(
     two.execute(oc)
 
 
-def test_a_damaged_copy_on_the_machine_is_fetched_again(machine: Machine) -> None:
+def test_damaged_copy_on_the_machine_is_fetched_again(machine: Machine) -> None:
     data, _ = two_nodes()
     machine("one").execute(data)
     two = machine("two")
@@ -181,7 +181,7 @@ def test_a_damaged_copy_on_the_machine_is_fetched_again(machine: Machine) -> Non
     assert data in two
 
 
-def test_a_file_list_that_reaches_outside_is_refused(machine: Machine) -> None:
+def test_file_list_that_reaches_outside_is_refused(machine: Machine) -> None:
     data, _ = two_nodes()
     one = machine("one")
     made = one.execute(data)
@@ -196,7 +196,7 @@ def test_a_file_list_that_reaches_outside_is_refused(machine: Machine) -> None:
     assert data not in two
 
 
-def test_a_checkpoint_follows_the_stage_to_another_machine(
+def test_checkpoint_follows_the_stage_to_another_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "MIRROR_S", 0.2)
@@ -218,7 +218,7 @@ def test_a_checkpoint_follows_the_stage_to_another_machine(
     assert not list(two.files.find("scratch"))
 
 
-def test_a_cache_that_is_lost_is_made_again(machine: Machine) -> None:
+def test_cache_that_is_lost_is_made_again(machine: Machine) -> None:
     data, oc = two_nodes()
     one = machine("one")
     one.execute(data)

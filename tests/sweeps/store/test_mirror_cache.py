@@ -1,6 +1,4 @@
-"""What a machine keeps of an object store stays below a bound, and a stage keeps what it works
-with.
-"""
+"""Bound on the copies from an object store, and the copies that a stage works with."""
 
 import threading
 import time
@@ -35,7 +33,7 @@ def kept(store: Store) -> set[str]:
     return {path.parent.name for path in store.root.glob("*/*/manifest.json")}
 
 
-def test_what_was_used_longest_ago_goes_and_is_fetched_again(store: Store) -> None:
+def test_copies_that_were_used_longest_ago_go_and_are_fetched_again(store: Store) -> None:
     first, second, third = map(bulky, range(3))
     store.execute(first)
     store.execute(second)
@@ -47,7 +45,7 @@ def test_what_was_used_longest_ago_goes_and_is_fetched_again(store: Store) -> No
     assert not list(store.root.glob("*/.*")), "nothing is left aside"
 
 
-def test_what_a_running_stage_works_with_stays(store: Store) -> None:
+def test_copies_that_a_running_stage_works_with_stay(store: Store) -> None:
     nodes = make_trial(
         0, data=Bulky(label="input"), cam=Link(label="runs", upstream=("data",), waits="go")
     ).nodes
@@ -69,14 +67,16 @@ def test_what_a_running_stage_works_with_stays(store: Store) -> None:
     assert nodes["data"].fingerprint not in kept(store)
 
 
-def test_what_was_used_a_moment_ago_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_that_were_used_a_moment_ago_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cache, "RECENT_S", 600.0)
     for number in range(3):
         store.execute(bulky(number))
     assert len(kept(store)) == 3
 
 
-def test_a_bound_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
+def test_limit_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, s3: str) -> None:
     for text in ("much", "-1", "nan"):
         monkeypatch.setenv("OCCSE_CACHE_GB", text)
         with pytest.raises(

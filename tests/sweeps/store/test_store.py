@@ -10,7 +10,7 @@ from occse.pipeline import Node
 from sweeps.store.store import Store
 
 
-def test_an_artifact_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_store_makes_an_artifact_once_and_finds_it_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     assert node not in store
@@ -21,7 +21,7 @@ def test_an_artifact_is_made_once_and_found_again(tmp_path: Path) -> None:
     assert executions(tmp_path) == ["data 0"]
 
 
-def test_an_artifact_of_another_configuration_is_an_error(tmp_path: Path) -> None:
+def test_manifest_of_another_configuration_is_an_error(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     store.execute(node)
@@ -53,7 +53,7 @@ def test_manifests_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
     assert order == {(manifest.stage, manifest.seconds): manifest for manifest in expected}
 
 
-def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
+def test_path_leads_to_a_file_of_an_artifact(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (node,) = make_trial(0, data=Probe(label="data")).nodes.values()
     store.execute(node)
@@ -65,26 +65,29 @@ def test_the_files_of_an_artifact_have_paths(tmp_path: Path) -> None:
     }
 
 
-def test_the_store_does_without_torch() -> None:
-    code = "import sys, sweeps.store.store; print(*{'torch', 'occse.pipeline'}.intersection(sys.modules))"
+def test_store_is_imported_without_torch() -> None:
+    code = (
+        "import sys, sweeps.store.store;"
+        "print(*{'torch', 'occse.pipeline'}.intersection(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()
 
 
-def test_a_writable_store_is_made_and_left_empty(tmp_path: Path) -> None:
+def test_check_writable_makes_a_store_and_leaves_it_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs" / "store")
     store.check_writable()
     store.check_writable()
     assert not list(store.root.iterdir())
 
 
-def test_a_store_on_a_disk_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_check_writable_refuses_a_disk_that_is_not_there(tmp_path: Path) -> None:
     root = tmp_path / "disk" / "runs" / "store"
     with pytest.raises(OSError, match=f"store {root}: {tmp_path / 'disk'} is not a folder"):
         Store(root).check_writable()
 
 
-def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_check_writable_refuses_a_store_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(
         OSError, match=r"runs/store cannot be written: (File exists|Not a directory)"
@@ -92,7 +95,7 @@ def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "runs" / "store").check_writable()
 
 
-def test_a_store_without_room_is_refused_and_left_clean(tmp_path: Path) -> None:
+def test_check_writable_refuses_a_full_disk_and_leaves_it_clean(tmp_path: Path) -> None:
     code = """
 import pathlib, resource, sys
 from occse.pipeline import Node
@@ -107,7 +110,7 @@ Store(pathlib.Path(sys.argv[1])).check_writable()
     assert not list(tmp_path.iterdir())
 
 
-def test_the_manifests_tell_the_whole_configuration_of_a_result(
+def test_manifests_tell_the_whole_configuration_of_a_result(
     small_store: Path, small_node: dict[str, Node]
 ) -> None:
     by_fingerprint = {manifest.fingerprint: manifest for manifest in Store(small_store).manifests()}

@@ -45,7 +45,7 @@ def logged(trial: Trial, store: Store, uri: str, folder: Path) -> Path:
     return Path(client.download_artifacts(run.info.run_id, "", str(folder)))
 
 
-def test_counts_panels_and_configuration_are_in_mlflow(
+def test_attachments_hold_counts_panels_and_configuration(
     small_store: Path, small_pipeline: Pipeline, small_node: dict[str, Node], tmp_path: Path
 ) -> None:
     nodes = small_node
@@ -88,7 +88,7 @@ def test_counts_panels_and_configuration_are_in_mlflow(
 
 
 @pytest.mark.parametrize("field", ["cam", "crf", "pseudo", "seg"])
-def test_the_tables_agree_with_the_scores(
+def test_tables_agree_with_the_scores(
     field: str, small_store: Path, small_node: dict[str, Node], tmp_path: Path
 ) -> None:
     store, node = Store(small_store), small_node[field]
@@ -130,7 +130,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_from_an_object_store_they_are_the_same_and_only_what_is_shown_is_fetched(
+def test_attachments_from_an_object_store_are_the_same_with_few_files_fetched(
     s3: str,
     small_store: Path,
     small_pipeline: Pipeline,

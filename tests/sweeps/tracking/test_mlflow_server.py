@@ -27,9 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield uri, folder
 
 
-def test_a_trial_goes_through_the_server_with_its_files(
-    served: tuple[str, Path], tmp_path: Path
-) -> None:
+def test_server_takes_a_trial_with_its_files(served: tuple[str, Path], tmp_path: Path) -> None:
     uri, folder = served
     store = Store(tmp_path)
     trial = make_trial(0, data=Probe(label="data"))
@@ -49,7 +47,7 @@ def test_a_trial_goes_through_the_server_with_its_files(
     )
 
 
-def test_it_answers_to_this_machine_s_names_only(served: tuple[str, Path]) -> None:
+def test_server_answers_to_names_of_this_machine_only(served: tuple[str, Path]) -> None:
     uri, _ = served
     port = uri.rpartition(":")[2]
     url = f"{uri}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -65,6 +63,6 @@ def test_it_answers_to_this_machine_s_names_only(served: tuple[str, Path]) -> No
     }
 
 
-def test_what_is_no_database_cannot_be_served(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_refuses_what_is_no_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mlflow", "--tracking", "http://127.0.0.1:5000"]) == 2
     assert "expected a database" in capsys.readouterr().err

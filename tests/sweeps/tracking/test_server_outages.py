@@ -110,7 +110,7 @@ def leave_and_return(
 
 
 @pytest.mark.parametrize("returns", [True, False])
-def test_what_could_not_be_logged_while_the_server_was_away_is_logged_later_once(
+def test_record_that_a_server_missed_is_logged_later_once(
     tmp_path: Path, expected: str, returns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "PAUSE_S", 1.0)
@@ -132,7 +132,7 @@ def test_what_could_not_be_logged_while_the_server_was_away_is_logged_later_once
     check(tmp_path, expected)
 
 
-def test_answers_that_are_lost_on_the_way_make_nothing_twice(tmp_path: Path, expected: str) -> None:
+def test_answers_that_are_lost_make_no_second_record(tmp_path: Path, expected: str) -> None:
     """MLflow sends a request again when no answer comes, whether or not the server did what it
     asked for.
     """

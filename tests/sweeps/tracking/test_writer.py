@@ -56,11 +56,11 @@ def run_of(uri: str, trial: Trial) -> Run:
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database for the whole module, as making one takes seconds; each test has its own trials."""
+    """A database for the module, as making one takes seconds; each test has its own trials."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/new/mlflow.db"
 
 
-def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: Path) -> None:
+def test_record_of_a_trial_is_what_the_schema_promises(uri: str, tmp_path: Path) -> None:
     store, trial = Store(tmp_path), trial_of(1)
     record = record_of(store, trial)
     tracking = opened(uri, trial)
@@ -110,7 +110,7 @@ def test_a_trial_leaves_the_record_that_the_schema_promises(uri: str, tmp_path: 
     assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.0)]
 
 
-def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: Path) -> None:
+def test_record_marks_a_training_that_was_short_of_gpu_memory(uri: str, tmp_path: Path) -> None:
     store, trial = (
         Store(tmp_path),
         make_trial(11, data=Probe(label="data"), oc=Hungry(label="hungry")),
@@ -132,7 +132,7 @@ def test_a_training_that_was_short_of_gpu_memory_is_marked(uri: str, tmp_path: P
         (dict.fromkeys(BOUNDS, 0.2), ""),
     ],
 )
-def test_only_a_threshold_that_was_picked_from_a_range_used_pixel_truth(
+def test_pixel_truth_is_used_by_a_threshold_that_was_picked_from_a_range(
     bounds: dict[str, float], used: str, tmp_path: Path
 ) -> None:
     record = record_of(Store(tmp_path), trial_of(1))
@@ -142,7 +142,9 @@ def test_only_a_threshold_that_was_picked_from_a_range_used_pixel_truth(
     assert about_record(record, SPEC)["occse.pixel_truth"] == used
 
 
-def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_path: Path) -> None:
+def test_record_of_a_second_sweep_makes_no_second_run_and_no_second_point(
+    uri: str, tmp_path: Path
+) -> None:
     store, trial = Store(tmp_path), trial_of(2)
     record = record_of(store, trial)
     before = (
@@ -159,7 +161,7 @@ def test_a_second_sweep_makes_no_second_run_and_no_second_point(uri: str, tmp_pa
     assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "cam/miou")) == 1
 
 
-def test_a_failed_trial_is_mended_in_place(uri: str, tmp_path: Path) -> None:
+def test_record_of_a_failed_trial_is_mended_in_place(uri: str, tmp_path: Path) -> None:
     store, trial = Store(tmp_path), trial_of(3)
     record = record_of(store, trial)
     half = replace(
@@ -178,7 +180,7 @@ def test_a_failed_trial_is_mended_in_place(uri: str, tmp_path: Path) -> None:
     assert mended.data.tags["occse.failed"] == mended.data.tags["occse.error"] == ""
 
 
-def test_a_renamed_trial_is_renamed_and_a_dropped_one_is_not_current(
+def test_run_of_a_renamed_trial_is_renamed_and_of_a_dropped_one_not_current(
     uri: str, tmp_path: Path
 ) -> None:
     store, kept, dropped = Store(tmp_path), trial_of(4), trial_of(5)
@@ -196,7 +198,7 @@ def test_a_renamed_trial_is_renamed_and_a_dropped_one_is_not_current(
     assert tags[dropped.identity]["occse.current"] == "true"
 
 
-def test_a_trial_is_seen_before_it_ends_and_closed_when_the_sweep_stops(
+def test_run_is_seen_before_the_trial_ends_and_closed_when_the_sweep_stops(
     uri: str, tmp_path: Path
 ) -> None:
     store, done, waiting = Store(tmp_path), trial_of(6), trial_of(7)
@@ -269,7 +271,7 @@ def test_a_server_that_does_not_answer_is_an_error_at_once() -> None:
 
 
 @pytest.mark.parametrize("uri", ["ftp://nowhere", "runs/mlflow.db", "sqlite://", "sqlite:///"])
-def test_an_address_that_is_none_is_an_error(uri: str) -> None:
+def test_tracking_uri_of_another_kind_is_an_error(uri: str) -> None:
     with pytest.raises(ValueError, match=f"MLflow at {uri}: expected a"):
         opened(uri)
 
