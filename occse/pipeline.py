@@ -1,4 +1,4 @@
-"""The pipeline: one field per stage, what it needs, and the plan of the artifacts that follows."""
+"""The pipeline: one field per stage, and the plan of the artifacts that follows from its knobs."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ from occse.stages.oc import TrainClassifier
 from occse.stages.pretrain import Pretrain
 from occse.stages.pseudo import MakePseudoLabels
 from occse.stages.seg import Segment
-from occse.stages.trained import is_file, locate, with_digest
-from occse.weights.read import read_weights
+from occse.stages.trained import TrainedStage, is_file, locate, with_digest
 
 TARGETS = ("crf", "seg")
+# Raised when a reader of an older `pipeline.json` would misread a newer one.
 FACTS_VERSION = 1
 
 
@@ -45,7 +45,8 @@ class Pipeline(BaseModel):
     """The whole method, classifier to segmentation.
 
     The defaults are the official code's, the profile `reference`, but for a ResNet-50 with
-    torchvision's weights, a real momentum and what else `python -m occse explain reference` prints.
+    torchvision's weights, a real momentum and the rest that `python -m occse explain reference`
+    prints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,22 +71,25 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _backbones_agree(self) -> "Pipeline":
-        for field in ("oc", "cgnet", "affinity", "deeplab"):
-            stage = getattr(self, field)
-            if (
-                stage.init in ("pretrain", "oc")
-                and stage.backbone != getattr(self, stage.init).backbone
-            ):
+        for field in type(self).model_fields:
+            stage = self.stage(field)
+            init = getattr(stage, "init", None)
+            # Only an upstream classifier is the field of a stage; other words are no field.
+            if not isinstance(stage, TrainedStage) or init not in ("pretrain", "oc"):
+                continue
+            upstream = getattr(self, init).backbone
+            if stage.backbone != upstream:
                 raise ValueError(
-                    f"{field}.init is {stage.init!r}, whose backbone is {getattr(self, stage.init).backbone!r}, "
-                    f"but {field}.backbone is {stage.backbone!r}: make them equal, or set {field}.init to "
-                    "'imagenet' or 'random'"
+                    f"{field}.init is {init!r}, whose backbone is {upstream!r}, "
+                    f"but {field}.backbone is {stage.backbone!r}: make them equal, "
+                    f"or set {field}.init to 'imagenet' or 'random'"
                 )
         return self
 
     def resolve(self, data_root: Path | None, weights: Path | None = None) -> "Pipeline":
-        """The same pipeline with the digests of the user's data and weight files: other files are
-        another identity.
+        """Return the pipeline with the digests of the user's data and weight files.
+
+        So other files are another identity.
 
         Raises:
             ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder
@@ -98,7 +102,7 @@ class Pipeline(BaseModel):
         return self.model_copy(update=stages)
 
     def stage(self, field: str) -> Stage:
-        """The stage in `field`."""
+        """Return the stage in `field`."""
         stage: Stage = getattr(self, field)
         return stage
 
@@ -125,7 +129,7 @@ def pipeline_class() -> type[Pipeline]:
 
 
 def stage_classes(field: str) -> tuple[type[Stage], ...]:
-    """Return the classes that `field` of the pipeline may hold: one, or one for each data layout."""
+    """Return the classes that `field` of the pipeline may hold: one, or one per data layout."""
     annotation: Any = pipeline_class().model_fields[field].annotation
     return get_args(annotation) or (annotation,)
 
@@ -188,7 +192,7 @@ class Node:
         return type(self.stage).__name__
 
     def dump(self) -> dict[str, Any]:
-        """The node as JSON values, for a process that has no need to import the stages."""
+        """Return the node as JSON values, for a process that does not import the stages."""
         return {
             "field": self.field,
             "kind": self.kind,
@@ -199,16 +203,17 @@ class Node:
 
     @classmethod
     def load(cls, values: Mapping[str, Any]) -> "Node":
-        """The node that `dump` wrote.
+        """Return the node that `dump` wrote.
 
         Raises:
             ValueError: the code here gives it another fingerprint than the code that dumped it.
         """
         stage = STAGES[values["kind"]].model_validate(values["config"])
-        if (here := fingerprint(stage, values["inputs"])) != values["fingerprint"]:
+        here = fingerprint(stage, values["inputs"])
+        if here != values["fingerprint"]:
             raise ValueError(
-                f"{values['field']} has the fingerprint {values['fingerprint']} on the driver and {here} here: "
-                "the two run different code"
+                f"{values['field']} has the fingerprint {values['fingerprint']} on the driver "
+                f"and {here} here: the two run different code"
             )
         return cls(field=values["field"], stage=stage, inputs=values["inputs"], fingerprint=here)
 
@@ -219,8 +224,14 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
     Raises:
         ValueError: the folder `weights` lacks one, or one is damaged; the message names the stage.
     """
+    # Imported here: it needs torch, and a plan without weight files does not.
+
+    # Imported here: it needs torch, and a plan without weight files does not.
+    from occse.weights.read import read_weights
+
     for node in nodes:
-        if is_file(init := getattr(node.stage, "init", "")):
+        init = getattr(node.stage, "init", "")
+        if is_file(init):
             try:
                 read_weights(locate(init, weights))
             except ValueError as error:
@@ -228,7 +239,7 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
 
 
 def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, Node]:
-    """The artifacts that `targets` need, by field, upstream first.
+    """Return the artifacts that `targets` need, by field, upstream first.
 
     Raises:
         ValueError: a target is no field of the pipeline.
@@ -255,10 +266,10 @@ def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, N
 
 
 def override(pipeline: AnyPipeline, overrides: Mapping[str, Any]) -> AnyPipeline:
-    """`pipeline` with other knobs: dotted keys such as `cgnet.lr`, where `*` stands for any text
-    (`*.seed`).
+    """Return `pipeline` with other knobs.
 
-    Later keys win over earlier ones. A change of `data.kind` starts from that data's defaults.
+    A key is dotted, such as `cgnet.lr`, and `*` in it stands for any text (`*.seed`). Later keys
+    win over earlier ones. A change of `data.kind` starts from that data's defaults.
 
     Raises:
         ValueError: a key matches no knob, or a value is not allowed; the message names the key.
@@ -267,7 +278,9 @@ def override(pipeline: AnyPipeline, overrides: Mapping[str, Any]) -> AnyPipeline
     origin: dict[str, str] = {}
     if overrides.get("data.kind", pipeline.data.kind) != pipeline.data.kind:
         values["data"] = _defaults_of_data(overrides["data.kind"])
-    knobs = [f"{field}.{knob}" for field, stage in values.items() for knob in stage]
+    knobs: list[str] = []
+    for field, stage in values.items():
+        knobs += [f"{field}.{knob}" for knob in stage]
     for pattern, value in overrides.items():
         matches = [knob for knob in knobs if fnmatchcase(knob, pattern)]
         if not matches:
@@ -293,8 +306,9 @@ def default_pipeline(profile_name: str | None = None) -> Pipeline:
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Overrides of the profile `name`, a YAML file in `occse/profiles`; its key `profile` names the
-    one it starts from.
+    """Return the overrides of the profile `name`, a YAML file in `occse/profiles`.
+
+    Its key `profile` names the profile that it starts from.
 
     Raises:
         ValueError: there is no such profile.
@@ -322,19 +336,20 @@ def _defaults_of_data(kind: object) -> dict[str, Any]:
 
 def _nearest(pattern: str, knobs: Sequence[str]) -> str:
     near = difflib.get_close_matches(pattern, knobs, n=3, cutoff=0.4)
-    return (
-        f"the nearest are {', '.join(near)}"
-        if near
-        else f"the stages are {', '.join(Pipeline.model_fields)}"
-    )
+    if near:
+        return f"the nearest are {', '.join(near)}"
+    return f"the stages are {', '.join(pipeline_class().model_fields)}"
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:
     for item in error.errors():
-        where = [str(part) for part in item["loc"] if part not in DATA]
-        knob = ".".join(where[:2])
+        location = [str(part) for part in item["loc"] if part not in DATA]
+        knob = ".".join(location[:2])
         key = origin.get(knob, knob)
         message = item["msg"].removeprefix("Value error, ")
-        if item["type"] != "value_error":  # a rule over several knobs names them itself
+        # A rule over several knobs names their values itself.
+        if item["type"] != "value_error":
             message += f", got {item['input']!r}"
-        yield f"{key}: {message}" + (f" (for {knob})" if key != knob else "") if key else message
+        if key != knob:
+            message += f" (for {knob})"
+        yield f"{key}: {message}" if key else message

@@ -2,7 +2,8 @@
 
 A stage is a frozen model. Its fields are every knob that can change its result; what cannot change
 a number (paths, device, workers) is in the `Context`. `run` sees `self` and `ctx` and nothing else,
-so the fields and the upstream fingerprints are the exact identity of the artifact."""
+so the fields and the upstream fingerprints are the exact identity of the artifact.
+"""
 
 import hashlib
 import json
@@ -14,12 +15,21 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 ScoredSplit = Literal["train", "val"]
-"""Splits with masks: `train` scores what is made of the training images, `val` the final network."""
+"""Splits with masks: `train` scores maps of the training images, `val` the final network."""
 Split = Literal["train_aug", "train", "val"]
+
+# Names of files in an artifact, which the stages after it read.
+MODEL = "model.safetensors"
+CURVES = "curves.json"
+COUNTS = "counts.npz"
+LABELS = "labels"
+
+# 64 bits: two of a billion artifacts share a fingerprint with a probability below 3 %.
+FINGERPRINT_DIGITS = 16
 
 
 class Resources(BaseModel):
-    """What a stage occupies while it runs; a machine without GPUs is asked for none."""
+    """CPUs and GPUs that a running stage occupies; a machine without GPUs is asked for none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,52 +38,76 @@ class Resources(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
-    """Where a stage finds its inputs and leaves its output, and the machine it may use. Nothing
-    here changes a number.
+class Machine:
+    """Part of a machine that a stage may use, and the user's folders on it.
 
-    But for this: with `processes` or `accumulate` sums have another order and dropout draws anew,
-    and with `accumulate` a batch norm that is trained normalizes over a part; so the manifest names
-    both.
+    Nothing here changes a number, with one exception: with `processes` or `accumulate` sums have
+    another order and dropout draws anew, and with `accumulate` a batch norm that is trained
+    normalizes over a part. The manifest therefore names both.
 
     Attributes:
-        inputs: folder of each upstream artifact, by pipeline field. output: an empty folder that
-        becomes the artifact when `run` returns. scratch: a folder that survives a crash; the
-        retried stage finds its own checkpoint there. device: torch's name of the device, "cpu" or
-        "cuda". workers: how many processes the stage may use beside its own (0: none). processes:
-        among how many a training shares each batch, a GPU each; the batch as a whole stays the
-        same. accumulate: in how many parts, one after the other, a training sends its batch through
-        the network, so that only
-            one part's activations are in memory.
-        data_root: where the user's data set lies, for data that is read in place. weights: folder
-        of the user's weight files; which of them is meant is a knob, by digest. stopping: whether
-        the stage is asked to end at its next checkpoint; may be asked often. report: called with
-        the means of every finished epoch, `{"step": epoch, name: value, ...}`, as they come.
+        device: torch's name of the device, "cpu" or "cuda".
+        workers: number of processes that the stage may use beside its own; 0 for none.
+        processes: number of processes, a GPU each, that share each batch of a training; the batch
+            as a whole stays the same.
+        accumulate: number of parts, one after the other, in which a training sends its batch
+            through the network, so that only one part's activations are in memory.
+        data_root: folder of the user's data set, for data that are read in place.
+        weights: folder of the user's weight files. A knob says by digest which of them is meant.
     """
 
-    inputs: Mapping[str, Path] = field(default_factory=dict)
-    output: Path
-    scratch: Path
     device: str = "cpu"
     workers: int = 0
     processes: int = 1
     accumulate: int = 1
     data_root: Path | None = None
     weights: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Line between a running stage and the program that started it.
+
+    Attributes:
+        stopping: returns true once the stage should end at its next checkpoint; may be called
+            often.
+        report: called with the means of every finished epoch, `{"step": epoch, name: value, ...}`.
+    """
+
     stopping: Callable[[], bool] = lambda: False
     report: Callable[[Mapping[str, float]], None] = lambda record: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Folders, machine and caller of one run of a stage.
+
+    Attributes:
+        inputs: folder of each upstream artifact, by pipeline field.
+        output: an empty folder that becomes the artifact when `run` returns.
+        scratch: a folder that survives a crash; the retried stage finds its own checkpoint there.
+        machine: the part of the machine that the stage may use.
+        caller: the program that started the stage.
+    """
+
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    output: Path
+    scratch: Path
+    machine: Machine = Machine()
+    caller: Caller = Caller()
 
 
 class Stage(BaseModel):
     """One step of the method: its knobs are the fields, its code is `run`.
 
     `version` is raised by hand when a change of the code changes the result; it is part of the
-    identity."""
+    identity.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     version: ClassVar[int] = 1
     shares_batches: ClassVar[bool] = False
-    """True if `run` makes use of `Context.processes` and `Context.accumulate`."""
+    """True if `run` makes use of `Machine.processes` and `Machine.accumulate`."""
 
     # Facts that platform and analysis read. None of them changes a result, so none is a field.
     display_name: ClassVar[str] = ""
@@ -98,13 +132,14 @@ class Stage(BaseModel):
         return ()
 
     def inactive(self) -> frozenset[str]:
-        """Fields that cannot change the result, given the values of the others; they leave the
-        identity.
+        """Fields that cannot change the result, given the values of the others.
+
+        They leave the identity.
         """
         return frozenset()
 
     def resources(self) -> Resources:
-        """What the stage asks of the cluster when nobody says otherwise."""
+        """CPUs and GPUs that the stage asks of the cluster when nobody says otherwise."""
         return Resources()
 
     def run(self, ctx: Context) -> dict[str, float]:
@@ -112,14 +147,17 @@ class Stage(BaseModel):
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The active fields as JSON values."""
+        """Return the active fields as JSON values."""
         config: dict[str, Any] = self.model_dump(mode="json", exclude=set(self.inactive()))
         return config
 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
-    """Identity of the artifact that `stage` makes from the artifacts with the fingerprints `inputs`
-    (by field).
+    """Return the identity of the artifact that `stage` makes.
+
+    Args:
+        stage: the stage; its class, its version and its active fields count.
+        inputs: fingerprints of the upstream artifacts, by pipeline field.
     """
     identity = {
         "class": type(stage).__name__,
@@ -128,4 +166,4 @@ def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
         "inputs": dict(inputs),
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]

@@ -1,1 +1,1 @@
-"""Runs a stage and publishes what it made."""
+"""Runs a stage and publishes its artifact."""

@@ -1,8 +1,8 @@
-"""Damage of an artifact's files, noticed where they are read: sizes each time, SHA-256 once per
-machine.
+"""Damage of an artifact's files, found before they are read.
 
-The seal of an artifact is the SHA-256 of `files.json`, which has the size and the SHA-256 of each
-of its files."""
+Sizes are compared each time, SHA-256 once per machine. The seal of an artifact is the SHA-256 of
+`files.json`, which has the size and the SHA-256 of each of its files.
+"""
 
 import hashlib
 import json
@@ -20,14 +20,16 @@ from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest
 
 FILES = "files.json"
 CORRUPT = "corrupt"
-SEAL_BYTES = 64 << 20  # half a million files
+# Half a million files; a longer list is damaged.
+SEAL_BYTES = 64 << 20
 FILES_FORMAT = TypeAdapter(dict[str, tuple[int, str]])
 log = logging.getLogger(__name__)
 
 
 def node_cache() -> Path:
-    """Where this machine keeps what it can lose: `OCCSE_CACHE`, or a folder of its own in the
-    user's cache folder.
+    """Return this machine's folder of files that may be lost.
+
+    It is `OCCSE_CACHE`, or a folder named after the machine in the user's cache folder.
     """
     given = os.environ.get("OCCSE_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
@@ -45,10 +47,11 @@ def seal(folder: Path) -> str:
 
 
 def damage(folder: Path, sealed: str) -> str | None:
-    """What is wrong with the files in `folder`, or None.
+    """Return the first fault of the files in `folder`, or None.
 
     Files whose names, sizes and times are as they were when this machine hashed them last are not
-    hashed again."""
+    hashed again.
+    """
     listed = sealed_files(folder, sealed)
     if listed is None:
         return f"{FILES} is missing or damaged"
@@ -67,15 +70,17 @@ def damage(folder: Path, sealed: str) -> str | None:
     for name, (_, expected) in listed.items():
         if _sha256(folder / name) != expected:
             return f"{name} has another SHA-256 than when it was written"
-    with suppress(OSError):  # without the mark they are hashed again, no more
+    # Without the mark the files are only hashed again, so a full disk is no error here.
+    with suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
     return None
 
 
 def sealed_files(folder: Path, sealed: str) -> Mapping[str, tuple[int, str]] | None:
-    """Size and SHA-256 of the files in `folder` by name, or None where they are not those that
-    `sealed` stands for.
+    """Return size and SHA-256 of the files in `folder` by name.
+
+    None where the list is missing or is not the one that `sealed` is the seal of.
     """
     try:
         with (folder / FILES).open("rb") as file:
@@ -88,32 +93,33 @@ def sealed_files(folder: Path, sealed: str) -> Mapping[str, tuple[int, str]] | N
 
 
 def intact(root: Path, kind: str, fingerprint: str) -> bool:
-    """Whether the artifact is there and undamaged; a damaged one is set aside, as if it had never
-    been made.
+    """Tell if the artifact is there and undamaged.
+
+    A damaged one is set aside, as if it had never been made.
     """
     folder = artifact_at(root, kind, fingerprint)
     try:
         manifest = read_manifest((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return False
-    fault = (
-        f"{MANIFEST} is cut off or no JSON"
-        if manifest is None
-        else damage(folder, str(manifest.get("files")))
-    )
+    if manifest is None:
+        fault: str | None = f"{MANIFEST} is cut off or no JSON"
+    else:
+        fault = damage(folder, str(manifest.get("files")))
     if fault is not None:
         set_aside(root, kind, fingerprint, fault=fault)
     return fault is None
 
 
 def set_aside(root: Path, kind: str, fingerprint: str, *, fault: str) -> None:
-    """Move a damaged artifact to the folder `corrupt` of the store, where a person can look at it."""
-    place = root / CORRUPT / kind / f"{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # somebody else did it
-        artifact_at(root, kind, fingerprint).rename(place)
+    """Move a damaged artifact to the store's folder `corrupt`, for a person to look at."""
+    aside = root / CORRUPT / kind / f"{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may have found the damage first and moved the artifact.
+    with suppress(FileNotFoundError):
+        artifact_at(root, kind, fingerprint).rename(aside)
         log.warning(
-            "the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, place
+            "the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, aside
         )
 
 

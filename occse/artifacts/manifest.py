@@ -1,4 +1,4 @@
-"""What an artifact says of itself, and where it lies. Reading it needs no torch."""
+"""Manifest of an artifact, and its folder in a store. Reading it needs no torch."""
 
 import json
 from pathlib import Path
@@ -13,18 +13,23 @@ MANIFEST = "manifest.json"
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from; those of its inputs, found by fingerprint, tell
-    the rest.
+    """Identity and origin of an artifact.
+
+    The manifests of its inputs, found by fingerprint, tell the rest.
 
     Attributes:
-        config: the active knobs, seed and digest of the data among them. seconds: time of the
-        attempt that finished. bytes: size of all files but this one. files: seal of the artifact's
-        files, see `occse.artifacts.checksums`. git: commit and uncommitted difference of the code.
-        packages: versions of what can change a number. machine: hardware, drivers, threads;
-        `processes` and `accumulate` where the batches were shared: an equal
-            result, but for the order of sums, the activations that dropout drew and, under
-            `accumulate`, the statistics that a trained batch norm saw.
-        command: what the user called.
+        config: the active knobs, seed and digest of the data among them.
+        seconds: time of the attempt that finished.
+        bytes: size of all files but this one.
+        files: seal of the artifact's files, see `occse.artifacts.checksums`.
+        git: commit and uncommitted difference of the code.
+        packages: versions of the packages that can change a number.
+        machine: hardware, drivers, threads; `processes` and `accumulate` where the batches were
+            shared. The result is then equal but for the order of sums, the activations that dropout
+            drew and, under `accumulate`, the statistics that a trained batch norm saw.
+        command: the user's command line.
+        source: digests of the modules that made it, see `occse.artifacts.source`; empty where it
+            was made before they were kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,21 +50,23 @@ class Manifest(BaseModel):
     packages: dict[str, str]
     machine: dict[str, str | int]
     command: str
+    source: dict[str, str] = {}
 
 
 def artifact_at(root: Path, kind: str, fingerprint: str) -> Path:
-    """Where an artifact lies below a store's root."""
+    """Return the folder of an artifact below a store's root."""
     return root / kind / fingerprint
 
 
 def artifact_folder(root: Path, node: "Node") -> Path:
-    """Where the artifact of `node` lies below a store's root."""
+    """Return the folder of the artifact of `node` below a store's root."""
     return artifact_at(root, node.kind, node.fingerprint)
 
 
 def read_manifest(data: bytes) -> dict[str, Any] | None:
-    """A manifest as plain data; None where the file was cut off or is no JSON object, as if it were
-    not there.
+    """Return a manifest as plain data; None where the file was cut off or is no JSON object.
+
+    Such an artifact counts as missing.
     """
     try:
         values = json.loads(data)
@@ -69,11 +76,11 @@ def read_manifest(data: bytes) -> dict[str, Any] | None:
 
 
 def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
-    """The manifest of the artifact of `node`; None where `read_manifest` has none.
+    """Return the manifest of the artifact of `node`; None where `read_manifest` has none.
 
     Raises:
         ValueError: another version of this program wrote it, or it belongs to another
-        configuration.
+            configuration.
     """
     if read_manifest(data) is None:
         return None
@@ -81,8 +88,9 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
         raise ValueError(
-            f"{where} is no manifest of this version ({'.'.join(map(str, fault['loc']))}: {fault['msg']}); "
+            f"{where} is no manifest of this version ({key}: {fault['msg']}); "
             "move that folder away to compute it again"
         ) from None
     expected = {
@@ -94,18 +102,18 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
     for key, value in expected.items():
         if getattr(manifest, key) != value:
             raise ValueError(
-                f"{where} does not match: {key} is {getattr(manifest, key)!r}, expected {value!r}; "
-                "move that folder away to compute it again"
+                f"{where} does not match: {key} is {getattr(manifest, key)!r}, "
+                f"expected {value!r}; move that folder away to compute it again"
             )
     return manifest
 
 
 def load_manifest(root: Path, node: "Node") -> Manifest | None:
-    """The manifest of a finished artifact, or None where there is none, or none that is whole.
+    """Return the manifest of a finished artifact; None where there is none that is whole.
 
     Raises:
         ValueError: another version of this program wrote it, or it belongs to another
-        configuration.
+            configuration.
     """
     path = artifact_folder(root, node) / MANIFEST
     try:

@@ -1,7 +1,8 @@
 """A training on several processes of one machine: each runs the stage on its share of every batch.
 
-The caller's process only watches. Whatever ends one of them, ends them all: an error in one, a
-signal, the end of the caller; and where one is stuck, the others give up after `TIMEOUT`."""
+The caller's process only watches. The end of one process ends all of them: an error, a signal, the
+end of the caller. Where one is stuck, the others give up after `TIMEOUT`.
+"""
 
 import multiprocessing
 import os
@@ -18,46 +19,57 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import distributed
 
-from occse.stage import Context, Stage
+from occse.stage import Caller, Context, Stage
 
+# A process that is silent for this long is stuck: the longest step takes seconds.
 TIMEOUT = timedelta(minutes=10)
+# Seconds between two looks at the caller's wish to stop.
 POLL_S = 0.2
+# Seconds within which the processes report the cause, after one of them lost another.
 GRACE_S = 2.0
+
+Kind = Literal["report", "done", "failed"]
+"""Kinds of message from a process: a record of an epoch, the metrics, or the error."""
+Message = tuple[int, Kind, Any]
 
 
 def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
-    """What `stage.run(ctx)` returns, by `ctx.processes` processes; the artifact and the metrics are
-    the first one's.
+    """Return `stage.run(ctx)`, run by `ctx.machine.processes` processes.
 
-    On GPUs each process has one of its own. CPU threads and workers are divided among them.
+    The artifact and the metrics are the first one's. On GPUs each process has one of its own. CPU
+    threads and workers are divided among them.
 
     Raises:
         ValueError: there are fewer GPUs than processes.
         ChildProcessError: one of the processes died.
-        Exception: what the stage raised in one of them.
+        Exception: the stage raised it in one of them.
     """
-    if ctx.processes == 1:
+    machine = ctx.machine
+    number = machine.processes
+    if number == 1:
         return stage.run(ctx)
-    if ctx.device.startswith("cuda") and torch.cuda.device_count() < ctx.processes:
+    if machine.device.startswith("cuda") and torch.cuda.device_count() < number:
         raise ValueError(
-            f"{ctx.processes} processes need as many GPUs; here are {torch.cuda.device_count()}"
+            f"{number} processes need as many GPUs; here are {torch.cuda.device_count()}"
         )
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     shared = replace(
-        ctx, workers=ctx.workers // ctx.processes, stopping=stop.is_set, report=_ignore
+        ctx,
+        machine=replace(machine, workers=machine.workers // number),
+        caller=Caller(stopping=stop.is_set, report=_ignore),
     )
-    threads = max(1, torch.get_num_threads() // ctx.processes)
+    threads = max(1, torch.get_num_threads() // number)
     processes: list[SpawnProcess] = []
     ranks: dict[Connection, int] = {}
     with tempfile.TemporaryDirectory(dir=ctx.scratch) as folder:
         try:
-            for rank in range(ctx.processes):
+            for rank in range(number):
                 ours, theirs = context.Pipe(duplex=False)
                 ranks[ours] = rank
                 process = context.Process(
@@ -65,57 +77,64 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
                 )
                 process.start()
                 processes.append(process)
-                theirs.close()  # so that its end is seen here
-            metrics = _watch(ranks, ctx, stop)
+                # Only the child may hold this end, or its death would not be seen here.
+                theirs.close()
+            metrics = _watch(ranks, ctx.caller, stop)
             for process in processes:
                 process.join(GRACE_S)
         finally:
+            # No process may outlive the caller's wait: it would hold its GPU.
             for process in processes:
                 process.kill()
                 process.join()
     return metrics
 
 
-def _watch(ranks: dict[Connection, int], ctx: Context, stop: Event) -> dict[str, float]:
+def _watch(ranks: dict[Connection, int], caller: Caller, stop: Event) -> dict[str, float]:
     """Pass on reports, and the wish to stop, until all have finished or one has failed."""
     metrics: dict[str, float] = {}
     while ranks:
-        if ctx.stopping():
+        if caller.stopping():
             stop.set()
-        for rank, what, value in _messages(ranks, POLL_S):
-            if what == "failed":
+        for rank, kind, value in _messages(ranks, POLL_S):
+            if kind == "failed":
                 raise _cause(value, ranks)
-            if what == "report":
-                ctx.report(value)
+            if kind == "report":
+                caller.report(value)
             elif rank == 0:
                 metrics = value
     return metrics
 
 
-def _messages(ranks: dict[Connection, int], timeout: float) -> Iterator[tuple[int, str, Any]]:
-    """What arrives until `timeout`; who has finished or failed leaves `ranks`."""
+def _messages(ranks: dict[Connection, int], timeout: float) -> Iterator[Message]:
+    """Yield the messages until `timeout`; a process that has finished or failed leaves `ranks`."""
     for connection in cast(list[Connection], wait(list(ranks), timeout)):
         rank = ranks[connection]
-        what: str
+        kind: Kind
         value: Any
         try:
-            what, value = connection.recv()
+            kind, value = connection.recv()
         except EOFError:
-            what, value = (
-                "failed",
-                ChildProcessError(f"process {rank + 1} of those that share the training died"),
-            )
-        if what != "report":
+            kind = "failed"
+            value = ChildProcessError(f"process {rank + 1} of those that share the training died")
+        if kind != "report":
             del ranks[connection]
-        yield rank, what, value
+        yield rank, kind, value
 
 
 def _cause(error: Exception, ranks: dict[Connection, int]) -> Exception:
-    """Where one process fails the others lose it, and their complaint may be heard first."""
+    """Return the first error that is not the loss of another process.
+
+    Where one process fails the others lose it, and their complaint may arrive first.
+    """
     deadline = time.monotonic() + GRACE_S
-    while ranks and _lost_another(error) and (left := deadline - time.monotonic()) > 0:
-        failures = [value for _, what, value in _messages(ranks, left) if what == "failed"]
-        error = next((each for each in failures if not _lost_another(each)), error)
+    while ranks and _lost_another(error):
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
+            break
+        for _, kind, value in _messages(ranks, seconds_left):
+            if kind == "failed" and not _lost_another(value):
+                return cast(Exception, value)
     return error
 
 
@@ -126,13 +145,14 @@ def _lost_another(error: Exception) -> bool:
 def _work(
     rank: int, stage: Stage, ctx: Context, connection: Connection, folder: Path, threads: int
 ) -> None:
-    """The whole life of one of the processes."""
-    # a Ctrl-C reaches all of a terminal; the caller decides
+    """Run the stage as one of the processes, and send its metrics or its error."""
+    # A Ctrl-C reaches all processes of a terminal; the caller decides when they stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A caller that is killed cannot end its children, so each watches the caller.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     if rank == 0:
-        ctx = replace(ctx, report=partial(_report, connection))
+        ctx = replace(ctx, caller=replace(ctx.caller, report=partial(_report, connection)))
     else:
         ctx = replace(ctx, output=folder / f"output{rank}")
         ctx.output.mkdir()
@@ -141,19 +161,21 @@ def _work(
         connection.send(("done", stage.run(ctx)))
         distributed.destroy_process_group()
     except Exception as error:
-        error.add_note(f"in process {rank + 1} of {ctx.processes}:\n{traceback.format_exc()}")
+        number = ctx.machine.processes
+        error.add_note(f"in process {rank + 1} of {number}:\n{traceback.format_exc()}")
         connection.send(("failed", error))
 
 
 def _meet(rank: int, ctx: Context, file: Path) -> None:
-    gpu = torch.device("cuda", rank) if ctx.device.startswith("cuda") else None
+    is_gpu = ctx.machine.device.startswith("cuda")
+    gpu = torch.device("cuda", rank) if is_gpu else None
     if gpu is not None:
         torch.cuda.set_device(gpu)
     distributed.init_process_group(
         "gloo" if gpu is None else "nccl",
         init_method=f"file://{file}",
         rank=rank,
-        world_size=ctx.processes,
+        world_size=ctx.machine.processes,
         timeout=TIMEOUT,
         device_id=gpu,
     )
@@ -171,4 +193,4 @@ def _report(connection: Connection, record: Mapping[str, float]) -> None:
 
 
 def _ignore(record: Mapping[str, float]) -> None:
-    """The record of a process that is not the first."""
+    """Drop the record of a process that is not the first."""

@@ -1,4 +1,4 @@
-"""Where a number comes from: the code, the packages and the machine that made it."""
+"""Origin of a number: the code, the packages and the machine that made it."""
 
 import contextlib
 import os
@@ -8,8 +8,6 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
 
 PACKAGES = (
     "occse",
@@ -22,15 +20,15 @@ PACKAGES = (
     "scipy",
     "ray",
 )
+# A manifest is read with every lookup, so a larger difference is cut.
+MAX_DIFF = 100_000
 CPU_INFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number, and of Ray, which spreads
-    the work.
-    """
+    """Return the versions of Python, of the packages that can change a number, and of Ray."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -39,9 +37,13 @@ def package_versions() -> dict[str, str]:
 
 
 def machine_state(device: str) -> dict[str, str | int]:
-    """The hardware that `device` means, its drivers, and the number of threads; what is not there
-    is absent.
+    """Return the hardware that `device` means, its drivers, and the number of threads.
+
+    A fact that the machine does not tell is absent.
     """
+    # Imported here: the store's manifests are read where there is no torch.
+    import torch
+
     state: dict[str, str | int] = {
         "os": platform.platform(),
         "cpu": _line(CPU_INFO, r"model name\s*:\s*(.+)") or platform.machine(),
@@ -60,10 +62,11 @@ def machine_state(device: str) -> dict[str, str | int]:
 
 @cache
 def git_state() -> dict[str, str]:
-    """The commit of the code and its uncommitted difference.
+    """Return the commit of the code and its uncommitted difference.
 
-    Where the code is no git checkout, as in a container's image, the commit is what OCCSE_COMMIT
-    says, else empty."""
+    Where the code is no git checkout, as in a container's image, the commit is that in
+    OCCSE_COMMIT, else empty.
+    """
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parents[1]
@@ -74,12 +77,12 @@ def git_state() -> dict[str, str]:
 
     return {
         "sha": git("rev-parse", "HEAD") or os.environ.get("OCCSE_COMMIT", ""),
-        "diff": git("diff", "HEAD", "--", ".")[:100_000],
+        "diff": git("diff", "HEAD", "--", ".")[:MAX_DIFF],
     }
 
 
 def _line(path: Path, pattern: str) -> str:
-    """What `pattern` captures in a file of the system, or nothing."""
+    """Return the text that `pattern` captures in a file of the system, or an empty one."""
     try:
         found = re.search(pattern, path.read_text())
     except OSError:

@@ -1,1 +1,1 @@
-"""The CLI of one trial on one machine."""
+"""The CLI of one trial on one machine: one file per command."""

@@ -7,7 +7,7 @@ network that it belongs to, so `load_affinity_net` reads both.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,10 +20,6 @@ from occse.networks.boundary import BoundaryNet
 from occse.networks.checkpoint import load_weights, save_weights
 from occse.networks.pairs import pair_views
 
-NetworkName = Literal[
-    "psa",  # AffinityNet
-    "irn",  # class boundaries
-]
 # psa reduces ResNet38's taps, of 512, 1024 and 4096 channels, to these.
 OFFICIAL_WIDTHS = (64, 128, 256)
 

@@ -1,6 +1,6 @@
 """The heads of the DeepLabs: from a backbone's shallow and deepest feature map to class scores."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from occse.networks.backbones import Backbone
-
-HeadName = Literal["largefov", "aspp", "deeplabv3plus"]
+from occse.networks.names import HeadName
 
 # Dilations of the four branches, as in the paper (Chen et al., TPAMI 2018).
 DEEPLABV2_RATES = (6, 12, 18, 24)

@@ -4,15 +4,11 @@ It changes numbers, so it is a knob of every stage that runs a network.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Precision = Literal[
-    "float32",
-    "bfloat16",  # convolutions and products round to 8 bits; weights and sums stay float32
-]
+from occse.networks.names import Precision
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

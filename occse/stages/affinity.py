@@ -1,30 +1,21 @@
-"""`affinity`: AffinityNet or IRN's class boundaries, trained on pairs of pixels that the two CRFs
-are sure of.
+"""`affinity`: AffinityNet or IRN's class boundaries.
+
+It is trained on pairs of pixels about which the two CRFs are sure.
 """
 
-from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
-from occse.data.array_archive import ArrayReader
-from occse.data.dataset import load_dataset
-from occse.data.samples import AffinityImages
-from occse.networks.affinity import AffinityNet, NetworkName, build_affinity_net, save_affinity_net
-from occse.networks.boundary import BoundaryNet
-from occse.networks.pairs import affinity_label, affinity_loss, pair_labels
-from occse.stage import Context
-from occse.stages.crf import SCORES
-from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
-from occse.training.loop import Step
+from occse.networks.names import NetworkName
+from occse.stage import MODEL, Context
+from occse.stages.trained import TrainedStage, first_weights
 
 
 class TrainAffinity(TrainedStage):
-    """What the walk goes by, learnt from `train_aug`; `radius` is that of the pairs, in cells of
-    the feature map.
+    """Affinities for the walk, learnt from `train_aug`.
+
+    `radius` is that of the pairs, in cells of the feature map.
 
     `network` "psa": AffinityNet (Ahn and Kwak, CVPR 2018), at the backbone's stride. "irn": class
     boundaries (Ahn et al., CVPR 2019) without the displacement field, at stride 4; only the head
@@ -57,7 +48,7 @@ class TrainAffinity(TrainedStage):
         return self
 
     def inactive(self) -> frozenset[str]:
-        """IRN's backbone is always frozen as a whole."""
+        """Knobs without effect: IRN's backbone is always frozen as a whole."""
         frozen = {"freeze_bn", "freeze_stem"} if self.network == "irn" else set()
         return super().inactive() | frozen
 
@@ -65,19 +56,29 @@ class TrainAffinity(TrainedStage):
         """The data, the two CRFs, and the weights to start from."""
         if self.epochs == 0:
             return ()
-        return ("data", "crf_low", "crf_high", *(("pretrain",) if self.init == "pretrain" else ()))
+        first = ("pretrain",) if self.init == "pretrain" else ()
+        return ("data", "crf_low", "crf_high", *first)
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Train the network and keep its weights."""
-        self.seed_weights()
+        # Imported here: knobs are read where there is no torch.
+        from torch import Tensor
+
+        from occse.data.dataset import load_dataset
+        from occse.data.samples import AffinityImages
+        from occse.data.score_archives import SCORES, PairedScores
+        from occse.networks.affinity import build_affinity_net, save_affinity_net
+        from occse.networks.pairs import affinity_label, affinity_loss, pair_labels
+        from occse.stages.learning import fit, initialize, seed_weights
+        from occse.training.loop import Step
+
+        seed_weights(self)
         model = build_affinity_net(self.network, self.backbone)
         initialize(model, self.init, ctx, whole=self.epochs == 0)
-        metrics = self._train(ctx, model) if self.epochs else {}
-        save_affinity_net(model, ctx.output / MODEL)
-        return metrics
-
-    def _train(self, ctx: Context, model: AffinityNet | BoundaryNet) -> dict[str, float]:
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        if self.epochs == 0:
+            save_affinity_net(model, ctx.output / MODEL)
+            return {}
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         scores = PairedScores(
             ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes)
         )
@@ -98,24 +99,6 @@ class TrainAffinity(TrainedStage):
             outputs = step.spread(model, images)
             return {"loss": affinity_loss(model.affinities(outputs, radius=self.radius), *pairs)}
 
-        return self.fit(ctx, model, samples, loss)
-
-
-class PairedScores:
-    """Low-alpha and high-alpha CRF scores of an image as one stack of all classes, background
-    first.
-    """
-
-    def __init__(self, low: Path, high: Path, num_classes: int) -> None:
-        self.readers = ArrayReader(low), ArrayReader(high)
-        self.num_labels = num_classes + 1
-
-    def read(self, name: str) -> Tensor:
-        """(2 * L, H, W) scores in [0, 1]; absent classes are 0."""
-        stacks = []
-        for reader in self.readers:
-            stored = reader[name]
-            full = np.zeros((self.num_labels, *stored["scores"].shape[1:]), np.float32)
-            full[[0, *(stored["classes"] + 1)]] = stored["scores"] / np.float32(255)
-            stacks.append(torch.from_numpy(full))
-        return torch.cat(stacks)
+        metrics = fit(self, ctx, model, samples, loss)
+        save_affinity_net(model, ctx.output / MODEL)
+        return metrics

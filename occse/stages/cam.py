@@ -2,34 +2,24 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from pydantic import Field, model_validator
-from torch.nn import functional
 
-from occse.data.array_archive import ArrayReader, ArrayWriter
-from occse.data.batches import same_size_batches
-from occse.data.dataset import load_dataset
-from occse.method.cam import multi_scale_cam
-from occse.method.evaluation import CountsBuilder
-from occse.networks.classifier import load_classifier
-from occse.networks.precision import Precision, in_precision
-from occse.stage import Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.scored import scores_of
-from occse.stages.trained import MODEL
+from occse.networks.names import Precision
+from occse.stage import MODEL, Context, Resources, ScoredSplit, Split, Stage
 
-CAMS = "cams.zip"
+# Images of one size that go through the network together.
 BATCH = 32
+# Thresholds are tried in steps of 0.01, as the official code does.
+STEPS = 100
 
 
 class MakeCam(Stage):
-    """CAMs of `train_aug` at several scales and mirrored, summed; scored on `train` (paper, section
-    4.1).
+    """CAMs of `train_aug` at several scales and mirrored, summed; scored on `train`.
 
-    `threshold_min` and `threshold_max` bound the sweep in steps of 0.01; the best threshold is
-    picked with the pixel truth of `train`, as the official code does. CAMs are stored as float16 at
-    1/`reduction` of the image's sides."""
+    The merging is that of the paper's section 4.1. `threshold_min` and `threshold_max` bound the
+    sweep in steps of 0.01; the best threshold is picked with the pixel truth of `train`, as the
+    official code does. CAMs are stored as float16 at 1/`reduction` of the image's sides.
+    """
 
     display_name: ClassVar[str] = "CAM"
     scored_split: ClassVar[ScoredSplit | None] = "train"
@@ -65,9 +55,23 @@ class MakeCam(Stage):
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the maps."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        # Imported here: knobs are read where there is no torch.
+        import numpy as np
+
+        from occse.data.array_archive import ArrayWriter
+        from occse.data.batches import same_size_batches
+        from occse.data.dataset import load_dataset
+        from occse.data.score_archives import CAMS, reduce
+        from occse.method.cam import multi_scale_cam
+        from occse.method.evaluation import CountsBuilder
+        from occse.networks.classifier import load_classifier
+        from occse.networks.precision import in_precision
+        from occse.stages.scored import scores_of
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         network = in_precision(
-            load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.device), self.precision
+            load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.machine.device),
+            self.precision,
         )
         counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
         scored = set(dataset.splits["train"])
@@ -82,7 +86,7 @@ class MakeCam(Stage):
                     present=present,
                     scales=self.scales,
                     flip=self.flip,
-                    device=ctx.device,
+                    device=ctx.machine.device,
                 )
                 for name, cam, classes in zip(names, cams, present, strict=True):
                     writer.write(
@@ -93,29 +97,7 @@ class MakeCam(Stage):
         return scores_of(counts, dataset, ctx.output)
 
     def thresholds(self) -> list[float]:
-        """Those that are tried, in steps of 0.01."""
-        first, last = round(self.threshold_min * 100), round(self.threshold_max * 100)
-        return [hundredths / 100 for hundredths in range(first, last + 1)]
-
-
-def reduce(cam: Float[np.ndarray, "K H W"], factor: int) -> Float[np.ndarray, "K h w"]:
-    """The maps at 1/`factor` of their sides (rounded up), float16: what the network's stride left
-    of them anyway.
-    """
-    if factor == 1:
-        return cam.astype(np.float16)
-    pooled = functional.avg_pool2d(
-        torch.from_numpy(cam)[None], factor, ceil_mode=True, count_include_pad=False
-    )
-    return pooled[0].numpy().astype(np.float16)
-
-
-def read_cam(
-    reader: ArrayReader, name: str, size: tuple[int, int]
-) -> tuple[Float[np.ndarray, "K H W"], tuple[int, ...]]:
-    """The CAM of an image at (height, width) `size`, float32, and its classes."""
-    stored = reader[name]
-    cam = torch.from_numpy(stored["cam"].astype(np.float32))[None]
-    if cam.shape[2:] != size:
-        cam = functional.interpolate(cam, size, mode="bilinear", align_corners=False)
-    return cam[0].numpy(), tuple(int(index) for index in stored["classes"])
+        """Return the thresholds that are tried."""
+        first = round(self.threshold_min * STEPS)
+        last = round(self.threshold_max * STEPS)
+        return [hundredths / STEPS for hundredths in range(first, last + 1)]

@@ -11,19 +11,16 @@ from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
 from occse.method.evaluation import CountsBuilder
-from occse.stage import Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.cam import CAMS, read_cam
+from occse.stage import LABELS, Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.scored import scores_of
-
-SCORES = "scores.zip"
-LABELS = "labels"
 
 
 class RefineCam(Stage):
     """Dense CRF on [(1 - max CAM)^alpha, CAM] of `train_aug`; scored on `train`.
 
     The metric `implied_threshold` is the CAM score from which on a class beats the background
-    before the CRF."""
+    before the CRF.
+    """
 
     version: ClassVar[int] = 2
     display_name: ClassVar[str] = "CRF"
@@ -46,14 +43,17 @@ class RefineCam(Stage):
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Refine, store and score."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        # Imported here: it needs torch, and knobs are read where there is none.
+        from occse.data.score_archives import CAMS, SCORES
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         cams = ArrayReader(ctx.inputs["cam"] / CAMS)
         counts = CountsBuilder(dataset.classes)
         scored = set(dataset.splits["train"])
         (ctx.output / LABELS).mkdir()
         with ArrayWriter(ctx.output / SCORES) as writer:
             for refined in refine_many(
-                self._tasks(dataset, cams), refine_cam, workers=ctx.workers + 1
+                self._tasks(dataset, cams), refine_cam, workers=ctx.machine.workers + 1
             ):
                 writer.write(
                     refined.name, scores=refined.scores, classes=np.array(refined.classes, np.int16)
@@ -65,6 +65,8 @@ class RefineCam(Stage):
         return scores | {"implied_threshold": implied_threshold(self.alpha)}
 
     def _tasks(self, dataset: Dataset, cams: ArrayReader) -> Iterator[CamTask]:
+        from occse.data.score_archives import read_cam
+
         for name in dataset.splits["train_aug"]:
             image = dataset.image(name)
             cam, classes = read_cam(cams, name, image.shape[:2])

@@ -1,5 +1,6 @@
-"""The data stages: images, image labels, splits and masks, drawn here or read where the user keeps
-them.
+"""The data stages: images, image labels, splits and masks.
+
+They are drawn here, or read where the user keeps them.
 """
 
 from collections.abc import Mapping
@@ -30,9 +31,7 @@ class Shapes(Stage):
 
     kind: Literal["shapes"] = "shapes"
     drawing: int = Field(default=0, ge=0, lt=2**32)
-    """Which drawing of the data set. Not the seed of a training: a sweep over seeds leaves it
-    alone.
-    """
+    """Number of the drawing. It is no seed of a training: a sweep over seeds leaves it alone."""
     num_train: int = Field(default=400, ge=1)
     """Images of `train_aug`, which have image labels only."""
     num_scored: int = Field(default=200, ge=1)
@@ -67,9 +66,7 @@ class Shapes(Stage):
 
 
 class InPlace(Stage):
-    """Data that are read where the user keeps them: nothing is copied but the lists and the image
-    labels.
-    """
+    """Data that are read in the user's folder; only the lists and the image labels are copied."""
 
     display_name: ClassVar[str] = "data"
     effort: ClassVar[frozenset[str]] = frozenset({"kind"})
@@ -79,28 +76,35 @@ class InPlace(Stage):
     """The tree's `tree_digest`, refused when it differs; empty: any tree."""
 
     def read(self, root: Path) -> Dataset:
-        """The data set below `root`; raises ValueError where there is none of this kind."""
+        """Return the data set below `root`.
+
+        Raises:
+            ValueError: there is none of this kind.
+        """
         raise NotImplementedError
 
     def published(self) -> Mapping[str, int]:
-        """The known number of images by split."""
+        """Return the published number of images by split; empty where nothing is published."""
         return {}
 
     def resolved(self, root: Path) -> "InPlace":
-        """This stage with the digest of what lies below `root`, unless it has one.
+        """Return this stage with the digest of the data below `root`, unless it has one.
 
         Raises:
             ValueError: `root` is not a data set of this kind.
         """
-        return (
-            self
-            if self.digest
-            else self.model_copy(update={"digest": tree_digest(self.read(root))})
-        )
+        if self.digest:
+            return self
+        return self.model_copy(update={"digest": tree_digest(self.read(root))})
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
-        """Look at every image and mask, before hours are spent on them, and return what the index
-        stands for.
+        """Look at every image and mask, before hours are spent on them.
+
+        Returns:
+            the data set that the index is written for.
+
+        Raises:
+            ValueError: a file is damaged or missing.
         """
         if (fault := next(faults(dataset), None)) is not None:
             raise ValueError(fault)
@@ -110,23 +114,23 @@ class InPlace(Stage):
         """Read the lists and labels, look at every image and mask, and leave the index.
 
         Raises:
-            ValueError: no `data_root`, or what lies there is not the tree that is meant, or
-            damaged.
+            ValueError: there is no `data_root`, or it is not the tree that is meant, or a file is
+                damaged.
         """
-        if ctx.data_root is None:
+        root = ctx.machine.data_root
+        if root is None:
             kind = type(self).model_fields["kind"].default
             raise ValueError(
-                f"data.kind is {kind}, but nothing says where it lies: give --data-root {self.example}"
+                f"data.kind is {kind}, but nothing says where it lies: "
+                f"give --data-root {self.example}"
             )
         try:
-            dataset = self.read(ctx.data_root)
+            dataset = self.read(root)
         except ValueError as error:
-            raise ValueError(f"{error} (--data-root is {ctx.data_root})") from None
+            raise ValueError(f"{error} (--data-root is {root})") from None
         found = tree_digest(dataset)
         if self.digest not in ("", found):
-            raise ValueError(
-                f"{ctx.data_root} has the digest {found}; data.digest expects {self.digest}"
-            )
+            raise ValueError(f"{root} has the digest {found}; data.digest expects {self.digest}")
         save_index(self.keep(dataset, ctx.output), ctx.output)
         return _count(dataset)
 
@@ -137,10 +141,10 @@ class Voc(InPlace):
     example: ClassVar[str] = ".../VOCdevkit/VOC2012"
     kind: Literal["voc"] = "voc"
     labels: LabelSource = "annotations"
-    """Where image labels come from: the XML of Annotations, or `cls_labels.npy` beside it."""
+    """Source of the image labels: the XML of Annotations, or `cls_labels.npy` beside it."""
 
     def read(self, root: Path) -> Dataset:
-        """The VOC tree below `root`."""
+        """Return the VOC tree below `root`."""
         return read_voc(root, labels=self.labels)
 
     def published(self) -> Mapping[str, int]:
@@ -156,14 +160,18 @@ class Coco(InPlace):
     kind: Literal["coco"] = "coco"
     images: Convention = "annotated"
     """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504).
-    Images without an object are never trained on; "all" scores those of `val`, as background."""
+
+    Images without an object are never trained on; "all" scores those of `val`, as background.
+    """
     num_scored: int | None = Field(default=5000, ge=1)
-    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels;
-    None: all of them. The number is ours: which images the published scores are of is unknown, and
-    all masks take long to draw."""
+    """Images of `train`, evenly spread over `train_aug`, whose masks score CAMs and pseudo labels.
+
+    None: all of them. The number is ours: the images behind the published scores are unknown, and
+    all masks take long to draw.
+    """
 
     def read(self, root: Path) -> Dataset:
-        """The MS COCO tree below `root`."""
+        """Return the MS COCO tree below `root`."""
         return read_coco(root, images=self.images, num_scored=self.num_scored)
 
     def published(self) -> Mapping[str, int]:
@@ -171,7 +179,7 @@ class Coco(InPlace):
         return {"train_aug": 82081, "val": 40137 if self.images == "annotated" else 40504}
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
-        """Look at every image, and draw the masks that are scored."""
+        """Look at every image, and draw the scored masks."""
         for name in dataset.labels:
             dataset.size(name)
         masks = output / "masks"
@@ -183,15 +191,16 @@ class Coco(InPlace):
 
 
 class Folder(InPlace):
-    """A user's own data, read in place: `images`, `labels.csv`, `classes.txt`, and `masks` where
-    scores are wanted.
+    """A user's own data, read in place: `images`, `labels.csv`, `classes.txt`.
+
+    With `masks` there are scores too.
     """
 
     example: ClassVar[str] = "FOLDER"
     kind: Literal["folder"] = "folder"
 
     def read(self, root: Path) -> Dataset:
-        """The data set below `root`."""
+        """Return the data set below `root`."""
         return read_folder(root)
 
 

@@ -3,16 +3,10 @@
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
-from occse.data.dataset import load_dataset, read_label_map
-from occse.data.samples import LabelMapImages
-from occse.networks.deeplab import DeepLab, save_deeplab, segmentation_loss
-from occse.networks.deeplab_heads import HeadName
-from occse.stage import Context
-from occse.stages.crf import LABELS
-from occse.stages.trained import MODEL, TrainedStage, first_weights, initialize
-from occse.training.loop import Step
+from occse.networks.names import HeadName
+from occse.stage import LABELS, MODEL, Context
+from occse.stages.trained import TrainedStage, first_weights
 
 
 class TrainSegmentation(TrainedStage):
@@ -21,7 +15,8 @@ class TrainSegmentation(TrainedStage):
     `head` "largefov" with these defaults is SEAM's recipe (YudeWang/semantic-segmentation-codebase)
     but for batch norm: its scales and shifts are trained too, and its statistics move by
     `bn_momentum` per step (SEAM: 0.0003). "aspp" is DeepLabv2's head, "deeplabv3plus" has an
-    encoder and a decoder of its own; `width` and `dilation` are LargeFOV's."""
+    encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
+    """
 
     display_name: ClassVar[str] = "DeepLab"
     may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain", "pseudo")
@@ -62,13 +57,19 @@ class TrainSegmentation(TrainedStage):
         return self
 
     def inactive(self) -> frozenset[str]:
-        """`width` and `dilation` are knobs of LargeFOV alone; frozen statistics do not move."""
-        unused = frozenset() if self.head == "largefov" else {"width", "dilation"}
-        moves = self.has_batch_norm() and not self.freeze_bn
-        return super().inactive() | unused | (frozenset() if moves else {"bn_momentum"})
+        """Knobs without effect.
+
+        `width` and `dilation` belong to LargeFOV alone; frozen statistics do not move.
+        """
+        unused = set(super().inactive())
+        if self.head != "largefov":
+            unused |= {"width", "dilation"}
+        if self.freeze_bn or not self.has_batch_norm():
+            unused.add("bn_momentum")
+        return frozenset(unused)
 
     def has_batch_norm(self) -> bool:
-        """DeepLabv2's head is the one without batch norm."""
+        """Tell if there is a batch norm; of the heads only DeepLabv2's has none."""
         return self.head != "aspp" or super().has_batch_norm()
 
     def needs(self) -> tuple[str, ...]:
@@ -77,15 +78,24 @@ class TrainSegmentation(TrainedStage):
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Train the network and keep its weights."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
-        self.seed_weights()
-        large_fov = (
-            {"width": self.width, "dilation": self.dilation} if self.head == "largefov" else {}
-        )
-        model = DeepLab(self.backbone, len(dataset.classes), self.head, **large_fov)
+        # Imported here: knobs are read where there is no torch.
+        from torch import Tensor, nn
+
+        from occse.data.dataset import load_dataset, read_label_map
+        from occse.data.samples import LabelMapImages
+        from occse.networks.deeplab import DeepLab, save_deeplab, segmentation_loss
+        from occse.stages.learning import fit, initialize, seed_weights
+        from occse.training.loop import Step
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
+        seed_weights(self)
+        is_large_fov = self.head == "largefov"
+        own = {"width": self.width, "dilation": self.dilation} if is_large_fov else {}
+        model = DeepLab(self.backbone, len(dataset.classes), self.head, **own)
         initialize(model, self.init, ctx)
-        for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-            norm.momentum = self.bn_momentum
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = self.bn_momentum
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(
             dataset,
@@ -99,6 +109,6 @@ class TrainSegmentation(TrainedStage):
             images, labels = batch
             return {"loss": segmentation_loss(step.spread(model, images), labels)}
 
-        metrics = self.fit(ctx, model, samples, loss)
+        metrics = fit(self, ctx, model, samples, loss)
         save_deeplab(model, ctx.output / MODEL)
         return metrics

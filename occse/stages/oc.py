@@ -3,14 +3,9 @@
 from typing import Annotated, ClassVar
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
-from occse.data.dataset import load_dataset
-from occse.networks.classifier import Classifier, logits, save_classifier
-from occse.stage import Context
-from occse.stages.trained import MODEL, ClassificationStage, first_weights, initialize
-from occse.training.loop import Step
+from occse.stage import MODEL, Context
+from occse.stages.trained import ClassificationStage, first_weights
 
 
 class TrainClassifier(ClassificationStage):
@@ -18,7 +13,8 @@ class TrainClassifier(ClassificationStage):
 
     The defaults are those of jiwoon-ahn/psa, whose classifier the paper takes, but for its
     momentum. Without epochs it is the classifier in the file `init`, such as the official one, as
-    it is."""
+    it is.
+    """
 
     display_name: ClassVar[str] = "ordinary classifier"
     may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain")
@@ -36,20 +32,26 @@ class TrainClassifier(ClassificationStage):
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Train the classifier and keep its weights."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
-        samples = self.samples(dataset, dataset.splits["train_aug"])
-        self.seed_weights()
+        # Imported here: knobs are read where there is no torch.
+        from torch import Tensor
+        from torch.nn import functional
+
+        from occse.data.dataset import load_dataset
+        from occse.networks.classifier import Classifier, logits, save_classifier
+        from occse.stages.learning import fit, initialize, labelled_images, seed_weights
+        from occse.training.loop import Step
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
+        samples = labelled_images(self, dataset, dataset.splits["train_aug"])
+        seed_weights(self)
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         initialize(model, self.init, ctx, whole=self.epochs == 0)
 
         def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            return {
-                "loss": functional.binary_cross_entropy_with_logits(
-                    logits(step.spread(model, images)), labels
-                )
-            }
+            scores = logits(step.spread(model, images))
+            return {"loss": functional.binary_cross_entropy_with_logits(scores, labels)}
 
-        metrics = self.fit(ctx, model, samples, loss) if self.epochs else {}
+        metrics = fit(self, ctx, model, samples, loss) if self.epochs else {}
         save_classifier(model, ctx.output / MODEL)
         return metrics

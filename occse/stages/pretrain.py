@@ -1,22 +1,15 @@
-"""`pretrain`: weights to start from where there are no ImageNet weights, learnt on images of one
-object.
-"""
+"""`pretrain`: first weights where there are no ImageNet weights, learnt on images of one object."""
 
 from typing import ClassVar
 
-from torch import Tensor
-from torch.nn import functional
-
-from occse.data.dataset import load_dataset
-from occse.networks.classifier import Classifier, logits, save_classifier
-from occse.stage import Context
-from occse.stages.trained import MODEL, ClassificationStage
-from occse.training.loop import Step
+from occse.stage import MODEL, Context
+from occse.stages.trained import ClassificationStage
 
 
 class Pretrain(ClassificationStage):
-    """Single-label classification of the split `object_centric`, by softmax; stands in for
-    ImageNet.
+    """Single-label classification of the split `object_centric`, by softmax.
+
+    It stands in for ImageNet.
     """
 
     display_name: ClassVar[str] = "pretraining"
@@ -30,22 +23,37 @@ class Pretrain(ClassificationStage):
         return ("data",)
 
     def run(self, ctx: Context) -> dict[str, float]:
-        """Train a classifier from scratch; its backbone is what others take."""
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        """Train a classifier from scratch; other stages take its backbone.
+
+        Raises:
+            ValueError: the data has no split `object_centric`.
+        """
+        # Imported here: knobs are read where there is no torch.
+        from torch import Tensor
+        from torch.nn import functional
+
+        from occse.data.dataset import load_dataset
+        from occse.networks.classifier import Classifier, logits, save_classifier
+        from occse.stages.learning import fit, labelled_images, seed_weights
+        from occse.training.loop import Step
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = dataset.splits.get("object_centric", ())
         if not names:
             raise ValueError(
-                "pretrain needs a split 'object_centric', which only the data 'shapes' has; set *.init to 'imagenet'"
+                "pretrain needs a split 'object_centric', which only the data 'shapes' has; "
+                "set *.init to 'imagenet'"
             )
-        self.seed_weights()
+        seed_weights(self)
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
 
         def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            scores, truth = logits(step.spread(model, images)), labels.argmax(1)
+            scores = logits(step.spread(model, images))
+            truth = labels.argmax(1)
             accuracy = (scores.argmax(1) == truth).float().mean()
             return {"loss": functional.cross_entropy(scores, truth), "accuracy": accuracy}
 
-        metrics = self.fit(ctx, model, self.samples(dataset, names), loss)
+        metrics = fit(self, ctx, model, labelled_images(self, dataset, names), loss)
         save_classifier(model, ctx.output / MODEL)
         return metrics

@@ -1,6 +1,4 @@
-"""`seg`: predictions of the segmentation network, and the final score or the archive for the test
-server.
-"""
+"""`seg`: predictions of the segmentation network; the final score, or the test server's archive."""
 
 from typing import ClassVar, Literal
 
@@ -14,23 +12,22 @@ from occse.data.layouts.voc import write_label_map
 from occse.data.layouts.voc_submission import write_submission
 from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.method.evaluation import CountsBuilder
-from occse.networks.deeplab import load_deeplab, multi_scale_scores
-from occse.networks.precision import Precision, in_precision
-from occse.stage import Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.cam import BATCH
-from occse.stages.crf import LABELS
+from occse.networks.names import Precision
+from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.scored import scores_of
-from occse.stages.trained import MODEL
 
 ARCHIVE = "comp6.tgz"
+# Images of one size that go through the network together.
+BATCH = 32
 
 
 class Segment(Stage):
-    """Label maps of `split`: scores of all scales and mirror images merged, then the dense CRF of
-    the preset `crf`.
+    """Label maps of `split`: scores of all scales and mirror images merged, then a dense CRF.
 
-    `merge` "mean" averages the scores, "max" takes the maximum of the probabilities. VOC's `test`
-    has no masks here: it is not scored but packed for the evaluation server."""
+    `crf` is the CRF's preset. `merge` "mean" averages the scores, "max" takes the maximum of the
+    probabilities. VOC's `test` has no masks here: it is not scored but packed for the evaluation
+    server.
+    """
 
     display_name: ClassVar[str] = "segmentation"
     scored_split: ClassVar[ScoredSplit | None] = "val"
@@ -51,7 +48,7 @@ class Segment(Stage):
         return ("data", "deeplab")
 
     def inactive(self) -> frozenset[str]:
-        """One pass has nothing to merge with."""
+        """Knobs without effect: one pass has nothing to merge with."""
         return frozenset({"merge"} if len(self.scales) == 1 and not self.flip else ())
 
     def resources(self) -> Resources:
@@ -64,10 +61,14 @@ class Segment(Stage):
         Raises:
             ValueError: the data has no such split.
         """
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.data_root)
+        # Imported here: knobs are read where there is no torch.
+        from occse.networks.deeplab import load_deeplab, multi_scale_scores
+        from occse.networks.precision import in_precision
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = _names(dataset, self.split)
         network = in_precision(
-            load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.device), self.precision
+            load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.machine.device), self.precision
         )
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
@@ -78,7 +79,7 @@ class Segment(Stage):
                 scales=self.scales,
                 flip=self.flip,
                 merge=self.merge,
-                device=ctx.device,
+                device=ctx.machine.device,
             )
             for name, image, score in zip(batch, images, scores.numpy(), strict=True):
                 labels = self._labels(image, score)
@@ -102,7 +103,8 @@ class Segment(Stage):
 def _names(dataset: Dataset, split: str) -> tuple[str, ...]:
     if split not in dataset.splits:
         raise ValueError(
-            f"seg.split is {split!r}, but the data has only {', '.join(dataset.splits)}; VOC's test images need to be "
-            f"in JPEGImages and their list in ImageSets/Segmentation/{split}.txt before the data stage runs"
+            f"seg.split is {split!r}, but the data has only {', '.join(dataset.splits)}; "
+            "VOC's test images need to be in JPEGImages and their list in "
+            f"ImageSets/Segmentation/{split}.txt before the data stage runs"
         )
     return dataset.splits[split]

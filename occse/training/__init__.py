@@ -1,1 +1,1 @@
-"""The one training loop, and how its batches spread over processes."""
+"""The one training loop, its optimizer, and batches that processes share."""

@@ -1,5 +1,6 @@
-"""The one training loop. Every random number is a function of seed and step, so a resumed run is
-the same run.
+"""The one training loop.
+
+Every random number is a function of seed and step, so a resumed run is the same run.
 """
 
 import math
@@ -15,34 +16,97 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from occse.networks.checkpoint import place
-from occse.networks.precision import Precision
+from occse.networks.names import Precision
 from occse.training.optimizer import Optimization, build_optimizer, set_lr, set_training
 from occse.training.parallel import Spread, any_process, gather, rank, wait_for_all
 
 CHECKPOINT = "checkpoint.pt"
+# A large model takes long to write: at most a twentieth of the time is spent on it.
+CHECKPOINT_SHARE = 20
+
+# Streams of random numbers, told apart by the number behind the seed.
+# The order of the images.
+ORDER_STREAM = 0
+# The draws of the loss, such as the class to erase.
+STEP_STREAM = 1
+# Dropout, which draws from torch's global generator.
+DROPOUT_STREAM = 2
+# The random view of each image.
+VIEW_STREAM = 3
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Training data: a random view of each image, and what the network should make of it."""
+    """Training data: a random view of each image, and its targets."""
 
     def __len__(self) -> int: ...
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, ...]:
-        """A view of image `index`, then its targets; all randomness comes from `generator`."""
+        """Return a view of image `index`, then its targets.
+
+        All randomness comes from `generator`.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where the training stands: the step, its epoch, the randomness of this step, and the way
-    through a network.
+    """Position in the training.
+
+    Attributes:
+        number: number of the step, from 0.
+        epoch: its epoch, from 0.
+        generator: source of all that the loss draws in this step.
+        spread: the way of a batch through a network.
     """
 
     number: int
     epoch: int
     generator: Generator
     spread: Spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights beside the model, the samples and the loss.
+
+    Attributes:
+        optimization: how the weights move.
+        epochs: passes over the images.
+        batch_size: images of a step, over all processes.
+        seed: the source of all random numbers.
+        precision: the precision that the network computes in.
+    """
+
+    optimization: Optimization
+    epochs: int
+    batch_size: int
+    seed: int
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Place of a training and its line to the caller; none of it changes the weights.
+
+    Attributes:
+        scratch: folder of the checkpoint.
+        device: torch's name of the device.
+        workers: number of processes that load images; 0 for none.
+        accumulate: number of parts in which a batch goes through the network.
+        stopping: asked after every step; once true, the training ends with a checkpoint.
+        report: called with the record of each epoch when it ends; a resumed run repeats those since
+            its checkpoint.
+        checkpoint_every_s: seconds between checkpoints, more for a model that is slow to write.
+    """
+
+    scratch: Path
+    device: str = "cpu"
+    workers: int = 0
+    accumulate: int = 1
+    stopping: Callable[[], bool] = lambda: False
+    report: Callable[[Mapping[str, float]], None] = lambda record: None
+    checkpoint_every_s: float = 10.0
 
 
 Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
@@ -53,101 +117,93 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 
 
 def train(
-    model: nn.Module,
-    samples: Samples,
-    loss: Loss,
-    *,
-    optimization: Optimization,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    scratch: Path,
-    device: str = "cpu",
-    workers: int = 0,
-    accumulate: int = 1,
-    precision: Precision = "float32",
-    report: Callable[[Mapping[str, float]], None] = lambda record: None,
-    checkpoint_every_s: float = 10.0,
-    stopping: Callable[[], bool] = lambda: False,
+    model: nn.Module, samples: Samples, loss: Loss, *, recipe: Recipe, session: Session
 ) -> list[dict[str, float]]:
     """Train `model` and return one record of means per epoch.
 
     `loss` maps a batch to named parts; the one called "loss" is minimized. It sends the images
     through the model by `step.spread`: in a batch that processes share, the images are those of
-    this process, but the targets and what comes out of `step.spread` are the whole batch's.
+    this process, but the targets and the outputs of `step.spread` are the whole batch's.
     Parameters below `backbone.` move at `lr`, all others are the head.
 
-    A checkpoint in `scratch` holds model, optimizer, step and records; a run that finds one goes on
-    from it and ends with the same weights, bit for bit on the CPU. `report` gets each record when
-    its epoch ends; a resumed run repeats those since its checkpoint.
+    A checkpoint in `session.scratch` holds model, optimizer, step and records; a run that finds one
+    goes on from it and ends with the same weights, bit for bit on the CPU.
 
     Raises:
-        Stopped: `stopping`, which is asked after every step, said so; the checkpoint holds that
-        step. ValueError: fewer images than one batch. FloatingPointError: a loss is not finite; the
-        message has the step and the parts, the weights were not touched.
+        Stopped: `session.stopping` said so; the checkpoint holds the last step.
+        ValueError: there are fewer images than one batch.
+        FloatingPointError: a loss is not finite; the message has the step and the parts, the
+            weights were not touched.
     """
-    per_epoch = len(samples) // batch_size
-    if per_epoch == 0:
-        raise ValueError(f"{len(samples)} training images do not fill one batch of {batch_size}")
-    place(model, device)
-    optimizer = build_optimizer(model, optimization)
-    run = _Run(model, optimizer, scratch / CHECKPOINT, checkpoint_every_s, report)
-    total = epochs * per_epoch
-    set_training(model, optimization)
-    spread = Spread(model, batch_size=batch_size, parts=accumulate, precision=precision)
-    batches = _Batches(len(samples), batch_size, spread.rows, first=run.step, last=total, seed=seed)
-    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
-        _Views(samples, seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        pin_memory=device != "cpu",
+    steps_per_epoch = len(samples) // recipe.batch_size
+    if steps_per_epoch == 0:
+        raise ValueError(
+            f"{len(samples)} training images do not fill one batch of {recipe.batch_size}"
+        )
+    place(model, session.device)
+    optimizer = build_optimizer(model, recipe.optimization)
+    progress = _Progress(model, optimizer, session)
+    num_steps = recipe.epochs * steps_per_epoch
+    set_training(model, recipe.optimization)
+    spread = Spread(
+        model,
+        batch_size=recipe.batch_size,
+        parts=session.accumulate,
+        precision=recipe.precision,
     )
-    for batch in loader:
+    batches = _Batches(len(samples), recipe, spread.rows, first=progress.step, last=num_steps)
+    for batch in _loader(samples, batches, recipe=recipe, session=session):
         step = Step(
-            number=run.step,
-            epoch=run.step // per_epoch,
-            generator=seeded(seed, 1, run.step),
+            number=progress.step,
+            epoch=progress.step // steps_per_epoch,
+            generator=seeded(recipe.seed, STEP_STREAM, progress.step),
             spread=spread,
         )
-        # dropout draws from the global generator
-        torch.manual_seed(_mix(seed, 2, run.step, rank()))
-        set_lr(optimizer, (1 - run.step / total) ** optimization.poly_power)
-        images, *targets = (_to(each, device) for each in batch)
+        torch.manual_seed(_mix(recipe.seed, DROPOUT_STREAM, progress.step, rank()))
+        remaining = 1 - progress.step / num_steps
+        set_lr(optimizer, remaining**recipe.optimization.poly_power)
+        images, *targets = (_to(tensor, session.device) for tensor in batch)
         parts = loss((images, *map(gather, targets)), step)
-        _update(optimizer, parts, step=run.step)
-        run.advance({name: value.item() for name, value in parts.items()}, per_epoch)
-        if run.step < total and any_process(stopping(), device=device):
-            run.write()
-            wait_for_all()  # the first to leave ends them all
+        _update(optimizer, parts, step=progress.step)
+        progress.advance({name: part.item() for name, part in parts.items()}, steps_per_epoch)
+        if progress.step < num_steps and any_process(session.stopping(), device=session.device):
+            progress.write()
+            # The first process to leave ends all of them, so none leaves before the checkpoint.
+            wait_for_all()
             raise Stopped(
-                f"stopped on request after step {run.step} of {total}; it goes on from there"
+                f"stopped on request after step {progress.step} of {num_steps}; "
+                "it goes on from there"
             )
     model.eval()
-    return run.records
+    return progress.records
 
 
-class _Run:
-    """The state that a checkpoint holds, and when to write it: the first process does, all read it."""
+def _loader(
+    samples: Samples, batches: "_Batches", *, recipe: Recipe, session: Session
+) -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(
+        _Views(samples, recipe.seed),
+        batch_sampler=batches,
+        num_workers=session.workers,
+        pin_memory=session.device != "cpu",
+    )
+
+
+class _Progress:
+    """State that a checkpoint holds. The first process writes it, all processes read it."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        path: Path,
-        every_s: float,
-        report: Callable[[Mapping[str, float]], None],
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, session: Session
     ) -> None:
-        self.model, self.optimizer, self.path, self.every_s, self.report = (
-            model,
-            optimizer,
-            path,
-            every_s,
-            report,
-        )
+        self.model = model
+        self.optimizer = optimizer
+        self.path = session.scratch / CHECKPOINT
+        self.every_s = session.checkpoint_every_s
+        self.report = session.report
         self.step = 0
         self.sums: dict[str, float] = {}
         self.records: list[dict[str, float]] = []
-        if path.exists():
+        if self.path.exists():
             self._restore()
         self.written = time.monotonic()
 
@@ -155,15 +211,17 @@ class _Run:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.sums, self.records = state["step"], state["sums"], state["records"]
+        self.step = state["step"]
+        self.sums = state["sums"]
+        self.records = state["records"]
 
-    def advance(self, parts: dict[str, float], per_epoch: int) -> None:
+    def advance(self, parts: dict[str, float], steps_per_epoch: int) -> None:
         self.step += 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        if self.step % per_epoch == 0:
-            means = {name: value / per_epoch for name, value in self.sums.items()}
-            self.records.append({"step": float(self.step // per_epoch), **means})
+        if self.step % steps_per_epoch == 0:
+            means = {name: value / steps_per_epoch for name, value in self.sums.items()}
+            self.records.append({"step": float(self.step // steps_per_epoch), **means})
             self.sums = {}
             self.report(self.records[-1])
         if time.monotonic() - self.written >= self.every_s:
@@ -180,67 +238,77 @@ class _Run:
             "sums": self.sums,
             "records": self.records,
         }
+        # A crash while writing must not damage the last checkpoint: write aside, then rename.
         aside = self.path.with_suffix(".tmp")
         torch.save(state, aside)
         aside.replace(self.path)
         self.written = time.monotonic()
-        # A large model takes long to write: never spend more than a twentieth of the time on it.
-        self.every_s = max(self.every_s, 20 * (self.written - start))
+        self.every_s = max(self.every_s, CHECKPOINT_SHARE * (self.written - start))
 
 
 class _Batches:
-    """The keys (step, place in the batch, image) of the `rows` of every batch, in the order that
-    the seed gives.
+    """Keys (step, position in the batch, image) of the `rows` of every batch.
+
+    Their order is a function of the seed.
     """
 
     def __init__(
-        self, images: int, batch_size: int, rows: slice, *, first: int, last: int, seed: int
+        self, num_images: int, recipe: Recipe, rows: slice, *, first: int, last: int
     ) -> None:
-        self.images, self.batch_size, self.rows = images, batch_size, rows
-        self.first, self.last, self.seed = first, last, seed
+        self.num_images = num_images
+        self.recipe = recipe
+        self.rows = rows
+        self.first = first
+        self.last = last
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        per_epoch = self.images // self.batch_size
+        size = self.recipe.batch_size
+        steps_per_epoch = self.num_images // size
         order: list[int] = []
         for step in range(self.first, self.last):
-            epoch, place = divmod(step, per_epoch)
-            if not order or place == 0:
-                order = torch.randperm(self.images, generator=seeded(self.seed, 0, epoch)).tolist()
-            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(step, position, image) for position, image in enumerate(chosen)][self.rows]
+            epoch, index = divmod(step, steps_per_epoch)
+            # A resumed run may begin within an epoch.
+            if not order or index == 0:
+                generator = seeded(self.recipe.seed, ORDER_STREAM, epoch)
+                order = torch.randperm(self.num_images, generator=generator).tolist()
+            images = order[index * size : (index + 1) * size]
+            yield [(step, position, image) for position, image in enumerate(images)][self.rows]
 
 
 class _Views(Dataset[tuple[Tensor, ...]]):
     """`Samples` as the loader asks for them."""
 
     def __init__(self, samples: Samples, seed: int) -> None:
-        self.samples, self.seed = samples, seed
+        self.samples = samples
+        self.seed = seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, ...]:
         step, position, image = key
-        return self.samples.sample(image, seeded(self.seed, 3, step, position))
+        return self.samples.sample(image, seeded(self.seed, VIEW_STREAM, step, position))
 
 
 def seeded(*numbers: int) -> Generator:
-    """A CPU generator whose stream is a function of `numbers`."""
+    """Return a CPU generator whose stream is a function of `numbers`."""
     return Generator().manual_seed(_mix(*numbers))
 
 
 def _mix(*numbers: int) -> int:
+    # torch takes signed seeds, so the highest bit is dropped.
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _to(tensor: Tensor, device: str) -> Tensor:
+    # Images have four dimensions, and convolutions are fastest with channels last.
     layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
     return tensor.to(device=device, memory_format=layout, non_blocking=True)
 
 
 def _update(optimizer: torch.optim.Optimizer, parts: dict[str, Tensor], *, step: int) -> None:
-    if not all(math.isfinite(value.item()) for value in parts.values()):
-        listed = ", ".join(f"{name} {value.item():g}" for name, value in parts.items())
+    if not all(math.isfinite(part.item()) for part in parts.values()):
+        listed = ", ".join(f"{name} {part.item():g}" for name, part in parts.items())
         raise FloatingPointError(
             f"the loss is not finite at step {step}: {listed}; try a smaller learning rate"
         )

@@ -1,4 +1,4 @@
-"""How the weights of a network move: which of them, at which rates, by which rule."""
+"""Optimizer of a training: the weights that move, their rates and the rule."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from occse.networks.backbones import Backbone
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """How the weights move. `bias_lr` and `head_lr` multiply `lr`; biases do not decay.
+    """Rule by which the weights move.
 
-    `freeze_bn` keeps weights and statistics of every batch norm, `freeze_stem` those of the
-    backbone's first layers."""
+    `bias_lr` and `head_lr` multiply `lr`; biases do not decay. `freeze_bn` keeps weights and
+    statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
+    """
 
     optimizer: str
     lr: float
@@ -29,7 +30,7 @@ class Optimization:
 
 
 def set_training(model: nn.Module, options: Optimization) -> None:
-    """Training mode, but for what is frozen."""
+    """Set the model to training mode, but for the frozen modules."""
     model.train()
     for module in _frozen(model, options):
         module.eval()
@@ -44,21 +45,21 @@ def _frozen(model: nn.Module, options: Optimization) -> Iterator[nn.Module]:
 
 
 def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Optimizer:
-    """Up to four groups: backbone and head, weights and biases. What is frozen takes no gradients
-    and is in none.
+    """Return an optimizer of up to four groups: weights and biases, of backbone and head.
+
+    Frozen parameters take no gradients and are in no group.
     """
     for module in _frozen(model, options):
         module.requires_grad_(False)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(
-                (not name.startswith("backbone."), name.endswith(".bias")), []
-            ).append(parameter)
+            is_head = not name.startswith("backbone.")
+            groups.setdefault((is_head, name.endswith(".bias")), []).append(parameter)
     settings: list[dict[str, Any]] = []
-    for (head, bias), parameters in groups.items():
-        lr = options.lr * (options.head_lr if head else 1) * (options.bias_lr if bias else 1)
-        decay = 0.0 if bias else options.weight_decay
+    for (is_head, is_bias), parameters in groups.items():
+        lr = options.lr * (options.head_lr if is_head else 1) * (options.bias_lr if is_bias else 1)
+        decay = 0.0 if is_bias else options.weight_decay
         settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
     if options.optimizer == "adamw":
         return torch.optim.AdamW(settings, fused=True)

@@ -3,8 +3,9 @@
 The losses of the method look at the batch as a whole: at its largest activation, at the number of
 its valid pixels or pairs. So no loss is ever split. Each process sends its own images through the
 network, and the outputs are brought together: every process computes the same loss of the whole
-batch, and the gradient of each output goes back to where the output came from. One process and one
-part is the ordinary case and costs nothing."""
+batch, and the gradient of each output goes back to its origin. One process and one part is the
+ordinary case and costs nothing.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,22 +17,24 @@ from torch.autograd.function import once_differentiable
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from occse.networks.precision import Precision, autocast
+from occse.networks.names import Precision
+from occse.networks.precision import autocast
 
 
 def rank() -> int:
-    """Which of the processes this one is; 0 where it is the only one."""
+    """Return the number of this process among those that share the batch; 0 for a single one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def ranks() -> int:
-    """How many processes share each batch."""
+    """Return the number of processes that share each batch."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 class Spread:
-    """How a batch of `batch_size` images is spread over the processes, and in how many parts each
-    takes its own.
+    """Way of a batch of `batch_size` images through a network.
+
+    Each process takes its share of the images, in `parts` parts.
 
     Args:
         model: the network that is trained, in training mode; its gradients become those of the
@@ -55,21 +58,25 @@ class Spread:
             )
         share = batch_size // ranks()
         self.rows = slice(rank() * share, (rank() + 1) * share)
-        self.parts, self.precision, self.model = parts, precision, model
+        self.parts = parts
+        self.precision = precision
+        self.model = model
         self._trained: nn.Module = _Share(model, parts, precision)
         if ranks() > 1:
             _normalize_over_all_processes(model)
             self._trained = DistributedDataParallel(self._trained, gradient_as_bucket_view=True)
 
     def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
-        """The outputs of `network` for the whole batch, float32, from this process's `images`."""
-        share = (
-            self._trained if network is self.model else _Share(network, self.parts, self.precision)
-        )
-        return gather(share(images))
+        """Return the outputs of `network` for the whole batch, from this process's `images`.
+
+        They are float32 whatever the precision.
+        """
+        if network is self.model:
+            return gather(self._trained(images))
+        return gather(_Share(network, self.parts, self.precision)(images))
 
     def own(self, batch: Tensor) -> Tensor:
-        """This process's rows of something that is there for the whole batch."""
+        """Return this process's rows of a tensor of the whole batch."""
         return batch[self.rows]
 
 
@@ -78,7 +85,9 @@ class _Share(nn.Module):
 
     def __init__(self, network: nn.Module, parts: int, precision: Precision) -> None:
         super().__init__()
-        self.network, self.parts, self.precision = network, parts, precision
+        self.network = network
+        self.parts = parts
+        self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
         with autocast(images.device, self.precision):
@@ -98,8 +107,9 @@ class _Share(nn.Module):
 
 @contextmanager
 def _keeping_statistics(network: nn.Module) -> Iterator[None]:
-    """Where activations are computed for the second time: batch norm has moved its statistics the
-    first time.
+    """Keep the statistics of batch norm while activations are computed for the second time.
+
+    The first time has moved them already.
     """
     moving = [
         (module, module.momentum, module.num_batches_tracked)
@@ -107,16 +117,18 @@ def _keeping_statistics(network: nn.Module) -> Iterator[None]:
         if module.training
     ]
     for module, _, _ in moving:
-        module.momentum, module.num_batches_tracked = 0.0, None
+        module.momentum = 0.0
+        module.num_batches_tracked = None
     try:
         yield
     finally:
         for module, momentum, count in moving:
-            module.momentum, module.num_batches_tracked = momentum, count
+            module.momentum = momentum
+            module.num_batches_tracked = count
 
 
 def gather(own: Tensor) -> Tensor:
-    """The rows of all processes, in their order."""
+    """Return the rows of all processes, in their order."""
     if ranks() == 1:
         return own
     rows: Tensor = _Gather.apply(own)
@@ -124,11 +136,11 @@ def gather(own: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """The gradient of a row is the sum over all processes, for each of them has a loss that it
-    flows into.
+    """Rows of all processes, whose gradient is the sum over the losses of all processes.
 
-    All those losses are one and the same, so this is `ranks()` times the gradient of one of them;
-    the mean over the processes, which DistributedDataParallel takes, makes it right."""
+    All those losses are one and the same, so the sum is `ranks()` times the gradient of one of
+    them. DistributedDataParallel then takes the mean over the processes, which makes it right.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ANN401
@@ -148,8 +160,9 @@ class _Gather(torch.autograd.Function):
 class _SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the images of all processes, which have equally many.
 
-    torch's SyncBatchNorm does the same on GPUs only, and could not be held against a single process
-    on the CPU."""
+    torch's SyncBatchNorm does the same on GPUs only, and could not be compared with a single
+    process on the CPU.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
@@ -180,7 +193,8 @@ class _SharedBatchNorm(nn.BatchNorm2d):
 def _normalize_over_all_processes(model: nn.Module) -> None:
     for module in _batch_norms(model):
         if module.training:
-            module.__class__ = _SharedBatchNorm  # the same weights and statistics, in place
+            # The optimizer holds the weights already, so they stay in place and the class changes.
+            module.__class__ = _SharedBatchNorm
 
 
 def _batch_norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
@@ -188,7 +202,7 @@ def _batch_norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
 
 
 def any_process(flag: bool, *, device: str) -> bool:
-    """Whether `flag` is true in one of the processes; the same answer in all of them."""
+    """Return true in all processes if `flag` is true in one of them."""
     if ranks() == 1:
         return flag
     votes = torch.tensor(float(flag), device=device)

@@ -1,4 +1,4 @@
-"""What a weight file is, for the person who brought it."""
+"""Description of a weight file, for the person who brought it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,11 @@ from typing import get_args
 
 import torch
 
-from occse.networks.backbones import BackboneName, build_backbone
+from occse.networks.backbones import build_backbone
+from occse.networks.names import BackboneName
+from occse.weights.files import digest, file_format, known_file
 from occse.weights.load import BACKBONE, HEAD, HEADS, Fit, Shape, match, shapes
-from occse.weights.read import digest, file_format, known_file, read_weights
+from occse.weights.read import read_weights
 
 AFFINITY_HEAD = set(HEADS.values()) - {"head.weight"}
 TORCHVISION = ("resnet50", "resnet101", "vgg16", "convnext_tiny")
@@ -19,15 +21,15 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a weight file is.
+    """Description of a weight file.
 
     Attributes:
-        kind: its format; empty: none that is known.
-        known: which published file it is; empty: none that is known.
-        damage: what is wrong with it; empty: nothing that can be seen.
+        kind: its format; empty if unknown.
+        known: name of the published file that it is; empty if unknown.
+        damage: the fault that keeps it from being read; empty if there is none.
         tensors: shape by name.
-        head: which head stands beside the backbone.
-        fits: by the name of the backbone, the best first; the head is left out.
+        head: the head that stands beside the backbone, as text.
+        fits: agreement with each backbone, the best first; the head is left out.
     """
 
     path: Path
@@ -42,7 +44,7 @@ class Description:
     fits: Mapping[str, Fit]
 
     def lines(self) -> Iterator[str]:
-        """The description as text."""
+        """Yield the description as text."""
         yield f"{self.path}"
         yield f"  format   {self.kind or 'unknown'}, {self.num_bytes:,} bytes"
         yield f"  sha256   {self.sha256}"
@@ -73,13 +75,15 @@ class Description:
 
 
 def describe(path: Path) -> Description:
-    """Say what the file is, whether it is intact, and which backbones it fits; damage is an answer,
-    no error.
+    """Say what the file is, if it is intact, and to which backbones it fits.
+
+    Damage is part of the description, not an error.
 
     Raises:
         OSError: there is no file, or it cannot be read.
     """
-    kind = damage = ""
+    kind = ""
+    damage = ""
     tensors: dict[str, Shape] = {}
     try:
         kind = file_format(path)
@@ -120,8 +124,9 @@ def _head(found: Mapping[str, Shape]) -> str:
 
 
 def _backbones() -> Iterator[tuple[str, dict[str, Shape]]]:
-    """The shapes that every backbone of ours wants, and those of torchvision that are none of ours."""
-    from torchvision.models import get_model  # a second that other commands need not wait for
+    """Yield the shapes that each backbone wants: ours, then the others of torchvision."""
+    # Imported here: it takes a second that other commands need not wait for.
+    from torchvision.models import get_model
 
     ours = get_args(BackboneName)
     with torch.device("meta"):

@@ -1,5 +1,6 @@
-"""How the tensors of a weight file reach a network: by name and shape, with both sides of every
-difference said.
+"""Copy the tensors of a weight file into a network, by name and shape.
+
+A file that does not fit is refused with both sides of every difference.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,14 @@ HEADS = {
     "f8_5.weight": "head.f8_5.weight",
     "f9.weight": "head.f9.weight",
 }
-BACKBONE, HEAD = "backbone.", "head."
+BACKBONE = "backbone."
+HEAD = "head."
 # A counter that old PyTorch did not write and that our networks never read.
 OPTIONAL = ".num_batches_tracked"
 # The layers for ImageNet's classes in torchvision's networks; ours may keep a part of them, or
 # nothing.
 IMAGENET_HEADS = ("fc.", "classifier.")
+# A file of another network differs in hundreds of names; the first ones tell which network it is.
 MAX_LISTED = 20
 
 Shape = tuple[int, ...]
@@ -31,14 +34,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How the tensors of a file and of a network agree.
+    """Agreement between the tensors of a file and those of a network.
 
     Attributes:
-        names: name in the network -> name in the file, where the shapes agree. reshaped: name in
-        the network -> name in the file, its shape there, its shape in the network. missing: what
-        only the network has, with its shape. left_over: what only the file has, with its shape.
+        names: name in the file by name in the network, where the shapes agree.
+        reshaped: name in the file, its shape there and its shape in the network, by name in the
+            network, where the shapes differ.
+        missing: shape of the tensors that only the network has, by name.
+        left_over: shape of the tensors that only the file has, by name.
         deeper: those of `left_over` in a part of the backbone that the network has too: the file is
-        of a larger one.
+            of a larger network.
     """
 
     names: Mapping[str, str]
@@ -48,29 +53,29 @@ class Fit:
     deeper: tuple[str, ...]
 
     def fills(self, part: str) -> bool:
-        """Whether the file has every tensor of the network below `part` in its shape, and no more
-        of the backbone's.
+        """Tell if the file has every tensor of the network below `part` in its shape.
+
+        A file of a deeper backbone fills none.
         """
         if part == BACKBONE and self.deeper:
             return False
         return not any(name.startswith(part) for name in (*self.reshaped, *self.missing))
 
     def differences(self) -> Iterator[str]:
-        """One line for each kind of difference, both sides."""
-        swapped = [
-            f"{own} {file} instead of {network}" for own, file, network in self.reshaped.values()
-        ]
-        for title, listed in (
-            ("missing in the file", [f"{name} {shape}" for name, shape in self.missing.items()]),
-            (
-                "left over in the file",
-                [f"{name} {shape}" for name, shape in self.left_over.items()],
-            ),
-            ("of another shape", swapped),
-        ):
-            if listed:
-                more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
-                yield f"{title} ({len(listed)}): {', '.join(listed[:MAX_LISTED])}{more}"
+        """Yield one line for each kind of difference, with both sides."""
+        differences = {
+            "missing in the file": [f"{name} {shape}" for name, shape in self.missing.items()],
+            "left over in the file": [f"{name} {shape}" for name, shape in self.left_over.items()],
+            "of another shape": [
+                f"{name} {in_file} instead of {in_network}"
+                for name, in_file, in_network in self.reshaped.values()
+            ],
+        }
+        for title, tensors in differences.items():
+            if tensors:
+                num_unlisted = len(tensors) - MAX_LISTED
+                more = f" and {num_unlisted} more" if num_unlisted > 0 else ""
+                yield f"{title} ({len(tensors)}): {', '.join(tensors[:MAX_LISTED])}{more}"
 
 
 def match(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
@@ -78,7 +83,8 @@ def match(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
 
     The file may name the tensors of the backbone as we do, or as if the backbone (or the one module
     in it) stood alone; those of the head as we do or as the official code does.
-    `num_batches_tracked` may be missing."""
+    `num_batches_tracked` may be missing.
+    """
     root = _root(wanted)
     renamings = [
         {HEADS.get(name, prefix + name): name for name in offered}
@@ -114,13 +120,16 @@ def match(wanted: Mapping[str, Shape], offered: Mapping[str, Shape]) -> Fit:
 
 
 def _root(wanted: Mapping[str, Shape]) -> str:
-    """What the names of the backbone's parts begin with: `backbone.`, or also its one module."""
+    """Return the common start of the names of the backbone's parts.
+
+    It is `backbone.`, followed by the name of the one module where there is only one.
+    """
     modules = {name.split(".")[1] for name in wanted if name.startswith(BACKBONE)}
     return f"{BACKBONE}{modules.pop()}." if len(modules) == 1 else BACKBONE
 
 
 def shapes(tensors: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, Shape]:
-    """Shape of each tensor, by its name behind `prefix`."""
+    """Return the shape of each tensor, by its name behind `prefix`."""
     return {prefix + name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
@@ -139,13 +148,13 @@ def load_into(model: nn.Module, path: Path, *, whole: bool) -> None:
     weights = read_weights(path)
     found = match(shapes(model.state_dict()), shapes(weights))
     parts = [part for part in (BACKBONE, HEAD) if found.fills(part)]
-    if lacking := [
-        part for part in ((BACKBONE, HEAD) if whole else (BACKBONE,)) if part not in parts
-    ]:
-        raise ValueError(
-            f"{path} does not fill the {lacking[0].rstrip('.')} of {type(model).__name__}: "
-            f"{'; '.join(found.differences())}"
-        )
+    required = (BACKBONE, HEAD) if whole else (BACKBONE,)
+    for part in required:
+        if part not in parts:
+            raise ValueError(
+                f"{path} does not fill the {part.rstrip('.')} of {type(model).__name__}: "
+                f"{'; '.join(found.differences())}"
+            )
     chosen = {
         name: weights[own] for name, own in found.names.items() if name.startswith(tuple(parts))
     }

@@ -22,15 +22,25 @@ from typing import Any
 
 import numpy as np
 
-HEADER = struct.pack("<QQ", 0x112, 0)
-V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+from occse.weights.files import MXNET_HEADER
+
+# Marks of an array, by the version of its format (ndarray.cc).
+V1 = 0xF993FAC8
+# The version that knows sparse arrays too.
+V2 = 0xF993FAC9
+# The version that knows scalars too.
+V3 = 0xF993FACA
 DTYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "|u1", 4: "<i4", 5: "|i1", 6: "<i8"}
+# MXNet writes no array of more dimensions than this.
 MAX_DIMS = 32
+# Far above any network's number of tensors, far below what would exhaust memory.
 MAX_ARRAYS = 100_000
-# mark, one dimension, device type and id, dtype, one value
+# Mark, one dimension, device type and id, dtype, one value.
 MIN_ARRAY_BYTES = 4 + 4 + 8 + 4 + 1
 NAME = re.compile(
-    r"(arg|aux):(conv1a|bn7|(res|bn)([2-7])(?:a|b([1-5]))_branch(1|2a|2b1|2b2))_(weight|gamma|beta|moving_mean|moving_var)"
+    r"(arg|aux):"
+    r"(conv1a|bn7|(res|bn)([2-7])(?:a|b([1-5]))_branch(1|2a|2b1|2b2))_"
+    r"(weight|gamma|beta|moving_mean|moving_var)"
 )
 CONVOLUTION = {"arg:weight": "weight"}
 BATCH_NORM = {
@@ -42,10 +52,10 @@ BATCH_NORM = {
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an MXNet NDArray file by name, as read-only views of the file.
+    """Return the arrays of an MXNet NDArray file by name, as read-only views of the file.
 
     Raises:
-        ValueError: the file is damaged, or no such file; the message names the file and the place.
+        ValueError: the file is damaged or of another format; the message names file and position.
         FileNotFoundError: there is no file.
     """
     if path.stat().st_size == 0:
@@ -58,21 +68,22 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 class _Reader:
-    """A position in the bytes of a file; nothing is read before it is known to be there."""
+    """Position in the bytes of a file; nothing is read before it is known to be there."""
 
     def __init__(self, data: np.ndarray) -> None:
         self.data = data
         self.position = 0
 
     def read(self) -> dict[str, np.ndarray]:
-        if self.take(len(HEADER), "the header") != HEADER:
+        if self.take(len(MXNET_HEADER), "the header") != MXNET_HEADER:
             raise ValueError("it does not begin with 0x112 and 0")
         count = self.count(MIN_ARRAY_BYTES, "arrays")
         if count > MAX_ARRAYS:
             raise ValueError(f"it promises {count} arrays; at most {MAX_ARRAYS} are read")
         arrays = [self.array(f"array {number} of {count}") for number in range(1, count + 1)]
-        if (names := self.count(8, "names")) != count:
-            raise ValueError(f"it has {count} arrays and {names} names; expected as many names")
+        num_names = self.count(8, "names")
+        if num_names != count:
+            raise ValueError(f"it has {count} arrays and {num_names} names; expected as many names")
         named: dict[str, np.ndarray] = {}
         for number, array in enumerate(arrays, start=1):
             name = self.name(f"name {number} of {count}")
@@ -87,8 +98,9 @@ class _Reader:
         left = self.data.size - self.position
         if num_bytes > left:
             raise ValueError(
-                f"{what} takes {num_bytes} bytes from byte {self.position} on, but only {left} follow: "
-                f"the file of {self.data.size} bytes is truncated, or a length in it is wrong"
+                f"{what} takes {num_bytes} bytes from byte {self.position} on, "
+                f"but only {left} follow: the file of {self.data.size} bytes is truncated, "
+                "or a length in it is wrong"
             )
 
     def take(self, num_bytes: int, what: str) -> bytes:
@@ -113,7 +125,7 @@ class _Reader:
                 f"{what} has the type {kind}; expected one of {', '.join(map(str, DTYPES))}"
             )
         dtype = np.dtype(DTYPES[kind])
-        # Python's integers: no product of lying dimensions can wrap around
+        # Python's integers do not wrap around, however large the dimensions pretend to be.
         count = math.prod(shape)
         self.need(count * dtype.itemsize, f"{what} of the shape {shape} and type {dtype.name}")
         array = np.frombuffer(self.data, dtype, count, self.position).reshape(shape)
@@ -128,13 +140,14 @@ class _Reader:
                 raise ValueError(
                     f"{what} has the storage type {storage}; only dense arrays (0) can be read"
                 )
-        ndim = self.numbers("I", what)[0] if mark in (V1, V2, V3) else mark
-        least = 0 if mark == V3 else 1  # scalars came with V3; before, no dimension meant no array
+        is_marked = mark in (V1, V2, V3)
+        ndim = self.numbers("I", what)[0] if is_marked else mark
+        # Scalars came with V3; before, no dimension meant no array.
+        least = 0 if mark == V3 else 1
         if not least <= ndim <= MAX_DIMS:
             raise ValueError(f"{what} has {ndim} dimensions; expected {least} to {MAX_DIMS}")
-        shape = self.numbers(
-            f"{ndim}{'q' if mark in (V1, V2, V3) else 'I'}", f"the shape of {what}"
-        )
+        integer = "q" if is_marked else "I"
+        shape = self.numbers(f"{ndim}{integer}", f"the shape of {what}")
         if min(shape, default=1) < 1:
             raise ValueError(f"{what} has the shape {shape}; expected positive dimensions")
         return shape
@@ -152,11 +165,11 @@ class _Reader:
 
 
 def official_name(name: str) -> str | None:
-    """What the official PyTorch code calls the ResNet38 tensor that MXNet calls `name`; None: it
-    has none such.
+    """Return the official PyTorch code's name of the ResNet38 tensor that MXNet calls `name`.
 
     `arg:res5b1_branch2a_weight` is `b5_1.conv_branch2a.weight`, `aux:bn7_moving_var` is
-    `bn7.running_var`."""
+    `bn7.running_var`. None where the official code has no such tensor.
+    """
     match = NAME.fullmatch(name)
     if match is None:
         return None
@@ -167,4 +180,6 @@ def official_name(name: str) -> str | None:
         return None
     if level is None:
         return f"{layer}.{weight}"
-    return f"b{level}{f'_{block}' if block else ''}.{'bn' if is_norm else 'conv'}_branch{branch}.{weight}"
+    place = f"b{level}_{block}" if block else f"b{level}"
+    layer_kind = "bn" if is_norm else "conv"
+    return f"{place}.{layer_kind}_branch{branch}.{weight}"

@@ -128,8 +128,9 @@ def _execute(
 ) -> StageOutcome:
     import torch
 
-    from occse.artifacts.execute import MissingInput
+    from occse.artifacts.execute import MissingInput, Origin
     from occse.pipeline import Node
+    from occse.stage import Caller, Machine
     from occse.training.loop import Stopped
     from sweeps.store.store import Store
 
@@ -145,16 +146,19 @@ def _execute(
     try:
         manifest = store.execute(
             Node.load(request.node),
-            device="cuda" if request.num_gpus else "cpu",
-            workers=cpus - 1,
-            processes=max(1, int(request.num_gpus)),
-            accumulate=request.parts,
-            data_root=Path(settings.data_root) if settings.data_root else None,
-            weights=Path(settings.weights) if settings.weights else None,
-            git=settings.git,
-            command=request.command,
-            report=report,
-            stopping=StopRequested(Store(settings.root).files, stop_file(request.fingerprint)),
+            machine=Machine(
+                device="cuda" if request.num_gpus else "cpu",
+                workers=cpus - 1,
+                processes=max(1, int(request.num_gpus)),
+                accumulate=request.parts,
+                data_root=Path(settings.data_root) if settings.data_root else None,
+                weights=Path(settings.weights) if settings.weights else None,
+            ),
+            caller=Caller(
+                report=report,
+                stopping=StopRequested(Store(settings.root).files, stop_file(request.fingerprint)),
+            ),
+            origin=Origin(git=settings.git, command=request.command),
         )
     except MissingInput as lost:
         return StageOutcome(kind=OutcomeKind.INPUT_LOST, text=lost.field)

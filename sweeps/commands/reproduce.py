@@ -39,6 +39,7 @@ def reproduce(options: argparse.Namespace) -> int:
     """
     import torch
 
+    from occse.stage import Machine
     from sweeps.driver.reproduce import (
         compare,
         differences,
@@ -70,10 +71,12 @@ def reproduce(options: argparse.Namespace) -> int:
         nodes,
         Store(f"{options.store}/{run.info.run_id}"),
         say=lambda line: print(line, flush=True),
-        device=device,
-        workers=options.workers,
-        data_root=options.data_root,
-        weights=options.weights,
+        machine=Machine(
+            device=device,
+            workers=options.workers,
+            data_root=options.data_root,
+            weights=options.weights,
+        ),
     )
     compared = compare(run, metrics, tolerance=tolerance)
     print(f"\n{device}, tolerance {tolerance:g}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from mlflow.entities import Run
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from occse.artifacts.provenance import git_state, package_versions
 from occse.pipeline import DATA, Node, pipeline_class
-from occse.stage import Stage, fingerprint
+from occse.stage import Machine, Stage, fingerprint
 from sweeps.store.store import Store
 from sweeps.text import Say, duration, table
 from sweeps.tracking.query import FINGERPRINT
@@ -116,7 +116,7 @@ def run_again(
     store: Store,
     *,
     say: Say,
-    **machine: Any,  # noqa: ANN401 - occse.artifacts.execute.execute types them
+    machine: Machine,
 ) -> dict[str, float]:
     """Run the trial's stages in this process; return their metrics as MLflow names them.
 
@@ -130,7 +130,7 @@ def run_again(
     for number, (field, node) in enumerate(nodes.items(), start=1):
         torch.set_num_threads(threads.get(field) or 1)
         found = store.manifest(node)
-        manifest = store.execute(node, accumulate=parts.get(field, 1), **machine)
+        manifest = store.execute(node, machine=replace(machine, accumulate=parts.get(field, 1)))
         how = "made already" if found else duration(manifest.seconds)
         say(f"[{number}/{len(nodes)}] {field:<9} {node.fingerprint}  {how}")
         metrics |= {f"{field}/{name}": value for name, value in manifest.metrics.items()}

@@ -180,7 +180,7 @@ class Store:
     def execute(
         self,
         node: "Node",
-        **machine: Any,  # noqa: ANN401 - `occse.artifacts.execute.execute` types them
+        **options: Any,  # noqa: ANN401 - `occse.artifacts.execute.execute` types them
     ) -> Manifest:
         """Run the stage of `node` unless its artifact is there.
 
@@ -190,7 +190,7 @@ class Store:
         from occse.artifacts.execute import MissingInput, execute
 
         if self._cache is None:
-            return execute(node, root=self.root, **machine)
+            return execute(node, root=self.root, **options)
         manifest = self.manifest(node)
         if manifest is not None:
             return manifest
@@ -203,7 +203,7 @@ class Store:
                         f"the artifact {fingerprint} of {field!r} is not in the store {self.url}",
                     )
             with self._cache.scratch(node.fingerprint):
-                made = execute(node, root=self.root, **machine)
+                made = execute(node, root=self.root, **options)
             # a manifest that cannot be read would keep every new artifact from being published
             data = self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}")
             if data is not None and node not in self:

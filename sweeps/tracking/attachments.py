@@ -33,9 +33,8 @@ from occse.artifacts.provenance import git_state
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import Counts, iou, precision, recall
 from occse.pipeline import Node, pipeline_facts, scored_fields
+from occse.stage import COUNTS, LABELS
 from occse.stages.cam import MakeCam
-from occse.stages.crf import LABELS
-from occse.stages.scored import COUNTS
 from sweeps.spec.model import Spec
 from sweeps.store.store import Store
 from sweeps.tracking.tags import Record

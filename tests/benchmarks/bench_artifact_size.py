@@ -19,6 +19,7 @@ from occse.artifacts.execute import execute
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.pipeline import Node, Pipeline, override, plan, profile
+from occse.stage import Machine
 
 SIZE = (500, 375)
 VOC = {"train_aug": 10_582, "val": 1_449}
@@ -81,7 +82,7 @@ def main() -> None:
 def report(nodes: dict[str, Node], store: Path, root: Path, num_images: int) -> None:
     total = 0.0
     for field, node in nodes.items():
-        made = execute(node, root=store, data_root=root)
+        made = execute(node, root=store, machine=Machine(data_root=root))
         if field in GROWS:
             each = made.bytes / num_images
             total += each * VOC[GROWS[field]]

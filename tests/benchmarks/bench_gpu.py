@@ -29,9 +29,13 @@ from occse.data.transforms import classification_view
 from occse.method.cam import multi_scale_cam
 from occse.networks.checkpoint import place
 from occse.networks.classifier import Classifier, load_classifier
-from occse.networks.precision import Precision, in_precision
-from occse.stage import Context
+from occse.networks.names import Precision
+from occse.networks.precision import in_precision
+from occse.stage import Context, Machine
 from occse.stages.cgnet import TrainCGNet
+from occse.stages.learning import fit
+from occse.training.adversarial import Erasing, adversarial_loss
+from occse.training.loop import Step
 
 CLASSES = 20
 SIZE = (375, 500)
@@ -115,18 +119,28 @@ def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float
     oc.requires_grad_(False)
     times: list[float] = []
 
-    def loss(batch: tuple[Tensor, ...], step: object) -> dict[str, Tensor]:
+    erasing = Erasing(
+        mode=stage.erasing,
+        lambda_start=stage.lambda_start,
+        lambda_slope=stage.lambda_slope,
+        mask_max=stage.mask_max,
+        mask_threshold=None,
+        remaining=stage.remaining,
+        weights=None,
+    )
+    adversarial = adversarial_loss(model, oc, erasing)
+
+    def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
         times.append(time.perf_counter())
-        return stage._loss(model, oc, batch, step, None)
+        return adversarial(batch, step)
 
     with tempfile.TemporaryDirectory() as folder:
         context = Context(
             output=Path(folder),
             scratch=Path(folder),
-            device=options.device,
-            workers=setting.workers,
+            machine=Machine(device=options.device, workers=setting.workers),
         )
-        stage.fit(context, model, photos, loss)
+        fit(stage, context, model, photos, loss)
     # the first ones compile, choose kernels, start workers
     steps = np.diff(times)[len(times) // 3 :]
     return batch / statistics.median(steps)

@@ -1,4 +1,4 @@
-"""Exact identity: what a change reaches, what it does not, and that no process sees it differently."""
+"""Exact identity: the stages that a change reaches, in every process the same."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What platform and analysis know of a stage stands on its class: a new one needs no other file."""
+"""Facts of a stage stand on its class: a new one needs no other file."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -41,7 +41,7 @@ class Probe(Stage):
         if self.loses_process and len(executions(store)) == 1:
             raise ChildProcessError("a process of the first attempt died")
         for point in CURVE:
-            ctx.report(point)
+            ctx.caller.report(point)
         for step in range(first, self.num_steps):
             time.sleep(STEP_S)
             checkpoint.write_text(str(step + 1))
@@ -86,7 +86,7 @@ class Hungry(Probe):
 
     def run(self, ctx: Context) -> dict[str, float]:
         metrics = super().run(ctx)
-        if ctx.accumulate < self.parts:
+        if ctx.machine.accumulate < self.parts:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return metrics
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
 from occse.networks.backbones.backbone import Backbone
 from occse.networks.backbones.convnext import DilatedConvNeXt
@@ -11,20 +11,8 @@ from occse.networks.backbones.resnet import DilatedResNet
 from occse.networks.backbones.resnet38 import ResNet38
 from occse.networks.backbones.tiny import Tiny
 from occse.networks.backbones.vgg import DilatedVgg
+from occse.networks.names import BackboneName
 
-# A name fixes the stride too, 8 or (`_s16`) 16, so that a checkpoint need not carry more than it.
-BackboneName = Literal[
-    "tiny",
-    "resnet38",
-    "resnet50",
-    "resnet50_s16",
-    "resnet101",
-    "resnet101_s16",
-    "vgg16",
-    "vgg16_s16",
-    "convnext_tiny",
-    "convnext_tiny_s16",
-]
 BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
     {
         "tiny": Tiny,
@@ -39,11 +27,7 @@ BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
         "convnext_tiny_s16": partial(DilatedConvNeXt, stride=16),
     }
 )
-WITHOUT_BATCH_NORM: frozenset[BackboneName] = frozenset(
-    {"vgg16", "vgg16_s16", "convnext_tiny", "convnext_tiny_s16"}
-)
-
-__all__ = ["WITHOUT_BATCH_NORM", "Backbone", "BackboneName", "build_backbone"]
+__all__ = ["Backbone", "build_backbone"]
 
 
 def build_backbone(name: str) -> Backbone:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from occse.artifacts.execute import MissingInput, execute, find
+from occse.artifacts.execute import MissingInput, Origin, execute, find
 from occse.artifacts.manifest import artifact_folder, load_manifest
 from occse.pipeline import Node
 from occse.stage import Context, Stage, fingerprint
@@ -58,7 +58,9 @@ def left(root: Path) -> set[str]:
 
 def test_a_manifest_says_what_the_artifact_is_and_where_it_comes_from(tmp_path: Path) -> None:
     node = node_of(Writes())
-    manifest = execute(node, root=tmp_path, command="a command")
+    manifest = execute(
+        node, root=tmp_path, origin=Origin(git={"sha": "abc", "diff": ""}, command="a command")
+    )
     assert (manifest.stage, manifest.fingerprint, manifest.metrics) == (
         "Writes",
         node.fingerprint,
@@ -69,7 +71,7 @@ def test_a_manifest_says_what_the_artifact_is_and_where_it_comes_from(tmp_path: 
     assert manifest.command == "a command"
     assert manifest.machine["threads"] == torch.get_num_threads()
     assert manifest.device == manifest.machine["cpu"]
-    assert set(manifest.git) == {"sha", "diff"}
+    assert manifest.git == {"sha": "abc", "diff": ""}
     stored = json.loads((artifact_folder(tmp_path, node) / "manifest.json").read_text())
     assert stored == manifest.model_dump()
     files = {"text", "files.json", "manifest.json"}

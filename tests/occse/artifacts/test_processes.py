@@ -1,6 +1,4 @@
-"""Processes that share a training: whatever ends one ends all, and the same call goes on from the
-checkpoint.
-"""
+"""Processes that share a training: the end of one ends all, and the same call goes on."""
 
 import os
 import signal
@@ -21,11 +19,12 @@ from waiting import wait_until
 from occse.artifacts.execute import artifact_folder, execute
 from occse.artifacts.processes import run_in_processes
 from occse.pipeline import Node
-from occse.stage import Context, Stage, fingerprint
-from occse.training.loop import CHECKPOINT, Step, Stopped, train
+from occse.stage import Caller, Context, Machine, Stage, fingerprint
+from occse.training.loop import CHECKPOINT, Recipe, Session, Step, Stopped, train
 from occse.training.parallel import rank
 
 STEPS = 16
+PAIR = Machine(processes=2)
 DIES_AT = "DIES_AT"
 
 
@@ -54,14 +53,15 @@ class Paced(Stage):
             model,
             Noise(),
             loss,
-            optimization=optimization(),
-            epochs=4,
-            batch_size=self.batch_size,
-            seed=1,
-            scratch=ctx.scratch,
-            checkpoint_every_s=0.0,
-            stopping=ctx.stopping,
-            report=ctx.report,
+            recipe=Recipe(
+                optimization=optimization(), epochs=4, batch_size=self.batch_size, seed=1
+            ),
+            session=Session(
+                scratch=ctx.scratch,
+                checkpoint_every_s=0.0,
+                stopping=ctx.caller.stopping,
+                report=ctx.caller.report,
+            ),
         )
         torch.save(model.state_dict(), ctx.output / "model.pt")
         return {"loss": records[-1]["loss"]}
@@ -76,27 +76,35 @@ def test_stopped_and_killed_processes_go_on_to_the_same_weights(
 ) -> None:
     node, whole, often = node_of(Paced()), tmp_path / "whole", tmp_path / "often"
     expected: list[Mapping[str, float]] = []
-    manifest = execute(node, root=whole, processes=2, report=expected.append)
+    manifest = execute(node, root=whole, machine=PAIR, caller=Caller(report=expected.append))
     assert manifest.machine["processes"] == 2
     assert [record["step"] for record in expected] == [1, 2, 3, 4], "one process reports"
 
     seen: list[Mapping[str, float]] = []
     with pytest.raises(Stopped, match=f"of {STEPS}"):
-        execute(node, root=often, processes=2, report=seen.append, stopping=lambda: bool(seen))
+        execute(
+            node,
+            root=often,
+            machine=PAIR,
+            caller=Caller(report=seen.append, stopping=lambda: bool(seen)),
+        )
     checkpoint = often / "scratch" / node.fingerprint / CHECKPOINT
     stopped = torch.load(checkpoint, weights_only=True)["step"]
     assert 4 <= stopped < 13
 
     monkeypatch.setenv(DIES_AT, "13")
     with pytest.raises(ChildProcessError, match="process 2 of"):
-        execute(node, root=often, processes=2, report=seen.append)
+        execute(node, root=often, machine=PAIR, caller=Caller(report=seen.append))
     assert stopped < torch.load(checkpoint, weights_only=True)["step"] <= 13, (
         "it went on from where it stopped"
     )
     assert all(ended(path) for path in checkpoint.parent.glob("pid*"))
 
     monkeypatch.delenv(DIES_AT)
-    assert execute(node, root=often, processes=2, report=seen.append).metrics == manifest.metrics
+    assert (
+        execute(node, root=often, machine=PAIR, caller=Caller(report=seen.append)).metrics
+        == manifest.metrics
+    )
     assert {record["step"]: record for record in seen} == {
         record["step"]: record for record in expected
     }
@@ -107,7 +115,9 @@ def test_stopped_and_killed_processes_go_on_to_the_same_weights(
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     code = "import pathlib, sys, test_processes as t; from occse.artifacts.execute import execute; "
-    code += "execute(t.node_of(t.Paced(pause_s=60)), root=pathlib.Path(sys.argv[1]), processes=2)"
+    code += (
+        "execute(t.node_of(t.Paced(pause_s=60)), root=pathlib.Path(sys.argv[1]), machine=t.PAIR)"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
         cwd=Path(__file__).parent,
@@ -124,7 +134,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
 
 
 def ended(pid: Path) -> bool:
-    """Whether the process is gone, or dead and not yet buried."""
+    """Tell if the process is gone, or dead and not yet buried."""
     try:
         return not Path("/proc", pid.read_text(), "cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -136,7 +146,7 @@ def test_what_the_stage_raises_is_raised_with_the_place(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="a batch of 5 images does not divide among 2 processes"
     ) as caught:
-        run_in_processes(stage, Context(output=tmp_path, scratch=tmp_path, processes=2))
+        run_in_processes(stage, Context(output=tmp_path, scratch=tmp_path, machine=PAIR))
     (note,) = caught.value.__notes__
     assert "in process" in note
     assert "test_processes.py" in note
@@ -146,5 +156,10 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path) -> None:
     processes = torch.cuda.device_count() + 2
     with pytest.raises(ValueError, match=f"{processes} processes need as many GPUs"):
         run_in_processes(
-            Paced(), Context(output=tmp_path, scratch=tmp_path, device="cuda", processes=processes)
+            Paced(),
+            Context(
+                output=tmp_path,
+                scratch=tmp_path,
+                machine=Machine(device="cuda", processes=processes),
+            ),
         )

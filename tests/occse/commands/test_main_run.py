@@ -1,4 +1,4 @@
-"""What `python -m occse run` prints."""
+"""Output of `python -m occse run`."""
 
 from pathlib import Path
 
@@ -12,23 +12,10 @@ from occse.pipeline import Node
 
 def run(store: Path, low: float, high: float) -> None:
     knobs = SMALL | {"crf_low.alpha": low, "crf_high.alpha": high}
-    assignments = [text for key, value in knobs.items() for text in ("--set", f"{key}={value}")]
-    targets = ("cam", "crf_low", "crf_high")
-    assert (
-        main(
-            [
-                "run",
-                "--profile",
-                "embedded",
-                "--store",
-                str(store),
-                *assignments,
-                "--targets",
-                *targets,
-            ]
-        )
-        == 0
-    )
+    arguments = ["run", "--profile", "embedded", "--store", str(store)]
+    for key, value in knobs.items():
+        arguments += ["--set", f"{key}={value}"]
+    assert main([*arguments, "--targets", "cam", "crf_low", "crf_high"]) == 0
 
 
 def test_scores_are_the_manifest_s_and_alphas_show_their_thresholds(

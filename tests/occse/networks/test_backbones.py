@@ -14,9 +14,10 @@ from torchvision.ops import StochasticDepth
 
 from occse.method.cam import multi_scale_cam
 from occse.networks.affinity import AffinityNet
-from occse.networks.backbones import BUILDERS, WITHOUT_BATCH_NORM, BackboneName, build_backbone
+from occse.networks.backbones import BUILDERS, build_backbone
 from occse.networks.boundary import BoundaryNet
 from occse.networks.classifier import Classifier, load_classifier, logits, save_classifier
+from occse.networks.names import WITHOUT_BATCH_NORM, BackboneName
 from occse.stages.deeplab import TrainSegmentation
 from occse.stages.oc import TrainClassifier
 

@@ -17,7 +17,8 @@ from occse.networks.deeplab import (
     save_deeplab,
     segmentation_loss,
 )
-from occse.networks.deeplab_heads import HeadName, LargeFov, SummedAspp, build_head
+from occse.networks.deeplab_heads import LargeFov, SummedAspp, build_head
+from occse.networks.names import HeadName
 from occse.pipeline import Pipeline, override, plan
 from occse.stages.deeplab import TrainSegmentation
 from occse.stages.seg import Segment

@@ -12,8 +12,8 @@ from occse.artifacts.execute import execute
 from occse.artifacts.manifest import artifact_folder, load_manifest
 from occse.data.normalize import IMAGENET_MEAN, to_tensor
 from occse.method.evaluation import Counts, CountsBuilder, summarize
+from occse.method.recursive_erasing import activations, recursive_cams
 from occse.pipeline import Node, Pipeline, override, plan
-from occse.stages.erase_and_infer import activations, recursive_cams
 
 MEAN = np.rint(255 * np.array(IMAGENET_MEAN)).astype(np.uint8)
 RED = MEAN + np.array([120, 0, 0], np.uint8)

@@ -15,9 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from waiting import PATIENCE_S, wait_until
 
-from occse.networks.backbones import BackboneName
 from occse.networks.classifier import Classifier, logits
-from occse.training.loop import CHECKPOINT, Step, Stopped, train
+from occse.networks.names import BackboneName
+from occse.training.loop import CHECKPOINT, Recipe, Session, Step, Stopped, train
 from occse.training.optimizer import Optimization, build_optimizer, set_lr
 
 
@@ -86,15 +86,14 @@ def run(
         model,
         Noise(),
         loss,
-        optimization=optimization(**changes),
-        epochs=4,
-        batch_size=5,
-        seed=seed,
-        scratch=scratch,
-        workers=workers,
-        checkpoint_every_s=checkpoint_every_s,
-        stopping=stopping,
-        report=report,
+        recipe=Recipe(optimization=optimization(**changes), epochs=4, batch_size=5, seed=seed),
+        session=Session(
+            scratch=scratch,
+            workers=workers,
+            checkpoint_every_s=checkpoint_every_s,
+            stopping=stopping,
+            report=report,
+        ),
     )
     return model, records
 
@@ -202,11 +201,8 @@ def test_every_image_is_seen_once_per_epoch_but_for_the_dropped_rest(tmp_path: P
         model,
         Counting(),
         lambda batch, _: {"loss": functional.cross_entropy(model(batch[0]), batch[1])},
-        optimization=optimization(),
-        epochs=2,
-        batch_size=5,
-        seed=0,
-        scratch=tmp_path,
+        recipe=Recipe(optimization=optimization(), epochs=2, batch_size=5, seed=0),
+        session=Session(scratch=tmp_path),
     )
     epochs = seen[:20], seen[20:]
     assert all(len(set(epoch)) == 20 for epoch in epochs)
@@ -248,7 +244,11 @@ def test_frozen_stem_keeps_weights_and_statistics_and_is_in_no_group(tmp_path: P
         return {"loss": functional.cross_entropy(logits(model(images)), labels)}
 
     train(
-        model, Noise(), loss, optimization=options, epochs=1, batch_size=8, seed=0, scratch=tmp_path
+        model,
+        Noise(),
+        loss,
+        recipe=Recipe(optimization=options, epochs=1, batch_size=8, seed=0),
+        session=Session(scratch=tmp_path),
     )
     assert_same(before.backbone.stem, model.backbone.stem)
     moved = {
@@ -294,11 +294,8 @@ def test_non_finite_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
             model,
             Noise(),
             loss,
-            optimization=optimization(),
-            epochs=1,
-            batch_size=5,
-            seed=0,
-            scratch=tmp_path,
+            recipe=Recipe(optimization=optimization(), epochs=1, batch_size=5, seed=0),
+            session=Session(scratch=tmp_path),
         )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -309,9 +306,6 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
             Network(),
             Noise(),
             lambda *_: {},
-            optimization=optimization(),
-            epochs=1,
-            batch_size=100,
-            seed=0,
-            scratch=tmp_path,
+            recipe=Recipe(optimization=optimization(), epochs=1, batch_size=100, seed=0),
+            session=Session(scratch=tmp_path),
         )

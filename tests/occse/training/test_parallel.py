@@ -1,4 +1,4 @@
-"""Two processes, or a batch in parts, against one process: the same weights from the same batches."""
+"""Two processes, or a batch in parts, against one process: equal weights from equal batches."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from occse.artifacts.processes import run_in_processes
 from occse.data.array_archive import ArrayReader
 from occse.networks.precision import in_precision
 from occse.pipeline import STAGES, Pipeline, override, plan
-from occse.stage import Context, Stage
+from occse.stage import Context, Machine, Stage
 from occse.training.parallel import Spread
 
 # Sums in another order differ by rounding errors. One of them in each weight at the start (a factor
@@ -61,8 +61,9 @@ class Trainings(Stage):
             output, scratch = ctx.output / case, ctx.scratch / case
             output.mkdir()
             scratch.mkdir(exist_ok=True)
-            parts = 2 if "two parts" in case and ctx.processes > 1 else self.accumulate
-            shared = replace(ctx, output=output, scratch=scratch, accumulate=parts)
+            parts = 2 if "two parts" in case and ctx.machine.processes > 1 else self.accumulate
+            machine = replace(ctx.machine, accumulate=parts)
+            shared = replace(ctx, output=output, scratch=scratch, machine=machine)
             STAGES[kind].model_validate(config).run(shared)
         return {}
 
@@ -91,7 +92,10 @@ def train(stage: Trainings, inputs: Mapping[str, Path], folder: Path, processes:
     output.mkdir(parents=True)
     scratch.mkdir()
     run_in_processes(
-        stage, Context(inputs=inputs, output=output, scratch=scratch, processes=processes)
+        stage,
+        Context(
+            inputs=inputs, output=output, scratch=scratch, machine=Machine(processes=processes)
+        ),
     )
     return output
 

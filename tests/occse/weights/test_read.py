@@ -20,15 +20,9 @@ from torchvision.models import (
     VGG16_Weights,
 )
 
-from occse.weights import read as module
-from occse.weights.read import (
-    TORCHVISION,
-    digest,
-    file_format,
-    find_weights,
-    known_file,
-    read_weights,
-)
+from occse.weights import files as module
+from occse.weights.files import TORCHVISION, digest, file_format, find_weights, known_file
+from occse.weights.read import read_weights
 
 
 def example() -> dict[str, Tensor]:

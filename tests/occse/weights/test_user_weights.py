@@ -19,8 +19,9 @@ from occse.networks.backbones import build_backbone
 from occse.networks.classifier import Classifier, load_classifier
 from occse.networks.deeplab import DeepLab
 from occse.pipeline import Node, Pipeline, check_files, override, plan
+from occse.stage import Machine
+from occse.weights.files import digest
 from occse.weights.load import load_into
-from occse.weights.read import digest
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -155,7 +156,7 @@ def test_every_stage_starts_from_the_file(
         f"{field}.weight_decay": 0,
     }
     nodes = plan(override(small_pipeline, changes).resolve(None, folder))
-    execute(nodes[field], root=own_store, weights=folder)
+    execute(nodes[field], root=own_store, machine=Machine(weights=folder))
     tensors = load_file(artifact_folder(own_store, nodes[field]) / "model.safetensors")
     assert are_ones(tensors, "backbone.")
     assert are_ones(tensors, "head.") == (field in ("oc", "cgnet"))
@@ -176,7 +177,7 @@ def test_without_epochs_the_network_of_the_file_is_the_artifact(
     assert nodes["affinity"].inputs == {}
     assert "crf_low" not in nodes
     for field in ("oc", "affinity"):
-        manifest = execute(nodes[field], root=own_store, weights=folder)
+        manifest = execute(nodes[field], root=own_store, machine=Machine(weights=folder))
         assert manifest.metrics == {}
         tensors = load_file(artifact_folder(own_store, nodes[field]) / "model.safetensors")
         assert are_ones(tensors, "backbone.")

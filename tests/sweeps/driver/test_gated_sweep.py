@@ -94,7 +94,7 @@ def test_what_another_sweep_made_behind_the_gate_is_not_in_the_record(tmp_path: 
     trials = [trial_of(order) for order in range(2)]
     store = Store(tmp_path / "store")
     for node in trials[1].nodes.values():
-        store.execute(node, git={})
+        store.execute(node)
     summary = sweep(tmp_path, trials, Gate(after="cam", margin=-0.3))
     assert (summary.stopped, summary.run) == (1, 4)
     stopped = runs_of(tmp_path)["1"].data

@@ -45,7 +45,7 @@ def test_what_others_wait_for_longest_is_most_urgent_and_keeps_cpus_for_the_gpus
     assert (first[1].num_cpus, first[1].num_gpus) == (3, 0.5)
     assert second[0].node == trials[0].nodes["data"].dump()
 
-    store.execute(trials[0].nodes["data"], git={})
+    store.execute(trials[0].nodes["data"])
     plan = make_plan(trials, stored=store.present)
     usual = Requests(PastRuns([]))
     usual.add(plan, granted=granted)

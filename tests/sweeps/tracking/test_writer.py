@@ -9,6 +9,7 @@ from mlflow.entities import Run
 from probe_stages import CURVE, Hungry, Probe, make_trial
 from served import free_port, server
 
+from occse.stage import Machine
 from sweeps.cluster.messages import CurvePoint, EventKind, News, StageEvent
 from sweeps.driver.recorder import Recorder
 from sweeps.plan.plan import make_plan
@@ -117,7 +118,7 @@ def test_record_marks_a_training_that_was_short_of_gpu_memory(uri: str, tmp_path
     )
     manifests = {
         "data": store.execute(trial.nodes["data"]),
-        "oc": store.execute(trial.nodes["oc"], accumulate=2),
+        "oc": store.execute(trial.nodes["oc"], machine=Machine(accumulate=2)),
     }
     opened(uri, trial).log(Record(trial=trial, manifests=manifests), store=store)
     tags = run_of(uri, trial).data.tags

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from occse.data.dataset import load_dataset
 from occse.data.layouts.coco import RunLengths, inside, read_coco
 from occse.data.tree import tree_digest
-from occse.stage import Context
+from occse.stage import Context, Machine
 from occse.stages.data import Coco
 
 HEIGHT, WIDTH = 24, 32
@@ -310,7 +310,7 @@ def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(
     output = tmp_path / "artifact"
     output.mkdir()
     stage = Coco(images="all", num_scored=2).resolved(root)
-    metrics = stage.run(Context(output=output, scratch=output, data_root=root))
+    metrics = stage.run(Context(output=output, scratch=output, machine=Machine(data_root=root)))
     assert metrics == {"images": 5, "images/train_aug": 3, "images/train": 2, "images/val": 2}
     moved = output.rename(tmp_path / "moved")
     dataset, direct = (

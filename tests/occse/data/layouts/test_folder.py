@@ -9,7 +9,7 @@ from PIL import Image
 from occse.data.dataset import load_dataset
 from occse.data.layouts.folder import read_folder
 from occse.data.tree import tree_digest
-from occse.stage import Context
+from occse.stage import Context, Machine
 from occse.stages.data import Folder
 
 CLASSES = "beetle\nleaf miner\nrust\n"
@@ -163,7 +163,11 @@ def test_the_digest_follows_labels_images_and_masks(root: Path) -> None:
 def test_stage_indexes_the_folder_in_place(root: Path, tmp_path: Path) -> None:
     output = tmp_path / "artifact"
     output.mkdir()
-    metrics = Folder().resolved(root).run(Context(output=output, scratch=output, data_root=root))
+    metrics = (
+        Folder()
+        .resolved(root)
+        .run(Context(output=output, scratch=output, machine=Machine(data_root=root)))
+    )
     assert metrics == {"images": 5, "images/train_aug": 3, "images/train": 1, "images/val": 2}
     assert [path.name for path in output.iterdir()] == ["index.json"]
     moved = root.rename(tmp_path / "moved")
@@ -175,6 +179,6 @@ def test_stage_finds_damaged_images_and_masks_before_training_does(
 ) -> None:
     (root / "masks" / "b.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"b\.png cannot be read as a PNG"):
-        Folder().run(Context(output=tmp_path, scratch=tmp_path, data_root=root))
+        Folder().run(Context(output=tmp_path, scratch=tmp_path, machine=Machine(data_root=root)))
     with pytest.raises(ValueError, match="but nothing says where it lies: give --data-root FOLDER"):
         Folder().run(Context(output=tmp_path, scratch=tmp_path))

@@ -9,7 +9,7 @@ from voc_tree import LISTS, OBJECTS, annotation, mask_of, write_list, write_voc
 from occse.data.dataset import Dataset, load_dataset, save_index
 from occse.data.layouts.voc import VOC_CLASSES, read_voc
 from occse.data.tree import tree_digest
-from occse.stage import Context
+from occse.stage import Context, Machine
 from occse.stages.data import Voc
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
 def context(tmp_path: Path, data_root: Path | None) -> Context:
     output = tmp_path / "output"
     output.mkdir(exist_ok=True)
-    return Context(output=output, scratch=output, data_root=data_root)
+    return Context(output=output, scratch=output, machine=Machine(data_root=data_root))
 
 
 def test_voc_stage_indexes_the_tree_in_place(root: Path, dataset: Dataset, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from occse.data.layouts.voc import VOC_CLASSES, palette, read_voc, write_label_m
 from occse.data.layouts.voc_submission import FOLDER, write_submission
 from occse.data.tree import tree_digest
 from occse.networks.deeplab import DeepLab, save_deeplab
-from occse.stage import Context
+from occse.stage import Context, Machine
 from occse.stages.data import Voc
 from occse.stages.seg import ARCHIVE, Segment
 
@@ -48,7 +48,10 @@ def context(folder: Path, root: Path, **inputs: Path) -> Context:
     for name in ("output", "scratch"):
         (folder / name).mkdir(parents=True)
     return Context(
-        inputs=inputs, output=folder / "output", scratch=folder / "scratch", data_root=root
+        inputs=inputs,
+        output=folder / "output",
+        scratch=folder / "scratch",
+        machine=Machine(data_root=root),
     )
 
 

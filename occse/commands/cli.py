@@ -1,0 +1,44 @@
+"""Command line of `python -m occse`: its commands, and what the exit codes mean.
+
+0 all is well; 1 something failed, or a check found faults; 2 the input is bad.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from occse.commands import data_check, explain, panels, run, weights
+from occse.commands.options import Finding
+
+DESCRIPTION = "One trial on one machine, and what data, weight files and profiles are."
+COMMANDS = (run, panels, data_check, weights, explain)
+
+# All is well.
+WELL = 0
+# A training diverged, the store took no more, or a check found faults.
+FAILED = 1
+# A file, a knob or an option is not as expected.
+BAD_INPUT = 2
+# Paths that the user gave and that are not there count as bad input, other OSErrors do not.
+WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m occse", description=DESCRIPTION)
+    commands = parser.add_subparsers(required=True)
+    for module in COMMANDS:
+        module.add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, *WRONG_PATHS) as error:
+        return _fail(error, BAD_INPUT)
+    except (Finding, FloatingPointError, OSError) as error:
+        return _fail(error, FAILED)
+    return WELL
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"occse: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,73 @@
+"""Options that several commands share, and the plan that they mean."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from occse.pipeline import TARGETS, Node, default_pipeline, override, plan
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    # argparse takes no type arguments at run time.
+    Commands = argparse._SubParsersAction
+
+
+class Finding(Exception):  # noqa: N818 - the command worked, the files are at fault
+    """A check found faults; the message names them."""
+
+
+def add_trial(command: argparse.ArgumentParser) -> None:
+    """Declare the options that say which trial is meant."""
+    command.add_argument("--profile", help="named overrides, such as embedded")
+    add_set(command, example="cgnet.lr=0.02")
+    command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
+    command.add_argument(
+        "--store", type=Path, default=Path("runs/store"), help="folder of the artifacts"
+    )
+    command.add_argument("--data-root", type=Path, help="folder of the user's data set")
+    command.add_argument(
+        "--weights", type=Path, help="folder of the weight files that a stage's init names"
+    )
+
+
+def add_set(command: argparse.ArgumentParser, *, example: str) -> None:
+    """Declare `--set KNOB=VALUE`."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KNOB=VALUE", help=f"such as {example}"
+    )
+
+
+def planned(options: argparse.Namespace) -> dict[str, Node]:
+    """Return the artifacts of the trial that the options of `add_trial` mean, upstream first.
+
+    Raises:
+        ValueError: a profile, a knob, a value, a target or a file is not as expected.
+    """
+    pipeline = override(default_pipeline(options.profile), assignments(options))
+    return plan(pipeline.resolve(options.data_root, options.weights), targets=options.targets)
+
+
+def assignments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the knobs of `--set` and their values.
+
+    Raises:
+        ValueError: one of them is no KNOB=VALUE.
+    """
+    values: dict[str, Any] = {}
+    for text in options.set:
+        knob, sign, value = text.partition("=")
+        if not sign:
+            raise ValueError(f"--set {text!r}: expected KNOB=VALUE, such as cgnet.lr=0.02")
+        values[knob] = yaml.safe_load(value)
+    return values
+
+
+def positive(text: str) -> int:
+    """Return the number in `text`, which must be 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
+    return number

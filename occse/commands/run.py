@@ -1,0 +1,81 @@
+"""`occse run`: run one trial, stage after stage."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from occse.artifacts.execute import execute, find
+from occse.artifacts.manifest import artifact_folder, load_manifest
+from occse.commands.options import Commands, add_trial, planned, positive
+from occse.method.crf import alpha_text, bracket_fault
+from occse.pipeline import Node, check_files, scored_fields
+from occse.stage import Machine
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser("run", help="run one trial, stage after stage")
+    command.set_defaults(command=run)
+    add_trial(command)
+    command.add_argument("--device", help="cpu or cuda; default: cuda where there is a GPU")
+    command.add_argument("--workers", type=int, default=0, help="processes beside this one")
+    command.add_argument(
+        "--processes", type=positive, default=1, help="GPUs that share the batch of a training"
+    )
+    command.add_argument(
+        "--accumulate", type=positive, default=1, help="parts of a batch, where memory is short"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the stages that are not in the store yet, and print the scores."""
+    nodes = planned(options)
+    missing = [node for node in nodes.values() if load_manifest(options.store, node) is None]
+    check_files(missing, options.weights)
+    machine = Machine(
+        device=options.device or _device(),
+        workers=options.workers,
+        processes=options.processes,
+        accumulate=options.accumulate,
+        data_root=options.data_root,
+        weights=options.weights,
+    )
+    for number, node in enumerate(nodes.values(), start=1):
+        label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}{_alphas(node)}"
+        if find(options.store, node) is not None:
+            print(f"{label}  from the store")
+            continue
+        print(f"{label}  running", flush=True)
+        manifest = execute(node, root=options.store, machine=machine)
+        print(f"{label}  {manifest.seconds:.1f} s")
+    _print_scores(options.store, nodes)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _alphas(node: Node) -> str:
+    """Return the alphas of a stage and the thresholds that they imply, as the end of a label."""
+    config = node.stage.config()
+    alphas = [f"  {knob} {alpha_text(value)}" for knob, value in config.items() if "alpha" in knob]
+    return "".join(alphas)
+
+
+def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
+    manifests = {field: load_manifest(store, node) for field, node in nodes.items()}
+    made = {field: manifest for field, manifest in manifests.items() if manifest is not None}
+    for field in scored_fields():
+        # The test split has no score.
+        if field in made and "miou" in made[field].metrics:
+            folder = artifact_folder(store, nodes[field])
+            print(f"{field}/miou {made[field].metrics['miou']:.4f}  {folder}")
+    if "cam" in made and "crf_low" in made and "crf_high" in made:
+        fault = bracket_fault(
+            made["cam"].metrics["threshold"],
+            low=made["crf_low"].config["alpha"],
+            high=made["crf_high"].config["alpha"],
+        )
+        if fault:
+            print(f"warning: {fault}")
