@@ -113,14 +113,24 @@ def intact(root: Path, kind: str, fingerprint: str) -> bool:
 
 def set_aside(root: Path, kind: str, fingerprint: str, *, fault: str) -> None:
     """Move a damaged artifact to the store's folder `corrupt`, for a person to look at."""
-    aside = root / CORRUPT / kind / f"{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
     # Another process may have found the damage first and moved the artifact.
     with suppress(FileNotFoundError):
-        artifact_at(root, kind, fingerprint).rename(aside)
+        aside = move_aside(root, kind, fingerprint)
         log.warning(
             "the artifact %s/%s is damaged (%s): moved to %s", kind, fingerprint, fault, aside
         )
+
+
+def move_aside(root: Path, kind: str, fingerprint: str) -> Path:
+    """Move an artifact to the store's folder `corrupt`, and return its new folder.
+
+    Raises:
+        FileNotFoundError: there is no such artifact.
+    """
+    aside = root / CORRUPT / kind / f"{fingerprint}.{time.strftime('%Y%m%d-%H%M%S')}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    artifact_at(root, kind, fingerprint).rename(aside)
+    return aside
 
 
 def _sha256(path: Path) -> str:

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterable
 
 MASK = "***"
-# scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of the
-# word goes.
+# scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of
+# the word goes.
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]+@", re.IGNORECASE)
 # https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is no secret.
 _TOKEN = re.compile(r"\b(https?://)[^\s:/@'\"]+@", re.IGNORECASE)

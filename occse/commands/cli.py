@@ -4,6 +4,7 @@
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     for module in COMMANDS:
         module.add(commands)
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(given)
+    options.command_line = f"python -m occse {shlex.join(given)}"
     try:
         options.command(options)
     except (ValueError, *WRONG_PATHS) as error:

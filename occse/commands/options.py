@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from occse.artifacts.source import ChangedCode
 from occse.pipeline import TARGETS, Node, default_pipeline, override, plan
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ def add_set(command: argparse.ArgumentParser, *, example: str) -> None:
     """Declare `--set KNOB=VALUE`."""
     command.add_argument(
         "--set", action="append", default=[], metavar="KNOB=VALUE", help=f"such as {example}"
+    )
+
+
+def add_changed_code(command: argparse.ArgumentParser) -> None:
+    """Declare `--changed-code`."""
+    command.add_argument(
+        "--changed-code",
+        type=ChangedCode,
+        choices=list(ChangedCode),
+        default=ChangedCode.WARN,
+        metavar="{reuse,warn,rerun}",
+        help="artifacts in the store that other code made: take them, say so (default), "
+        "or make them again",
     )
 
 

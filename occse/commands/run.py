@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from occse.artifacts.checksums import move_aside
 from occse.artifacts.execute import execute, find
 from occse.artifacts.manifest import artifact_folder, load_manifest
-from occse.commands.options import Commands, add_trial, planned, positive
+from occse.artifacts.source import ChangedCode, changes
+from occse.commands.options import Commands, add_changed_code, add_trial, planned, positive
 from occse.method.crf import alpha_text, bracket_fault
 from occse.pipeline import Node, check_files, scored_fields
 from occse.stage import Machine
@@ -16,6 +18,7 @@ def add(commands: Commands) -> None:
     command = commands.add_parser("run", help="run one trial, stage after stage")
     command.set_defaults(command=run)
     add_trial(command)
+    add_changed_code(command)
     command.add_argument("--device", help="cpu or cuda; default: cuda where there is a GPU")
     command.add_argument("--workers", type=int, default=0, help="processes beside this one")
     command.add_argument(
@@ -29,6 +32,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the stages that are not in the store yet, and print the scores."""
     nodes = planned(options)
+    changed = _changed(options, nodes)
     missing = [node for node in nodes.values() if load_manifest(options.store, node) is None]
     check_files(missing, options.weights)
     machine = Machine(
@@ -42,12 +46,38 @@ def run(options: argparse.Namespace) -> None:
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}{_alphas(node)}"
         if find(options.store, node) is not None:
-            print(f"{label}  from the store")
+            reason = changed.get(node.fingerprint)
+            print(f"{label}  from the store{f', {reason}' if reason else ''}")
             continue
         print(f"{label}  running", flush=True)
         manifest = execute(node, root=options.store, machine=machine)
         print(f"{label}  {manifest.seconds:.1f} s")
     _print_scores(options.store, nodes)
+    if changed:
+        print(
+            f"warning: {len(changed)} artifacts were made by other code; "
+            f"to make them again: {options.command_line} --changed-code rerun"
+        )
+
+
+def _changed(options: argparse.Namespace, nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Return the reason for each stored artifact that other code made, by fingerprint.
+
+    Those that are to be made again are set aside.
+    """
+    if options.changed_code is ChangedCode.REUSE:
+        return {}
+    by_fingerprint = {node.fingerprint: node for node in nodes.values()}
+    manifests = {name: load_manifest(options.store, node) for name, node in by_fingerprint.items()}
+    made = {name: manifest for name, manifest in manifests.items() if manifest is not None}
+    reasons = changes(made, by_fingerprint)
+    if options.changed_code is ChangedCode.WARN:
+        return reasons
+    for name, reason in reasons.items():
+        node = by_fingerprint[name]
+        aside = move_aside(options.store, node.kind, name)
+        print(f"{node.field} {name}: {reason}; moved to {aside}")
+    return {}
 
 
 def _device() -> str:
