@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sweeps.commands import (
     doctor,
@@ -20,7 +21,7 @@ from sweeps.commands import (
     store,
 )
 from sweeps.commands.arguments import python
-from sweeps.driver.interrupt import exit_on_sigterm
+from sweeps.driver.interrupt import exit_on_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, SystemExit):  # see exit_on_sigterm
-        print(f"stopped; to go on: {options.again}", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit):  # see exit_on_signals
+        with suppress(OSError):  # the terminal may be the reason
+            print(f"stopped; to go on: {options.again}", file=sys.stderr)
         return 130
     return code
 
@@ -54,5 +56,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    exit_on_sigterm()
+    exit_on_signals()
     sys.exit(main())

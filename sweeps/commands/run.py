@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         max_concurrent=options.max_concurrent,
         autoscaling=options.autoscaling,
     )
-    tracking = Tracking(options.tracking, spec=spec)
+    tracking = Tracking(options.tracking, spec=spec, source=str(options.spec.absolute()))
     with Screen() as screen:
         summary = run_sweep(
             spec,

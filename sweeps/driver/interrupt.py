@@ -1,6 +1,6 @@
 """Signals to the driver: the first Ctrl-C lets running stages reach their checkpoint.
 
-The second Ctrl-C, and a SIGTERM at any time, end the sweep now."""
+The second Ctrl-C, a SIGTERM, and the SIGHUP of a closed terminal end the sweep now."""
 
 import _thread
 import signal
@@ -9,13 +9,16 @@ import threading
 from types import FrameType, TracebackType
 
 
-def exit_on_sigterm() -> None:
-    """Make a SIGTERM raise `SystemExit` in the main thread.
+def exit_on_signals() -> None:
+    """Make a SIGTERM, and the SIGHUP of a terminal that is closed, raise `SystemExit`.
 
     Call it again after Ray has started: Ray's own handler gives the process three seconds.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        # `nohup` has it ignored, so that the sweep outlives the terminal
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(number))
 
 
 class Interrupt:

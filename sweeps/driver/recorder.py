@@ -153,6 +153,7 @@ class Recorder:
         with suppress(ValueError, OSError):  # told when the sweep ends, which reads the same files
             self._write(self._log_ended)
             self._write(self._log_live)
+            self._write(self._tracking.confirm)
 
     def end(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> None:
         """Record a trial that ended, from the store.
@@ -179,7 +180,11 @@ class Recorder:
         left = len(self._expected) - len(accounts)
         try:
             with self._writing:
-                self._log_ended()
+                try:
+                    self._log_ended()
+                # a record that cannot be made must not leave all other runs open
+                except (ValueError, OSError) as error:
+                    self._say(f"warning: {error}")
                 self._tracking.close(failed=bool(failed) or left > 0)
         except ConnectionError as error:
             self._say(f"warning: {error}")

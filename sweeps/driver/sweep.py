@@ -16,7 +16,7 @@ from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.cluster.messages import SchedulerSettings
 from sweeps.cluster.scheduler import HEAD, connect
-from sweeps.driver.interrupt import exit_on_sigterm
+from sweeps.driver.interrupt import exit_on_signals
 from sweeps.driver.monitor import Show, Telling, watched
 from sweeps.driver.queue import Need, Score, TrialQueue, TrialStep
 from sweeps.driver.recorder import Recorder, Summary
@@ -78,7 +78,6 @@ def run_sweep(
     """
     say = _unbreakable(say)
     store.check_writable()
-    tracking.open(trials)
     # it answers now; from here on an outage is waited for
     patient = Store(store.url, patient=True)
     recorder = Recorder(store=patient, live=LiveMetrics(store), tracking=tracking, say=say)
@@ -92,12 +91,13 @@ def run_sweep(
         suggestions=suggestions,
     )
     try:
+        tracking.open(trials)
         queue.add(trials)
         for line in _opening(spec, trials, planner, suggestions):
             say(line)
         if not queue.finished:
             with joined(cluster, say=say):
-                exit_on_sigterm()  # once more: Ray has set its own handler
+                exit_on_signals()  # once more: Ray has set its own handler
                 history = PastRuns(patient.manifests())
                 progress = Progress(
                     spec.name, history=history, say=say, command=again, summed=show is None

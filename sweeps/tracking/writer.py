@@ -16,6 +16,7 @@ KILLED where the sweep was stopped.
 | `occse.git.sha` | commit of the code |
 | `occse.git.dirty` | `true` or `false`: the code had uncommitted changes |
 | `occse.profile`, `occse.command` | profile of the sweep; the command without passwords |
+| `occse.driver` | JSON: process and file of a driver that runs the sweep; empty once it ended |
 
 **A trial's run**, one per distinct trial, made when the sweep starts. Status RUNNING, with what is
 known so far, then FINISHED, FAILED where a stage failed, or KILLED where the sweep was stopped.
@@ -75,8 +76,10 @@ erasures 0, 1, ... A class name in a key is replaced where MLflow does not accep
 `sweeps.tracking.keys`. **Artifacts**: see `sweeps.tracking.attachments`.
 """
 
+import hashlib
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -88,6 +91,7 @@ from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.tracking.attachments import write_attachments, write_sweep
+from sweeps.tracking.claim import BEAT_S, DRIVER, check_free, end_orphans, make_claim
 from sweeps.tracking.database import connect, experiment_id
 from sweeps.tracking.query import answering, search
 from sweeps.tracking.tags import (
@@ -111,6 +115,12 @@ SWEEP = "sweep"
 KINDS = (SWEEP, "trial")
 
 
+def digest_of(spec: Spec) -> str:
+    """Return a digest of everything in a sweep's file that decides which trials there are."""
+    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources"})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Tracking:
     """MLflow record of one sweep.
 
@@ -118,8 +128,11 @@ class Tracking:
     ConnectionError where the server does not answer, and RecordRefusedError where it refuses.
     """
 
-    def __init__(self, uri: str, *, spec: Spec) -> None:
+    def __init__(self, uri: str, *, spec: Spec, source: str = "") -> None:
+        """Prepare the record of `spec`, which was read from the file `source`."""
         self.uri = uri
+        self._source = source or "a program"
+        self._beaten = float("-inf")
         self._spec = spec
         self._parent = ""
         self._experiment = ""
@@ -136,16 +149,31 @@ class Tracking:
     def open(self, trials: Sequence[Trial]) -> None:
         """Make or find the experiment, the sweep's run and those of `trials`.
 
-        Runs of trials that the sweep's file no longer asks for are marked.
+        Runs of trials that the sweep's file no longer asks for are marked. Runs of other sweeps
+        whose driver died are ended.
+
+        Raises:
+            ValueError: a sweep of this name with other trials is running.
         """
+        claim = make_claim(self._source, digest_of(self._spec))
         with self._answering():
             client = connect(self.uri, create=True)
+            end_orphans(client)
             self._experiment = experiment_id(client, self._spec.name, uri=self.uri)
             self._runs = self._distinct()
             parent = self._runs.pop(SWEEP, None)
             if parent is None:
-                parent = self._create(SWEEP, {"mlflow.runName": self._spec.name})
+                tags = {"mlflow.runName": self._spec.name, DRIVER: claim.model_dump_json()}
+                parent = self._create(SWEEP, tags)
+            check_free(parent, claim)
             self._parent = parent.info.run_id
+            self.confirm()
+            # of two drivers that started within the same moment the second wrote over the first
+            try:
+                check_free(client.get_run(self._parent), claim)
+            except ValueError:
+                self._parent = ""  # the runs are the other driver's: `close` leaves them alone
+                raise
             self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
             self._attach(parent, partial(write_sweep, self._spec))
             client.update_run(self._parent, status="RUNNING")
@@ -175,6 +203,15 @@ class Tracking:
             if trial.identity in self._open and run.info.status != "RUNNING":
                 self._client().update_run(run.info.run_id, status="RUNNING")
             self._begun.add(trial.identity)
+
+    def confirm(self) -> None:
+        """Confirm now and then that the driver of the sweep lives."""
+        if time.monotonic() - self._beaten < BEAT_S:
+            return
+        claim = make_claim(self._source, digest_of(self._spec))
+        with self._answering():
+            self._client().set_tag(self._parent, DRIVER, claim.model_dump_json())
+        self._beaten = time.monotonic()
 
     def append(self, trial: Trial, metrics: "Iterable[Metric]") -> None:
         """Show what a trial that has not ended has measured so far."""
@@ -215,6 +252,8 @@ class Tracking:
 
     def close(self, *, failed: bool) -> None:
         """End the sweep's run, and those of trials that did not come to their end."""
+        if not self._parent:
+            return
         status = "FAILED" if failed else "FINISHED"
         if self._open:
             status = "KILLED"
@@ -222,6 +261,7 @@ class Tracking:
             for identity in sorted(self._open):
                 self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
             self._client().set_terminated(self._parent, status)
+            self._client().set_tag(self._parent, DRIVER, "")
             self._open.clear()
             self._distinct()
 

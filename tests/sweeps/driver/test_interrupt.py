@@ -2,11 +2,15 @@
 now.
 """
 
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,21 +44,45 @@ def write_spec(folder: Path) -> Path:
     return folder / "runs" / "store"
 
 
+COMMAND = [sys.executable, "-m", "sweeps", "run", "stopped.yaml", "--num-cpus", "1"]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+
+
 def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sweeps", "run", "stopped.yaml", "--num-cpus", "1"]
-    environment = {
-        name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
-    }
     # a group of its own, so that the signal reaches all of it, as from a terminal
     return subprocess.Popen(
-        command,
+        COMMAND,
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+
+
+def start_in_terminal(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """The sweep in a terminal of its own, and the near end of that; closing it hangs up."""
+    near, far = pty.openpty()
+
+    def control() -> None:
+        fcntl.ioctl(far, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        COMMAND,
+        cwd=folder,
+        env=environment(),
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        start_new_session=True,
+        preexec_fn=control,
+    )
+    os.close(far)
+    return process, near
 
 
 def training(store: Path) -> bool:
@@ -136,3 +164,28 @@ def test_a_sweep_that_is_terminated_gives_everything_back_and_the_same_command_g
     assert second.returncode == 0, output
     assert "1 stage run, 2 from the store" in output
     assert statuses(tmp_path) == ["FINISHED", "FINISHED"]
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
+def test_sweep_whose_terminal_is_closed_gives_everything_back_and_leaves_no_run_running(
+    tmp_path: Path,
+) -> None:
+    store = write_spec(tmp_path)
+    sweep, terminal = start_in_terminal(tmp_path)
+    shown: list[bytes] = []
+
+    def read() -> None:
+        while len(shown) < 1_000_000:
+            try:
+                shown.append(os.read(terminal, 1 << 16))
+            except OSError:
+                return
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    wait_until(lambda: training(store), what="a training", process=sweep)
+    os.close(terminal)
+    sweep.wait(PATIENCE_S)
+    assert statuses(tmp_path) == ["KILLED", "KILLED"], b"".join(shown).decode()
+    assert not list(store.glob("leases/*"))
+    assert [status.state for status in read_status(Store(store))] == ["stopped"]
