@@ -4,9 +4,14 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from analysis.commands.arguments import add_experiments
+from analysis.read.mlflow import tracking_uri
 from analysis.report.make import make_report
+from analysis.report.words import without_secrets
+
+SCHEMES = ("http://", "https://")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +19,41 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder of the report; made where there is none"
     )
+    parser.add_argument(
+        "--mlflow",
+        metavar="URL",
+        default="",
+        help="where readers see MLflow's pages, for the links of runs (default: --tracking, if it "
+        "is a server; readers can name another one in the page)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the report, and print the name of each file."""
-    command = shlex.join(["python", *sys.orig_argv[1:]])
-    lines = make_report(options.experiments, options.out, tracking=options.tracking, again=command)
+    """Write the report, print the name of each file, and the progress on stderr."""
+    if options.mlflow and not options.mlflow.startswith(SCHEMES):
+        raise ValueError(f"--mlflow {options.mlflow}: expected http://... or https://...")
+    lines = make_report(
+        options.experiments,
+        options.out,
+        tracking=options.tracking,
+        server=options.mlflow or _server(options.tracking),
+        again=without_secrets(shlex.join(["python", *sys.orig_argv[1:]])),
+        progress=_print_progress,
+    )
     for line in lines:
         print(line)
     return 0
+
+
+def _server(tracking: str | None) -> str:
+    """Return the address of the tracking server's pages; empty for a database."""
+    uri = tracking_uri(tracking)
+    if not uri.startswith(SCHEMES):
+        return ""
+    # a page that is passed on must not hold the user and password of the address
+    address = urlsplit(uri)
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
+def _print_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What the report says in words and again in its tables: computed once."""
+"""Results that the report tells in words and again in its tables: computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.read.artifact_ids import distinct
 from analysis.read.artifacts import counts_of
-from analysis.read.knobs import scored_stages
+from analysis.report.material import Sweep
 from analysis.statistics.bootstrap import Interval, interval
 from analysis.statistics.seed_design import design
 from analysis.studies.compare import Comparison, compare
@@ -18,10 +18,13 @@ class Best:
     """The variant with the highest mean of a stage's mIoU, a fraction.
 
     Attributes:
-        std: None for one seed.
+        variant: its name.
+        mean: over its seeds.
+        std: sample standard deviation over its seeds; None for one seed.
+        seeds: distinct artifacts behind the mean.
         interval: None where the runs have no counts.
-        baseline: whether it is the one that the others are compared with.
-        rivals: how many variants have that score, each artifact counted once.
+        rivals: number of variants that have the score, those with the same artifacts counted once.
+        is_baseline: the others are compared with it.
     """
 
     variant: str
@@ -30,17 +33,20 @@ class Best:
     seeds: int
     interval: Interval | None
     rivals: int
-    baseline: bool
+    is_baseline: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one scored stage of one sweep says.
+    """The results of one scored stage of one sweep.
 
     Attributes:
-        stage: its field. best: the variant with the highest score. comparisons: with the baseline.
+        stage: its field.
+        best: the variant with the highest mean.
+        comparisons: of the others with the baseline.
         multi: the same on the images with several classes, where ways of erasing differ at all;
-        none without any. why_not: why there are no comparisons, empty where there are.
+            empty without such images.
+        why_not: the reason why there are no comparisons, empty where there are.
     """
 
     stage: str
@@ -50,31 +56,32 @@ class Finding:
     why_not: str
 
     @property
+    def metric(self) -> str:
+        """The score's name in MLflow."""
+        return f"{self.stage}/miou"
+
+    @property
     def of_best(self) -> Comparison | None:
-        """The best variant against the baseline."""
-        return next(
-            (each for each in self.comparisons if self.best.variant in (each.variant, *each.same)),
-            None,
-        )
+        """The comparison of the best variant with the baseline."""
+        for comparison in self.comparisons:
+            if self.best.variant in (comparison.variant, *comparison.same):
+                return comparison
+        return None
 
 
-def findings(trials: pd.DataFrame, *, tracking: str | None) -> list[Finding]:
-    """Of the trials of one sweep, by scored stage, upstream first; stages without a score yet are
-    left out.
-    """
-    return [_finding(trials, stage, tracking) for stage in scored_stages(trials)]
-
-
-def _finding(trials: pd.DataFrame, stage: str, tracking: str | None) -> Finding:
-    comparisons, multi, why_not = list[Comparison](), list[Comparison](), ""
+def finding(sweep: Sweep, stage: str, *, tracking: str | None) -> Finding:
+    """Compare the variants of a sweep by a stage that has a score."""
+    comparisons: list[Comparison] = []
+    multi: list[Comparison] = []
+    why_not = ""
     try:
-        comparisons = compare(trials, stage, tracking=tracking)
-        multi = compare(trials, stage, tracking=tracking, subset="multi")
+        comparisons = compare(sweep.trials, stage, tracking=tracking)
+        multi = compare(sweep.trials, stage, tracking=tracking, subset="multi")
     except ValueError as error:
         why_not = "" if comparisons else str(error)
     return Finding(
         stage=stage,
-        best=_best(trials, stage, tracking),
+        best=_best(sweep.trials, stage, tracking),
         comparisons=comparisons,
         multi=multi,
         why_not=why_not,
@@ -85,22 +92,22 @@ def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:
     metric = f"{stage}/miou"
     scored = trials[trials[metric].notna()]
     means = scored.groupby("variant", sort=False)[metric].mean()
-    # variants that share their artifacts are one
-    rivals = distinct(scored, stage)["variant"].nunique()
     group = distinct(scored[scored["variant"] == means.idxmax()], stage)
-    try:
-        counts = counts_of(group, stage, tracking=tracking)
-        found = interval(
-            dict(enumerate(counts[run] for run in group["run_id"])), design=design(group, stage)
-        )
-    except ValueError:
-        found = None
     return Best(
         variant=str(means.idxmax()),
         mean=float(group[metric].mean()),
         std=float(group[metric].std(ddof=1)) if len(group) > 1 else None,
         seeds=len(group),
-        interval=found,
-        rivals=rivals,
-        baseline=bool(group["baseline"].any()),
+        interval=_interval(group, stage, tracking),
+        rivals=distinct(scored, stage)["variant"].nunique(),
+        is_baseline=bool(group["baseline"].any()),
     )
+
+
+def _interval(group: pd.DataFrame, stage: str, tracking: str | None) -> Interval | None:
+    try:
+        counts = counts_of(group, stage, tracking=tracking)
+        replicates = dict(enumerate(counts[run] for run in group["run_id"]))
+        return interval(replicates, design=design(group, stage))
+    except ValueError:
+        return None

@@ -1,23 +1,33 @@
-"""A report from MLflow: which sections it has, in which order."""
+"""The order of a report's sections, and the making of them from MLflow."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.report.blocks import Section
-from analysis.report.costs import cost
-from analysis.report.figures import figures
-from analysis.report.findings import findings
+from analysis.report.findings import Finding, finding
 from analysis.report.material import Material, gather
-from analysis.report.results import comparisons, results
-from analysis.report.runs import again, environment, ledger, provenance
-from analysis.report.studies import studies
-from analysis.report.summary import summary
+from analysis.report.sections.answers import answers
+from analysis.report.sections.costs import cost
+from analysis.report.sections.explore import explore
+from analysis.report.sections.results import comparisons, results
+from analysis.report.sections.runs import again, environment, provenance, supervision
+from analysis.report.sections.studies import STUDIES, study_section
 from analysis.report.write import write_report
+
+# Told what is done next; a report of many trials takes minutes.
+Progress = Callable[[str], None]
 
 
 def make_report(
-    experiments: Sequence[str], folder: Path, *, tracking: str | None, again: str
+    experiments: Sequence[str],
+    folder: Path,
+    *,
+    tracking: str | None,
+    server: str,
+    again: str,
+    progress: Progress,
 ) -> Iterator[str]:
     """Write the report of `experiments` into `folder`, and yield a line about each kind of file.
 
@@ -25,32 +35,57 @@ def make_report(
         experiments: names of sweeps, or files that `export` wrote.
         folder: made where there is none.
         tracking: as in `analysis.read.mlflow`.
+        server: address of MLflow's pages for the links of runs; empty where none is known.
         again: the command that makes this report again, which it tells.
+        progress: told each step with the seconds since the start.
 
     Raises:
         ValueError, ConnectionError: the trials cannot be read, or `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder for the report")
-    material = gather(experiments, tracking=tracking, again=again)
-    yield from write_report(material.title, sections(material), folder, made=datetime.now(UTC))
+    start = time.monotonic()
+
+    def tell(step: str) -> None:
+        progress(f"{time.monotonic() - start:4.0f} s: {step}")
+
+    tell(f"reading {', '.join(experiments)}")
+    material = gather(experiments, tracking=tracking, server=server, again=again)
+    made = sections(material, tell)
+    tell("writing the files")
+    yield from write_report(
+        material.title, made, folder, made=datetime.now(UTC), server=material.server
+    )
 
 
-def sections(material: Material) -> list[Section]:
-    """The whole report."""
-    found = {
-        sweep.name: findings(sweep.trials, tracking=material.tracking) for sweep in material.sweeps
-    }
-    made = [
-        summary(material, found),
-        results(material),
-        comparisons(material, found),
-        *studies(material),
-        figures(material, found),
-        ledger(material),
-        cost(material),
-        provenance(material),
-        environment(material),
-        again(material),
+def sections(material: Material, progress: Progress) -> list[Section]:
+    """Return all sections; those that have nothing to show are left out."""
+    found = {sweep.name: _findings(material, sweep.name, progress) for sweep in material.sweeps}
+    steps: list[tuple[str, Callable[[], Section | None]]] = [
+        ("answers", lambda: answers(material, found)),
+        ("results", lambda: results(material)),
+        ("runs to explore", lambda: explore(material)),
+        ("comparisons", lambda: comparisons(material, found)),
+        *((kind.key, lambda kind=kind: study_section(kind, material)) for kind in STUDIES),
+        ("supervision", lambda: supervision(material)),
+        ("cost", lambda: cost(material)),
+        ("runs", lambda: provenance(material)),
+        ("environment", lambda: environment(material)),
+        ("how to make it again", lambda: again(material)),
     ]
-    return [section for section in made if section is not None]
+    made = []
+    for name, step in steps:
+        progress(name)
+        section = step()
+        if section is not None and section.blocks:
+            made.append(section)
+    return made
+
+
+def _findings(material: Material, name: str, progress: Progress) -> list[Finding]:
+    sweep = next(sweep for sweep in material.sweeps if sweep.name == name)
+    found = []
+    for stage in sweep.scored_stages:
+        progress(f"{sweep.prefix}comparing {len(sweep.trials)} trials by {stage}/miou")
+        found.append(finding(sweep, stage, tracking=material.tracking))
+    return found

@@ -1,14 +1,16 @@
-"""What a report is made from: the trials, and what each sweep says of itself."""
+"""Everything that a report is made from: the trials, and what each sweep says of itself."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
+from analysis.read.knobs import scored_stages, short_names
 from analysis.read.mlflow import load, sweep_tags
+from analysis.report.blocks import Picture
 from analysis.studies.correlation import Correlation, correlation
 
 
@@ -17,6 +19,13 @@ class Sweep:
     """A sweep: the trials that its file still asks for, and what its own run in MLflow says.
 
     Texts are empty where there is no such run, as with imported results.
+
+    Attributes:
+        name: of the experiment.
+        trials: of `load`.
+        question, expected: from the sweep's file.
+        command, sha: what made the runs, and the commit of the code.
+        is_alone: the report is of this sweep only, so nothing in it needs the sweep's name.
     """
 
     name: str
@@ -25,20 +34,53 @@ class Sweep:
     expected: str = ""
     command: str = ""
     sha: str = ""
+    is_alone: bool = True
 
     @property
-    def key(self) -> str:
-        """Its name as file names and anchors can hold it."""
-        return re.sub(r"[^\w.-]+", "_", self.name)
+    def prefix(self) -> str:
+        """Start of captions and titles, by which several sweeps are told apart."""
+        return "" if self.is_alone else f"{self.name}: "
+
+    @property
+    def suffix(self) -> str:
+        """End of file names and anchors, by which several sweeps are told apart."""
+        return "" if self.is_alone else "_" + re.sub(r"[^\w.-]+", "_", self.name)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Short names of the variants, for figures and prose."""
+        return short_names(list(self.trials["variant"].unique()))
+
+    @cached_property
+    def scored_stages(self) -> list[str]:
+        """The stages that have a score by now, upstream first."""
+        return list(scored_stages(self.trials))
+
+    @property
+    def last_stage(self) -> str:
+        """The last stage that has a score.
+
+        Raises:
+            ValueError: no stage has a score.
+        """
+        if not self.scored_stages:
+            raise ValueError("no stage has a score yet")
+        return self.scored_stages[-1]
 
     @cached_property
     def correlation(self) -> Correlation:
-        """How the scores of its stages hang together; a table and two figures say so.
+        """The correlation of its stages' scores, which a table and two figures show.
 
         Raises:
             ValueError: as `analysis.studies.correlation.correlation` does.
         """
         return correlation(self.trials)
+
+    def own(self, picture: Picture) -> Picture:
+        """Return a picture with the sweep's name where a report has several sweeps."""
+        return replace(
+            picture, name=picture.name + self.suffix, caption=self.prefix + picture.caption
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +91,14 @@ class Material:
         sweeps: the experiments in the order they were asked for.
         trials: of `load`, all of them.
         tracking: as in `load`.
+        server: address of MLflow's pages for the links of runs; empty where none is known.
         again: the command that makes this report again.
     """
 
     sweeps: Sequence[Sweep]
     trials: pd.DataFrame
     tracking: str | None
+    server: str
     again: str
 
     @property
@@ -68,7 +112,9 @@ class Material:
         return ", ".join(sweep.name for sweep in self.sweeps)
 
 
-def gather(experiments: Sequence[str], *, tracking: str | None, again: str) -> Material:
+def gather(
+    experiments: Sequence[str], *, tracking: str | None, server: str, again: str
+) -> Material:
     """Read everything.
 
     Raises:
@@ -77,14 +123,15 @@ def gather(experiments: Sequence[str], *, tracking: str | None, again: str) -> M
     trials = load(*experiments, tracking=tracking)
     names = trials["experiment"].unique().tolist()
     return Material(
-        sweeps=[_sweep(name, trials, tracking) for name in names],
+        sweeps=[_sweep(name, trials, tracking, is_alone=len(names) == 1) for name in names],
         trials=trials,
         tracking=tracking,
+        server=server,
         again=again,
     )
 
 
-def _sweep(name: str, trials: pd.DataFrame, tracking: str | None) -> Sweep:
+def _sweep(name: str, trials: pd.DataFrame, tracking: str | None, *, is_alone: bool) -> Sweep:
     tags = sweep_tags(name, tracking=tracking)
     question, _, expected = tags.get("mlflow.note.content", "").partition("\n\nExpected: ")
     return Sweep(
@@ -94,11 +141,12 @@ def _sweep(name: str, trials: pd.DataFrame, tracking: str | None) -> Sweep:
         expected=expected.strip(),
         command=tags.get("occse.command", ""),
         sha=tags.get("occse.git.sha", ""),
+        is_alone=is_alone,
     )
 
 
 def packages(trials: pd.DataFrame) -> dict[str, list[str]]:
-    """The versions of each package that the trials were made with, where they say so."""
+    """Return the versions of each package that the trials were made with, if they say so."""
     found: dict[str, set[str]] = {}
     for text in trials["packages"].dropna().unique():
         for package, version in json.loads(text or "{}").items():

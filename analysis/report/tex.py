@@ -5,29 +5,47 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.report.blocks import Block, Picture, Section, Text
+from analysis.report.blocks import (
+    Beside,
+    Block,
+    Folded,
+    Listing,
+    Picture,
+    Quote,
+    Section,
+    Text,
+)
 from analysis.table.grid import Grid
 from analysis.table.latex import escape
 
-ROWS = 40  # on a page
-LONG = 44  # characters
-LINE = 6.7  # inches
+# Rows of a footnote-sized table that fit on a page with its caption.
+ROWS = 40
+# Texts of more characters than these are broken into lines.
+LONG = 44
+# Inches between the margins of the page.
+LINE = 6.7
+# Without Latin Modern, the fonts of T1 are bitmaps; with the two maps a reader can copy and search
+# ligatures and signs as the letters that they stand for.
 PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
+\IfFileExists{cmap.sty}{\usepackage{cmap}}{}
+\IfFileExists{glyphtounicode.tex}{\input{glyphtounicode}\pdfgentounicode=1}{}
 \usepackage[a4paper,margin=2cm]{geometry}
 \usepackage{array,booktabs,graphicx,caption,float}
 \captionsetup{font=small,labelformat=empty,justification=raggedright,singlelinecheck=false}
 \setlength{\parindent}{0pt}\setlength{\parskip}{4pt}\sloppy
 \newsavebox{\wide}
 % what is wider than the page is made smaller
-\newcommand{\fitting}[1]{\sbox{\wide}{#1}\ifdim\wd\wide>\linewidth\resizebox{\linewidth}{!}{\usebox{\wide}}\else\usebox{\wide}\fi}
+\newcommand{\fitting}[1]{\sbox{\wide}{#1}%
+  \ifdim\wd\wide>\linewidth\resizebox{\linewidth}{!}{\usebox{\wide}}\else\usebox{\wide}\fi}
 """
 
 
 def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
-    """A grid, or some of its rows, as a booktabs tabular."""
-    columns = "".join(_column(grid, place) for place in range(len(grid.heads)))
+    """Return a grid, or some of its rows, as a booktabs tabular."""
+    columns = "".join(_column(grid, index) for index in range(len(grid.heads)))
     lines = [
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -43,11 +61,11 @@ def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
 
 
 def document(title: str, sections: Sequence[Section], *, made: str) -> str:
-    """The document, whose figures are in `figures/`."""
+    """Return the document, whose figures are in `figures/`."""
     lines = [
         PREAMBLE,
         r"\begin{document}",
-        rf"{{\LARGE\bfseries Report: {escape(title)}\par}}",
+        rf"{{\LARGE\bfseries {escape(title)}\par}}",
         rf"{{\small {escape(made)}\par}}",
     ]
     for section in sections:
@@ -58,7 +76,7 @@ def document(title: str, sections: Sequence[Section], *, made: str) -> str:
 
 
 def compile_pdf(source: Path) -> str:
-    """Make the PDF beside `source`; returns why there is none, empty where there is one."""
+    """Make the PDF beside `source`; return the reason why there is none, else an empty text."""
     if shutil.which("pdflatex") is None:
         return f"there is no pdflatex here; where there is one, run it on {source.name}"
     command = [
@@ -79,15 +97,13 @@ def compile_pdf(source: Path) -> str:
     return f"pdflatex cannot compile {source.name}: {next(iter(faults), 'no reason given')}"
 
 
-def _column(grid: Grid, place: int) -> str:
-    """Numbers are flush right, long texts are broken into lines."""
-    if grid.numeric[place]:
+def _column(grid: Grid, index: int) -> str:
+    """Return the type of a column: numbers are flush right, long texts are broken into lines."""
+    if grid.numeric[index]:
         return "r"
-    return (
-        r">{\raggedright\arraybackslash}p{6.5cm}"
-        if any(len(row[place].text) > LONG for row in grid.rows)
-        else "l"
-    )
+    if any(len(row[index].text) > LONG for row in grid.rows):
+        return r">{\raggedright\arraybackslash}p{6.5cm}"
+    return "l"
 
 
 def _block(block: Block) -> Iterator[str]:
@@ -95,18 +111,28 @@ def _block(block: Block) -> Iterator[str]:
         if block.title:
             yield rf"\subsection*{{{escape(block.title)}}}"
         yield from (f"{escape(paragraph)}\n" for paragraph in block.paragraphs)
+    elif isinstance(block, Quote):
+        yield rf"\textbf{{{escape(block.label)}:}} \emph{{{escape(block.text)}}}" + "\n"
     elif isinstance(block, Grid):
         yield from _table(block)
     elif isinstance(block, Picture):
-        width = min(1, block.figure.get_figwidth() / LINE)
-        yield r"\begin{figure}[H]\centering"
-        yield rf"\includegraphics[width={width:.2f}\linewidth,height=.8\textheight,keepaspectratio]"
-        yield rf"{{figures/{block.name}.pdf}}"
-        yield rf"\caption{{{escape(block.caption)}}}\end{{figure}}"
-    else:
-        yield from (
-            rf"{{\footnotesize\ttfamily {escape(line)}\par}}" for line in block.text.splitlines()
-        )
+        yield from _figure(block)
+    elif isinstance(block, Listing):
+        for line in block.text.splitlines():
+            yield rf"{{\footnotesize\ttfamily {escape(line)}\par}}"
+    elif isinstance(block, Beside | Folded):
+        if isinstance(block, Folded):
+            yield rf"\subsection*{{{escape(block.title)}}}"
+        for part in block.blocks:
+            yield from _block(part)
+
+
+def _figure(picture: Picture) -> Iterator[str]:
+    width = min(1, picture.figure.get_figwidth() / LINE)
+    yield r"\begin{figure}[H]\centering"
+    yield rf"\includegraphics[width={width:.2f}\linewidth,height=.8\textheight,keepaspectratio]"
+    yield rf"{{figures/{picture.name}.pdf}}"
+    yield rf"\caption{{{escape(picture.caption)}}}\end{{figure}}"
 
 
 def _table(grid: Grid) -> Iterator[str]:

@@ -2,60 +2,67 @@
 here.
 """
 
+import re
 from collections.abc import Sequence
 
 from analysis.statistics.bootstrap import Interval
-from analysis.studies.compare import Comparison
+from analysis.studies.compare import Comparison, p_text
+
+# A duration below this is told in seconds, since "1 min" would hide a third of it.
+SHORTEST_MINUTES_S = 90
+
+
+def without_secrets(text: str) -> str:
+    """Return a text, such as a command, without user and password in its addresses."""
+    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
 
 
 def percent(value: float) -> str:
-    """A score."""
+    """Return a score in percent."""
     return f"{100 * value:.1f}"
 
 
 def points(value: float) -> str:
-    """A difference of scores, with its sign."""
-    return f"{100 * value:+.1f}"
+    """Return a difference of scores in points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def hours(seconds: float) -> str:
-    """A duration."""
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 3600
-        else f"{seconds / 60:.0f} min"
-        if seconds >= 90
-        else f"{seconds:.0f} s"
-    )
+    """Return a duration in hours, minutes or seconds."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= SHORTEST_MINUTES_S:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s"
 
 
-def number(count: int, what: str) -> str:
-    """A count and what it counts."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
+def number(count: int, noun: str) -> str:
+    """Return a count and its noun, in the plural for any number but one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Parts as a sentence lists them."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    """Return parts as a sentence lists them."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def score(mean: float, std: float | None, seeds: int) -> str:
-    """A mean with its standard deviation; of one seed there is none."""
-    spread = "" if std is None else f" ± {percent(std)}"
-    return f"{percent(mean)}{spread} % ({number(seeds, 'seed')})"
+def score(mean: float, std: float | None) -> str:
+    """Return a mean in percent with its standard deviation, which one seed does not have."""
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
 
 
-def reach(interval: Interval) -> str:
-    """The ends of an interval, of a score."""
-    return f"95 % interval {percent(interval.low)} to {percent(interval.high)}, chance in {interval.covers}"
+def ends(interval: Interval) -> str:
+    """Return the ends of an interval of a difference, in points."""
+    return f"{points(interval.low)} to {points(interval.high)}"
 
 
 def against_baseline(comparison: Comparison) -> str:
-    """A variant's difference from the baseline, and what may be said of it."""
-    found = comparison.difference
-    p = "< 0.001" if comparison.p_holm < 0.001 else f"= {comparison.p_holm:.3f}"
-    ends = f"{points(found.low)} to {points(found.high)}"
+    """Return a variant's difference from the baseline, and what may be said of it."""
+    p = p_text(comparison.p_holm)
+    sign = "" if p.startswith("<") else "= "
     return (
-        f"{points(found.value)} points against the baseline (95 % interval {ends}, "
-        f"Holm-adjusted p {p}): {comparison.verdict}"
+        f"{points(comparison.difference.value)} points (95 % interval "
+        f"{ends(comparison.difference)}, Holm-adjusted p {sign}{p}): {comparison.verdict}"
     )

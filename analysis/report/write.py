@@ -14,40 +14,50 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
 from analysis.figures.style import save
-from analysis.report.blocks import Block, Picture, Section
+from analysis.report.blocks import Block, Picture, Section, leaves_of
 from analysis.report.page import page
 from analysis.report.tex import compile_pdf, document, tabular
 from analysis.table.grid import Grid
 
+# The longest name that Excel allows for a sheet.
+SHEET_NAME = 31
+
 
 def write_report(
-    title: str, sections: Sequence[Section], folder: Path, *, made: datetime
+    title: str, sections: Sequence[Section], folder: Path, *, made: datetime, server: str = ""
 ) -> Iterator[str]:
-    """Write all files into `folder`, and yield a line about each kind."""
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    blocks = [block for section in sections for block in section.blocks]
+    """Write all files into `folder`, and yield a line about each kind.
+
+    Args:
+        title: of the report.
+        sections: its parts.
+        folder: made where there is none.
+        made: when the report was made.
+        server: address of MLflow's pages for the links of runs; empty where none is known.
+    """
+    tables = folder / "tables"
+    figures = folder / "figures"
+    tables.mkdir(parents=True, exist_ok=True)
+    figures.mkdir(parents=True, exist_ok=True)
+    blocks = list(leaves_of(sections))
     stamp = f"Made {made.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
-    (folder / "index.html").write_text(page(title, sections, made=stamp), encoding="utf-8")
-    yield f"{folder / 'index.html'}: the report, in one file"
+    index = folder / "index.html"
+    index.write_text(page(title, sections, made=stamp, server=server), encoding="utf-8")
+    yield f"{index}: the report, in one file"
     for block in blocks:
         _write(block, folder)
-    (folder / "report.xlsx").write_bytes(
-        workbook([block for block in blocks if isinstance(block, Grid)])
-    )
-    yield f"{folder / 'tables'}, {folder / 'figures'}, {folder / 'report.xlsx'}: tables and figures one by one"
+    book = folder / "report.xlsx"
+    book.write_bytes(workbook([block for block in blocks if isinstance(block, Grid)]))
+    yield f"{tables}, {figures}, {book}: tables and figures one by one"
     source = folder / "report.tex"
     source.write_text(document(title, sections, made=stamp), encoding="utf-8")
     fault = compile_pdf(source)
-    yield (
-        f"{folder / 'report.pdf'}: no PDF, since {fault}"
-        if fault
-        else f"{folder / 'report.pdf'}: the same on paper"
-    )
+    paper = folder / "report.pdf"
+    yield f"{paper}: no PDF, since {fault}" if fault else f"{paper}: the same on paper"
 
 
 def to_csv(grid: Grid) -> str:
-    """A grid as it is printed."""
+    """Return a grid as it is printed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([grid.heads, *([cell.text for cell in row] for row in grid.rows)])
@@ -55,11 +65,11 @@ def to_csv(grid: Grid) -> str:
 
 
 def workbook(grids: Sequence[Grid]) -> bytes:
-    """An Excel file with a sheet per grid: numbers as numbers where a cell is one, text as text."""
+    """Return an Excel file with a sheet per grid: numbers as numbers, text as text."""
     book = Workbook()
     book.remove(book.active)
     for grid in grids:
-        sheet = book.create_sheet(grid.name[:31])  # Excel's limit
+        sheet = book.create_sheet(grid.name[:SHEET_NAME])
         sheet.append(list(grid.heads))
         for row in grid.rows:
             sheet.append([_value(cell.text) for cell in row])

@@ -23,13 +23,16 @@ class GridCell:
     Attributes:
         text: as it is printed.
         sort: the number that it is sorted by; None sorts by the text.
-        link: `#` and an id in the report, or a page of MLflow; empty for none.
+        link: `#` and an id in the report; empty for none.
+        run: ids of an experiment and a run of MLflow, parted by a slash; empty for none. The page
+            of the run depends on where MLflow is shown.
         best, second: how the cell is marked.
     """
 
     text: str
     sort: float | None = None
     link: str = ""
+    run: str = ""
     best: bool = False
     second: bool = False
 

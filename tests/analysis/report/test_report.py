@@ -16,6 +16,7 @@ from recorded import Record, record_sweep
 from analysis.__main__ import main
 from analysis.report.blocks import Section
 from analysis.report.tex import compile_pdf
+from analysis.report.words import without_secrets
 from analysis.report.write import write_report
 from analysis.table.grid import Grid, cell
 
@@ -30,7 +31,7 @@ LOADING = {"src", "srcset", "data", "poster", "action", "background"}
 
 @dataclass
 class Page(HTMLParser):
-    """What of a page the tests look at."""
+    """The parts of a page that tests look at."""
 
     ids: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
@@ -130,12 +131,16 @@ def test_names_from_mlflow_are_text_everywhere(report: Path) -> None:
 
 
 def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None:
-    text = read_page(report).text
-    assert "Question: Does erasing help?" in text
-    assert "Expected: better maps & <b>better</b> segmentations." in text
+    page = read_page(report)
+    text = page.text
+    assert "QuestionDoes erasing help?" in text
+    assert "better maps & <b>better</b> segmentations." in text
     assert "3 variants of 3 seeds, 9 trials: 9 finished." in text
-    assert "59.0 ± 1.0 % (3 seeds)" in text
-    assert "1 better, 0 worse and 1 within noise" in text
+    assert "the last score, " in text
+    assert " has the highest mean, 59.0 ± 1.0 % (3 seeds). Against the baseline that is" in text
+    rows = {row[0]: row for row in page.tables["answers"][1:]}
+    assert (rows["seg/miou"][2], rows["seg/miou"][6]) == ("59.0 ± 1.0", "better")
+    assert "seg/miou: of 2 variants compared with the baseline, 1 better, 0 worse and 1 " in text
     assert "git checkout 0123456789abcdef" in text
     assert "Yes: they come from one commit and one set of packages" in text
 
@@ -167,15 +172,27 @@ def test_every_number_leads_to_the_runs_it_comes_from(report: Path) -> None:
     assert len(page.links["results"]) == 3 * 4
     content = (report / "index.html").read_text(encoding="utf-8")
     heads, *runs = page.tables["runs"]
-    starts = re.findall(r'<tr id="(runs-\d)"', content)
+    starts = re.findall(r'<tr role="row" id="(runs-\d)"', content)
     assert starts == list(dict.fromkeys(link.removeprefix("#") for link in page.links["results"]))
     assert [row[heads.index("seed")] for row in runs] == ["0", "1", "2"] * 3
+
+
+def test_runs_link_to_the_server_that_the_reader_gives_and_hold_no_password(
+    report: Path, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "whole", str(tmp_path), "--tracking", tracking, "--mlflow", "ml:5"]) == 1
+    assert "--mlflow ml:5: expected http://... or https://..." in capsys.readouterr().err
+    content = (report / "index.html").read_text(encoding="utf-8")
+    assert 'data-server=""' in content
+    assert len(re.findall(r'<span data-run="\d+/\w{32}">', content)) == 9
+    command = "python -m analysis report a out --tracking http://me:secret@ml/"
+    assert without_secrets(command).endswith("--tracking http://***@ml/")
 
 
 def test_costs_count_an_artifact_once_and_its_gpus(report: Path) -> None:
     rows = {row[0]: row[1:] for row in read_page(report).tables["cost"]}
     assert rows["crf"] == ["9", "9", "7 min", "0 s", "7 min", "0 s"]
-    assert "took 27 min of stages (20 min of GPUs)." in read_page(report).text
+    assert "took 27 min (20 min of GPU time)." in read_page(report).text
     assert rows["all"] == ["36", "36", "27 min", "20 min", "27 min", "0 s"]
 
 
@@ -278,7 +295,7 @@ def test_a_sweep_that_has_just_begun_has_a_report(
     page = make(tmp_path / "out", tracking, "begun")
     assert "1 variant of 2 seeds, 2 trials: 2 not done yet." in page.text
     assert page.tables["results"][1][2:] == ["…"] * 4
-    assert "figures" not in page.ids
+    assert "img" not in page.tags
 
 
 def test_one_seed_has_no_deviation_and_the_report_says_why(
@@ -295,7 +312,7 @@ def test_one_seed_has_no_deviation_and_the_report_says_why(
     page = make(tmp_path / "out", tracking, "one")
     assert "Every variant has one seed: there is no ±" in page.text
     assert [row[2] for row in page.tables["results"][1:]] == ["50.0", "55.0"]
-    assert "nothing to say here: no variant has two seeds of seg" in page.text
+    assert "Nothing to say here: no variant has two seeds of seg" in page.text
 
 
 def test_images_with_several_classes_are_compared_by_themselves(report: Path) -> None:
@@ -324,10 +341,7 @@ def test_without_a_baseline_without_seg_and_of_several_sweeps(
         record, tracking, tmp_path / "b", "more: of/it", variants={"source=oc": 0.0, "c": 0.05}
     )
     page = make(tmp_path / "out", tracking, "maps", "more: of/it")
-    assert (
-        "Nothing is compared: the sweep has 0 finished trials of a baseline and 4 others"
-        in page.text
-    )
+    assert "nothing is compared, since the sweep has 0 finished trials of a baseline" in page.text
     assert "comparison_seg_more_of_it" in page.tables
     assert (tmp_path / "out" / "figures" / "differences_seg_more_of_it.pdf").exists()
     assert not [

@@ -147,7 +147,7 @@ def test_text_can_be_read_in_both_colours(window: Browser, dark: bool) -> None:
 
 def test_everything_that_acts_can_be_reached_and_has_a_name(window: Browser) -> None:
     window.press(Keys.TAB)
-    assert window.run("return document.activeElement.textContent") == "Skip to the summary"
+    assert window.run("return document.activeElement.textContent") == "Skip to the answers"
     named: Any = window.command("Accessibility.getFullAXTree")["nodes"]
     acting = [
         node

@@ -1,0 +1,70 @@
+"""Training curves: the metrics that a run logged at several steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+
+from analysis.read.mlflow import connect
+
+# A curve of more points than pixels shows nothing more, and makes a page of many runs heavy.
+MOST_POINTS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A metric of a run by step.
+
+    Attributes:
+        run: MLflow's id.
+        name: of the metric.
+        steps, values: as many of each.
+    """
+
+    run: str
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def training_curves(runs: Sequence[str], *, tracking: str | None) -> list[Curve]:
+    """Return the curves of runs; a metric that the first runs logged once is none.
+
+    A curve of many steps keeps every n-th of them.
+
+    Raises:
+        ValueError: there is no such database.
+        ConnectionError: MLflow does not have a run, or does not answer.
+    """
+    client = connect(tracking)
+    found: list[Curve] = []
+    is_curve: dict[str, bool] = {}
+    try:
+        for run in runs:
+            for name in client.get_run(run).data.metrics:
+                # scores by class are many and logged once
+                if "/iou/" in name or not is_curve.get(name, True):
+                    continue
+                curve = _curve(client, run, name)
+                is_curve.setdefault(name, curve is not None)
+                if curve is not None:
+                    found.append(curve)
+    except (MlflowException, RequestException) as error:
+        raise ConnectionError(
+            f"cannot read the curves of run {run}: {str(error).splitlines()[0]}"
+        ) from None
+    return found
+
+
+def _curve(client: MlflowClient, run: str, name: str) -> Curve | None:
+    history = client.get_metric_history(run, name)
+    by_step = {point.step: point.value for point in history}  # a retried stage logs a step again
+    if len(by_step) < 2:
+        return None
+    steps = sorted(by_step)
+    every = -(-len(steps) // MOST_POINTS)
+    kept = steps[::every]
+    values = tuple(by_step[step] for step in kept)
+    return Curve(run=run, name=name, steps=tuple(kept), values=values)

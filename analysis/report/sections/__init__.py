@@ -1,0 +1,1 @@
+"""One file per part of the report: each makes sections from the material."""

@@ -1,0 +1,164 @@
+"""The first page: the question, the expectation, and what the scores say, with their doubts."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from analysis.report.blocks import Block, Quote, Section, Text, beside
+from analysis.report.findings import Finding
+from analysis.report.material import Material, Sweep
+from analysis.report.pictures import attempt, differences
+from analysis.report.sections.costs import cost_text
+from analysis.report.words import against_baseline, ends, listed, number, points, score
+from analysis.studies.compare import p_text
+from analysis.table.grid import Grid, GridCell, cell
+
+ADJUSTED = (
+    "p-values are adjusted by Holm's method for all comparisons of one score, not over scores; "
+    "intervals are not adjusted."
+)
+
+
+def answers(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
+    """Return the answers of all sweeps; `found` is by the name of the sweep."""
+    blocks: list[Block] = []
+    for sweep in material.sweeps:
+        findings = found[sweep.name]
+        if not sweep.is_alone:
+            blocks.append(Text(title=sweep.name, paragraphs=[]))
+        blocks += _asked(sweep)
+        if findings:
+            blocks.append(Text(paragraphs=[_headline(sweep, findings[-1])]))
+            blocks += beside(_grid(sweep, findings), _picture(sweep, findings[-1]))
+        doubts = [_progress(sweep.trials), *_doubts(sweep.trials, findings)]
+        blocks.append(Text(title="To bear in mind", paragraphs=[*doubts, *cost_text(sweep.trials)]))
+    return Section(key="summary", title="Answers", blocks=blocks)
+
+
+def _asked(sweep: Sweep) -> Iterator[Quote]:
+    if sweep.question:
+        yield Quote(label="Question", text=sweep.question)
+    if sweep.expected:
+        yield Quote(label="Expected", text=sweep.expected)
+
+
+def _headline(sweep: Sweep, finding: Finding) -> str:
+    """Return what the last scored stage says, in two sentences."""
+    best = finding.best
+    mean = f"{score(best.mean, best.std)} % ({number(best.seeds, 'seed')})"
+    name = sweep.names[best.variant]
+    first = f"By {finding.metric}, the last score, {name} has the highest mean, {mean}."
+    if finding.of_best is not None:
+        against = against_baseline(finding.of_best)
+        return f"{first} Against the baseline that is {against}."
+    if best.is_baseline:
+        return f"{first} That is the baseline itself."
+    reason = finding.why_not or "it has no counts per image"
+    return f"{first} It is not compared with the baseline: {reason}."
+
+
+def _grid(sweep: Sweep, findings: Sequence[Finding]) -> Grid:
+    """Return a row for each scored stage: the highest mean, and how it compares."""
+    return Grid(
+        name=f"answers{sweep.suffix}",
+        caption=f"{sweep.prefix}The highest mean of each score in percent, against the baseline",
+        heads=[
+            "score",
+            "variant",
+            "mean",
+            "difference",
+            "95 % interval",
+            "p (Holm)",
+            "verdict",
+        ],
+        rows=[_row(sweep, finding) for finding in findings],
+        notes=[*map(_counts, findings), ADJUSTED],
+    )
+
+
+def _row(sweep: Sweep, finding: Finding) -> list[GridCell]:
+    best = finding.best
+    start = [
+        GridCell(text=finding.metric),
+        GridCell(text=sweep.names[best.variant]),
+        cell(score(best.mean, best.std)),
+    ]
+    compared = finding.of_best
+    if compared is None:
+        verdict = "the baseline itself" if best.is_baseline else "not compared"
+        return [*start, cell(""), cell(""), cell(""), GridCell(text=verdict)]
+    return [
+        *start,
+        cell(points(compared.difference.value)),
+        cell(ends(compared.difference)),
+        cell(p_text(compared.p_holm)),
+        GridCell(text=compared.verdict),
+    ]
+
+
+def _counts(finding: Finding) -> str:
+    """Return how many variants are better and worse than the baseline."""
+    if finding.why_not:
+        return f"{finding.metric}: nothing is compared, since {finding.why_not}."
+    verdicts = Counter(comparison.verdict for comparison in finding.comparisons)
+    counts = [f"{verdicts.pop(verdict, 0)} {verdict}" for verdict in ("better", "worse")]
+    counts += [f"{count} {verdict}" for verdict, count in verdicts.items()]
+    compared = number(len(finding.comparisons), "variant")
+    return f"{finding.metric}: of {compared} compared with the baseline, {listed(counts)}."
+
+
+def _picture(sweep: Sweep, finding: Finding) -> Block | None:
+    if not finding.comparisons:
+        return None
+    return attempt(sweep, "differences", lambda: differences(finding, sweep.names), [])
+
+
+def _progress(trials: pd.DataFrame) -> str:
+    if trials.empty:
+        return "The sweep's file asks for none of its trials any more."
+    is_finished = trials["status"] == "FINISHED"
+    was_stopped = trials["stopped"] != ""
+    is_open = ~trials["status"].isin(["FINISHED", "FAILED"])
+    masks = {
+        "finished": is_finished & ~was_stopped,
+        "stopped by a gate": is_finished & was_stopped,
+        "failed": trials["status"] == "FAILED",
+        "not done yet": is_open,
+    }
+    counts = [f"{int(mask.sum())} {state}" for state, mask in masks.items() if mask.any()]
+    by_variant = trials.groupby("variant").size()
+    seeds = f"{by_variant.min()} to {by_variant.max()} seeds"
+    if by_variant.nunique() == 1:
+        seeds = number(int(by_variant.max()), "seed")
+    variants = number(trials["variant"].nunique(), "variant")
+    trials_text = number(len(trials), "trial")
+    text = f"{variants} of {seeds}, {trials_text}: {listed(counts)}."
+    return f"{text} All numbers are of what there is so far." if is_open.any() else text
+
+
+def _doubts(trials: pd.DataFrame, findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield what a reader should hold against the numbers."""
+    most_seeds = 0 if trials.empty else trials.groupby("variant").size().max()
+    if most_seeds == 1:
+        yield (
+            "Every variant has one seed: there is no ± over seeds, and intervals speak of the "
+            "choice of images alone."
+        )
+    elif most_seeds == 2:
+        yield (
+            "± is the standard deviation of two seeds, which is hardly known: a ± 0.1 may be luck, "
+            "and is no proof of a small spread."
+        )
+    if any(finding.best.rivals > 2 for finding in findings):
+        yield (
+            "The highest of several means was picked by the very number that is shown, which "
+            "flatters it: expect less from a new seed. It is compared with the baseline, not with "
+            "the second."
+        )
+    imported = int((trials["imported"] != "").sum())
+    if imported:
+        yield (
+            f"{number(imported, 'run')} imported from elsewhere: what the source does not tell is "
+            "unknown."
+        )
