@@ -48,6 +48,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis.read.parquet import SUFFIX, read_export
 
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
+#: Tags with the original of a name that MLflow refuses in a key.
+NAME_TAG = "occse.name."
 #: Runs that MLflow is asked for at once; a server allows up to 50,000.
 PAGE = 1000
 #: The artifact of the sweep's own run that `analysis.read.pipeline` reads.
@@ -182,6 +184,19 @@ def _pipeline(client: MlflowClient, experiment_id: str) -> str:
     return ""
 
 
+def _metrics(run: Run) -> dict[str, float]:
+    """The last value of each metric, under the name that the user gave to a class.
+
+    MLflow refuses some characters in a key; the tag `occse.name.<key's name>` has the original.
+    """
+    metrics = {}
+    for key, value in sorted(run.data.metrics.items()):
+        *parts, name = key.split("/", 2)
+        original = run.data.tags.get(f"{NAME_TAG}{name}", name)
+        metrics["/".join([*parts, original])] = value
+    return metrics
+
+
 def _row(run: Run, experiment: str) -> dict[str, Any]:
     tags, params = run.data.tags, run.data.params
     by_param = {name.partition(".")[0] for name in params}
@@ -224,7 +239,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         **_by_field(run, "occse.code", "code", kind=str),
         **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
-        **dict(sorted(run.data.metrics.items())),
+        **_metrics(run),
     }
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
@@ -17,6 +18,7 @@ from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.text import Say, duration, number
 from sweeps.tracking.live import LiveMetrics
+from sweeps.tracking.query import RecordRefusedError
 from sweeps.tracking.tags import Record, Stopped
 from sweeps.tracking.writer import Tracking
 
@@ -35,6 +37,7 @@ class Summary:
         trials: how many it has.
         failed: error by the name of the trial.
         unrecorded: trials that did not end, or are not in MLflow because the server was away.
+        refused: by the name of a trial, why MLflow refuses its record.
         run: stages that were executed.
         reused: stages that were in the store before.
         wall_s: from start to end.
@@ -56,11 +59,12 @@ class Summary:
     stopped: int = 0
     left: int = 0
     limit: str = ""
+    refused: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     @property
     def well(self) -> bool:
         """True if every trial succeeded and is recorded."""
-        return not self.failed and not self.unrecorded
+        return not self.failed and not self.unrecorded and not self.refused
 
     def describe(self) -> str:
         """Return the summary for people."""
@@ -73,6 +77,7 @@ class Summary:
             f"{duration(self.spent_s)} of stage time spent, "
             f"{duration(self.saved_s)} saved by sharing",
             *(f"FAILED {name}: {error}" for name, error in self.failed.items()),
+            *(f"NOT RECORDED {name}: {error}" for name, error in self.refused.items()),
         ]
         if self.stopped:
             stopped = number(self.stopped, "trial")
@@ -126,6 +131,7 @@ class Recorder:
         self._claimed: set[str] = set()
         self._accounts: dict[str, _Account] = {}
         self._unlogged: dict[str, Record] = {}
+        self._refused: dict[str, str] = {}
         self._live = live
         # both threads write; without it a trial could be logged by both at once
         self._writing = threading.Lock()
@@ -135,7 +141,8 @@ class Recorder:
     def expect(self, trials: Sequence[Trial]) -> None:
         """Account for `trials` from now on, and show them as pending."""
         self._expected |= {trial.identity for trial in trials}
-        with suppress(ConnectionError):  # a run that is not there when its trial ends is made then
+        # a run that is not there when its trial ends is made then, or its refusal is told then
+        with suppress(ConnectionError, RecordRefusedError):
             for trial in trials:
                 self._tracking.begin(trial)
 
@@ -186,7 +193,7 @@ class Recorder:
                 except (ValueError, OSError) as error:
                     self._say(f"warning: {error}")
                 self._tracking.close(failed=bool(failed) or left > 0)
-        except ConnectionError as error:
+        except (ConnectionError, RecordRefusedError) as error:
             self._say(f"warning: {error}")
         return Summary(
             trials=len(self._expected),
@@ -200,6 +207,7 @@ class Recorder:
             stopped=len([account for account in accounts if account.stopped]),
             left=left if limit else 0,
             limit=limit,
+            refused=self._refused,
         )
 
     def _write(self, log: Callable[[], None]) -> None:
@@ -218,7 +226,12 @@ class Recorder:
 
     def _log_ended(self) -> None:
         for record in list(self._unlogged.values()):
-            self._tracking.log(record, store=self._store)
+            try:
+                self._tracking.log(record, store=self._store)
+            except RecordRefusedError as error:
+                # said now, while the sweep runs: no later try will do better
+                self._refused[record.trial.name] = str(error)
+                self._say(f"warning: {record.trial.name} cannot be recorded: {error}")
             del self._unlogged[record.trial.identity]
 
     def _log_live(self) -> None:

@@ -71,7 +71,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9._-]+$", max_length=100, description="The MLflow experiment."
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="The MLflow experiment.",
     )
     question: str = Field(pattern=r"\S", description="What the sweep is to answer.")
     expect: str = Field(default="", description="The claim, recorded with the result.")

@@ -10,6 +10,7 @@ from sweeps.tracking.database import connect
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
+    from mlflow.store.entities import PagedList
 
 # The largest page that every MLflow server gives.
 PAGE = 1000
@@ -77,31 +78,28 @@ def find_trial(uri: str, name: str) -> "Run":
     return run
 
 
-def experiments(client: "MlflowClient") -> "Iterator[Experiment]":
-    """Yield all experiments that are not deleted."""
-    token = None
-    while True:
-        page = client.search_experiments(max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def experiments(client: "MlflowClient") -> "list[Experiment]":
+    """Return all experiments that are not deleted."""
+    from mlflow.utils import get_results_from_paginated_fn
+
+    def page(number: int, token: str | None) -> "PagedList[Experiment]":
+        return client.search_experiments(max_results=number, page_token=token)
+
+    experiments: list[Experiment] = get_results_from_paginated_fn(page, PAGE)  # type: ignore[no-untyped-call]
+    return experiments
 
 
-def search(client: "MlflowClient", experiment_ids: Sequence[str]) -> "Iterator[Run]":
-    """Yield all runs of the experiments with these ids.
+def search(client: "MlflowClient", experiment_ids: Sequence[str]) -> "list[Run]":
+    """Return all runs of the experiments with these ids."""
+    from mlflow.utils import get_results_from_paginated_fn
 
-    `mlflow.search_runs` would ask for the pages itself, but it takes the URI from the process and
-    from an environment variable that all child processes see.
-    """
-    token = None
-    # without an id MLflow would refuse the request
-    while experiment_ids:
-        page = client.search_runs(list(experiment_ids), max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    def page(number: int, token: str | None) -> "PagedList[Run]":
+        return client.search_runs(list(experiment_ids), max_results=number, page_token=token)
+
+    if not experiment_ids:  # MLflow refuses a search in none
+        return []
+    runs: list[Run] = get_results_from_paginated_fn(page, PAGE)  # type: ignore[no-untyped-call]
+    return runs
 
 
 @contextmanager
@@ -122,8 +120,8 @@ def answering(uri: str) -> Iterator[None]:
         lines = masked(str(error)).splitlines() or [type(error).__name__]
         if isinstance(error, MlflowException) and error.error_code in REFUSALS:
             raise RecordRefusedError(
-                f"MLflow at {masked(uri)} refuses the record: {lines[0]} This is no outage, and "
-                "running the same command again does not help"
+                f"MLflow at {masked(uri)} refuses the record: {lines[0]} (this is no outage, and "
+                "waiting does not help)"
             ) from error
         raise ConnectionError(f"MLflow at {masked(uri)}: {lines[0]}") from error
 

@@ -81,7 +81,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ from sweeps.store.store import Store
 from sweeps.tracking.attachments import write_attachments, write_sweep
 from sweeps.tracking.claim import BEAT_S, DRIVER, check_free, end_orphans, make_claim
 from sweeps.tracking.database import connect, experiment_id
-from sweeps.tracking.query import answering, search
+from sweeps.tracking.query import RecordRefusedError, answering, search
 from sweeps.tracking.tags import (
     TAG_CHARACTERS,
     Record,
@@ -259,7 +259,9 @@ class Tracking:
             status = "KILLED"
         with self._answering():
             for identity in sorted(self._open):
-                self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
+                # a person may have deleted the run; the others must not stay RUNNING for it
+                with suppress(RecordRefusedError), answering(self.uri):
+                    self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
             self._client().set_terminated(self._parent, status)
             self._client().set_tag(self._parent, DRIVER, "")
             self._open.clear()
