@@ -201,5 +201,7 @@ def test_stars_reach_all_stages_and_later_keys_win() -> None:
 
 def test_profiles_are_complete_overrides() -> None:
     folder = Path(sys.modules[Pipeline.__module__].__file__ or "").parent / "profiles"
-    for path in folder.glob("*.yaml"):
-        override(Pipeline(), profile(path.stem))
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    assert names == ["embedded", "modern", "paper", "reference"]
+    for name in names:
+        assert override(Pipeline(), profile(name)) != Pipeline()

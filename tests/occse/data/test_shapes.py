@@ -83,7 +83,9 @@ def test_the_tree_read_back_is_what_was_drawn(tree: Path) -> None:
 
 
 def test_boxes_enclose_the_labels_and_count_from_one(tree: Path) -> None:
-    for path in (tree / "Annotations").glob("val_*.xml"):
+    paths = list((tree / "Annotations").glob("val_*.xml"))
+    assert paths
+    for path in paths:
         labels = shape("val", int(path.stem.removeprefix("val_")), drawing=3).labels
         for element in ET.parse(path).getroot().iterfind("object"):
             label = SHAPES_CLASSES.index(element.findtext("name", "")) + 1

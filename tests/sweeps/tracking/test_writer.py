@@ -68,7 +68,7 @@ def test_record_of_a_trial_is_what_the_schema_promises(uri: str, tmp_path: Path)
     tracking.log(record, store=store)
     tracking.close(failed=False)
     (parent,) = runs_of(uri, "sweep")
-    (run,) = runs_of(uri, "trial")
+    run = run_of(uri, trial)
     assert parent.info.status == run.info.status == "FINISHED"
     assert parent.data.tags["mlflow.note.content"] == "Does it track?"
     expected = {
