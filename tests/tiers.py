@@ -52,6 +52,7 @@ OF_MODULE = {
     "test_bench_gpu": ("heavy",),
     "test_resnet38": ("heavy",),
     "test_report": ("heavy",),
+    "test_contributing": ("heavy",),
     "test_latex_compiles": ("heavy",),
 }
 OF_FUNCTION = {
