@@ -3,11 +3,11 @@
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from occse.artifacts.secrets import masked_command
 from sweeps.commands import (
     doctor,
     explain,
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words)
-    options.again = shlex.join([python(), "-m", "sweeps", *words])
+    options.again = masked_command([python(), "-m", "sweeps", *words])
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:

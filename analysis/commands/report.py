@@ -1,15 +1,13 @@
 """`python -m analysis report EXPERIMENT ... OUT`: the results of sweeps as HTML, LaTeX and PDF."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from analysis.commands.arguments import add_experiments
-from analysis.read.mlflow import tracking_uri
+from analysis.read.mlflow import server_address
+from analysis.read.secrets import masked_command
 from analysis.report.make import make_report
-from analysis.report.words import without_secrets
 
 SCHEMES = ("http://", "https://")
 
@@ -36,23 +34,13 @@ def run(options: argparse.Namespace) -> int:
         options.experiments,
         options.out,
         tracking=options.tracking,
-        server=options.mlflow or _server(options.tracking),
-        again=without_secrets(shlex.join(["python", *sys.orig_argv[1:]])),
+        server=options.mlflow or server_address(options.tracking),
+        again=masked_command(["python", *sys.orig_argv[1:]]),
         progress=_print_progress,
     )
     for line in lines:
         print(line)
     return 0
-
-
-def _server(tracking: str | None) -> str:
-    """Return the address of the tracking server's pages; empty for a database."""
-    uri = tracking_uri(tracking)
-    if not uri.startswith(SCHEMES):
-        return ""
-    # a page that is passed on must not hold the user and password of the address
-    address = urlsplit(uri)
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
 def _print_progress(line: str) -> None:

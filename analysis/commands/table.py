@@ -11,7 +11,7 @@ import yaml
 
 from analysis.commands.arguments import add_experiments
 from analysis.read.artifacts import counted_stages
-from analysis.read.mlflow import load, tracking_uri
+from analysis.read.mlflow import load, server_address
 from analysis.read.spec_error import SpecError
 from analysis.read.thresholds import with_thresholds
 from analysis.table.build import build
@@ -112,8 +112,7 @@ def _write(built: Table, options: argparse.Namespace) -> None:
         options.out.write_bytes(xlsx(built))
         return
     if options.format == "html":
-        uri = tracking_uri(options.tracking)
-        text = html(built, server=uri if uri.startswith("http") else SERVER)
+        text = html(built, server=server_address(options.tracking) or SERVER)
         # a file says nothing of its encoding
         text = text.encode("ascii", "xmlcharrefreplace").decode()
     else:

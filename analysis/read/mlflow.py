@@ -31,10 +31,13 @@ In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "
 import json
 import os
 import sqlite3
+import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -46,10 +49,15 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.read.parquet import SUFFIX, read_export
+from analysis.read.secrets import masked
 
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 #: Tags with the original of a name that MLflow refuses in a key.
 NAME_TAG = "occse.name."
+#: Seconds that a database may stay locked; a program that records holds the lock for some.
+PATIENCE_S = 60.0
+#: Seconds after which a person wants to know why nothing happens.
+TELL_EVERY_S = 5.0
 #: Runs that MLflow is asked for at once; a server allows up to 50,000.
 PAGE = 1000
 #: The artifact of the sweep's own run that `analysis.read.pipeline` reads.
@@ -82,11 +90,12 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
         runs = _trial_runs(client, experiment, uri)
         pipeline = _pipeline(client, runs[0].info.experiment_id) if runs else ""
     except (MlflowException, SQLAlchemyError, RequestException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConnectionError(f"cannot read experiments from {uri}: {reason}") from error
+        reason = masked(str(error)).strip().splitlines()[0]
+        raise ConnectionError(f"cannot read experiments from {masked(uri)}: {reason}") from error
     if not runs:
         raise ValueError(
-            f"experiment {experiment!r} in {uri} has no trials (runs with the tag occse.kind = trial)"
+            f"experiment {experiment!r} in {masked(uri)} has no trials (runs with the tag "
+            "occse.kind = trial)"
         )
     return pd.DataFrame(
         [{**_row(run, experiment), "pipeline": pipeline} for run in runs]
@@ -128,25 +137,59 @@ def tracking_uri(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
 
 
+def server_address(tracking: str | None) -> str:
+    """Return the address of the tracking server's pages; empty for a database.
+
+    A page that is passed on must not hold the user and the password of the address.
+    """
+    address = urlsplit(tracking_uri(tracking))
+    if address.scheme not in ("http", "https"):
+        return ""
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
 def _check_sqlite(uri: str) -> None:
     """Refuse what is no MLflow database, since MLflow would make one of it."""
     scheme, separator, location = uri.partition(":///")
     if not separator or not scheme.startswith("sqlite"):
         return
+    # SQLAlchemy's arguments stand behind the file, as in sqlite:///runs/mlflow.db?timeout=60
     path = Path(location.partition("?")[0])
     if not path.is_file():
         raise ValueError(
-            f"there is no database {path} (tracking {uri}); run a sweep first, or name another --tracking"
+            f"there is no database {path} (tracking {uri}); run a sweep first, or name another "
+            "--tracking"
         )
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            found = database.execute(
-                "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
-            ).fetchone()
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"{path} is not a database of MLflow: {error}") from None
-    if not found:
-        raise ValueError(f"{path} is not a database of MLflow: it has no experiments")
+    start = time.monotonic()
+    told_s = 0.0
+    while True:
+        try:
+            if not _has_experiments(path):
+                raise ValueError(f"{path} is not a database of MLflow: it has no experiments")
+            return
+        except sqlite3.OperationalError as error:
+            # a program that records holds the lock for seconds; another error is lasting
+            waited_s = time.monotonic() - start
+            if "locked" not in str(error):
+                raise ConnectionError(f"the database {path} cannot be read: {error}") from None
+            if waited_s > PATIENCE_S:
+                raise ConnectionError(
+                    f"the database {path} is locked by another program for {waited_s:.0f} s; end "
+                    f"that program (`fuser {path}` names it), or read through a server that all "
+                    "use: `python -m sweeps mlflow` and --tracking http://127.0.0.1:5000"
+                ) from None
+            if waited_s - told_s > TELL_EVERY_S:
+                told_s = waited_s
+                sys.stderr.write(f"waiting for the database {path}: another program locks it\n")
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path} is not a database of MLflow: {error}") from None
+
+
+def _has_experiments(path: Path) -> bool:
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as database:
+        tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'")
+        return tables.fetchone() is not None
 
 
 def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
@@ -156,7 +199,8 @@ def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
             other.name for other in client.search_experiments() if other.name != "Default"
         )
         raise ValueError(
-            f"no experiment {experiment!r} in {uri}; there are: {', '.join(names) or 'none'}"
+            f"no experiment {experiment!r} in {masked(uri)}; "
+            f"there are: {', '.join(names) or 'none'}"
         )
     return _all(client, found.experiment_id, "tags.`occse.kind` = 'trial'")
 

@@ -2,7 +2,6 @@
 here.
 """
 
-import re
 from collections.abc import Sequence
 
 from analysis.statistics.bootstrap import Interval
@@ -10,11 +9,6 @@ from analysis.studies.compare import Comparison, p_text
 
 # A duration below this is told in seconds, since "1 min" would hide a third of it.
 SHORTEST_MINUTES_S = 90
-
-
-def without_secrets(text: str) -> str:
-    """Return a text, such as a command, without user and password in its addresses."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
 
 
 def percent(value: float) -> str:

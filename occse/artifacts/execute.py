@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import platform
-import shlex
 import shutil
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from occse.artifacts.checksums import intact, seal
 from occse.artifacts.manifest import MANIFEST, Manifest, artifact_folder, load_manifest
 from occse.artifacts.provenance import git_state, machine_state, package_versions
+from occse.artifacts.secrets import masked_command
 from occse.artifacts.source import source_of
 from occse.pipeline import Node
 from occse.stage import Caller, Context, Machine
@@ -40,7 +40,7 @@ class Origin:
     @classmethod
     def of_this_process(cls) -> "Origin":
         """Return the code and the command line of this process."""
-        return cls(git=git_state(), command=shlex.join(sys.argv))
+        return cls(git=git_state(), command=masked_command(sys.argv))
 
 
 class MissingInput(ValueError):  # noqa: N818 - no fault of the stage: its input is made again

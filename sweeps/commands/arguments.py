@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from occse.artifacts.secrets import masked
+
 if TYPE_CHECKING:
     from sweeps.spec.model import Spec
     from sweeps.spec.trials import Trial
@@ -36,7 +38,8 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 def add_tracking(parser: argparse.ArgumentParser) -> None:
     """Add the place of MLflow's runs."""
     default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db"
-    parser.add_argument("--tracking", default=default, help=f"MLflow's tracking URI ({default})")
+    help_ = f"MLflow's tracking URI ({masked(default)})"
+    parser.add_argument("--tracking", default=default, help=help_)
 
 
 def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":

@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 
+from occse.artifacts.secrets import masked
 from sweeps.commands.arguments import Commands, add_tracking
-from sweeps.tracking.database import artifacts, database
+from sweeps.tracking.database import artifacts, connect, database
 
 # By default MLflow shows its pages for language models.
 PAGE = "/#/experiments?workflowType=machine_learning"
@@ -28,9 +29,10 @@ def serve(options: argparse.Namespace) -> int:
     path = database(options.tracking)
     if path is None:
         raise ValueError(
-            f"--tracking {options.tracking}: expected a database, as sqlite:///runs/mlflow.db"
+            f"--tracking {masked(options.tracking)}: expected a database, as sqlite:///runs/mlflow.db"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # the tables are made here, so that a sweep that starts now and the server do not both do it
+    connect(options.tracking, create=True)
     names = f"localhost:{options.port},127.0.0.1:{options.port}"
     command = [
         sys.executable,

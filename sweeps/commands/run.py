@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 
+from occse.artifacts.secrets import masked
 from sweeps.commands.arguments import (
     Commands,
     add_spec,
@@ -118,7 +119,7 @@ def _show_table(name: str, uri: str) -> None:
 
 def _show_server(uri: str) -> None:
     if uri.startswith("http"):
-        print(f"\nMLflow: open {uri}{PAGE}")
+        print(f"\nMLflow: open {masked(uri)}{PAGE}")
     else:
         print(
             f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000{PAGE}"

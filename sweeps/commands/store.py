@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from occse.artifacts.secrets import masked
 from sweeps.commands.arguments import Commands, add_store, add_tracking
 from sweeps.store.gc import DAY_S, remove, survey, unneeded
 from sweeps.store.listing import doomed, listing, usage
@@ -69,14 +70,16 @@ def collect(options: argparse.Namespace) -> int:
     artifacts = {item.fingerprint for item in items if item.what == "artifact"}
     if options.delete and any(item.what == "artifact" for item in found) and not artifacts & known:
         raise ValueError(
-            f"--tracking {options.tracking}: no run there refers to anything in {store.url}; "
+            f"--tracking {masked(options.tracking)}: no run there refers to anything in {store.url}; "
             "expected the server that recorded its sweeps. Nothing was removed"
         )
     room = amount(sum(item.bytes for item in found))
     if found:
         print("\n".join(doomed(found, now=time.time())), end="\n\n")
     all_artifacts = number(len(artifacts), "artifact")
-    print(f"runs at {options.tracking} refer to {len(artifacts & known)} of {all_artifacts}")
+    print(
+        f"runs at {masked(options.tracking)} refer to {len(artifacts & known)} of {all_artifacts}"
+    )
     things = f"{number(len(found), 'thing')}, {room}"
     if options.delete:
         remove(store, found)

@@ -1,10 +1,10 @@
 """Requests for the stages of a trial: each with its resources, and how urgent it is."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from statistics import median
 
+from occse.artifacts.secrets import masked_command
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.messages import StageRequest
@@ -24,7 +24,7 @@ class Requests:
     def __init__(self, history: PastRuns) -> None:
         self._history = history
         self._nodes: dict[str, Node] = {}
-        self._command = shlex.join(("python", *sys.orig_argv[1:]))
+        self._command = masked_command(("python", *sys.orig_argv[1:]))
         self._granted: dict[str, Resources] = {}
         self._paths: dict[str, float] = {}
         self._kept: dict[str, float] = {}

@@ -4,17 +4,16 @@ few seconds.
 It is advisory. Losing it loses nothing, and any machine that sees the store can read it without
 Ray."""
 
-import os
-import platform
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sweeps.store.process import ProcessId, this_process
 from sweeps.store.store import STATUS, Store
 
 REWRITE_S = 3.0
 GONE_S = 30.0
+HERE = this_process()
 
 
 class StageCounts(BaseModel):
@@ -56,8 +55,11 @@ class Status(BaseModel):
 
     name: str
     state: Literal["running", "stopping", "ended", "failed", "stopped"] = "running"
-    host: str = platform.node()
-    pid: int = os.getpid()
+    host: str = HERE.host
+    pid: int = HERE.pid
+    boot: str = HERE.boot
+    namespace: str = HERE.namespace
+    started_ticks: str = HERE.started
     command: str
     started: float
     updated: float
@@ -73,17 +75,17 @@ class Status(BaseModel):
     gpu_saved_s: float
 
     def alive(self, now: float) -> bool:
-        """Whether the driver is there: it wrote lately, and if it ran on this machine its process
-        exists.
-        """
+        """Tell whether the driver lives: it wrote lately, and its process has not died here."""
         if self.state not in ("running", "stopping") or now - self.updated > GONE_S:
             return False
-        processes = Path("/proc")
-        return (
-            self.host != platform.node()
-            or not processes.is_dir()
-            or (processes / str(self.pid)).is_dir()
+        process = ProcessId(
+            host=self.host,
+            pid=self.pid,
+            boot=self.boot,
+            namespace=self.namespace,
+            started=self.started_ticks,
         )
+        return process.life() != "dead"
 
 
 def write_status(store: Store, status: Status) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from occse.artifacts.secrets import masked
 
@@ -35,7 +34,7 @@ def database(uri: str) -> Path | None:
     if not uri.startswith(SCHEME):
         return None
     # SQLAlchemy's arguments stand behind the file, as in sqlite:///runs/mlflow.db?timeout=60
-    return Path(unquote(uri.removeprefix(SCHEME).partition("?")[0]))
+    return Path(uri.removeprefix(SCHEME).partition("?")[0])
 
 
 def artifacts(database: Path) -> Path:

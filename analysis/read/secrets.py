@@ -1,0 +1,32 @@
+"""Passwords in what is printed or written, by the rule of `occse.artifacts.secrets`.
+
+Analysis imports nothing of `occse`; `tests/test_secrets.py` holds the two against each other.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable
+
+MASK = "***"
+# scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of
+# the word goes.
+_PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]+@", re.IGNORECASE)
+# https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is no secret.
+_TOKEN = re.compile(r"\b(https?://)[^\s:/@'\"]+@", re.IGNORECASE)
+# ?password=..., &token=...: arguments of a URL that drivers of databases take.
+_ARGUMENT = re.compile(
+    r"([?&;](?:[a-z_]*(?:password|passwd|passphrase|secret|token|api_?key)|pwd)=)[^\s&;'\"]+",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Return `text` with `***` in place of the passwords and tokens in its URLs."""
+    text = _PASSWORD.sub(rf"\1:{MASK}@", text)
+    text = _TOKEN.sub(rf"\1{MASK}@", text)
+    return _ARGUMENT.sub(rf"\1{MASK}", text)
+
+
+def masked_command(words: Iterable[str]) -> str:
+    """Return a command as a person would type it, without its passwords and tokens."""
+    return shlex.join(masked(word) for word in words)
