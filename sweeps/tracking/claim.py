@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importing it takes a second that other commands do without
 DRIVER = "occse.driver"
 # The driver confirms its claim this often; one small request beside those of the curves.
 BEAT_S = 20.0
-# A driver on another machine that was silent for longer is dead, or its server was away for as long.
+# A driver on another machine that was silent for longer is dead, or its server was away.
 SILENT_S = 300.0
 # Runs of one sweep that MLflow gives in one answer.
 PAGE = 1000

@@ -1,16 +1,24 @@
-"""Seeded random kills during a small sweep on a Ray cluster of several nodes: `python chaos.py
-SEED...` tries seeds.
+"""Faults drawn at random during a small sweep on a Ray cluster of several nodes.
 
-Killed are workers of stages, trials, the scheduler's actor, a node and the driver; the same command
-goes on each time."""
+`python tests/sweeps/chaos.py --faults 200 --seed 7` goes on with one sweep after the other until so
+many faults were injected, and prints a table of them. The same command goes on after each end of a
+driver, as a person would type it; whatever happened, the table of results must be the same."""
 
+import argparse
+import json
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -18,79 +26,239 @@ from nodes import Nodes
 from probe_stages import executions
 from processes import processes
 
-KINDS = ("worker", "worker", "trial", "actor", "node", "driver")
+from sweeps.store.leases import EXPIRES_S
+
 NAMES = {
     "worker": "ray::(?:data|pretrain|oc|cgnet|cam|crf|seg):",
     "trial": "ray::ImplicitFunc",
-    "actor": "ray::Scheduler",
+    "scheduler": "ray::Scheduler",
 }
 PATIENCE_S = 600.0
+# Long enough to be noticed by every party, short enough for a test.
+HELD_S = 6.0
 RECORDED = [("sweep", "FINISHED"), *[("trial", "FINISHED")] * 4]
+NUM_STAGES = 15  # data, pretrain, oc; 2 of cgnet and cam; 4 of crf and seg
 TABLE = ("-m", "analysis", "table", "probe", "--format", "csv", "--tracking")
+DAY_S = 86400.0
 
 
 class Chaos:
-    """One sweep below `root`, and the kills that `seed` draws."""
+    """One sweep below `root`, and the faults that `seed` draws.
 
-    def __init__(self, root: Path, nodes: Nodes, *, seed: int) -> None:
-        self.root, self.nodes = root, nodes
+    Attributes:
+        faults: kinds of the injected ones, in order.
+        remade: artifacts that were made again though nobody had damaged them.
+        endings: exit codes of the drivers before the last.
+    """
+
+    def __init__(self, root: Path, nodes: Nodes, *, seed: int, number: int) -> None:
+        self.root, self.nodes, self.number = root, nodes, number
         self.draw = random.Random(seed)
-        self.killed: list[str] = []
-        self.finished: dict[Path, tuple[int, int]] = {}
+        self.faults: list[str] = []
         self.remade: list[Path] = []
+        self.endings: list[int] = []
+        self._finished: dict[Path, tuple[int, int]] = {}
+        self._harmed: set[Path] = set()
+        self._driver = start_sweep(root, nodes.address)
+        self._threads: list[threading.Thread] = []
 
     def run(self) -> None:
-        """Kill one of each kind, in an order and at times that the seed gives, and see the sweep to
-        its end.
-        """
-        left = self.draw.sample(KINDS, len(KINDS))
-        driver = start_sweep(self.root, self.nodes.address)
+        """Inject the faults, at times that the seed gives, and see the sweep to its end."""
+        kinds = list(FAULTS)
+        # each kind once before any kind twice: a few faults are then as varied as they can be
+        left = [kind for _ in range(self.number) for kind in self.draw.sample(kinds, len(kinds))]
+        left = left[: self.number]
         deadline = time.monotonic() + PATIENCE_S
-        at = 0.0
-        while driver.returncode != 0:
-            assert time.monotonic() < deadline, f"killed {self.killed}; {self._output()}"
+        due = 0.0
+        while self._driver.returncode != 0:
+            assert time.monotonic() < deadline, f"faults {self.faults}; {self._output()}"
             time.sleep(0.2)
             self._look()
-            if driver.poll():
-                assert driver.returncode == -signal.SIGKILL, self._output()
-                driver = start_sweep(self.root, self.nodes.address)
-            # before the first is finished, nothing could be lost
-            due = self.finished and time.monotonic() > at
-            if left and due and self._kill(left[0], driver):
-                self.killed.append(left.pop(0))
-                at = time.monotonic() + self.draw.uniform(0.5, 4.0)
+            if self._driver.poll():
+                self.endings.append(self._driver.returncode)
+                assert self.faults, self._output()
+                self._driver = start_sweep(self.root, self.nodes.address)
+            # before the first artifact is finished, nothing could be lost
+            if left and self._finished and time.monotonic() > due and FAULTS[left[0]](self):
+                self.faults.append(left.pop(0))
+                due = time.monotonic() + self.draw.uniform(0.5, 4.0)
             if not left:
-                # the last stage waits for it, so that no kill comes too late
+                # the last stage waits for it, so that no fault comes too late
                 (self.root / "store" / "go").touch()
+        for thread in self._threads:
+            thread.join()
         self._look()
 
-    def _kill(self, kind: str, driver: "subprocess.Popen[bytes]") -> bool:
-        if kind == "driver":
-            driver.kill()
-            driver.wait()
-        elif kind == "node":
-            self.nodes.kill(self.draw.choice(self.nodes.added))
-            self.nodes.add(num_cpus=1)
-        elif found := processes(NAMES[kind]):
+    def problems(self, expected: bytes) -> list[str]:
+        """Everything that is not as it would be without faults; empty is well."""
+        found = []
+        if table(self.root) != expected:
+            found.append("another table")
+        if recorded(self.root) != RECORDED:
+            found.append(f"recorded {recorded(self.root)}")
+        if self.remade:
+            found.append(f"made again: {self.remade}")
+        whole = len(list(self.root.glob("store/[A-Z]*/*/manifest.json")))
+        if not NUM_STAGES - len(self._harmed) <= whole <= NUM_STAGES:
+            found.append(f"{whole} artifacts")
+        again = [line for line in executions(self.root / "store") if line.endswith("finished")]
+        if again:
+            found.append(f"run though finished: {again}")
+        return found
+
+    def kill(self, kind: str) -> bool:
+        """SIGKILL of one of the processes of a kind; False where there is none now."""
+        found = processes(NAMES[kind])
+        if found:
             os.kill(self.draw.choice(found), signal.SIGKILL)
-        else:
-            return False
+        return bool(found)
+
+    def lose_node(self) -> bool:
+        """SIGKILL of a node's raylet; another node joins."""
+        self.nodes.kill(self.draw.choice(self.nodes.added))
+        self.nodes.add(num_cpus=1)
         return True
+
+    def signal_driver(self, number: int) -> bool:
+        """A signal to the driver, which then ends; False where it does not run yet."""
+        if self._driver.poll() is not None or not processes("ray::ImplicitFunc"):
+            return False
+        self._driver.send_signal(number)
+        self._driver.wait(PATIENCE_S)
+        return True
+
+    def freeze(self, kind: str) -> bool:
+        """SIGSTOP of a process of a kind, which goes on a few seconds later."""
+        found = processes(NAMES[kind])
+        if not found:
+            return False
+        pid = self.draw.choice(found)
+        os.kill(pid, signal.SIGSTOP)
+
+        def thaw() -> None:
+            time.sleep(HELD_S)
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                return
+
+        self._later(thaw)
+        return True
+
+    def lock_database(self) -> bool:
+        """A lock on MLflow's database, as of a backup, for a few seconds."""
+        database = self.root / "mlflow.db"
+
+        def hold() -> None:
+            connection = sqlite3.connect(database, isolation_level=None, timeout=HELD_S)
+            try:
+                connection.execute("BEGIN EXCLUSIVE")
+                time.sleep(HELD_S)
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError:  # somebody else writes all the time: it is locked
+                return
+            finally:
+                connection.close()
+
+        self._later(hold)
+        return True
+
+    def remove_artifact(self) -> bool:
+        """An artifact is gone, as when a person tidies up."""
+        path = self._some_artifact()
+        self._harmed.add(path)
+        shutil.rmtree(path.parent, ignore_errors=True)
+        return True
+
+    def damage_artifact(self) -> bool:
+        """A file of an artifact has other bytes than it was sealed with."""
+        path = self._some_artifact()
+        files = [file for file in path.parent.glob("digest.txt") if file.is_file()]
+        if not files:
+            return False
+        self._harmed.add(path)
+        files[0].write_bytes(b"0" * 64)
+        return True
+
+    def cut_manifest(self) -> bool:
+        """A manifest is cut off in the middle, as by a disk that filled up."""
+        path = self._some_artifact()
+        if path.parent.parent.name != "Link":
+            return False
+        self._harmed.add(path)
+        # removed first: the probe takes a manifest that is there for a finished artifact
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        path.with_name("manifest.json").write_text("{")
+        return True
+
+    def leave_lease(self, *, ahead_s: float) -> bool:
+        """A lease of a cluster that is no more, whose clock was ahead by so much."""
+        waiting = {path.name for path in (self.root / "store" / "scratch").glob("*")}
+        waiting -= {path.parent.name for path in self._finished}
+        if not waiting:
+            return False
+        name = self.draw.choice(sorted(waiting)).split(".")[0]
+        lease = {
+            "owner": "gone",
+            "host": "elsewhere",
+            "pid": 1,
+            "since": 0.0,
+            # half of it is over
+            "heartbeat": time.time() + ahead_s - EXPIRES_S + HELD_S,
+        }
+        path = self.root / "store" / "leases" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(lease))
+        return True
+
+    def _some_artifact(self) -> Path:
+        """The manifest of a finished artifact of a probe."""
+        probes = [path for path in self._finished if path.parent.parent.name == "Link"]
+        return self.draw.choice(sorted(probes or self._finished))
+
+    def _later(self, call: Callable[[], None]) -> None:
+        thread = threading.Thread(target=call)
+        thread.start()
+        self._threads.append(thread)
 
     def _look(self) -> None:
         """Note which artifacts are finished, and whether one that was is there anew."""
         for path in self.root.glob("store/[A-Z]*/*/manifest.json"):
-            now = path.stat()
-            seen = self.finished.setdefault(path, (now.st_ino, now.st_mtime_ns))
-            if seen != (now.st_ino, now.st_mtime_ns):
+            try:
+                now = path.stat()
+            except FileNotFoundError:  # set aside in this moment
+                continue
+            mark = (now.st_ino, now.st_mtime_ns)
+            if path in self._harmed:
+                self._finished[path] = mark
+            elif self._finished.setdefault(path, mark) != mark:
                 self.remade.append(path)
 
     def _output(self) -> str:
         return (self.root / "output.txt").read_text()[-3000:]
 
-    def started_after_its_end(self) -> list[str]:
-        """Stages that began once more after they were finished, which the store would have told."""
-        return [line for line in executions(self.root / "store") if line.endswith("finished")]
+
+# Each returns whether it could be injected now.
+FAULTS: dict[str, Callable[[Chaos], bool]] = {
+    "worker killed": lambda chaos: chaos.kill("worker"),
+    "worker frozen": lambda chaos: chaos.freeze("worker"),
+    "coordinator killed": lambda chaos: chaos.kill("trial"),
+    "coordinator frozen": lambda chaos: chaos.freeze("trial"),
+    "scheduler killed": lambda chaos: chaos.kill("scheduler"),
+    "scheduler frozen": lambda chaos: chaos.freeze("scheduler"),
+    "node lost": Chaos.lose_node,
+    "driver killed": lambda chaos: chaos.signal_driver(signal.SIGKILL),
+    "driver terminated": lambda chaos: chaos.signal_driver(signal.SIGTERM),
+    "terminal closed": lambda chaos: chaos.signal_driver(signal.SIGHUP),
+    "Ctrl-C": lambda chaos: chaos.signal_driver(signal.SIGINT),
+    "database locked": Chaos.lock_database,
+    "artifact removed": Chaos.remove_artifact,
+    "artifact damaged": Chaos.damage_artifact,
+    "manifest cut off": Chaos.cut_manifest,
+    "lease left behind": lambda chaos: chaos.leave_lease(ahead_s=0.0),
+    "lease of tomorrow": lambda chaos: chaos.leave_lease(ahead_s=DAY_S),
+}
 
 
 def start_sweep(root: Path, address: str | None = None) -> "subprocess.Popen[bytes]":
@@ -121,38 +289,75 @@ def recorded(root: Path) -> list[tuple[str, str]]:
 
 
 def undisturbed(root: Path) -> bytes:
-    """The table of the sweep when nothing is killed, on a cluster of its own."""
+    """The table of the sweep when nothing happens, on a cluster of its own."""
     (root / "store").mkdir(parents=True)
     (root / "store" / "go").touch()
     assert start_sweep(root).wait(PATIENCE_S) == 0, (root / "output.txt").read_text()[-3000:]
     return table(root)
 
 
-def main(seeds: list[int]) -> int:
-    """Try `seeds` against one undisturbed sweep, and say what each of them did."""
-    bad = 0
+@dataclass
+class Campaign:
+    """Counts over many sweeps.
+
+    Attributes:
+        injected: faults by kind.
+        bad: faults by kind, of sweeps that did not come out well.
+        endings: how often a driver ended with which exit code before the sweep was done.
+    """
+
+    injected: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    endings: Counter[int] = field(default_factory=Counter)
+
+    def take(self, chaos: Chaos, problems: list[str]) -> None:
+        """Add a sweep that came to its end."""
+        self.injected.update(chaos.faults)
+        self.endings.update(chaos.endings)
+        if problems:
+            self.bad.update(chaos.faults)
+
+    def lines(self) -> list[str]:
+        """The counts as a Markdown table."""
+        rows = [
+            f"| {kind} | {self.injected[kind]} | {self.injected[kind] - self.bad[kind]} |"
+            for kind in FAULTS
+        ]
+        total = sum(self.injected.values())
+        rows.append(f"| all | {total} | {total - sum(self.bad.values())} |")
+        return ["| fault | injected | same table, nothing twice |", "|---|---|---|", *rows]
+
+
+def main() -> int:
+    """Inject faults until there were enough, and print what came out of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=200, help="how many in all (200)")
+    parser.add_argument("--each", type=int, default=8, help="how many in one sweep (8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first sweep (0)")
+    options = parser.parse_args()
+    campaign, seed = Campaign(), options.seed
     with tempfile.TemporaryDirectory() as folder:
         expected = undisturbed(Path(folder, "undisturbed"))
-        for seed in seeds:
+        while campaign.injected.total() < options.faults:
             nodes = Nodes()
             nodes.add(num_cpus=1)
             nodes.add(num_cpus=1)
             start = time.monotonic()
-            (root := Path(folder, str(seed))).mkdir()
-            chaos = Chaos(root, nodes, seed=seed)
+            root = Path(folder, str(seed))
+            root.mkdir()
+            chaos = Chaos(root, nodes, seed=seed, number=options.each)
             chaos.run()
-            well = (
-                table(root) == expected
-                and recorded(root) == RECORDED
-                and not chaos.remade
-                and not chaos.started_after_its_end()
-            )
-            bad += not well
-            what = f"{'the same table' if well else 'NOT WELL'}, killed {', '.join(chaos.killed)}"
-            print(f"seed {seed}: {time.monotonic() - start:.0f} s, {what}", flush=True)
+            problems = chaos.problems(expected)
+            campaign.take(chaos, problems)
+            what = "; ".join(problems) or "well"
+            took = f"{time.monotonic() - start:.0f} s"
+            print(f"seed {seed}: {took}, {', '.join(chaos.faults)}: {what}", flush=True)
             nodes.shutdown()
-    return min(bad, 1)
+            seed += 1
+    print(f"\nseeds {options.seed} to {seed - 1}; exit codes {dict(campaign.endings)}\n")
+    print("\n".join(campaign.lines()))
+    return 1 if campaign.bad else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main([int(seed) for seed in sys.argv[1:]]))
+    sys.exit(main())
