@@ -9,6 +9,9 @@ from dataclasses import dataclass
 Amounts = Mapping[str, float]
 # Sums of fractions of a GPU are off by rounding; Ray itself counts in steps of 1e-4.
 EXACT = 1e-6
+# A cloud starts a machine within two to four minutes; CPU work on a GPU machine costs ten times as
+# much, and may keep the GPU idle.
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +21,13 @@ class Waiting:
     Attributes:
         needs: what it occupies on one machine while it runs.
         path_s: seconds to the end of the longest chain of stages that begins with it.
+        waited_s: seconds since its inputs are there.
     """
 
     fingerprint: str
     needs: Amounts
     path_s: float = 0.0
+    waited_s: float = 0.0
 
 
 def longest_paths(
@@ -68,44 +73,98 @@ def choose(
     *,
     totals: Sequence[Amounts] | None = None,
     kept: float = 0.0,
+    growing: bool = False,
 ) -> list[tuple[Waiting, int]]:
     """Return the stages to start now, each with the index of its machine.
 
     Stages that need a GPU come first, so that no GPU idles for want of CPUs; then the longest path.
-    A stage that fits nowhere lets others pass. A stage without a GPU goes where the fewest GPUs
-    are, and leaves the CPUs that the GPUs will need, unless no machine of this cluster could ever
-    take it then.
+    A stage that fits nowhere lets others pass, with one exception: the first stage that waits for
+    GPUs reserves a machine against stages that need fewer. Without it, a stage of several GPUs
+    would wait until all smaller ones have run, for never are several GPUs free at once.
+
+    A stage without a GPU goes where the fewest GPUs are, and leaves the CPUs that the GPUs will
+    need. Where no machine could ever take it then, it takes what is free; but where machines may
+    still be started it waits for one for `PATIENCE_S` first.
 
     Args:
         waiting: the stages whose inputs are there.
         free: what each machine has left.
         totals: what each machine has when nothing runs; by default nothing does.
         kept: CPUs to keep for each free GPU, as long as a stage that needs one may still come.
+        growing: whether more machines may come.
     """
     totals = totals or free
     left = [dict(machine) for machine in free]
+    reservation = None
     chosen = []
     for stage in sorted(waiting, key=lambda stage: (not stage.needs.get("GPU"), -stage.path_s)):
-        index = _best_machine(stage.needs, left, totals, kept=kept)
+        keep = kept
+        if stage.needs.get("GPU"):
+            keep = 0.0
+        elif not growing or stage.waited_s >= PATIENCE_S:
+            keep = _affordable(stage.needs, totals, kept)
+        index = _best_machine(stage.needs, left, totals, kept=keep, reservation=reservation)
         if index is not None:
             for name, amount in stage.needs.items():
                 left[index][name] = left[index].get(name, 0.0) - amount
             chosen.append((stage, index))
+        elif reservation is None and stage.needs.get("GPU"):
+            reservation = _reserve(stage.needs, left, totals)
     return chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reservation:
+    """Machine that is kept for the first stage in line, and what that stage needs."""
+
+    index: int
+    needs: Amounts
+
+    def allows(self, needs: Amounts, machine: Amounts) -> bool:
+        """Return whether another stage may start on the machine, of which `machine` is free."""
+        gpus = needs.get("GPU", 0.0)
+        if gpus:
+            # one that needs as many GPUs gains nothing by passing, and the first was asked first
+            return gpus >= self.needs.get("GPU", 0.0)
+        rest = machine.get("CPU", 0.0) - needs.get("CPU", 0.0)
+        return rest + EXACT >= self.needs.get("CPU", 0.0)
+
+
+def _reserve(
+    needs: Amounts, left: Sequence[Amounts], totals: Sequence[Amounts]
+) -> _Reservation | None:
+    """Reserve the machine on which the fewest GPUs are missing; None where none is large enough.
+
+    As nobody takes from it any more, the next choice reserves the same machine."""
+    able = [index for index, machine in enumerate(totals) if fits(needs, machine)]
+    if not able:
+        return None
+    index = max(able, key=lambda index: (left[index].get("GPU", 0.0), -index))
+    return _Reservation(index=index, needs=needs)
+
+
+def _affordable(needs: Amounts, totals: Sequence[Amounts], kept: float) -> float:
+    """Return `kept`, or 0 where no machine could ever take a stage beside what is kept on it."""
+    return kept if any(fits(needs, _without_kept(machine, kept)) for machine in totals) else 0.0
+
+
 def _best_machine(
-    needs: Amounts, left: Sequence[Amounts], totals: Sequence[Amounts], *, kept: float
+    needs: Amounts,
+    left: Sequence[Amounts],
+    totals: Sequence[Amounts],
+    *,
+    kept: float,
+    reservation: _Reservation | None,
 ) -> int | None:
     """Return the index of the fullest machine that has room, so that wide stages find one too."""
     gpus = left if needs.get("GPU") else totals
-    if needs.get("GPU") or not any(fits(needs, _without_kept(machine, kept)) for machine in totals):
-        kept = 0.0
-    order = [
-        (gpus[index].get("GPU", 0.0), machine.get("CPU", 0.0), index)
-        for index, machine in enumerate(left)
-        if fits(needs, _without_kept(machine, kept))
-    ]
+    order = []
+    for index, machine in enumerate(left):
+        reserved = reservation is not None and reservation.index == index
+        if reserved and reservation is not None and not reservation.allows(needs, machine):
+            continue
+        if fits(needs, _without_kept(machine, kept)):
+            order.append((gpus[index].get("GPU", 0.0), machine.get("CPU", 0.0), index))
     return min(order)[-1] if order else None
 
 

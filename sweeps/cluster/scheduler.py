@@ -254,7 +254,7 @@ class Scheduler:
                 if holder is None:
                     # a stop that was meant for the attempt before must not end this one
                     await asyncio.to_thread(self._store.files.remove, stop_file(fingerprint))
-                    run.state = StageState.READY
+                    run.ready()
                     return None
                 if run.state is not StageState.ELSEWHERE:
                     self._event(EventKind.ELSEWHERE, run, text=holder.host)
@@ -263,7 +263,7 @@ class Scheduler:
                 patience = pauses()
             except OSError as error:
                 if not may_pass(error):  # such as a full disk: the stage itself tells it best
-                    run.state = StageState.READY
+                    run.ready()
                     return None
                 if (pause := next(patience, 0.0)) == 0.0:
                     raise
@@ -322,14 +322,20 @@ class Scheduler:
         if not ready:
             return
         waiting = [
-            Waiting(fingerprint=run.fingerprint, needs=run.request.needs, path_s=run.request.path_s)
+            Waiting(
+                fingerprint=run.fingerprint,
+                needs=run.request.needs,
+                path_s=run.request.path_s,
+                waited_s=time.monotonic() - run.ready_at,
+            )
             for run in ready
         ]
         kept = max(run.request.cpus_per_gpu for run in self._runs.values())
         names = list(self._view.machines)
         totals = list(self._view.machines.values())
         free = self._view.free(self._runs.values())
-        for stage, index in choose(waiting, free, totals=totals, kept=kept):
+        growing = self._settings.autoscaling
+        for stage, index in choose(waiting, free, totals=totals, kept=kept, growing=growing):
             run = self._runs[stage.fingerprint]
             # taken at once: the next choice must not give the same room away again
             run.machine = names[index]

@@ -43,6 +43,7 @@ class StageRun:
 
     Attributes:
         holds: until when each trial wants the stage, in seconds of the monotonic clock.
+        ready_at: since when it waits for a machine.
         machine: Ray's id of the node that it is to run on; empty before one is chosen.
         ref: Ray's reference to the task, once it is submitted.
         worker: process that runs it, and since when; None until it reports.
@@ -61,6 +62,7 @@ class StageRun:
     ref: Any = None
     worker: Worker | None = None
     since: float = 0.0
+    ready_at: float = 0.0
     cancelled: float | None = None
     starts: int = 0
     outages: int = 0
@@ -104,6 +106,11 @@ class StageRun:
         """Return the stage as the driver sees it while no worker runs it."""
         why = f"{self.state.value}: {self.detail}" if self.detail else self.state.value
         return WaitingStage(field=self.request.field, fingerprint=self.fingerprint, why=why)
+
+    def ready(self) -> None:
+        """Join the stages that wait for a machine."""
+        self.state = StageState.READY
+        self.ready_at = time.monotonic()
 
     def wait_at_machine(self) -> None:
         """Go back to the stages that wait for a machine."""

@@ -224,8 +224,15 @@ class _ClusterRun:
         """Run all steps.
 
         Raises:
+            ValueError: no machine of the cluster has a CPU, and none can be started.
             ConnectionError: Ray Tune ended again and again.
         """
+        if not self._cluster.autoscaling and not count(self._machines, "CPU"):
+            raise ValueError(
+                f"--address {self._cluster.address}: expected a cluster with CPUs for stages; "
+                f"its {number(len(self._machines), 'machine')} (a head of 0 CPUs?) have none; "
+                "start workers first, or say --autoscaling if the cluster starts them on demand"
+            )
         scheduler = connect(_settings(self._planner.spec, self._planner.store, self._cluster))
         ray.get(scheduler.begin.remote())
         slots = self._slots()

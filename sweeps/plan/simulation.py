@@ -111,9 +111,11 @@ class _Replay:
                 heapq.heappush(self._ready[tuple(entry[-1].needs.items())], entry)
 
     def _first(self) -> Iterator[tuple[float, int, Waiting]]:
-        """Take out, of those that need the same, as many as there is room for."""
+        """Take out, of those that need the same, as many as there is room for, and at least one.
+
+        The first of them may reserve a machine though it has no room yet."""
         for needs, heap in self._ready.items():
-            for _ in range(min(len(heap), self._room(needs))):
+            for _ in range(min(len(heap), max(1, self._room(needs)))):
                 yield heapq.heappop(heap)
 
     def _room(self, needs: tuple[tuple[str, float], ...]) -> int:

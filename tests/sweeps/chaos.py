@@ -33,7 +33,8 @@ NAMES = {
     "trial": "ray::ImplicitFunc",
     "scheduler": "ray::Scheduler",
 }
-PATIENCE_S = 600.0
+# A loaded machine takes ten minutes for a sweep with a dozen faults.
+PATIENCE_S = 1500.0
 # Long enough to be noticed by every party, short enough for a test.
 HELD_S = 6.0
 RECORDED = [("sweep", "FINISHED"), *[("trial", "FINISHED")] * 4]

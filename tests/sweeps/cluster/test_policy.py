@@ -1,8 +1,17 @@
 """The choice of the next stage, against what a person would choose."""
 
 import random
+from dataclasses import replace
 
-from sweeps.cluster.policy import Amounts, Waiting, choose, cpus_beside_gpus, fits, longest_paths
+from sweeps.cluster.policy import (
+    PATIENCE_S,
+    Amounts,
+    Waiting,
+    choose,
+    cpus_beside_gpus,
+    fits,
+    longest_paths,
+)
 
 
 def waiting(name: str, *, path_s: float = 0.0, cpu: float = 1.0, gpu: float = 0.0) -> Waiting:
@@ -30,6 +39,47 @@ def test_the_longest_path_starts_first_and_equals_in_their_order() -> None:
 def test_what_does_not_fit_lets_others_pass() -> None:
     stages = [waiting("wide", path_s=9, cpu=4), waiting("narrow", path_s=1)]
     assert started(choose(stages, [{"CPU": 2}, {"CPU": 1}])) == [("narrow", 1)]
+
+
+def test_first_stage_that_waits_for_gpus_reserves_a_machine_against_smaller_ones() -> None:
+    stages = [waiting("two", path_s=9, gpu=2), waiting("one", path_s=1, gpu=1)]
+    totals = [{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}]
+    half_free = [{"CPU": 7, "GPU": 1}, {"CPU": 6, "GPU": 0}]
+    assert choose(stages, half_free, totals=totals) == []
+    both_half_free = [{"CPU": 7, "GPU": 1}, {"CPU": 7, "GPU": 1}]
+    assert started(choose(stages, both_half_free, totals=totals)) == [("one", 1)]
+    free = [{"CPU": 8, "GPU": 2}, {"CPU": 7, "GPU": 1}]
+    assert started(choose(stages, free, totals=totals)) == [("two", 0), ("one", 1)]
+
+
+def test_stage_that_is_not_first_in_line_reserves_nothing() -> None:
+    stages = [waiting("one", path_s=9, gpu=1), waiting("two", path_s=1, gpu=2)]
+    stages.append(waiting("small", path_s=0, gpu=0.5))
+    totals = [{"CPU": 8, "GPU": 2}]
+    assert started(choose(stages, [{"CPU": 7, "GPU": 1}], totals=totals)) == [("one", 0)]
+
+
+def test_reserved_machine_takes_cpu_work_beside_what_is_reserved() -> None:
+    stages = [waiting("two", gpu=2, cpu=4), *(waiting(f"crf {number}") for number in range(4))]
+    totals = [{"CPU": 8, "GPU": 2}]
+    chosen = choose(stages, [{"CPU": 6, "GPU": 1}], totals=totals)
+    assert started(chosen) == [("crf 0", 0), ("crf 1", 0)]
+
+
+def test_stage_that_no_machine_can_ever_take_reserves_nothing() -> None:
+    stages = [waiting("four", path_s=9, gpu=4), waiting("one", gpu=1)]
+    assert started(choose(stages, [{"CPU": 8, "GPU": 2}])) == [("one", 0)]
+
+
+def test_cpu_work_waits_a_while_for_a_cpu_machine_that_may_come() -> None:
+    machines = [{"CPU": 8, "GPU": 1}]
+    fresh = waiting("crf", cpu=8)
+    assert started(choose([fresh], machines, kept=4)) == [("crf", 0)]
+    assert choose([fresh], machines, kept=4, growing=True) == []
+    patient = replace(fresh, waited_s=PATIENCE_S)
+    assert started(choose([patient], machines, kept=4, growing=True)) == [("crf", 0)]
+    both = [*machines, {"CPU": 32}]
+    assert started(choose([fresh], both, kept=4, growing=True)) == [("crf", 1)]
 
 
 def test_a_stage_is_never_spread_over_two_machines() -> None:
@@ -128,11 +178,19 @@ def test_no_gpu_idles_while_a_stage_that_fits_it_waits_in_any_made_up_sweep() ->
                     name: left[place][name] - stage.needs.get(name, 0) for name in left[place]
                 }
             assert all(amount > -1e-6 for machine in left for amount in machine.values())
-            assert not any(
-                stage.needs.get("GPU") and fits(stage.needs, m)
-                for stage in stages.values()
-                for m in left
+            # one machine may be reserved for the first stage in line
+            idle = [
+                machine
+                for machine in left
+                if any(s.needs.get("GPU") and fits(s.needs, machine) for s in stages.values())
+            ]
+            assert len(idle) <= 1
+            first = max(
+                (s for s in stages.values() if s.needs.get("GPU")),
+                key=lambda stage: stage.path_s,
+                default=None,
             )
+            assert not idle or (first is not None and not fits(first.needs, idle[0]))
             if not running:
                 break  # what is left needs a GPU that no machine has
             needs, place = running.pop(draw.randrange(len(running)))

@@ -60,6 +60,15 @@ def test_gpu_stages_are_not_held_up_by_others() -> None:
     assert makespan(stages, cluster(cpus=4, gpus=2)) == 18
 
 
+def test_stage_of_two_gpus_starts_as_soon_as_those_that_run_have_ended() -> None:
+    """Smaller stages must not pass it, or both GPUs would be free at once only at the very end."""
+    stages = {"pre": task(10), "two": task(100, "pre", gpu=2), "behind": task(1000, "two")}
+    stages |= {"slow": task(150, gpu=1)}
+    stages |= {f"one {number}": task(100, gpu=1) for number in range(20)}
+    # slow and one of the others start at once, for nothing else is ready yet
+    assert makespan(stages, cluster(cpus=8, gpus=2)) == 150 + 100 + 1000
+
+
 def test_fractions_of_a_gpu_share_it() -> None:
     stages = {str(number): task(10, cpu=0, gpu=0.25) for number in range(8)}
     assert makespan(stages, cluster(cpus=1, gpus=1)) == 20
