@@ -12,7 +12,7 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-from sweeps.cluster.scheduler import NAMESPACE
+from sweeps.cluster.head import NAMESPACE
 from sweeps.text import Say
 
 # Only plans travel through Ray's object store; its default would take a third of the memory.

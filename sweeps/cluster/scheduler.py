@@ -30,6 +30,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster.code_version import short_digest, source_digest
+from sweeps.cluster.head import HEAD, NAMESPACE
 from sweeps.cluster.messages import (
     Answer,
     AnswerState,
@@ -52,9 +53,6 @@ from sweeps.store.patience import may_pass, pauses
 from sweeps.store.stop_file import stop_file
 from sweeps.store.store import Store
 
-NAMESPACE = "occse"
-# A sliver that only the head node has: it keeps light processes off the workers.
-HEAD = {"node:__internal_head__": 0.001}
 # A coordinator that was killed needs up to half a minute until it asks again.
 HOLD_S = 60.0
 # A cancelled stage may tidy up for this long; then its process is killed.
@@ -97,8 +95,8 @@ class Scheduler:
         self._store = Store(settings.root)
         context = ray.get_runtime_context()
         # an actor that comes back after a crash has the same names, and so its leases
-        owner = f"{context.get_node_id()}:{context.get_actor_id()}"
-        self._leases = Leases(self._store.files, owner=owner)
+        self._owner = f"{context.get_node_id()}:{context.get_actor_id()}"
+        self._leases = Leases(self._store.files, owner=self._owner)
         self._renewed = time.monotonic()
 
     async def begin(self) -> None:
@@ -366,7 +364,7 @@ class Scheduler:
             try:
                 self._cancel_unwanted()
                 self._view.look()
-                self._view.demand(self._runs.values())
+                self._view.demand(self._runs.values(), owner=self._owner)
                 self._renew()
                 self._submit_ready()
             # such as the cluster's head not answering for a moment: there is a next time

@@ -1,9 +1,11 @@
 """The cluster as the scheduler sees it: its machines, what is free on them, and what is missing."""
 
+import time
 from collections.abc import Iterable, Iterator
 
 import ray
 
+from sweeps.cluster.demand import REPEAT_S, connect_demand
 from sweeps.cluster.policy import Amounts, fits
 from sweeps.cluster.stage_run import StageRun
 
@@ -18,7 +20,8 @@ class ClusterView:
     def __init__(self, *, autoscaling: bool) -> None:
         self.machines: dict[str, Amounts] = {}
         self._autoscaling = autoscaling
-        self._demanded: list[Amounts] | None = None
+        self._demanded: list[dict[str, float]] | None = None
+        self._asked = float("-inf")
 
     def look(self) -> None:
         """See which machines are alive."""
@@ -28,17 +31,20 @@ class ClusterView:
             if node["Alive"]
         }
 
-    def demand(self, runs: Iterable[StageRun]) -> None:
-        """Ask a cluster that can grow for what all of `runs` need."""
-        demand: list[Amounts] = [run.request.needs for run in runs]
-        if self._autoscaling and demand != self._demanded:
-            from ray.autoscaler.sdk import request_resources
-
-            bundles = [
-                {name: amount for name, amount in needs.items() if amount} for needs in demand
-            ]
-            request_resources(bundles=bundles)
-            self._demanded = demand
+    def demand(self, runs: Iterable[StageRun], *, owner: str) -> None:
+        """Ask a cluster that can grow for what all of `runs` need; `owner` is the scheduler."""
+        if not self._autoscaling:
+            return
+        bundles = []
+        for run in runs:
+            needs = run.request.needs
+            bundles.append({name: amount for name, amount in needs.items() if amount})
+        now = time.monotonic()
+        if bundles != self._demanded or now - self._asked > REPEAT_S:
+            # fire and forget: an actor that just restarts hears it at the next turn
+            connect_demand().put.remote(owner, bundles)
+            self._demanded = bundles
+            self._asked = now
 
     def free(self, runs: Iterable[StageRun]) -> list[Amounts]:
         """Return what each machine has left beside those of `runs` that are on it."""

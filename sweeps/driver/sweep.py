@@ -13,9 +13,10 @@ from occse.artifacts.provenance import git_state
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.connection import Cluster, joined
+from sweeps.cluster.head import HEAD
 from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.cluster.messages import SchedulerSettings
-from sweeps.cluster.scheduler import HEAD, connect
+from sweeps.cluster.scheduler import connect
 from sweeps.driver.interrupt import exit_on_signals
 from sweeps.driver.monitor import Show, Telling, watched
 from sweeps.driver.queue import Need, Score, TrialQueue, TrialStep
@@ -194,6 +195,11 @@ class _Planner:
         }
 
 
+def _machines() -> list[Machine]:
+    """Return the resources of every machine of the cluster that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _need(trial: Trial, plan: Plan, faulty: Collection[str]) -> Need:
     needed = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
     if not needed.isdisjoint(faulty):
@@ -217,7 +223,7 @@ class _ClusterRun:
         self._cluster = cluster
         self._telling = telling
         self._requests = Requests(history)
-        self._machines: list[Machine] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._machines = _machines()
         self._start = time.monotonic()
 
     def run(self) -> None:
@@ -245,6 +251,8 @@ class _ClusterRun:
             requests=self._requests.of,
         )
         at_once = self._cluster.max_concurrent or self._bound(slots)
+        if at_once < self._queue.left:
+            self._telling.say(f"{at_once} trials at a time; --max-concurrent gives another number")
         hear = self._planner.recorder.hear
         say = self._telling.say
         with watched(scheduler, self._telling, launched=source.steps, hear=hear):
@@ -265,6 +273,9 @@ class _ClusterRun:
 
     def _announce(self) -> None:
         fresh = self._planner.fresh
+        if fresh:
+            # machines come and go while a sweep runs; what is planned now is for those of now
+            self._machines = _machines() or self._machines
         while fresh:
             plan = fresh.popleft()
             granted = self._planner.granted(plan, self._machines, self._cluster)

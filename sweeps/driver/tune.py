@@ -18,8 +18,8 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from sweeps.cluster.coordinator import coordinate
+from sweeps.cluster.head import HEAD
 from sweeps.cluster.messages import StageRequest
-from sweeps.cluster.scheduler import HEAD
 from sweeps.driver.queue import TrialStep
 from sweeps.text import Say
 

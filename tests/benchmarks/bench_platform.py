@@ -221,8 +221,9 @@ def _cluster() -> Iterator[tuple[Path, Any]]:
     from probe_sweep import PROBES
 
     from occse.artifacts.provenance import git_state
+    from sweeps.cluster.head import NAMESPACE
     from sweeps.cluster.messages import SchedulerSettings
-    from sweeps.cluster.scheduler import NAMESPACE, connect
+    from sweeps.cluster.scheduler import connect
 
     ray.init(
         address="local",

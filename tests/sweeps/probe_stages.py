@@ -44,7 +44,10 @@ class Probe(Stage):
             ctx.caller.report(point)
         for step in range(first, self.num_steps):
             time.sleep(STEP_S)
-            checkpoint.write_text(str(step + 1))
+            # whole whenever the process is killed
+            aside = checkpoint.with_suffix(".tmp")
+            aside.write_text(str(step + 1))
+            aside.replace(checkpoint)
         (ctx.output / "curves.json").write_text(json.dumps(CURVE))
         return {"miou": 0.5}
 
@@ -57,14 +60,15 @@ class Link(Probe):
     waits: str = ""
 
     def run(self, ctx: Context) -> dict[str, float]:
-        super().run(ctx)
-        while self.waits and not (ctx.scratch.parent.parent / self.waits).exists():
-            time.sleep(STEP_S)
+        # at once: what is damaged while a stage runs is not noticed by it
         digest = hashlib.sha256(self.label.encode())
         for field in sorted(ctx.inputs):
             for path in sorted(path for path in ctx.inputs[field].rglob("*") if path.is_file()):
                 if path.name != "manifest.json":  # it has times
                     digest.update(path.read_bytes())
+        super().run(ctx)
+        while self.waits and not (ctx.scratch.parent.parent / self.waits).exists():
+            time.sleep(STEP_S)
         (ctx.output / "digest.txt").write_text(digest.hexdigest())
         return {"miou": int(digest.hexdigest()[:8], 16) / 16**8}
 
@@ -92,15 +96,15 @@ class Hungry(Probe):
 
 
 class Greedy(Probe):
-    """A probe that takes host memory until it has so many megabytes, 100 at a time."""
+    """A probe that takes host memory until it has so many megabytes, 400 at a time."""
 
-    megabytes: int = 6000
+    megabytes: int = 12_000
 
     def run(self, ctx: Context) -> dict[str, float]:
         metrics = super().run(ctx)
         held = []
-        for _ in range(self.megabytes // 100):
-            held.append(bytearray(os.urandom(1) * (100 << 20)))
+        for _ in range(self.megabytes // 400):
+            held.append(os.urandom(1) * (400 << 20))
             time.sleep(STEP_S)
         return metrics
 

@@ -14,8 +14,9 @@ from sweeps.cluster.connection import OBJECT_STORE_BYTES, start_ray
 from sweeps.cluster.messages import AnswerState
 from sweeps.cluster.stage_task import MAX_STARTS
 
-# Room for torch and a few hundred megabytes more: the machine itself is never short.
-ROOM_BYTES = 1_500_000_000
+# Room for torch, and for what other programs of this machine may take meanwhile. The machine itself
+# is never short: Ray ends the stage when this much is taken.
+ROOM_BYTES = 4_000_000_000
 
 
 def start(retries: str) -> None:

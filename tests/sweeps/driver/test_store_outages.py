@@ -16,8 +16,8 @@ from probe_stages import Link, Probe, executions, make_trial
 from sweeping import sweep_probes
 from waiting import wait_until
 
+from sweeps.cluster.head import NAMESPACE
 from sweeps.cluster.messages import News
-from sweeps.cluster.scheduler import NAMESPACE
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store

@@ -1,0 +1,71 @@
+"""Demand of all schedulers of a cluster, for Ray's autoscaler.
+
+Ray keeps one demand for a whole cluster: a second scheduler that asked for itself would erase what
+the first one asked for, whose stages then wait for machines that nobody starts. One actor sums the
+demands of all schedulers and repeats the sum."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from sweeps.cluster.head import HEAD, NAMESPACE
+
+# The same for every version of the code, so that sweeps of different versions share one actor. The
+# number belongs to the arguments of `put`, which are plain data.
+NAME = "autoscaling-demand:1"
+# A scheduler repeats its demand this often, so that one that died is noticed.
+REPEAT_S = 10.0
+# A busy scheduler may miss a few turns; an idle machine costs more than a minute of patience.
+SILENT_S = 60.0
+
+Bundles = Sequence[Mapping[str, float]]
+
+
+class Demand:
+    """The actor: demands by scheduler, forgotten when the scheduler is silent for `SILENT_S`."""
+
+    def __init__(self) -> None:
+        self._demands: dict[str, tuple[float, Bundles]] = {}
+        self._asked: list[dict[str, float]] = []
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def put(self, owner: str, bundles: Bundles) -> None:
+        """Take the demand of a scheduler, one bundle of resources for each stage."""
+        self._demands[owner] = (time.monotonic(), bundles)
+        if self._ticker is None:
+            self._ticker = asyncio.create_task(self._tick())
+        self._ask()
+
+    async def total(self) -> list[dict[str, float]]:
+        """Return the bundles that the autoscaler was asked for last."""
+        return self._asked
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(REPEAT_S)
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask for the sum; again even if it is the same, for the autoscaler may have restarted."""
+        from ray.autoscaler.sdk import request_resources
+
+        now = time.monotonic()
+        self._demands = {
+            owner: (at, bundles)
+            for owner, (at, bundles) in self._demands.items()
+            if now - at < SILENT_S
+        }
+        self._asked = []
+        for _, bundles in self._demands.values():
+            self._asked += [dict(bundle) for bundle in bundles]
+        request_resources(bundles=self._asked)
+
+
+def connect_demand() -> Any:  # noqa: ANN401 - Ray types no actor handles
+    """Return the actor of this cluster, started if there is none."""
+    actor = ray.remote(num_cpus=0, resources=HEAD, max_restarts=-1)(Demand)
+    options = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return actor.options(**options, scheduling_strategy="DEFAULT").remote()
