@@ -33,12 +33,14 @@ class Cluster:
         max_concurrent: trials at a time; None for enough to fill the cluster.
         autoscaling: whether the cluster starts machines when they are asked for. Without it, stages
             make do with those that are alive when the sweep starts.
+        weight: share of the sweep, relative to others on the same cluster and store.
     """
 
     address: str | None = None
     num_cpus: int | None = None
     max_concurrent: int | None = None
     autoscaling: bool = False
+    weight: float = 1.0
 
 
 @contextmanager

@@ -40,6 +40,8 @@ class StageRequest:
         path_s: seconds to the end of the longest chain of stages that begins with it.
         cpus_per_gpu: the most CPUs per GPU that it or a stage behind it needs.
         command: the user's command, for the manifest.
+        sweep: name of the sweep that asks.
+        weight: of the sweep; stages of one of weight 2 get twice the share of the cluster.
         parts: how many parts a training divides each batch into, to need less GPU memory.
     """
 
@@ -49,6 +51,8 @@ class StageRequest:
     path_s: float = 0.0
     cpus_per_gpu: float = 0.0
     command: str = ""
+    sweep: str = ""
+    weight: float = 1.0
     parts: int = 1
 
     @property

@@ -3,7 +3,7 @@
 All functions are pure: the scheduler calls them for the cluster, the simulation of a plan for a
 made-up one. Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as Ray gives them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Amounts = Mapping[str, float]
@@ -22,12 +22,16 @@ class Waiting:
         needs: what it occupies on one machine while it runs.
         path_s: seconds to the end of the longest chain of stages that begins with it.
         waited_s: seconds since its inputs are there.
+        sweep: name of the sweep that asked first.
+        weight: of that sweep; one of weight 2 gets twice the share of the cluster.
     """
 
     fingerprint: str
     needs: Amounts
     path_s: float = 0.0
     waited_s: float = 0.0
+    sweep: str = ""
+    weight: float = 1.0
 
 
 def longest_paths(
@@ -74,13 +78,15 @@ def choose(
     totals: Sequence[Amounts] | None = None,
     kept: float = 0.0,
     growing: bool = False,
+    held: Mapping[str, float] | None = None,
 ) -> list[tuple[Waiting, int]]:
     """Return the stages to start now, each with the index of its machine.
 
-    Stages that need a GPU come first, so that no GPU idles for want of CPUs; then the longest path.
-    A stage that fits nowhere lets others pass, with one exception: the first stage that waits for
-    GPUs reserves a machine against stages that need fewer. Without it, a stage of several GPUs
-    would wait until all smaller ones have run, for never are several GPUs free at once.
+    Stages that need a GPU come first, so that no GPU idles for want of CPUs; then those of the
+    sweep that holds the smallest part of the cluster for its weight; then the longest path. A stage
+    that fits nowhere lets others pass, with one exception: the first stage that waits for GPUs
+    reserves a machine against stages that need fewer. Without it, a stage of several GPUs would
+    wait until all smaller ones have run, for never are several GPUs free at once.
 
     A stage without a GPU goes where the fewest GPUs are, and leaves the CPUs that the GPUs will
     need. Where no machine could ever take it then, it takes what is free; but where machines may
@@ -92,12 +98,14 @@ def choose(
         totals: what each machine has when nothing runs; by default nothing does.
         kept: CPUs to keep for each free GPU, as long as a stage that needs one may still come.
         growing: whether more machines may come.
+        held: part of the cluster that each sweep's running stages hold, divided by its weight.
     """
     totals = totals or free
     left = [dict(machine) for machine in free]
     reservation = None
     chosen = []
-    for stage in sorted(waiting, key=lambda stage: (not stage.needs.get("GPU"), -stage.path_s)):
+    line = _Line(waiting, held or {}, totals)
+    for stage in line:
         keep = kept
         if stage.needs.get("GPU"):
             keep = 0.0
@@ -108,9 +116,55 @@ def choose(
             for name, amount in stage.needs.items():
                 left[index][name] = left[index].get(name, 0.0) - amount
             chosen.append((stage, index))
+            line.start(stage)
         elif reservation is None and stage.needs.get("GPU"):
             reservation = _reserve(stage.needs, left, totals)
     return chosen
+
+
+class _Line:
+    """The waiting stages in the order in which they may start, given what was started before."""
+
+    def __init__(
+        self, waiting: Iterable[Waiting], held: Mapping[str, float], totals: Sequence[Amounts]
+    ) -> None:
+        self._held = dict(held)
+        self._totals = totals
+        # by whether a GPU is needed and by sweep, the longest path last
+        self._stages: dict[tuple[bool, str], list[Waiting]] = {}
+        for stage in waiting:
+            key = (not stage.needs.get("GPU"), stage.sweep)
+            self._stages.setdefault(key, []).append(stage)
+        for stages in self._stages.values():
+            # of equal paths the one that asked first comes first: the sort keeps their order
+            stages.sort(key=lambda stage: -stage.path_s)
+            stages.reverse()
+
+    def __iter__(self) -> Iterator[Waiting]:
+        while self._stages:
+            key = min(self._stages, key=self._rank)
+            yield self._stages[key].pop()
+            if not self._stages[key]:
+                del self._stages[key]
+
+    def start(self, stage: Waiting) -> None:
+        """Note that a stage starts: its sweep holds more of the cluster now."""
+        part = share_of(stage.needs, self._totals) / stage.weight
+        self._held[stage.sweep] = self._held.get(stage.sweep, 0.0) + part
+
+    def _rank(self, key: tuple[bool, str]) -> tuple[bool, float, float]:
+        needs_no_gpu, sweep = key
+        return needs_no_gpu, self._held.get(sweep, 0.0), -self._stages[key][-1].path_s
+
+
+def share_of(needs: Amounts, totals: Sequence[Amounts]) -> float:
+    """Return the part of the whole cluster that a stage occupies, in [0, 1]."""
+    parts = [0.0]
+    for name, amount in needs.items():
+        whole = sum(machine.get(name, 0.0) for machine in totals)
+        if amount and whole:
+            parts.append(amount / whole)
+    return min(1.0, max(parts))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ from sweeps.cluster.messages import (
     StageRequest,
     Worker,
 )
-from sweeps.cluster.policy import Waiting, choose
+from sweeps.cluster.policy import choose
 from sweeps.cluster.stage_run import StageRun, StageState
 from sweeps.cluster.stage_task import DIED_TOO_OFTEN, MAX_STARTS, explain, stage_task
 from sweeps.cluster.view import ClusterView
@@ -319,21 +319,16 @@ class Scheduler:
         ]
         if not ready:
             return
-        waiting = [
-            Waiting(
-                fingerprint=run.fingerprint,
-                needs=run.request.needs,
-                path_s=run.request.path_s,
-                waited_s=time.monotonic() - run.ready_at,
-            )
-            for run in ready
-        ]
-        kept = max(run.request.cpus_per_gpu for run in self._runs.values())
         names = list(self._view.machines)
-        totals = list(self._view.machines.values())
-        free = self._view.free(self._runs.values())
-        growing = self._settings.autoscaling
-        for stage, index in choose(waiting, free, totals=totals, kept=kept, growing=growing):
+        chosen = choose(
+            [run.as_candidate() for run in ready],
+            self._view.free(self._runs.values()),
+            totals=list(self._view.machines.values()),
+            kept=max(run.request.cpus_per_gpu for run in self._runs.values()),
+            growing=self._settings.autoscaling,
+            held=self._view.held(self._runs.values()),
+        )
+        for stage, index in chosen:
             run = self._runs[stage.fingerprint]
             # taken at once: the next choice must not give the same room away again
             run.machine = names[index]

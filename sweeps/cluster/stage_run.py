@@ -16,6 +16,7 @@ from sweeps.cluster.messages import (
     WaitingStage,
     Worker,
 )
+from sweeps.cluster.policy import Waiting
 
 
 class StageState(Enum):
@@ -91,6 +92,17 @@ class StageRun:
         if outcome.kind is OutcomeKind.INPUT_LOST:
             return Answer(state=AnswerState.INPUT_LOST, field=outcome.text)
         return Answer(state=AnswerState.FAILED, error=outcome.text)
+
+    def as_candidate(self) -> Waiting:
+        """Return the stage as the policy sees it."""
+        return Waiting(
+            fingerprint=self.fingerprint,
+            needs=self.request.needs,
+            path_s=self.request.path_s,
+            waited_s=time.monotonic() - self.ready_at,
+            sweep=self.request.sweep,
+            weight=self.request.weight,
+        )
 
     def as_active(self) -> ActiveStage:
         """Return the stage as the driver sees it while a worker runs it."""

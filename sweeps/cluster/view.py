@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import ray
 
 from sweeps.cluster.demand import REPEAT_S, connect_demand
-from sweeps.cluster.policy import Amounts, fits
+from sweeps.cluster.policy import Amounts, fits, share_of
 from sweeps.cluster.stage_run import StageRun
 
 
@@ -54,6 +54,16 @@ class ClusterView:
                 for name, amount in run.request.needs.items():
                     left[run.machine][name] -= amount
         return list(left.values())
+
+    def held(self, runs: Iterable[StageRun]) -> dict[str, float]:
+        """Return the part of the cluster that each sweep's stages hold, divided by its weight."""
+        totals = list(self.machines.values())
+        held: dict[str, float] = {}
+        for run in runs:
+            if run.machine:
+                part = share_of(run.request.needs, totals) / run.request.weight
+                held[run.request.sweep] = held.get(run.request.sweep, 0.0) + part
+        return held
 
     def unmet(self, runs: Iterable[StageRun]) -> Iterator[str]:
         """Yield the needs of `runs` that no machine could meet even when nothing ran on it."""

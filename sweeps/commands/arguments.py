@@ -1,6 +1,7 @@
 """Arguments that several commands share, and the reading of the sweep that they name."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -66,6 +67,17 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """Parse a count of at least 0."""
     return _count(text, least=0)
+
+
+def share(text: str) -> float:
+    """Return a weight above 0."""
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return weight
 
 
 def _count(text: str, *, least: int) -> int:

@@ -13,6 +13,7 @@ from sweeps.commands.arguments import (
     positive,
     python,
     read_sweep,
+    share,
 )
 from sweeps.commands.mlflow import PAGE
 
@@ -39,6 +40,12 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)"
+    )
+    parser.add_argument(
+        "--weight",
+        type=share,
+        default=1.0,
+        help="share of this sweep, relative to others on the same cluster and store (1)",
     )
     parser.add_argument(
         "--force",
@@ -85,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         num_cpus=options.num_cpus,
         max_concurrent=options.max_concurrent,
         autoscaling=options.autoscaling,
+        weight=options.weight,
     )
     tracking = Tracking(options.tracking, spec=spec, source=str(options.spec.absolute()))
     with Screen() as screen:

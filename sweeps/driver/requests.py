@@ -19,9 +19,13 @@ class Requests:
 
     Args:
         history: past durations. A stage without one is assumed to take the median.
+        sweep: name of the sweep.
+        weight: share of the sweep, relative to others.
     """
 
-    def __init__(self, history: PastRuns) -> None:
+    def __init__(self, history: PastRuns, *, sweep: str = "", weight: float = 1.0) -> None:
+        self._sweep = sweep
+        self._weight = weight
         self._history = history
         self._nodes: dict[str, Node] = {}
         self._command = masked_command(("python", *sys.orig_argv[1:]))
@@ -63,6 +67,8 @@ class Requests:
             path_s=self._paths.get(node.fingerprint, 0.0),
             cpus_per_gpu=self._kept.get(node.fingerprint, 0.0),
             command=self._command,
+            sweep=self._sweep,
+            weight=self._weight,
         )
 
 

@@ -222,7 +222,7 @@ class _ClusterRun:
         self._queue = queue
         self._cluster = cluster
         self._telling = telling
-        self._requests = Requests(history)
+        self._requests = Requests(history, sweep=planner.spec.name, weight=cluster.weight)
         self._machines = _machines()
         self._start = time.monotonic()
 

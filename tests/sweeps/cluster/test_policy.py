@@ -71,6 +71,36 @@ def test_stage_that_no_machine_can_ever_take_reserves_nothing() -> None:
     assert started(choose(stages, [{"CPU": 8, "GPU": 2}])) == [("one", 0)]
 
 
+def of_sweep(sweep: str, number: int, *, path_s: float, weight: float = 1.0) -> list[Waiting]:
+    return [
+        replace(waiting(f"{sweep} {n}", path_s=path_s, gpu=1), sweep=sweep, weight=weight)
+        for n in range(number)
+    ]
+
+
+def count_of(chosen: list[tuple[Waiting, int]]) -> dict[str, int]:
+    sweeps = [stage.sweep for stage, _ in chosen]
+    return {sweep: sweeps.count(sweep) for sweep in sorted(set(sweeps))}
+
+
+def test_sweeps_share_a_cluster_whatever_their_paths_and_by_their_weights() -> None:
+    machine = [{"CPU": 12, "GPU": 12}]
+    long = of_sweep("long", 50, path_s=9000)
+    short = of_sweep("short", 50, path_s=10)
+    assert count_of(choose([*long, *short], machine)) == {"long": 6, "short": 6}
+    heavy = of_sweep("short", 50, path_s=10, weight=3)
+    assert count_of(choose([*long, *heavy], machine)) == {"long": 3, "short": 9}
+    few = of_sweep("short", 2, path_s=10)
+    assert count_of(choose([*long, *few], machine)) == {"long": 10, "short": 2}
+
+
+def test_sweep_that_holds_more_waits_until_the_other_has_caught_up() -> None:
+    totals = [{"CPU": 12, "GPU": 12}]
+    stages = [*of_sweep("long", 50, path_s=9000), *of_sweep("short", 50, path_s=10)]
+    chosen = choose(stages, [{"CPU": 4, "GPU": 4}], totals=totals, held={"long": 8 / 12})
+    assert count_of(chosen) == {"short": 4}
+
+
 def test_cpu_work_waits_a_while_for_a_cpu_machine_that_may_come() -> None:
     machines = [{"CPU": 8, "GPU": 1}]
     fresh = waiting("crf", cpu=8)
