@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import pandas as pd
 
@@ -21,8 +22,8 @@ from analysis.table.spec import TableSpec
 def build(
     trials: pd.DataFrame, spec: TableSpec | None = None, *, allow_mixed: bool = False
 ) -> Table:
-    """The table `spec` of `trials` (from `load`); by default variants against the mIoU of the
-    scored stages.
+    """Build the table `spec` of `trials` (from `load`); by default variants against the mIoU of
+    the scored stages.
 
     Trials that the sweep's file no longer asks for are left out.
 
@@ -41,22 +42,21 @@ def build(
     runs = current.to_dict("records")
     metrics = spec.metrics or _planned(current)
     rows, common = row_groups(runs, spec)
-    columns = [
-        (_column(metric, group, current, spec), group)
-        for metric in metrics
-        for group in column_groups(runs, spec)
-    ]
-    made = [_row(row, columns, spec) for row in rows]
-    guarded = _guarded(made, rows, columns, current, allow_mixed=allow_mixed)
+    across = column_groups(runs, spec)
+    columns: list[tuple[Column, Group]] = []
+    for metric in metrics:
+        columns += [(_column(metric, group, current, spec), group) for group in across]
+    table_rows = [_row(row, columns, spec) for row in rows]
+    guarded = _guarded(table_rows, rows, columns, current, allow_mixed=allow_mixed)
     told = [group.told for group in (*rows, *(group for _, group in columns))]
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=row_heads(runs, spec),
         columns=tuple(guarded),
-        rows=mark(with_deltas(made, guarded, to=spec.delta), guarded),
+        rows=mark(with_deltas(table_rows, guarded, to=spec.delta), guarded),
         common=common,
-        notes=(*_notes(spec, made, told), *in_parts(current)),
+        notes=(*_notes(spec, table_rows, told), *in_parts(current)),
         runs={
             str(status): int(count)
             for status, count in current["status"].value_counts().sort_index().items()
@@ -95,11 +95,11 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
-    """A name that no trial logged is a slip, unless its stage has not been scored yet."""
+    """Refuse a metric that no trial logged, unless its stage has not been scored yet."""
     logged = sorted(name for name in trials.columns if "/" in name and trials[name].notna().any())
-    planned = sorted({field for fields in trials["planned"] for field in fields})
+    planned = sorted(_planned_fields(trials))
     named: list[tuple[Location, str]] = [
-        (("metrics", place), metric) for place, metric in enumerate(spec.metrics)
+        (("metrics", index), metric) for index, metric in enumerate(spec.metrics)
     ]
     if spec.best is not None:
         named.append((("best", "by"), spec.best.by))
@@ -108,7 +108,8 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
         if field not in planned:
             raise SpecError(
                 location,
-                f"metric {metric!r}: no trial has a stage {field!r}; there are: {', '.join(planned)}",
+                f"metric {metric!r}: no trial has a stage {field!r}; "
+                f"there are: {', '.join(planned)}",
             )
         siblings = [name for name in logged if name.startswith(f"{field}/")]
         if siblings and metric not in siblings:
@@ -118,10 +119,16 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
             )
 
 
+def _planned_fields(trials: pd.DataFrame) -> set[str]:
+    return set[str]().union(*trials["planned"])
+
+
 def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
-    fields = {field for fields in trials["planned"] for field in fields}
-    if found := tuple(f"{field}/miou" for field in pipeline_of(trials).scored if field in fields):
-        return found
+    """Return the mIoU of each planned stage that is scored, in pipeline order."""
+    fields = _planned_fields(trials)
+    scores = tuple(f"{field}/miou" for field in pipeline_of(trials).scored if field in fields)
+    if scores:
+        return scores
     others = sorted(name for name in trials.columns if name.partition("/")[0] in fields)
     shown = f"; --metric shows others: {', '.join(others)}" if others else ""
     raise ValueError(
@@ -148,48 +155,54 @@ def _guarded(
     *,
     allow_mixed: bool,
 ) -> list[Column]:
-    """The columns, those marked that mix what cannot be compared.
+    """Return the columns; those that mix what cannot be compared are marked.
 
     Raises:
-        ValueError: there are such columns, and nobody allowed them.
+        ValueError: there are such columns, and `allow_mixed` is false.
     """
-    frame, found = tidy(trials), dict[str, tuple[str, ...]]()
+    frame = tidy(trials)
+    reasons: dict[str, tuple[str, ...]] = {}
     for metric in dict.fromkeys(column.metric for column, _ in columns):
-        names = {
-            source.run_id: ", ".join(filter(None, (group.told, over.told)))
-            for row, group in zip(rows, groups, strict=True)
-            for cell, (column, over) in zip(row.cells, columns, strict=True)
-            if column.metric == metric
-            for source in cell.sources
-        }
-        found[metric] = mixed(metric, frame, names)
-    if not allow_mixed and (lines := [line for lines in found.values() for line in lines]):
+        reasons[metric] = mixed(metric, frame, _names_of_runs(metric, rows, groups, columns))
+    lines = list(chain.from_iterable(reasons.values()))
+    if lines and not allow_mixed:
         raise ValueError(
             "\n".join(lines)
-            + "\nthese numbers cannot be compared: put the knob into the rows or columns, fix it with "
-            "--where, or show them with a mark by --allow-mixed"
+            + "\nthese numbers cannot be compared: put the knob into the rows or columns, "
+            "fix it with --where, or show them with a mark by --allow-mixed"
         )
-    return [replace(column, mixed=found[column.metric]) for column, _ in columns]
+    return [replace(column, mixed=reasons[column.metric]) for column, _ in columns]
+
+
+def _names_of_runs(
+    metric: str,
+    rows: Sequence[Row],
+    groups: Sequence[Group],
+    columns: Sequence[tuple[Column, Group]],
+) -> dict[str, str]:
+    """Return by run id what the names of its row and its column say of it."""
+    names: dict[str, str] = {}
+    for row, group in zip(rows, groups, strict=True):
+        for cell, (column, across) in zip(row.cells, columns, strict=True):
+            if column.metric != metric:
+                continue
+            told = ", ".join(filter(None, (group.told, across.told)))
+            names |= dict.fromkeys((source.run_id for source in cell.sources), told)
+    return names
 
 
 def _notes(spec: TableSpec, rows: Sequence[Row], told: Sequence[str]) -> tuple[str, ...]:
-    notes, best = [], spec.best
-    if best is not None:
-        shown = "/".join(best.of)
+    notes: list[str] = []
+    told = list(told)
+    if spec.best is not None:
+        shown = "/".join(spec.best.of)
         notes.append(
-            f"In brackets: {shown}, of whose values the one with the best {best.by} is shown."
+            f"In brackets: {shown}, of whose values the one with the best {spec.best.by} is shown."
         )
-        picked = [cell.chosen.split("/") for row in rows for cell in row.cells if cell.chosen]
-        told = [
-            *told,
-            *(
-                f"{name}={value}"
-                for values in picked
-                for name, value in zip(best.of, values, strict=True)
-            ),
-        ]
+        for cell in chain.from_iterable(row.cells for row in rows):
+            if cell.chosen:
+                told += map("=".join, zip(spec.best.of, cell.chosen.split("/"), strict=True))
     if spec.delta is not None:
-        notes.append(
-            f"In parentheses: difference to the {'row above' if spec.delta == 'previous' else 'baseline'}."
-        )
+        reference = "row above" if spec.delta == "previous" else "baseline"
+        notes.append(f"In parentheses: difference to the {reference}.")
     return tuple(filter(None, (*notes, thresholds_text(told))))

@@ -11,10 +11,10 @@ from analysis.table.spec import TableSpec
 
 
 def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell:
-    """What `column` shows of the trials that `row` and the column's `group` share.
+    """Return the cell of the trials that `row` and the `group` of `column` share.
 
     Raises:
-        SpecError: they differ in more than their seeds.
+        SpecError: these trials differ in more than their seeds.
     """
     field = column.metric.partition("/")[0]
     shared = {run["run_id"] for run in group.runs}
@@ -40,9 +40,9 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         run for run in ranked if own[artifact_id(run, field)] is run and has(run, column.metric)
     ]
     missing = [run for run in own.values() if not has(run, column.metric)]
-    values = np.array([run[column.metric] for run in measured], np.float64) * (
-        100 if column.score else 1
-    )
+    # scores are fractions in MLflow and percent in tables
+    unit = 100 if column.score else 1
+    values = unit * np.array([run[column.metric] for run in measured], np.float64)
     return Cell(
         status=_status(missing),
         n=len(measured),
@@ -55,7 +55,7 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
 
 
 def _status(missing: Sequence[Run]) -> Status:
-    """The worst of the trials that do not have the metric."""
+    """Return the worst status of the trials that do not have the metric."""
     if not missing:
         return "done"
     if any(run["status"] == "FAILED" for run in missing):
@@ -64,7 +64,8 @@ def _status(missing: Sequence[Run]) -> Status:
 
 
 def _source(run: Run, field: str) -> Source:
-    fingerprint, code = run.get(f"fingerprint.{field}"), run.get(f"code.{field}")
+    fingerprint = run.get(f"fingerprint.{field}")
+    code = run.get(f"code.{field}")
     return Source(
         run_id=run["run_id"],
         experiment_id=run["experiment_id"],

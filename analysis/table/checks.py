@@ -18,7 +18,7 @@ Run = Mapping[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Usual:
-    """What most of the numbers of a table were made with; a check names what differs from it."""
+    """Code and packages of most numbers of a table; a check names what differs from them."""
 
     code: str
     packages: Mapping[str, str]
@@ -37,10 +37,10 @@ def check(
     runs = {run["run_id"]: run for run in trials.to_dict("records")}
     pipeline = pipeline_of(trials)
     cells = list(_cells(table))
-    usual = _usual(
-        [(runs[source.run_id], column) for _, column, cell in cells for source in cell.sources],
-        pipeline,
-    )
+    used: list[tuple[Run, Column]] = []
+    for _, column, cell in cells:
+        used += [(runs[source.run_id], column) for source in cell.sources]
+    usual = _usual(used, pipeline)
     found: dict[str, list[str]] = {}
     for name, column, cell in cells:
         reasons = list(_incomplete(cell))
@@ -62,7 +62,8 @@ def _cells(table: Table) -> Iterator[tuple[str, Column, Cell]]:
 
 
 def _usual(used: Iterable[tuple[Run, Column]], pipeline: Pipeline) -> Usual:
-    codes, packages = Counter[str](), Counter[str]()
+    codes = Counter[str]()
+    packages = Counter[str]()
     for run, column in used:
         codes.update(_code(run, column, pipeline))
         if run["packages"]:
@@ -97,7 +98,8 @@ def _of_run(run: Run, column: Column, *, usual: Usual, pipeline: Pipeline) -> It
             yield f"made by the code of commit {commit}, most others by {usual.code}"
     packages = json.loads(run["packages"] or "{}")
     for name in sorted(packages.keys() | usual.packages.keys()):
-        here, elsewhere = packages.get(name, "unknown"), usual.packages.get(name, "unknown")
+        here = packages.get(name, "unknown")
+        elsewhere = usual.packages.get(name, "unknown")
         if here != elsewhere:
             yield f"made with {name} {here}, most others with {elsewhere}"
 
@@ -122,8 +124,8 @@ def _names(names: list[str], total: int) -> str:
 
 
 def provenance(table: Table) -> str:
-    """Every number and the runs behind it: seed, run id, commit, fingerprint of the artifact that
-    was scored.
+    """Return every number and the runs behind it: seed, run id, commit, and the fingerprint of the
+    artifact that was scored.
     """
     lines = []
     for name, column, cell in _cells(table):

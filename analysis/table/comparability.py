@@ -34,8 +34,8 @@ Told = tuple[tuple[str, str], ...]
 
 
 def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, ...]:
-    """What differs between the runs behind the numbers of `metric`, beside what the names of their
-    rows say.
+    """Return what differs between the runs behind the numbers of `metric`, beside what the names
+    of their rows say; a sentence for each.
 
     Args:
         metric: of a scored stage; of others nothing is known.
@@ -57,9 +57,8 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
                 (*known, ("source", str(source)))
                 for known, source in zip(told, rows["param.cam.source"], strict=True)
             ]
-        if (
-            rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object)).nunique() > 1
-        ).any():
+        groups = rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object))
+        if (groups.nunique() > 1).any():
             there = ", ".join(
                 f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items()
             )
@@ -68,7 +67,7 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
 
 
 def _told(name: str, knobs: frozenset[str]) -> Told:
-    """The parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
+    """Return the parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
     parts = (part.partition("=") for part in re.split(r", (?=[\w.*]+=)", name))
     return tuple(
         (knob, value) for knob, sign, value in parts if sign and knob.rpartition(".")[2] in knobs

@@ -8,6 +8,7 @@ say the same.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 WORD = re.compile(r"[^\W\d_]+")
@@ -62,7 +63,7 @@ class Grid:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """By column, True if it holds numbers and nothing else but short signs: it is flush right."""
+        """By column, True if it holds only numbers and short signs: it is flush right."""
         return tuple(
             _is_numeric([row[index] for row in self.rows]) for index in range(len(self.heads))
         )
@@ -118,7 +119,7 @@ def passages_markdown(passages: Sequence[Passage]) -> str:
         for grid in passage.grids:
             paragraphs += [grid_markdown(grid), *_paragraph(grid.notes)]
         paragraphs += _paragraph(passage.notes)
-    methods = dict.fromkeys(line for passage in passages for line in passage.method)
+    methods = dict.fromkeys(chain.from_iterable(passage.method for passage in passages))
     paragraphs += _paragraph(list(methods))
     return "\n\n".join(paragraphs)
 

@@ -1,4 +1,4 @@
-"""Which trials make a row, a column and a cell of a table."""
+"""Groups of trials: the rows and the columns of a table."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class Group:
 
 
 def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
-    """What the names of a row are."""
+    """Return the headings above the names of the rows."""
     if spec.steps:
         return ("step",)
     if spec.rows:
@@ -43,7 +43,7 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
 
 
 def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
-    """The rows, in the order of the spec, and the parts of names that all variants share.
+    """Return the rows in the order of the spec, and the parts of names that all variants share.
 
     Raises:
         SpecError: the spec names a knob, or asks for a value, that no trial has.
@@ -59,18 +59,18 @@ def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple
 
 
 def column_groups(runs: Sequence[Run], spec: TableSpec) -> list[Group]:
-    """The values of the knobs that make columns; all trials where none do."""
+    """Return a group for each value of the knobs that make columns; one of all trials where none
+    do."""
     if spec.columns:
         return _by_values(runs, _columns(spec.columns, runs, key="columns"))
     return [Group(names=(), labels=(), told="", runs=runs)]
 
 
 def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
-    """The trials with those values of the knobs `best.of` that have the highest mean of `best.by`,
-    and the values.
+    """Return the trials with the best values of the knobs `best.of`, and these values.
 
-    No trials where none has the metric yet; all of them where none has its stage by plan, so that
-    nothing is chosen."""
+    Best are the values with the highest mean of `best.by`. Returns no trial where none has the
+    metric yet, and all of them where no trial plans its stage, so that nothing is chosen."""
     columns = [
         column_of(name, runs, location=("best", "of", place)) for place, name in enumerate(best.of)
     ]
@@ -89,14 +89,15 @@ def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
 
 
 def has(run: Run, metric: str) -> bool:
-    """Whether a metric was logged for a trial."""
+    """Tell whether a metric was logged for a trial."""
     value = run.get(metric)
-    return value is not None and value == value  # NaN is not there
+    # pandas has NaN for what a trial did not log
+    return value is not None and value == value
 
 
 def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
-    """Labels by experiment and variant, without the parts `knob=value` that all share, and those
-    parts.
+    """Return labels by experiment and variant without the parts `knob=value` that all share, and
+    those parts.
     """
     keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
     # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
@@ -104,9 +105,8 @@ def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, 
     shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set[str]()
     common = tuple(part for part in parts[0] if part in shared)
     labels = [", ".join(part for part in own if part not in shared) for own in parts]
-    if all(labels) and len(
-        {(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}
-    ) == len(keys):
+    named = {(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}
+    if all(labels) and len(named) == len(keys):
         return dict(zip(keys, labels, strict=True)), common
     return {key: key[1] for key in keys}, ()
 
@@ -128,14 +128,18 @@ def _by_variant(runs: Sequence[Run]) -> tuple[list[Group], tuple[str, ...]]:
 
 
 def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
-    """The combinations of values that occur."""
+    """Return a group for each combination of values that occurs, in display order."""
     own: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
-    places: list[Mapping[str, int]] = [
-        {value: place for place, value in enumerate(display_order(values))}
+    ranks: list[Mapping[str, int]] = [
+        {value: rank for rank, value in enumerate(display_order(values))}
         for values in zip(*own, strict=True)
     ]
+
+    def by_rank(names: tuple[str, ...]) -> list[int]:
+        return [rank[name] for rank, name in zip(ranks, names, strict=True)]
+
     heads = short_heads(columns, runs)
     return [
         Group(
@@ -144,9 +148,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
             told=", ".join(map("=".join, zip(heads, names, strict=True))),
             runs=own[names],
         )
-        for names in sorted(
-            own, key=lambda names: [place[name] for place, name in zip(places, names, strict=True)]
-        )
+        for names in sorted(own, key=by_rank)
     ]
 
 
@@ -165,15 +167,18 @@ def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:
 
 
 def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
-    """A mean is one over seeds: two artifacts of one seed would be two different things.
+    """Refuse a mean over anything but seeds: two artifacts of one seed are two different things.
 
     Raises:
-        SpecError: some knob has several values in these trials.
+        SpecError: a knob has several values in these trials.
     """
     by_seed: dict[int, dict[str, Run]] = {}
     for run in runs:
         by_seed.setdefault(run["seed"], {}).setdefault(artifact_id(run, field), run)
-    again = [run for own in by_seed.values() if len(own) > 1 for run in own.values()]
+    again: list[Run] = []
+    for artifacts in by_seed.values():
+        if len(artifacts) > 1:
+            again += artifacts.values()
     if not again:
         return
     knobs = [
@@ -188,6 +193,7 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     )
     raise SpecError(
         ("rows",),
-        f"{name or 'the table'} would average over what is not the seed alone: {differ or 'data, code or experiment'}; "
+        f"{name or 'the table'} would average over more than the seed: "
+        f"{differ or 'data, code or experiment'}; "
         "add it to `rows` or `columns`, fix it in `where`, or pick one with `best`",
     )

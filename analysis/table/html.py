@@ -5,7 +5,7 @@ their runs.
 from html import escape
 
 from analysis.table.markdown import Style, cell_texts, header_texts, legend, name_texts, summary
-from analysis.table.model import Cell, Row, Table
+from analysis.table.model import Cell, Row, Source, Table
 
 SERVER = "http://127.0.0.1:5000"  # where `python -m sweeps mlflow` shows a database
 VIEW = "?workflowType=machine_learning"  # by default MLflow shows its pages for language models
@@ -88,9 +88,13 @@ def _value(cell: Cell) -> str:
 
 def _links(cell: Cell, server: str) -> str:
     """A link to each run, named by its seed."""
-    links = [
-        f'<a href="{escape(server)}/#/experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}{VIEW}" '
-        f'title="seed {run.seed}, run {escape(run.run_id)}">{run.seed}</a>'
-        for run in cell.sources
-    ]
+    links = [_link(run, server) for run in cell.sources]
     return f' <span class="runs">{" ".join(links)}</span>' if links else ""
+
+
+def _link(run: Source, server: str) -> str:
+    place = f"experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}"
+    return (
+        f'<a href="{escape(server)}/#/{place}{VIEW}" '
+        f'title="seed {run.seed}, run {escape(run.run_id)}">{run.seed}</a>'
+    )

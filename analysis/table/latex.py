@@ -32,9 +32,10 @@ ESCAPES = str.maketrans(
 
 SYMBOLS = {
     **{symbol: f"${command}$" for symbol, command in {
-        "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "λ": r"\lambda", "μ": r"\mu", "σ": r"\sigma",
-        "τ": r"\tau", "±": r"\pm", "×": r"\times", "·": r"\cdot", "≥": r"\ge", "≤": r"\le", "→": r"\to",
-        "Δ": r"\Delta", "−": "-", "✗": r"\times", "⊘": r"\oslash", "†": r"^\dagger", "²": "^2",
+        "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "λ": r"\lambda",
+        "μ": r"\mu", "σ": r"\sigma", "τ": r"\tau", "±": r"\pm", "×": r"\times", "·": r"\cdot",
+        "≥": r"\ge", "≤": r"\le", "→": r"\to", "Δ": r"\Delta", "−": "-", "✗": r"\times",
+        "⊘": r"\oslash", "†": r"^\dagger", "²": "^2",
     }.items()},
     "§": r"\S{}",
     "–": "--",

@@ -3,8 +3,9 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from analysis.table.model import Cell, Column, Row, Status, Table
 from analysis.table.pixel_truth import NOT_KNOWN
@@ -21,9 +22,7 @@ NUMBERS = ("mean", "std", "n", "planned", "status")
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How a format writes what the table says. `dagger` marks pixel ground truth, `section` what is
-    not comparable.
-    """
+    """Notation of a format. `dagger` marks pixel ground truth, `section` what is not comparable."""
 
     escape: Callable[[str], str]
     bold: Callable[[str], str]
@@ -50,20 +49,21 @@ MARKDOWN = Style(
 
 
 def header_texts(table: Table, style: Style) -> list[str]:
-    """The headings, with a dagger for pixel ground truth and a section sign where rows cannot be
-    compared.
+    """Return the headings, with a dagger for pixel ground truth and a section sign where rows
+    cannot be compared.
     """
-    columns = [
-        style.escape(column.label)
-        + style.dagger * bool(column.pixel_truth)
-        + style.section * bool(column.mixed)
-        for column in table.columns
-    ]
+    columns = [_heading(column, style) for column in table.columns]
     return [*map(style.escape, table.heads), "n", *columns]
 
 
+def _heading(column: Column, style: Style) -> str:
+    dagger = style.dagger if column.pixel_truth else ""
+    section = style.section if column.mixed else ""
+    return style.escape(column.label) + dagger + section
+
+
 def row_texts(table: Table, style: Style) -> list[list[str]]:
-    """The cells below the header, names and number of seeds included."""
+    """Return the cells below the header, names and number of seeds included."""
     return [
         [*name_texts(row, style), str(row.seeds), *cell_texts(table, row, style)]
         for row in table.rows
@@ -71,13 +71,13 @@ def row_texts(table: Table, style: Style) -> list[list[str]]:
 
 
 def name_texts(row: Row, style: Style) -> list[str]:
-    """What a row is called."""
+    """Return the names of a row."""
     *first, last = map(style.escape, row.labels)
     return [*first, last + (" (baseline)" if row.baseline else "")]
 
 
 def cell_texts(table: Table, row: Row, style: Style) -> list[str]:
-    """The numbers of a row."""
+    """Return the numbers of a row."""
     return [
         cell_text(cell, column, row, style)
         for cell, column in zip(row.cells, table.columns, strict=True)
@@ -85,7 +85,7 @@ def cell_texts(table: Table, row: Row, style: Style) -> list[str]:
 
 
 def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
-    """Mean, deviation where there are two seeds, and what else a reader must know of this cell."""
+    """Return mean, deviation of two or more seeds, and the remarks that this cell needs."""
     glyph = style.glyphs.get(cell.status, "")
     if cell.mean is None:
         return glyph
@@ -95,9 +95,7 @@ def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
     if cell.best or cell.second:
         text = style.bold(text) if cell.best else style.second(text)
     if cell.delta is not None:
-        # zero has no sign, whichever side it was rounded from
-        sign = "" if float(column.text(cell.delta)) == 0 else "+" if cell.delta > 0 else style.minus
-        text += f" ({sign}{column.text(abs(cell.delta))})"
+        text += f" ({_signed(cell.delta, column, style)})"
     if cell.chosen:
         text += f" {style.escape(f'[{cell.chosen}]')}"
     if cell.n != cell.planned:
@@ -105,24 +103,39 @@ def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
     return text if cell.n == row.seeds or column.paper else f"{text} (n={cell.n})"
 
 
+def _signed(delta: float, column: Column, style: Style) -> str:
+    size = column.text(abs(delta))
+    # zero has no sign, whichever side it was rounded from
+    if float(size) == 0:
+        return size
+    return f"+{size}" if delta > 0 else f"{style.minus}{size}"
+
+
+def _cells(table: Table) -> Iterator[Cell]:
+    return chain.from_iterable(row.cells for row in table.rows)
+
+
 def legend(table: Table, style: Style) -> list[str]:
-    """What the glyphs and marks of this table mean; nothing where it has none."""
-    used = {cell.status for row in table.rows for cell in row.cells}
+    """Return the meaning of the glyphs and marks of this table; nothing where it has none."""
+    used = {cell.status for cell in _cells(table)}
     glyphs = [
         f"{style.glyphs[status]} {style.escape(text)}"
         for status, text in MEANING.items()
         if status in used
     ]
     lines = ["; ".join(glyphs) + "."] if glyphs else []
-    for use in dict.fromkeys(use for column in table.columns for use in column.pixel_truth):
+    for use in dict.fromkeys(chain.from_iterable(column.pixel_truth for column in table.columns)):
         metrics = list(
             dict.fromkeys(column.metric for column in table.columns if use in column.pixel_truth)
         )
-        verb = "may be" if use == NOT_KNOWN else "is" if len(metrics) == 1 else "are"
+        verb = "is" if len(metrics) == 1 else "are"
+        if use == NOT_KNOWN:
+            verb = "may be"
         note = f"{use}: {', '.join(metrics)} {verb} more than image labels alone can give."
         lines.append(f"{style.dagger} {style.escape(note)}")
-    lines += [f"Paper, {style.escape(line)}." for column in table.columns for line in column.paper]
-    mixed = dict.fromkeys(line for column in table.columns for line in column.mixed)
+    paper = chain.from_iterable(column.paper for column in table.columns)
+    lines += [f"Paper, {style.escape(line)}." for line in paper]
+    mixed = dict.fromkeys(chain.from_iterable(column.mixed for column in table.columns))
     lines += [
         f"{style.section} {style.escape(line)}: these numbers cannot be compared." for line in mixed
     ]
@@ -130,18 +143,14 @@ def legend(table: Table, style: Style) -> list[str]:
 
 
 def summary(table: Table, style: Style) -> list[str]:
-    """What the numbers are and which runs they come from."""
-    seconds = any(cell.second for row in table.rows for cell in row.cells)
-    best = (
-        "The best mean of a metric is bold"
-        + f", the second {style.second_is}" * seconds
-        + ", ties as printed."
-    )
-    marked = any(cell.best for row in table.rows for cell in row.cells)
+    """Return sentences on what the numbers are and which runs they come from."""
+    numbers = f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent."
+    if any(cell.best for cell in _cells(table)):
+        seconds = any(cell.second for cell in _cells(table))
+        second = f", the second {style.second_is}" if seconds else ""
+        numbers += f" The best mean of a metric is bold{second}, ties as printed."
     runs = ", ".join(f"{count} {status.lower()}" for status, count in table.runs.items())
-    lines = [
-        f"Mean {style.plus_minus} sample standard deviation over n seeds; scores in percent.{f' {best}' * marked}"
-    ]
+    lines = [numbers]
     if metrics := {
         column.metric
         for column in table.columns
@@ -151,7 +160,8 @@ def summary(table: Table, style: Style) -> list[str]:
     lines += [style.escape(note) for note in table.notes]
     if table.common:
         lines.append(f"All variants: {style.escape(', '.join(table.common))}.")
-    experiments = f"Experiment{'s' * (len(table.experiments) > 1)} {style.escape(', '.join(table.experiments))}"
+    noun = "Experiments" if len(table.experiments) > 1 else "Experiment"
+    experiments = f"{noun} {style.escape(', '.join(table.experiments))}"
     lines.append(f"{experiments}: {sum(table.runs.values())} trials ({runs}).")
     if table.left_out:
         lines.append(f"Left out: {table.left_out} trials that the sweep's file no longer asks for.")
@@ -159,16 +169,17 @@ def summary(table: Table, style: Style) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """GitHub Markdown with columns aligned for a terminal, and the notes below."""
-    header, rows = header_texts(table, MARKDOWN), row_texts(table, MARKDOWN)
+    """Return GitHub Markdown with columns aligned for a terminal, and the notes below."""
+    header = header_texts(table, MARKDOWN)
+    rows = row_texts(table, MARKDOWN)
     widths = [
         max(3, *(display_width(text) for text in column))
         for column in zip(header, *rows, strict=True)
     ]
     names = len(table.heads)
     rule = [
-        f":{'-' * (w - 1)}" if place < names else f"{'-' * (w - 1)}:"
-        for place, w in enumerate(widths)
+        f":{'-' * (width - 1)}" if index < names else f"{'-' * (width - 1)}:"
+        for index, width in enumerate(widths)
     ]
     failures = [
         f"{MARKDOWN.glyphs['failed']} {MARKDOWN.escape(failure)}" for failure in table.failures
@@ -180,7 +191,7 @@ def markdown(table: Table) -> str:
 
 
 def _line(texts: Sequence[str], widths: Sequence[int], *, names: int) -> str:
-    """Names are flush left, numbers are flush right."""
+    """Return a line in which names are flush left and numbers are flush right."""
     padded = []
     for place, (text, width) in enumerate(zip(texts, widths, strict=True)):
         padding = " " * (width - display_width(text))
@@ -189,22 +200,23 @@ def _line(texts: Sequence[str], widths: Sequence[int], *, names: int) -> str:
 
 
 def display_width(text: str) -> int:
-    """How many terminal cells `text` takes."""
-    return sum(
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
-        for letter in text
-    )
+    """Return the number of terminal cells that `text` takes."""
+    return sum(_letter_width(letter) for letter in text)
+
+
+def _letter_width(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def to_csv(table: Table) -> str:
-    """One line per cell with the numbers in full precision; scores in percent, as in the table."""
+    """Return a line for each cell, in full precision; scores in percent, as in the table."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     knobs = [name for name, _ in table.columns[0].knobs]
     extra = [
-        name
-        for name in ("delta", "chosen")
-        if any(getattr(cell, name) for row in table.rows for cell in row.cells)
+        name for name in ("delta", "chosen") if any(getattr(cell, name) for cell in _cells(table))
     ]
     writer.writerow([*table.heads, *knobs, "metric", *NUMBERS, *extra])
     for row in table.rows:

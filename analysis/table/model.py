@@ -1,7 +1,7 @@
 """The results table: groups of trials against metrics or knobs, mean and sample standard deviation
 over seeds.
 
-`build` makes one frozen `Table`; Markdown and CSV (`render.py`), LaTeX (`latex.py`), HTML
+`build` makes one frozen `Table`; Markdown and CSV (`markdown.py`), LaTeX (`latex.py`), HTML
 (`html.py`) and XLSX (`xlsx.py`) print it, so their numbers agree."""
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Status = Literal["done", "failed", "pending", "stopped", "empty", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A run that a cell's number comes from; `fingerprint` is that of the artifact that was scored."""
+    """A run behind the number of a cell; `fingerprint` is that of the artifact that was scored."""
 
     run_id: str
     experiment_id: str
@@ -67,10 +67,12 @@ class Cell:
 
     Attributes:
         n: distinct artifacts that have the metric, of `planned`; `mean` needs one, `std` (ddof = 1)
-        two. best, second: whether the mean is the highest, or the next, of its metric as printed,
-        ties included. delta: difference to the row that the table compares with. chosen: values of
-        the knobs that the best were chosen of, empty where nothing was chosen. sources: the runs
-        behind the mean.
+            needs two.
+        best, second: whether the mean is the highest, or the next, of its metric as printed; ties
+            included.
+        delta: difference to the row that the table compares with.
+        chosen: values of the knobs of which the best were chosen; empty where nothing was chosen.
+        sources: the runs behind the mean.
     """
 
     status: Status
@@ -129,12 +131,12 @@ def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
             for place, column in enumerate(columns)
             if column.metric == metric and not column.paper
         ]
-        printed = [
-            (place, columns[place].text(cell.mean))
-            for row in rows
-            for place in places
-            if (cell := row.cells[place]).mean is not None
-        ]
+        printed: list[tuple[int, str]] = []
+        for row in rows:
+            means = [(place, row.cells[place].mean) for place in places]
+            printed += [
+                (place, columns[place].text(mean)) for place, mean in means if mean is not None
+            ]
         ranked = sorted({float(text) for _, text in printed}, reverse=True)
         best |= {each for each in printed if float(each[1]) == ranked[0]}
         if len(printed) > 2 and len(ranked) > 1:
@@ -176,27 +178,32 @@ def with_deltas(
 
 
 def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
-    """A sentence per stage of which trainings had a GPU too small for a whole batch."""
+    """Return a sentence for each stage whose trainings had a GPU too small for a whole batch."""
     found = {
         name.partition(".")[2]: trials[name].dropna()
         for name in trials.columns
         if name.startswith(PARTS)
     }
     return tuple(
-        f"{field}: in {len(parts)} of {len(trials)} trials each batch went in {max(parts):.0f} parts, a GPU being too "
-        "small: the same but for the order of sums, what dropout drew and what a trained batch norm saw."
+        f"{field}: in {len(parts)} of {len(trials)} trials each batch went through the network in "
+        f"{max(parts):.0f} parts, because the GPU was too small. The results differ by the order "
+        "of sums, by what dropout drew and by what a trained batch norm saw."
         for field, parts in found.items()
         if len(parts)
     )
 
 
 def is_score(metric: str) -> bool:
-    """Whether a metric is a fraction of which more is better."""
+    """Tell whether a metric is a fraction of which more is better."""
     return metric.partition("@")[0].partition("/")[2].partition("/")[0] in SCORES
 
 
 def failures(trials: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
-    """A line per failed trial: what, which seed, why; `labels` by experiment and variant."""
+    """Return a line for each failed trial: variant, seed, stage and reason.
+
+    Args:
+        labels: names of the variants, by experiment and variant.
+    """
     lines = []
     for trial in trials[trials["status"] == "FAILED"].to_dict("records"):
         reason = next(iter(trial["error"].splitlines()), "no message")

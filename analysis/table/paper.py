@@ -43,7 +43,7 @@ class Number(BaseModel):
     source: str
 
     def holds_for(self, run: Run) -> bool:
-        """Whether a row of the tidy frame was measured on the same."""
+        """Tell whether a row of the tidy frame was measured under the same conditions."""
         same = run["stage"] == self.metric.partition("/")[0] and (run["data"], run["split"]) == (
             self.data,
             self.split,
@@ -60,21 +60,22 @@ class Number(BaseModel):
 
 @cache
 def numbers() -> tuple[Number, ...]:
-    """All published numbers that we know of."""
+    """Return all published numbers of `paper.yaml`."""
     return tuple(
         TypeAdapter(list[Number]).validate_python(yaml.safe_load(PATH.read_text(encoding="utf-8")))
     )
 
 
 def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> Table:
-    """`table`, whose rows are `groups` of `trials`, with the paper's number beside each metric
-    where it has one.
+    """Return `table` with the paper's number beside each metric that has one; the rows of the
+    table are `groups` of `trials`.
     """
     runs: dict[tuple[str, str], Run] = {
         (run["run_id"], run["stage"]): run
         for run in tidy(trials).query("subset == 'all'").to_dict("records")
     }
-    columns, cells = list[Column](), [list[Cell]() for _ in table.rows]
+    columns: list[Column] = []
+    cells: list[list[Cell]] = [[] for _ in table.rows]
     last = {column.metric: place for place, column in enumerate(table.columns)}
     for place, column in enumerate(table.columns):
         columns.append(column)

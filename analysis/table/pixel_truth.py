@@ -17,19 +17,20 @@ GATE, SEARCH = "gate after ", "search for "
 
 
 def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tuple[str, ...]:
-    """What was chosen with pixel ground truth for the numbers of `metric` in `trials`, a sentence
-    each.
-    """
-    uses = {use.strip() for text in trials["pixel_truth"] for use in text.split(",") if use.strip()}
+    """Return a sentence for each choice by pixel ground truth behind the numbers of `metric`."""
+    uses = {use.strip() for use in ",".join(trials["pixel_truth"]).split(",")} - {""}
     uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
-    field, pipeline = metric.partition("/")[0], pipeline_of(trials)
-    if "@" in metric:  # at a threshold that these images did not choose
+    field = metric.partition("/")[0]
+    pipeline = pipeline_of(trials)
+    # behind the @ stands a threshold that these images did not choose
+    if "@" in metric:
         uses = {use for use in uses if not use.startswith(f"{field}.threshold")}
     sentences = [_sentence(use) for use in sorted(uses) if _concerns(use, field, pipeline)]
     if HELD_OUT in metric:
         images = metric.partition(HELD_OUT)[2]
         sentences.append(
-            f"{field}.threshold was chosen with the pixel ground truth of {images} images that are not scored"
+            f"{field}.threshold was chosen with the pixel ground truth of {images} images "
+            "that are not scored"
         )
     if any(
         protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]
@@ -46,8 +47,10 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
 
 
 def _concerns(use: str, field: str, pipeline: Pipeline) -> bool:
-    """A search chose all variants; a gate those whose later stages were made; anything else is of
-    its own stage.
+    """Tell whether a choice concerns the numbers of a stage.
+
+    A search chose all variants; a gate chose those whose later stages were made; anything else
+    concerns its own stage alone.
     """
     if use.startswith(SEARCH):
         return True
@@ -64,5 +67,6 @@ def _sentence(use: str) -> str:
     if use.startswith(GATE):
         return f"A gate after {chosen.removeprefix(GATE)} chose {truth} which variants went on"
     if use.startswith(SEARCH):
-        return f"A search for the best {chosen.removeprefix(SEARCH)} chose {truth} which variants there are"
+        objective = chosen.removeprefix(SEARCH)
+        return f"A search for the best {objective} chose {truth} which variants there are"
     return f"{chosen} was chosen {truth}"

@@ -1,17 +1,19 @@
-"""What a table shows, as a small YAML file says it or the command line.
+"""The specification of a table, from a small YAML file or the command line.
 
-    title: Does the best lambda depend on alpha? rows: [cgnet.erasing, cgnet.lambda_start]       #
-    knobs; without rows every variant has one columns: [crf_low.alpha]                        #
-    knobs; without columns each metric has one metrics: [seg/miou]                             #
-    cam/miou@0.3, cam/miou@held-out-50: see `analysis.read.thresholds` where: {cam.source: cgnet,
-    cgnet.erasing: [cse, class_agnostic]} delta: previous                                 # or
-    baseline: what is written behind each mean baseline: {cam.source: oc}                      #
-    instead of the sweep's own best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou} paper: true
-    # the paper's numbers beside ours
+    title: Does the best lambda depend on alpha?
+    rows: [cgnet.erasing, cgnet.lambda_start]  # knobs; without rows every variant has one
+    columns: [crf_low.alpha]                   # knobs; without columns each metric has one
+    metrics: [seg/miou]                        # cam/miou@0.3, cam/miou@held-out-50: other rules
+    where: {cam.source: cgnet, cgnet.erasing: [cse, class_agnostic]}
+    delta: previous                            # or baseline: the difference behind each mean
+    baseline: {cam.source: oc}                 # instead of the sweep's own
+    best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou}
+    paper: true                                # the paper's numbers beside ours
 
-A ladder has `steps: [{name: + erasing, where: {cam.source: cgnet}}, ...]` instead of rows. The
-stage before a knob's name may be left out where no other stage has the knob; `variant`,
-`experiment` and `seed` stand for themselves."""
+`analysis.read.thresholds` tells what stands behind an @. A ladder has `steps: [{name: + erasing,
+where: {cam.source: cgnet}}, ...]` instead of rows. The stage before a knob's name may be left out
+where no other stage has the knob; `variant`, `experiment` and `seed` stand for themselves.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from analysis.read.spec_error import Location, Where
 
+# A specification has some hundred bytes; a file of a megabyte is not one.
 MAX_BYTES = 1_000_000
 Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
 
@@ -94,7 +97,7 @@ class TableFile:
             raise ValueError(f"{path}: this is no YAML of a table: {error}") from None
 
     def _refuse_twice(self, node: yaml.Node | None) -> None:
-        """YAML would take the last of two equal keys without a word."""
+        """Refuse a key that stands twice; YAML would take the last of them without a word."""
         if isinstance(node, yaml.MappingNode):
             keys = [key.value for key, _ in node.value]
             for place, (key, value) in enumerate(node.value):
@@ -106,8 +109,9 @@ class TableFile:
                 self._refuse_twice(value)
 
     def where(self, location: Sequence[str | int]) -> str:
-        """File and line of a key, or of the nearest above it."""
-        node, line = self._root, 1
+        """Return file and line of a key, or of the nearest key above it."""
+        node = self._root
+        line = 1
         for part in location:
             if isinstance(node, yaml.MappingNode):
                 found = [(key, value) for key, value in node.value if key.value == part]
@@ -117,19 +121,21 @@ class TableFile:
                 found = []
             if not found:
                 break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
+            line = found[0][0].start_mark.line + 1
+            node = found[0][1]
         return f"{self.path}:{line}"
 
 
 def read_table_spec(document: TableFile) -> TableSpec:
-    """The table that a file describes.
+    """Return the table that a file describes.
 
     Raises:
-        ValueError: one line per fault: `FILE:LINE: key: what is wrong; what is allowed`.
+        ValueError: one line for each fault: `FILE:LINE: key: what is wrong; what is allowed`.
     """
     if not isinstance(document.values, Mapping):
         allowed = ", ".join(TableSpec.model_fields)
-        raise ValueError(f"{document.path}:1: expected keys and values; allowed are {allowed}")  # noqa: TRY004
+        message = f"{document.path}:1: expected keys and values; allowed are {allowed}"
+        raise ValueError(message)  # noqa: TRY004
     try:
         return TableSpec.model_validate(document.values)
     except ValidationError as error:
@@ -144,11 +150,12 @@ def _line(document: TableFile, location: Location, kind: str, message: str) -> s
         model = _model_at(location)
         message = f"unknown key; allowed are {', '.join(model.model_fields)}"
     key = ".".join(map(str, location))
-    return f"{document.where(location)}: {key + ': ' if key else ''}{message.removeprefix('Value error, ')}"
+    message = message.removeprefix("Value error, ")
+    return ": ".join(filter(None, (document.where(location), key, message)))
 
 
 def _model_at(location: Location) -> type[BaseModel]:
-    """Whose keys are allowed at a place."""
+    """Return the model whose keys are allowed at a location."""
     if len(location) < 2:
         return TableSpec
     return LadderStep if location[0] == "steps" else Best

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, product
 
 from openpyxl import Workbook
 from openpyxl.styles import Font
@@ -15,40 +16,33 @@ from analysis.table.model import Cell, Row, Table
 PLAIN = replace(MARKDOWN, escape=lambda text: " ".join(text.split()), second_is="underlined")
 # and what is in the heading
 PARTS = {"mean": "", "std": "std", "n": "n", "delta": "difference", "chosen": "chosen"}
-WIDTHS = (10, 60)  # in characters: no column narrower or wider
+# Characters. A narrower column hides its heading, a wider one leaves the screen.
+WIDTHS = (10, 60)
 Value = str | int | float | None
 
 
 def xlsx(table: Table) -> bytes:
-    """The file's content. Mean, deviation, number of seeds, ... of a column stand side by side, in
-    full precision.
+    """Return the content of the file.
 
-    What has no mean has the word of its status in the mean's place.
+    Mean, deviation, number of seeds, ... of a column stand side by side, in full precision. A cell
+    without a mean has the word of its status in the place of the mean.
     """
     book = Workbook()
     sheet = book.active
     sheet.title = "table"
     headings = header_texts(table, PLAIN)
     names, columns = headings[: len(table.heads)], headings[len(table.heads) + 1 :]
-    cells = [cell for row in table.rows for cell in row.cells]
+    cells = list(chain.from_iterable(row.cells for row in table.rows))
     parts = [
         part
         for part in PARTS
         if part not in ("delta", "chosen") or any(getattr(cell, part) for cell in cells)
     ]
-    _append(
-        sheet,
-        [*names, "n", *(f"{column} {PARTS[part]}".strip() for column in columns for part in parts)],
-    )
+    titles = [f"{column} {PARTS[part]}".strip() for column, part in product(columns, parts)]
+    _append(sheet, [*names, "n", *titles])
     for row in table.rows:
-        _append(
-            sheet,
-            [
-                *name_texts(row, PLAIN),
-                row.seeds,
-                *(_value(cell, part) for cell in row.cells for part in parts),
-            ],
-        )
+        values = [_value(cell, part) for cell, part in product(row.cells, parts)]
+        _append(sheet, [*name_texts(row, PLAIN), row.seeds, *values])
         _format(sheet, row, table, step=len(parts))
     for cell in sheet[1]:
         cell.font = Font(bold=True)
@@ -76,7 +70,7 @@ def _value(cell: Cell, part: str) -> Value:
 
 
 def _append(sheet: Worksheet, values: Sequence[Value]) -> None:
-    """One more row, in which text stays text: Excel would run what begins with `=` as a formula."""
+    """Append a row in which text stays text: Excel runs what begins with `=` as a formula."""
     sheet.append(list(values))
     for cell in sheet[sheet.max_row]:
         if isinstance(cell.value, str):
@@ -84,7 +78,7 @@ def _append(sheet: Worksheet, values: Sequence[Value]) -> None:
 
 
 def _format(sheet: Worksheet, row: Row, table: Table, *, step: int) -> None:
-    """As many digits as the other formats print, the best bold, the second underlined."""
+    """Show as many digits as the other formats, the best in bold, the second underlined."""
     for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
         first = len(table.heads) + 2 + step * place
         for offset in range(step):
