@@ -1,4 +1,4 @@
-"""`python -m analysis effects EXPERIMENT`: main effects, interactions and importance of the knobs."""
+"""`python -m analysis effects EXPERIMENT`: main effects, interactions, importance of the knobs."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`python -m analysis figure KIND EXPERIMENT --out FILE`: a figure for a paper, as PDF, PNG or SVG."""
+"""`python -m analysis figure KIND EXPERIMENT --out FILE`: a figure for a paper (PDF, PNG, SVG)."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,9 @@ from analysis.studies.pareto import pareto
 Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]
 
+# Curves are drawn by the way of erasing unless the caller says otherwise.
+ERASING = "cgnet.erasing"
+
 
 def declare(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
@@ -50,9 +53,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _curve(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    by = options.by or [
-        knob for knob in ("cgnet.erasing",) if knob in varied(trials) and knob != options.knob
-    ]
+    by = options.by
+    if not by and options.knob != ERASING and ERASING in varied(trials):
+        by = [ERASING]
     return knob_curves(
         _where(trials, options.where), metric=options.metric, knob=options.knob, by=by
     )
@@ -68,13 +71,12 @@ def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 
 
 def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
-    """The trials with these values of knobs, and the baseline."""
+    """Return the trials with these values of knobs, and the baseline."""
     for knob, _, value in (condition.partition("=") for condition in conditions):
         held = knob_values(trials, knob).map(show, na_action="ignore")
         if value not in set(held):
-            raise ValueError(
-                f"--where {knob}={value}: no trial has it; there are: {', '.join(map(str, held.unique()))}"
-            )
+            there = ", ".join(map(str, held.unique()))
+            raise ValueError(f"--where {knob}={value}: no trial has it; there are: {there}")
         trials = trials[(held == value) | trials["baseline"]]
     return trials
 

@@ -4,6 +4,7 @@ columns to choose.
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,10 @@ from analysis.table.model import Table
 from analysis.table.spec import TableFile, TableSpec, read_table_spec
 from analysis.table.xlsx import xlsx
 
-CUTS = "cam/miou@0.3 is at that threshold, cam/miou@held-out-50 at the best of 50 images, of the others"
+CUTS = (
+    "cam/miou@0.3 is the score at that threshold, cam/miou@held-out-50 that of the other images "
+    "at the best threshold of 50"
+)
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
 
 
@@ -92,7 +96,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
-    sources = {source.run_id for row in built.rows for cell in row.cells for source in cell.sources}
+    cells = chain.from_iterable(row.cells for row in built.rows)
+    sources = {source.run_id for source in chain.from_iterable(cell.sources for cell in cells)}
     lines = check(
         built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources}
     )
@@ -124,7 +129,7 @@ def _write(built: Table, options: argparse.Namespace) -> None:
 
 
 def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
-    """What the file says, and over it what the command line says."""
+    """Return the table that the file or the command line describes."""
     given = {
         "rows": options.rows,
         "columns": options.columns,
@@ -139,7 +144,8 @@ def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
         return TableSpec.model_validate(said)
     if said:
         raise ValueError(
-            f"--spec says what to show; --{', --'.join(said)} beside it: write it into {document.path}"
+            f"--spec says what to show; --{', --'.join(said)} beside it: "
+            f"write it into {document.path}"
         )
     return read_table_spec(document)
 
@@ -148,7 +154,8 @@ def _pair(text: str) -> tuple[str, object]:
     knob, sign, value = text.partition("=")
     if not sign:
         raise ValueError(
-            f"--where {text!r}: expected KNOB=VALUE, such as cgnet.erasing=cse or 'lambda_start=[1, 3]'"
+            f"--where {text!r}: expected KNOB=VALUE, "
+            "such as cgnet.erasing=cse or 'lambda_start=[1, 3]'"
         )
     return knob, yaml.safe_load(value)
 

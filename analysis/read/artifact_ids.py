@@ -10,7 +10,7 @@ Run = Mapping[Any, Any]
 
 
 def artifact_id(run: Run, field: str) -> str:
-    """Return the fingerprint of the stage `field` of a trial, or its run id where that is unknown."""
+    """Return the fingerprint of a trial's stage `field`, or its run id where that is unknown."""
     fingerprint = run.get(f"fingerprint.{field}")
     if isinstance(fingerprint, str) and fingerprint:
         return fingerprint

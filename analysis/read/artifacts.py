@@ -17,7 +17,7 @@ SUBSETS = ("all", "multi")
 def counts_of(
     trials: pd.DataFrame, field: str, *, tracking: str | None = None, subset: str = "all"
 ) -> dict[str, PerImage]:
-    """Counts by run id of the scored stage `field`, at the threshold that it was scored at.
+    """Return the counts of the scored stage `field` by run id, at the threshold of its score.
 
     Args:
         trials: from `load`.
@@ -43,7 +43,7 @@ def counts_of(
 
 @contextmanager
 def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Path]:
-    """The artifact `name` of a run, as a file that lasts as long as the context.
+    """Yield the artifact `name` of a run, as a file that lasts as long as the context.
 
     Raises:
         ValueError: the run has no such artifact, or there is no such database.
@@ -60,12 +60,12 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
 
 
 def names_below(run: str, folder: str, *, tracking: str | None = None) -> list[str]:
-    """The artifacts of a run in `folder`, as MLflow names them."""
+    """Return the artifacts of a run in `folder`, as MLflow names them."""
     return [file.path for file in connect(tracking).list_artifacts(run, folder)]
 
 
 def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
-    """The stages of which a run has counts per image.
+    """Return the stages of which a run has counts per image.
 
     Raises:
         ValueError: there is no such database.

@@ -1,4 +1,4 @@
-"""What varies between the trials of a sweep, and how values of knobs are selected and shown."""
+"""Knobs: those that vary between trials, and their values as tables select and show them."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ NONE = "–"
 
 
 def scored(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The trials (of `load`) that the sweep still asks for and that have `metric`, as fractions.
+    """Return the trials (of `load`) that the sweep still asks for and that have `metric`.
 
     Raises:
         ValueError: there are none.
@@ -44,15 +44,16 @@ def scored_stages(trials: pd.DataFrame) -> tuple[str, ...]:
 
 
 def measurements(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The `scored` trials, one for each artifact that the metric scores."""
+    """Return the `scored` trials, one for each artifact that the metric scores."""
     return distinct(scored(trials, metric), metric.partition("/")[0])
 
 
 def sharing(trials: pd.DataFrame, field: str) -> dict[str, list[str]]:
-    """Variants whose artifacts of the stage `field` are the same, by the first of them: they are
-    one result.
+    """Return the variants that share the artifacts of the stage `field`, by the first of them:
+    they are one result.
     """
-    column, groups = f"fingerprint.{field}", dict[frozenset[str], list[str]]()
+    column = f"fingerprint.{field}"
+    groups: dict[frozenset[str], list[str]] = {}
     for variant, group in trials.groupby("variant", sort=False):
         known = column in group and group[column].notna().all()
         groups.setdefault(frozenset(group[column if known else "run_id"]), []).append(str(variant))
@@ -60,7 +61,7 @@ def sharing(trials: pd.DataFrame, field: str) -> dict[str, list[str]]:
 
 
 def varied(trials: pd.DataFrame) -> list[str]:
-    """The knobs, `field.knob`, of which `trials` have at least two values; seeds are none."""
+    """Return the knobs, `field.knob`, with at least two values in `trials`; seeds are none."""
     columns = [
         name for name in trials.columns if name.startswith(PARAM) and not name.endswith(".seed")
     ]
@@ -68,7 +69,7 @@ def varied(trials: pd.DataFrame) -> list[str]:
 
 
 def aliases(trials: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[str]]:
-    """The first of the knobs that always move together, with the others: no data can tell them
+    """Return the knobs that always move together, by the first of them: no data can tell them
     apart.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
@@ -78,7 +79,7 @@ def aliases(trials: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[str]]:
 
 
 def knob_values(trials: pd.DataFrame, knob: str) -> "pd.Series[str]":
-    """The value of `knob` by trial, missing where it has no effect.
+    """Return the value of `knob` by trial, missing where it has no effect.
 
     Raises:
         ValueError: no trial has it.
@@ -91,8 +92,7 @@ def knob_values(trials: pd.DataFrame, knob: str) -> "pd.Series[str]":
 
 
 def ordered(values: "pd.Series[str]") -> list[str]:
-    """The distinct values of a knob: numbers by size, anything else by name."""
-
+    """Return the distinct values of a knob: numbers by size, anything else by name."""
     return sorted(
         values.dropna().unique(),
         key=lambda value: (0, float(value)) if is_number(value) else (1, value),
@@ -100,15 +100,15 @@ def ordered(values: "pd.Series[str]") -> list[str]:
 
 
 def averaged(trials: pd.DataFrame, *shown: str) -> list[str]:
-    """The knobs that vary between `trials` beside those `shown`, one for all that always move
-    together.
+    """Return the knobs that vary between `trials` beside those `shown`, one for all that always
+    move together.
     """
     moving = aliases(trials, varied(trials))
     return [first for first, others in moving.items() if not {first, *others} & set(shown)]
 
 
 def is_number(value: str) -> bool:
-    """Whether a knob's value is one."""
+    """Tell whether the value of a knob is a number."""
     try:
         float(value)
     except ValueError:
@@ -117,19 +117,16 @@ def is_number(value: str) -> bool:
 
 
 def short_names(variants: Sequence[str]) -> dict[str, str]:
-    """The variants' names without the `knob=value` parts that say nothing beside the others: for
-    figures.
+    """Return short names of the variants for figures: without redundant `knob=value` parts.
 
-    A part goes where all variants have it, or where another part of the same name never stands
-    without it: beside `erasing=cse`, `source=cgnet` is no news. What stays of `erasing=cse` is
-    `cse`."""
+    A part is redundant if all variants have it, or if another part of the same name never stands
+    without it: `erasing=cse` implies `source=cgnet`. `erasing=cse` is shortened to `cse`."""
     # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
     parts = {variant: re.split(r", (?=[\w.*]+=)", variant) for variant in variants}
-    owners = {
-        part: {variant for variant in parts if part in parts[variant]}
-        for each in parts.values()
-        for part in each
-    }
+    owners: dict[str, set[str]] = {}
+    for variant, own in parts.items():
+        for part in own:
+            owners.setdefault(part, set()).add(variant)
 
     def implied(part: str, place: int, own: Sequence[str]) -> bool:
         others = ((owners[other], at) for at, other in enumerate(own) if at != place)
@@ -146,25 +143,21 @@ def short_names(variants: Sequence[str]) -> dict[str, str]:
         )
         for variant, own in parts.items()
     }
-    return (
-        names
-        if len(set(names.values())) == len(names) and all(names.values())
-        else {name: name for name in names}
-    )
+    if len(set(names.values())) == len(names) and all(names.values()):
+        return names
+    return {name: name for name in names}
 
 
 def _without_name(part: str) -> str:
-    """`cse` for `erasing=cse`: a word speaks for itself, a number does not."""
+    """Return `cse` for `erasing=cse`: a word speaks for itself, a number does not."""
     value = part.partition("=")[2]
-    return (
-        value
-        if re.fullmatch(r"[a-zA-Z]\w*", value) and value not in ("true", "false", "null")
-        else part
-    )
+    if re.fullmatch(r"[a-zA-Z]\w*", value) and value not in ("true", "false", "null"):
+        return value
+    return part
 
 
 def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
-    """The column that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
+    """Return the column that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
 
     Raises:
         SpecError: no or more than one knob has that name.
@@ -177,20 +170,18 @@ def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
         return PARAM + found[0]
     if found:
         raise SpecError(location, f"{name!r} is a knob of several stages: {', '.join(found)}")
-    near = difflib.get_close_matches(name, knobs, n=4) or difflib.get_close_matches(
-        f"cgnet.{name}", knobs, n=4
-    )
-    hint = (
-        f"; near are: {', '.join(near)}"
-        if near
-        else f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
-    )
+    near = difflib.get_close_matches(name, knobs, n=4)
+    near = near or difflib.get_close_matches(f"cgnet.{name}", knobs, n=4)
+    hint = f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
+    if near:
+        hint = f"; near are: {', '.join(near)}"
     raise SpecError(location, f"{name!r} is no knob of these trials{hint}")
 
 
 def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[Run]:
-    """The trials that have the wanted values; a list allows each of its own, null means: does not
-    have the knob.
+    """Return the trials that have the wanted values.
+
+    A list allows each of its values; null means that a trial does not have the knob.
 
     Raises:
         SpecError: there is no such knob, or no trial has such a value.
@@ -210,7 +201,9 @@ def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[R
 
 
 def comparable(value: object) -> Plain:
-    """A stored or given value such that equal ones compare equal: "6.0" and 6, "[1, 2]" and [1, 2]."""
+    """Return a value in a form in which equal ones compare equal: "6.0" and 6, "[1, 2]" and
+    [1, 2].
+    """
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -218,23 +211,24 @@ def comparable(value: object) -> Plain:
             return value
     if isinstance(value, list):
         return tuple(comparable(each) for each in value)
-    return None if value is None or value != value else value  # NaN: the trial has no such knob
+    # pandas has NaN where a trial has no such knob
+    return None if value is None or value != value else value
 
 
 def show(value: object) -> str:
-    """A value for people."""
+    """Return a value as people read it."""
     value = comparable(value)
     if isinstance(value, tuple):
         return f"({' '.join(map(show, value))})"
     if isinstance(value, bool):
         return json.dumps(value)
-    return NONE if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+    if value is None:
+        return NONE
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def display_order(values: Iterable[str]) -> list[str]:
-    """Shown values, each once: numbers by size, others as they first come; first of all what has
-    none.
-    """
+    """Return shown values, each once: first NONE, then numbers by size, or texts as they come."""
     found = list(dict.fromkeys(values))
     try:
         return sorted(found, key=lambda text: -math.inf if text == NONE else float(text))
@@ -243,7 +237,7 @@ def display_order(values: Iterable[str]) -> list[str]:
 
 
 def short_heads(columns: Iterable[str], runs: Sequence[Run]) -> list[str]:
-    """Columns as people read them: a knob stands without its stage where no other stage has a knob
+    """Return columns as people read them: a knob without its stage where no other stage has a knob
     of that name.
     """
     last = [column.rpartition(".")[2] for column in runs[0] if column.startswith(PARAM)]
@@ -252,21 +246,18 @@ def short_heads(columns: Iterable[str], runs: Sequence[Run]) -> list[str]:
 
 
 def thresholds_text(told: Iterable[str]) -> str:
-    """The threshold t = (1 - t)^alpha behind each alpha in `told` (`knob=value, ...`); empty where
-    there is none.
+    """Return a sentence on the threshold t = (1 - t)^alpha behind each alpha in `told`.
+
+    `told` are texts of the form `knob=value, ...`; empty where there is no alpha.
     """
-    alphas = {found for text in told for found in re.findall(r"\balpha\w*=([\d.]+)", text)}
+    alphas = set(re.findall(r"\balpha\w*=([\d.]+)", "\n".join(told)))
     parts = [f"{alpha} of {_threshold(float(alpha)):.3f}" for alpha in sorted(alphas, key=float)]
-    return (
-        f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}."
-        if parts
-        else ""
-    )
+    if not parts:
+        return ""
+    return f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}."
 
 
 def _threshold(alpha: float) -> float:
-    low, high = 0.0, 1.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if middle < (1 - middle) ** alpha else (low, middle)
-    return low
+    from scipy.optimize import brentq  # takes longer to import than a table takes to print
+
+    return float(brentq(lambda threshold: threshold - (1 - threshold) ** alpha, 0.0, 1.0))

@@ -2,28 +2,31 @@
 
 | column | content |
 |---|---|
-| `experiment`, `run_id`, `trial` | name of the sweep, MLflow's id of the run, identity of the trial |
-| `variant`, `order`, `baseline` | what varies except seeds, its position in the spec, whether it is the baseline |
+| `experiment`, `run_id`, `trial` | name of the sweep, MLflow's id of the run, id of the trial |
+| `variant` | the values that vary, except seeds |
+| `order`, `baseline` | position of the variant in the spec; whether it is the baseline |
 | `seed` | number of the replicate |
 | `current` | False where the sweep's file no longer asks for the trial |
 | `status` | MLflow's: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED |
 | `failed`, `error` | what failed and why, empty otherwise |
-| `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; empty otherwise |
+| `stopped`, `stopped_why` | the field after which a gate stopped the trial, and why; else empty |
 | `pixel_truth` | what pixel ground truth was used for, empty otherwise |
-| `imported`, `protocol` | of a run that no sweep made: its source; by stage what its numbers rest on. Else empty |
-| `pipeline` | text of the sweep's `pipeline.json`, see `analysis.read.pipeline`; empty for old runs |
+| `imported` | source of a run that no sweep made; else empty |
+| `protocol` | what the numbers of an imported run rest on, by stage; else empty |
+| `pipeline` | text of `pipeline.json`, see `analysis.read.pipeline`; empty for old runs |
 | `planned` | tuple of the fields that the trial has by plan |
-| `spent_s`, `saved_s` | stage seconds run for the trial, and of what it reused; missing until it ends |
-| `seconds.<field>`, `gpus.<field>` | how long the artifact of a stage took, and on how many GPUs |
+| `spent_s`, `saved_s` | seconds of stages run and of those reused; missing until it ends |
+| `seconds.<field>`, `gpus.<field>` | duration of a stage, and the number of its GPUs |
 | `fingerprint.<field>` | the identity of the artifact of a stage |
 | `seed.<field>` | the seed of a stage |
-| `accumulated.<field>` | parts of a batch, where a GPU was too small for a whole one; else missing |
-| `code.<field>` | commit of the code that made the artifact of a stage, `+` behind it for uncommitted changes |
+| `accumulated.<field>` | parts of a batch if a GPU was too small for a whole one; else missing |
+| `code.<field>` | commit of the code that made an artifact, with `+` for uncommitted changes |
 | `experiment_id`, `data_id` | MLflow's id of the experiment; digest or fingerprint of the data |
-| `sha`, `dirty` | commit of the code that recorded the trial, whether it had uncommitted changes |
-| `packages`, `devices`, `not_attached` | versions, as JSON; models of the devices; why files are missing, else empty |
+| `sha`, `dirty` | commit of the recording code; whether it had uncommitted changes |
+| `packages`, `devices` | versions, as JSON; models of the devices |
+| `not_attached` | why files are missing in MLflow; else empty |
 | `param.<field>.<knob>` | knobs, as strings; missing where the trial does not have the field |
-| `<field>/<name>` | metrics as fractions, the last value of a curve; missing where nothing was logged |
+| `<field>/<name>` | metrics as fractions, the last value of a curve; missing if not logged |
 
 In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
 """
@@ -131,7 +134,7 @@ def connect(tracking: str | None) -> MlflowClient:
 
 
 def tracking_uri(given: str | None) -> str:
-    """Where MLflow keeps its runs: `given`, else MLFLOW_TRACKING_URI, else
+    """Return the address of MLflow's runs: `given`, else MLFLOW_TRACKING_URI, else
     sqlite:///runs/mlflow.db.
     """
     return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
@@ -305,7 +308,7 @@ def _by_field(
 
 
 def _by_stage(run: Run) -> dict[str, dict[str, str]]:
-    """What an imported run says that its numbers rest on, by stage; nothing for a sweep's own."""
+    """Return what the numbers of an imported run rest on, by stage; nothing for a sweep's own."""
     text = run.data.tags.get("occse.protocol", "{}")
     try:
         return {stage: dict(known) for stage, known in json.loads(text).items()}

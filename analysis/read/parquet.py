@@ -9,9 +9,9 @@ import pandas as pd
 
 SUFFIX = ".parquet"
 REQUIRED = (
-    "experiment", "experiment_id", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status",
-    "failed", "error", "stopped", "stopped_why", "pixel_truth", "imported", "protocol", "planned", "data_id", "sha",
-    "dirty", "packages", "not_attached",
+    "experiment", "experiment_id", "run_id", "trial", "variant", "order", "baseline", "seed",
+    "current", "status", "failed", "error", "stopped", "stopped_why", "pixel_truth", "imported",
+    "protocol", "planned", "data_id", "sha", "dirty", "packages", "not_attached",
 )  # fmt: skip
 STRUCTURED = ["planned", "protocol"]  # tuples and mappings, which stand in the file as JSON
 
@@ -31,14 +31,15 @@ def write_export(trials: pd.DataFrame, path: Path) -> None:
 
 
 def read_export(path: Path) -> pd.DataFrame:
-    """What `write_export` wrote.
+    """Return the trials that `write_export` wrote.
 
     Raises:
         ValueError: there is no such file, or it is something else.
     """
     if not path.is_file():
         raise ValueError(
-            f"there is no export {path}; make it with: python -m analysis export EXPERIMENT --out {path}"
+            f"there is no export {path}; "
+            f"make it with: python -m analysis export EXPERIMENT --out {path}"
         )
     try:
         trials = pd.read_parquet(path)

@@ -76,7 +76,8 @@ class Pipeline:
     def upstream(self, name: str) -> tuple[str, ...]:
         """Return the fields that `name` rests on, directly or not, and itself, upstream first."""
         needs = {stage.field: stage.needs for stage in self.stages}
-        reached, waiting = {name}, [name]
+        reached = {name}
+        waiting = [name]
         while waiting:
             new = set(needs.get(waiting.pop(), ())) - reached
             reached |= new

@@ -14,15 +14,17 @@ from analysis.read.artifacts import run_file
 from analysis.read.counts import miou, read_counts, read_curve
 
 WANTED = re.compile(r"(?P<field>\w+)/miou@(?:(?P<fixed>0?\.\d+)|held-out-(?P<held_out>[1-9]\d*))")
-CLOSE = 0.001  # as thresholds are stored in single precision
+# Thresholds are hundredths, stored in single precision.
+CLOSE = 0.001
+# The seed that draws the held-out images: one for all trials, so that scores can be compared.
 DRAW = 0
 
 
 def with_thresholds(
     trials: pd.DataFrame, metrics: Iterable[str], *, tracking: str | None = None
 ) -> pd.DataFrame:
-    """`trials` (from `load`) with a column for each of `metrics` that has an `@`; missing where
-    there is no score.
+    """Return `trials` (from `load`) with a column for each of `metrics` that has an `@`; missing
+    where there is no score.
 
     Raises:
         ValueError: a name is not of the forms above, a run has no counts at thresholds, or not at
@@ -48,11 +50,9 @@ def with_thresholds(
 def _score(run: str, wanted: re.Match[str], tracking: str | None) -> float:
     with run_file(run, f"counts/{wanted['field']}.npz", tracking=tracking) as path:
         try:
-            return (
-                _fixed(path, float(wanted["fixed"]))
-                if wanted["fixed"]
-                else _held_out(path, int(wanted["held_out"]))
-            )
+            if wanted["fixed"]:
+                return _fixed(path, float(wanted["fixed"]))
+            return _held_out(path, int(wanted["held_out"]))
         except ValueError as error:
             raise ValueError(f"{wanted.string} of run {run}: {error}") from None
 
@@ -62,7 +62,8 @@ def _fixed(path: Path, threshold: float) -> float:
     nearest = int(np.abs(there - threshold).argmin())
     if abs(there[nearest] - threshold) > CLOSE:
         raise ValueError(
-            f"no counts at the threshold {threshold:g}, but from {there[0]:g} to {there[-1]:g} by hundredths"
+            f"no counts at the threshold {threshold:g}, "
+            f"but from {there[0]:g} to {there[-1]:g} by hundredths"
         )
     return float(scores[nearest])
 
@@ -71,9 +72,8 @@ def _held_out(path: Path, number: int) -> float:
     names = read_counts(path, threshold=0).names
     if number >= len(names):
         raise ValueError(f"{number} of {len(names)} images held out leave none to score")
-    chosen = {
-        names[place] for place in np.random.default_rng(DRAW).permutation(len(names))[:number]
-    }
+    drawn = np.random.default_rng(DRAW).permutation(len(names))[:number]
+    chosen = {names[index] for index in drawn}
     thresholds, scores = read_curve(path, names=chosen)
     others = [name for name in names if name not in chosen]
     counts = read_counts(path, threshold=float(thresholds[scores.argmax()])).only(others)

@@ -3,18 +3,18 @@ rest on spelled out.
 
 | column | content |
 |---|---|
-| `experiment` ... `data_id` | of the trial, as in `analysis.read.mlflow`; the last is missing where it is not known |
+| `experiment` ... `data_id` | as in `analysis.read.mlflow`; the last is missing if unknown |
 | `stage` | a scored stage that the trial has by plan, such as `cam` or `seg` |
 | `subset` | `all` scored images, or `multi`: those with several classes |
 | `data` | kind of the data set: `shapes` (the embedded one), `voc`, `coco`, `folder` |
 | `split` | whose pixel ground truth the score is measured on: `train` or `val` |
 | `threshold_rule` | what cuts objects from background, see below |
-| `threshold` | the CAM score from which on a class wins; missing where nothing is compared with one |
-| `crf` | preset of the dense CRF that the scored maps went through last, or `none` |
-| `scales` | scales of the images that the network saw for the scored maps, and whether mirrored too |
-| `init` | what the network behind the maps started from: `imagenet`, `pretrain`, `random`, `file` and name or digest |
-| `pixel_truth` | what of this stage was chosen with pixel ground truth, empty for nothing |
-| `miou`, `precision`, `recall` | fractions; missing where nothing was logged, as the last two of `multi` always are |
+| `threshold` | CAM score from which on a class wins; missing where there is none |
+| `crf` | preset of the last dense CRF on the scored maps, or `none` |
+| `scales` | test scales behind the scored maps, and whether mirrored too |
+| `init` | start of the network behind the maps: `imagenet`, `pretrain`, `random`, `file` ... |
+| `pixel_truth` | choices of this stage by pixel ground truth; empty for none |
+| `miou`, `precision`, `recall` | fractions; missing if not logged (`multi` has miou alone) |
 | `param.<field>.<knob>` | knobs, as strings |
 
 A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores
@@ -35,8 +35,8 @@ from analysis.read.pipeline import Pipeline, pipeline_of
 
 SUBSETS = {"all": "miou", "multi": "miou_multi"}
 OF_TRIAL = (
-    "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status", "stopped",
-    "data_id",
+    "experiment", "run_id", "trial", "variant", "order", "baseline", "seed", "current", "status",
+    "stopped", "data_id",
 )  # fmt: skip
 PROTOCOL = ("data", "split", "threshold_rule", "threshold", "crf", "scales", "init")
 UNKNOWN = "unknown"
@@ -44,11 +44,10 @@ Trial = Mapping[Any, Any]
 
 
 def tidy(trials: pd.DataFrame) -> pd.DataFrame:
-    """The tidy frame of `trials` (from `load`), in their order, stages in the order of the
-    pipeline.
-    """
+    """Return the tidy frame of `trials` (from `load`), in their order, stages in pipeline order."""
     knobs = [name for name in trials.columns if name.startswith("param.")]
-    pipeline, rows = pipeline_of(trials), list[dict[str, Any]]()
+    pipeline = pipeline_of(trials)
+    rows: list[dict[str, Any]] = []
     for trial in trials.to_dict("records"):
         of_trial = {name: trial[name] for name in OF_TRIAL}
         for stage in pipeline.scored:
@@ -71,14 +70,13 @@ def tidy(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def pixel_truth(trial: Trial, stage: str) -> tuple[str, ...]:
-    """What of `stage` was chosen with pixel ground truth, each as "cam.threshold on train"."""
+    """Return the choices of `stage` by pixel ground truth, each as "cam.threshold on train"."""
     uses = {use.strip() for use in trial["pixel_truth"].split(",")}
     return tuple(sorted(use for use in uses if use.startswith(f"{stage}.")))
 
 
 def _about(trial: Trial, stage: str, pipeline: Pipeline) -> dict[str, Any]:
-    protocols = {"cam": _cam, "crf": _crf, "pseudo": _pseudo, "seg": _seg}
-    protocol = protocols[stage](trial) if stage in protocols else dict.fromkeys(PROTOCOL, UNKNOWN)
+    protocol = _protocol(trial, stage)
     fixed = {
         "stage": stage,
         "split": pipeline.split_of(stage) or UNKNOWN,
@@ -96,25 +94,42 @@ def _split(trial: Trial, stage: str) -> dict[str, str]:
 
 
 def _scores(trial: Trial, stage: str, subset: str) -> dict[str, Any]:
-    names = {"miou": SUBSETS[subset]} | (
-        {"precision": "precision", "recall": "recall"} if subset == "all" else {}
-    )
+    names = {"miou": SUBSETS[subset]}
+    if subset == "all":
+        names |= {"precision": "precision", "recall": "recall"}
     return {"subset": subset} | {key: trial.get(f"{stage}/{name}") for key, name in names.items()}
 
 
+def _protocol(trial: Trial, stage: str) -> dict[str, Any]:
+    """Return what the numbers of a stage rest on; of a stage that is not known here, unknown."""
+    match stage:
+        case "cam":
+            return _cam(trial)
+        case "crf":
+            return _crf(trial)
+        case "pseudo":
+            return _pseudo(trial)
+        case "seg":
+            return _seg(trial)
+    return dict.fromkeys(PROTOCOL, UNKNOWN)
+
+
 def _cam(trial: Trial) -> dict[str, Any]:
-    low, high = _knob(trial, "cam.threshold_min"), _knob(trial, "cam.threshold_max")
     return {
-        "threshold_rule": UNKNOWN
-        if UNKNOWN in (low, high)
-        else f"fixed {low}"
-        if low == high
-        else "best on train",
+        "threshold_rule": _threshold_rule(trial),
         "threshold": trial.get("cam/threshold"),
         "crf": "none",
         "scales": _scales(trial, "cam"),
         "init": _init(trial, _knob(trial, "cam.source")),
     }
+
+
+def _threshold_rule(trial: Trial) -> str:
+    low = _knob(trial, "cam.threshold_min")
+    high = _knob(trial, "cam.threshold_max")
+    if UNKNOWN in (low, high):
+        return UNKNOWN
+    return f"fixed {low}" if low == high else "best on train"
 
 
 def _crf(trial: Trial) -> dict[str, Any]:
@@ -157,14 +172,13 @@ def _scales(trial: Trial, stage: str) -> str:
     scales, flip = _knob(trial, f"{stage}.scales"), _knob(trial, f"{stage}.flip")
     if UNKNOWN in (scales, flip):
         return UNKNOWN
-    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + (
-        " mirrored" if flip == "true" else ""
-    )
+    mirrored = " mirrored" if flip == "true" else ""
+    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + mirrored
 
 
 def _init(trial: Trial, field: str) -> str:
-    """Where the weights of the network in `field` come from; CGNet's from the classifier means from
-    where its are.
+    """Return the origin of the weights of the network in `field`; a CGNet that starts from the
+    classifier has the origin of the classifier.
     """
     init = _knob(trial, f"{field}.init")
     if init == "oc":

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.read.curves import training_curves
 from analysis.read.knobs import PARAM, aliases, is_number, ordered, show, varied
+from analysis.read.training_curves import training_curves
 from analysis.report.blocks import Block, Section, Widget
 from analysis.report.material import Material, Sweep
 from analysis.report.sections.runs import anchors

@@ -284,7 +284,7 @@ def test_trainings_whose_batches_came_in_parts_are_told(record: Record, tracking
         )
     notes = build(load("parts", tracking=tracking)).notes
     assert [note for note in notes if note.startswith("cgnet: in 1 of 2 trials")]
-    assert "went in 2 parts" in notes[-1]
+    assert "went through the network in 2 parts" in notes[-1]
 
 
 def test_markdown_columns_are_aligned(table: Table) -> None:
