@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from matplotlib.figure import Figure
 
-from analysis.table.grid import Grid, Passage
+from analysis.table.grid import Grid, GridCell, Passage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,20 +107,32 @@ def beside(*blocks: Block | None) -> list[Block]:
     return [Beside(blocks=found)] if len(found) > 1 else found
 
 
-def passage_blocks(passage: Passage, *, prefix: str = "", suffix: str = "") -> list[Block]:
+def passage_blocks(
+    passage: Passage,
+    *,
+    prefix: str = "",
+    suffix: str = "",
+    names: Mapping[str, str] | None = None,
+) -> list[Block]:
     """Return a passage as blocks; its notes stand below its last grid.
 
     Args:
         passage: of a study.
         prefix: of titles and captions, such as the sweep's name.
         suffix: of the grids' names, by which their files are told apart.
+        names: short names of the variants, which the figures have too.
     """
     blocks: list[Block] = []
     if passage.title or passage.lead:
         title = f"{prefix}{passage.title}" if passage.title else ""
         blocks.append(Text(title=title, paragraphs=passage.lead))
     grids = [
-        replace(grid, name=grid.name + suffix, caption=prefix + grid.caption)
+        replace(
+            grid,
+            name=grid.name + suffix,
+            caption=prefix + grid.caption,
+            rows=[[_renamed(row[0], names or {}), *row[1:]] for row in grid.rows],
+        )
         for grid in passage.grids
     ]
     if grids:
@@ -130,6 +142,15 @@ def passage_blocks(passage: Passage, *, prefix: str = "", suffix: str = "") -> l
     if passage.notes:
         blocks.append(Text(paragraphs=passage.notes))
     return blocks
+
+
+def _renamed(cell: GridCell, names: Mapping[str, str]) -> GridCell:
+    """Return the head of a row with the variant's short name; what follows the name stays."""
+    known = [name for name in names if cell.text == name or cell.text.startswith(f"{name} (")]
+    if not known:
+        return cell
+    name = max(known, key=len)
+    return replace(cell, text=names[name] + cell.text.removeprefix(name))
 
 
 def method_block(passages: Sequence[Passage]) -> list[Block]:

@@ -7,13 +7,6 @@ const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 const SVG = "http://www.w3.org/2000/svg";
 const SIZE = { width: 520, height: 330, left: 52, right: 14, top: 12, bottom: 40 };
 
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 function shape(name, attributes = {}, text = "") {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -72,8 +65,9 @@ class Explorer {
     this.x = choice("x", names, () => this.draw(), scores > 1 ? "0" : String(names.length - 1));
     this.y = choice("y", names, () => this.draw(), last);
     const knobs = this.data.knobs.map((knob, index) => [String(index), knob.label]);
-    this.color = choice("colour by", [["baseline", "baseline"], ...knobs], () => this.draw(), knobs.length ? "0" : "baseline");
-    this.curve = choice("curve", this.data.curves.names.map((name, index) => [String(index), name]), () => this.draw());
+    this.color = choice("colour by", [["baseline", "baseline"], ...knobs], () => this.draw(), knobs.length ? String(this.telltale()) : "baseline");
+    const curves = this.data.curves.names.map((name, index) => [String(index), name]);
+    this.curve = choice("curve", curves, () => this.draw(), String(this.telling()));
     this.count = element("span", { "aria-live": "polite" });
     this.legend = element("ul", { class: "legend" });
     this.scatter = element("div");
@@ -87,10 +81,29 @@ class Explorer {
     this.draw();
   }
 
+  // The loss that differs most between runs and has most steps: a curve that all runs share, or of
+  // two steps, tells little.
+  telling() {
+    const { names, lines } = this.data.curves;
+    const worth = names.map((name, index) => {
+      const own = lines.filter((line) => line.curve === index);
+      const ends = new Set(own.map((line) => line.y.at(-1))).size;
+      const steps = Math.max(...own.map((line) => line.x.length));
+      return ends * Math.log(steps) * (name.endsWith("/loss") ? 2 : 1);
+    });
+    return Math.max(0, worth.indexOf(Math.max(...worth)));
+  }
+
+  // The last knob of texts: the first one often only switches the others on.
+  telltale() {
+    const index = this.data.knobs.findLastIndex((knob) => !knob.numeric);
+    return Math.max(index, 0);
+  }
+
   // All that a point can stand at: scores, cost, knobs. A knob of texts stands at their ranks.
   axes() {
-    const scores = this.data.scores.map((label, index) => ({ label: `${label} (%)`, of: (point) => point.scores[index] }));
-    const cost = { label: "stage minutes", of: (point) => point.minutes };
+    const scores = this.data.scores.map((label, index) => ({ label: `${label} (%)`, isScore: true, of: (point) => point.scores[index] }));
+    const cost = { label: "stage minutes", isCost: true, of: (point) => point.minutes };
     const knobs = this.data.knobs.map((knob, index) => ({
       label: knob.label, knob,
       of: (point) => {
@@ -227,7 +240,7 @@ class Explorer {
   drawParallel(points) {
     const axes = this.axes().filter((axis) => points.some((point) => axis.of(point) !== null));
     // the swept knobs stand left, the scores right, as the results follow from them
-    const ordered = [...axes.filter((axis) => axis.knob), ...axes.filter((axis) => !axis.knob).reverse()].slice(0, 14);
+    const ordered = [...axes.filter((axis) => axis.knob), ...axes.filter((axis) => axis.isCost), ...axes.filter((axis) => axis.isScore)];
     const [width, height, margin] = [1100, 300, 70];
     const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Parallel coordinates of ${points.length} lines` });
     const toX = scale(0, Math.max(1, ordered.length - 1), margin, width - margin);
@@ -235,7 +248,9 @@ class Explorer {
       const range = this.range(axis, points);
       return scale(range.low, range.high, height - 34, 34);
     });
-    const lines = points.map((point) => {
+    // a run that has only begun has no scores, and so no line
+    const there = points.filter((point) => ordered.filter((axis) => axis.of(point) !== null).length > 1);
+    const lines = there.map((point) => {
       const steps = ordered.map((axis, index) => [toX(index), axis.of(point) === null ? null : places[index](axis.of(point))]);
       const known = steps.filter(([, value]) => value !== null);
       const path = `M${known.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}`;

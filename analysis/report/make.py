@@ -11,6 +11,7 @@ from analysis.report.material import Material, gather
 from analysis.report.sections.answers import answers
 from analysis.report.sections.costs import cost
 from analysis.report.sections.explore import explore
+from analysis.report.sections.gallery import gallery
 from analysis.report.sections.results import comparisons, results
 from analysis.report.sections.runs import again, environment, provenance, supervision
 from analysis.report.sections.studies import STUDIES, study_section
@@ -65,6 +66,7 @@ def sections(material: Material, progress: Progress) -> list[Section]:
         ("answers", lambda: answers(material, found)),
         ("results", lambda: results(material)),
         ("runs to explore", lambda: explore(material)),
+        ("images", lambda: gallery(material)),
         ("comparisons", lambda: comparisons(material, found)),
         *((kind.key, lambda kind=kind: study_section(kind, material)) for kind in STUDIES),
         ("supervision", lambda: supervision(material)),

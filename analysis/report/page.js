@@ -1,6 +1,13 @@
 "use strict";
 // Without script the tables and figures stand as they are; everything below adds to them.
 
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
 // Headings of tables become buttons that sort, which keyboards and screen readers know.
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];

@@ -14,6 +14,7 @@ from analysis.report.blocks import (
     Quote,
     Section,
     Text,
+    Widget,
 )
 from analysis.table.grid import Grid
 from analysis.table.latex import escape
@@ -69,6 +70,8 @@ def document(title: str, sections: Sequence[Section], *, made: str) -> str:
         rf"{{\small {escape(made)}\par}}",
     ]
     for section in sections:
+        if all(isinstance(block, Widget) for block in section.blocks):
+            continue  # paper cannot be acted on
         lines.append(rf"\section*{{{escape(section.title)}}}")
         for block in section.blocks:
             lines += _block(block)

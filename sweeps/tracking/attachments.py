@@ -10,6 +10,8 @@ Of a trial:
 | `tables/<field>/thresholds.csv` | miou, precision and recall by threshold |
 | `labels.csv` | classes of every image that is counted, separated by semicolons |
 | `panels/<image>.png` | results of the stages on a few images, the same for every trial |
+| `maps/<image>.png` | the same for programs, see `occse.artifacts.panels.write_maps` |
+| `gallery.html` | all panels on one page |
 | `config.yaml` | every active knob of every planned stage |
 | `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, command |
 | `diff.patch` | the uncommitted change of the code, where there was one |
@@ -28,7 +30,7 @@ import numpy as np
 import yaml
 from jaxtyping import Int64
 
-from occse.artifacts.panels import choose, draw_panel
+from occse.artifacts.panels import choose, draw_panel, write_maps
 from occse.artifacts.provenance import git_state
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import Counts, iou, precision, recall
@@ -37,6 +39,7 @@ from occse.stage import COUNTS, LABELS
 from occse.stages.cam import MakeCam
 from sweeps.spec.model import Spec
 from sweeps.store.store import Store
+from sweeps.tracking.gallery import gallery
 from sweeps.tracking.tags import Record
 
 # Enough to see what a variant does, and some 300 kB for each trial.
@@ -132,10 +135,17 @@ def _write(
     if counted:
         _write_labels(folder / "labels.csv", counted, folders[DATA], data_root=data_root)
     nodes = {field: record.trial.nodes[field] for field in folders}
+    panels = {}
     for image in _shown(folders, nodes, data_root):
-        path = folder / "panels" / f"{Path(image).name}.png"
-        path.parent.mkdir(exist_ok=True)
-        draw_panel(image, folders, data_root=data_root).save(path)
+        name = f"{Path(image).name}.png"
+        (folder / "panels").mkdir(exist_ok=True)
+        (folder / "maps").mkdir(exist_ok=True)
+        panels[image] = draw_panel(image, folders, data_root=data_root)
+        panels[image].save(folder / "panels" / name)
+        write_maps(image, folders, folder / "maps" / name, data_root=data_root)
+    if panels:
+        page = gallery(record.trial.name, panels)
+        _write_file(folder / "gallery.html", page.encode())
 
 
 def _shown(

@@ -97,14 +97,18 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
             if finding.multi:
                 passage = comparison_passage(finding.multi, finding.stage, subset="multi")
                 title = f"{sweep.prefix}{finding.metric} on the images with several classes"
-                own = passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
+                own = _blocks(sweep, passage)
                 blocks.append(Folded(title=title, blocks=own))
     blocks += method_block(passages)
     return Section(key="comparisons", title="Comparisons with the baseline", blocks=blocks)
 
 
+def _blocks(sweep: Sweep, passage: Passage) -> list[Block]:
+    return passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix, names=sweep.names)
+
+
 def _with_picture(sweep: Sweep, finding: Finding, passage: Passage) -> list[Block]:
-    *others, grid = passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
+    *others, grid = _blocks(sweep, passage)
     picture = None
     if finding.stage != sweep.last_stage:  # that of the last stage stands on the first page
         picture = attempt(sweep, "differences", lambda: differences(finding, sweep.names), [])

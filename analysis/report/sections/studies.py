@@ -129,7 +129,10 @@ def _arranged(sweep: Sweep, answer: Answer) -> Iterator[Block]:
         if picture is not None:
             pictures.append(picture)
     for passage in answer.passages:
-        for block in passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix):
+        blocks = passage_blocks(
+            passage, prefix=sweep.prefix, suffix=sweep.suffix, names=sweep.names
+        )
+        for block in blocks:
             if isinstance(block, Grid) and pictures:
                 yield from beside(block, pictures.pop(0))
             else:

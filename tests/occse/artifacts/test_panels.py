@@ -1,5 +1,6 @@
 """Panels of the small data set, looked at pixel by pixel."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,20 @@ from small import SMALL
 
 from occse.__main__ import main
 from occse.artifacts.manifest import artifact_folder
-from occse.artifacts.panels import GAP, HEADER, SIDE, choose, draw_panel, overlay
+from occse.artifacts.panels import (
+    GAP,
+    HEADER,
+    MAPS_KEY,
+    SIDE,
+    choose,
+    draw_panel,
+    overlay,
+    write_maps,
+)
+from occse.data.array_archive import ArrayReader
 from occse.data.dataset import load_dataset, read_label_map
 from occse.data.layouts.voc import palette
+from occse.data.score_archives import CAMS, read_cam
 from occse.pipeline import Node
 
 
@@ -57,6 +69,34 @@ def test_an_image_of_val_shows_the_segmentation_beside_the_truth(folders: dict[s
     assert np.array_equal(cells(panel, 3)[1], enlarged(palette()[labels]))
 
 
+def test_maps_hold_the_cells_as_they_are_and_say_what_they_show(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    dataset = load_dataset(folders["data"], data_root=None)
+    (name,) = choose(dataset, "train", number=1)
+    write_maps(name, folders, tmp_path / "maps.png")
+    with Image.open(tmp_path / "maps.png") as sheet:
+        described = json.loads(sheet.text[MAPS_KEY])
+        pixels = np.asarray(sheet)
+    by_title = {cell["title"]: cell for cell in described["cells"]}
+    crops = {
+        title: pixels[:, cell["left"] : cell["left"] + cell["width"]]
+        for title, cell in by_title.items()
+    }
+    assert np.array_equal(crops[name], dataset.image(name))
+    assert np.array_equal(crops["truth"], palette()[dataset.mask(name)])
+    cams = [title for title, cell in by_title.items() if cell["kind"] == "cam"]
+    assert cams == [f"CAM {dataset.classes[index]}" for index in dataset.labels[name]]
+    maps, _ = read_cam(ArrayReader(folders["cam"] / CAMS), name, dataset.image(name).shape[:2])
+    assert np.array_equal(crops[cams[0]][..., 0], np.rint(255 * maps[0]))
+    shown = {dataset.classes[index] for index in dataset.labels[name]}
+    assert shown <= described["classes"].keys()
+    for index, class_name in enumerate(dataset.classes, start=1):
+        if class_name in described["classes"]:
+            colour = "#{:02x}{:02x}{:02x}".format(*palette()[index])
+            assert described["classes"][class_name] == colour
+
+
 def test_the_chosen_images_are_fixed_and_show_several_classes_first(
     folders: dict[str, Path],
 ) -> None:
@@ -98,7 +138,9 @@ def test_the_command_draws_what_is_there_and_names_what_is_not(
     assert len(pictures) == 2
     for path in pictures:
         with Image.open(path) as picture:
-            assert picture.height == HEADER + SIDE + GAP
+            assert picture.height == HEADER + SIDE + GAP + HEADER, (
+                "cells, and a line for the legend"
+            )
     assert main([*command, "--images", "nobody"]) == 2
     assert "no image 'nobody'" in capsys.readouterr().err
 
