@@ -25,6 +25,10 @@ from analysis.studies.pareto import Pareto
 
 # Curves and heat maps of more knobs than these would bury the rest of the report.
 MOST_KNOBS = 3
+# More bars than these are taller than a page; half of them are the highest, half the lowest.
+MOST_BARS = 40
+# A heat map of more rows or columns than these is not readable in a column of a paper.
+MOST_CELLS = 12
 Draw = Callable[[], Picture]
 
 
@@ -49,18 +53,24 @@ def differences(finding: Finding, names: Mapping[str, str]) -> Picture:
     ranked = sorted(finding.comparisons, key=lambda comparison: comparison.difference.value)
     lowest = ranked[0]
     highest = ranked[-1]
+    shown = ranked
+    among = ""
+    if len(ranked) > MOST_BARS:
+        half = MOST_BARS // 2
+        shown = [*ranked[:half], *ranked[-half:]]
+        among = f", the {half} lowest and the {half} highest of {len(ranked)}"
     return Picture(
         name=f"differences_{finding.stage}",
         caption=(
-            f"{finding.metric}: differences from the baseline in points. Colour: the verdict after "
-            "Holm's adjustment. Lines: 95 % intervals, not adjusted."
+            f"{finding.metric}: differences from the baseline in points{among}. Colour: the "
+            "verdict after Holm's adjustment. Lines: 95 % intervals, not adjusted."
         ),
         alt=(
             f"A bar with its interval for each of {len(ranked)} variants, from "
             f"{points(lowest.difference.value)} ({lowest.variant}) to "
             f"{points(highest.difference.value)} ({highest.variant}); all numbers are in the table."
         ),
-        figure=variant_deltas(finding.comparisons, names, metric=finding.metric),
+        figure=variant_deltas(shown, names, metric=finding.metric),
     )
 
 
@@ -107,6 +117,10 @@ def _along(
 
 def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
     def draw() -> Picture:
+        for knob in (one, other):
+            levels = trials[PARAM + knob].nunique()
+            if levels > MOST_CELLS:
+                raise ValueError(f"{knob} has {levels} values; a heat map shows {MOST_CELLS}")
         cells = trials.groupby([PARAM + one, PARAM + other])[metric].mean().reset_index()
         texts = [
             f"{percent(cell[metric])} at {one} {show(cell[PARAM + one])} and {other} "
