@@ -174,6 +174,8 @@ class Recorder:
         self._accounts[trial.identity] = _account(record)
         self._unlogged[trial.identity] = record
         self._write(self._log_ended)
+        # thousands of stored trials take minutes, in which nothing is heard of the scheduler yet
+        self._write(self._tracking.confirm)
 
     def close(self, *, limit: str = "") -> Summary:
         """Log what could not be logged, end the sweep's run in MLflow, and sum up.
