@@ -2,8 +2,16 @@ import signal
 
 import pytest
 import torch
+from ray.exceptions import OutOfMemoryError
 
 from sweeps.cluster.stage_task import ERROR_CHARACTERS, explain, hear_cancellation
+
+# The beginning of what Ray 2.60 says, and the line about the process that it killed.
+KILLED = """1 worker(s) were killed due to the node running low on memory. \
+Memory on the node (IP: 192.0.2.2, ID: bdce) was 13.87GB used / 23.54GB limit (0.589069)
+Selected to kill: (Task: job ID=01, task name=oc:3d46f8dc, required resources={CPU: 1}, pid=18309, \
+actual memory used=9.39GB, worker ID=0ebf)
+"""
 
 
 @pytest.mark.parametrize(
@@ -11,6 +19,12 @@ from sweeps.cluster.stage_task import ERROR_CHARACTERS, explain, hear_cancellati
     [
         (ValueError("oc.lr: too large"), "oc.lr: too large"),
         (OSError(), "OSError: no message"),
+        (
+            OutOfMemoryError(KILLED),
+            "needs more host memory than this machine has: it had 9.39 GB when 13.87 of the "
+            "23.54 GB of 192.0.2.2 were used, and Ray killed it; run fewer stages beside it",
+        ),
+        (OutOfMemoryError("other words"), "needs more host memory than this machine has; run"),
         (
             torch.OutOfMemoryError("CUDA out of memory."),
             "too little GPU memory: CUDA out of memory.; `resources` may give the stage more",
