@@ -152,11 +152,31 @@ class Stage(BaseModel):
         return config
 
 
+PLUGIN_SOURCES: dict[str, str] = {}
+"""SHA-256 of each plugin that this process has loaded, by module (see `occse.plugins`)."""
+
+
+def plugin_sources(stage: Stage) -> dict[str, str]:
+    """Return the digests of the plugins whose code makes the artifact of `stage`, by module.
+
+    They are those of its class, and of the classes that its knobs name (`my_module:MyBackbone`).
+    """
+    modules = {base.__module__ for base in type(stage).__mro__}
+    for value in stage.config().values():
+        if isinstance(value, str):
+            modules.add(value.partition(":")[0])
+    return {
+        name: digest
+        for name, digest in sorted(PLUGIN_SOURCES.items())
+        if any(module == name or module.startswith(f"{name}.") for module in modules)
+    }
+
+
 def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
     """Return the identity of the artifact that `stage` makes.
 
     Args:
-        stage: the stage; its class, its version and its active fields count.
+        stage: the stage; its class, its version, its active fields and its plugins count.
         inputs: fingerprints of the upstream artifacts, by pipeline field.
     """
     identity = {
@@ -165,5 +185,8 @@ def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
         "config": stage.config(),
         "inputs": dict(inputs),
     }
+    sources = plugin_sources(stage)
+    if sources:
+        identity["plugins"] = sources
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]

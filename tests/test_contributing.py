@@ -76,7 +76,14 @@ def write_photos(folder: Path) -> None:
 
 def test_contributing_has_an_example_of_each_kind() -> None:
     added = [title.removeprefix("How to add ") for title in examples()]
-    assert added == ["a knob", "an erasing mode", "a backbone", "a data layout", "a stage"]
+    assert added == [
+        "a knob",
+        "an erasing mode",
+        "a backbone",
+        "a data layout",
+        "a stage",
+        "parts without a fork",
+    ]
 
 
 @pytest.mark.parametrize("title", examples())
@@ -92,7 +99,8 @@ def test_contributing_example_works(title: str, own_store: Path, tmp_path: Path)
     write_photos(tmp_path / "photos")
     made = len(list(own_store.glob("[A-Z]*/*/manifest.json")))
     (command,) = example.commands
-    words = shlex.split(command)
+    variables = dict(re.findall(r"^(\w+)=(\S+) ", command))
+    words = shlex.split(command)[len(variables) :]
     if "embedded" in words:
         # So few images that the example takes seconds; what is upstream comes from the store.
         first = words.index("embedded") + 1
@@ -101,7 +109,8 @@ def test_contributing_example_works(title: str, own_store: Path, tmp_path: Path)
     done = subprocess.run(
         [sys.executable, *words[1:], "--store", str(own_store)],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        env=variables
+        | {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

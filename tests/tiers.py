@@ -53,6 +53,8 @@ OF_MODULE = {
     "test_resnet38": ("heavy",),
     "test_report": ("heavy",),
     "test_contributing": ("heavy",),
+    "test_timm_features": ("heavy",),
+    "test_plugin_sweep": ("ray",),
     "test_latex_compiles": ("heavy",),
 }
 OF_FUNCTION = {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from occse.commands import data_check, explain, panels, run, weights
 from occse.commands.options import Finding
+from occse.plugins import load_plugins
 
 DESCRIPTION = "One trial on one machine, and what data, weight files and profiles are."
 COMMANDS = (run, panels, data_check, weights, explain)
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     options.command_line = f"python -m occse {shlex.join(given)}"
     try:
+        load_plugins()
         options.command(options)
     except (ValueError, *WRONG_PATHS) as error:
         return _fail(error, BAD_INPUT)

@@ -1,6 +1,10 @@
 """Names of networks, as knobs take them. Reading a knob needs no torch, so neither does this file."""
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator
+
+from occse.stage import PLUGIN_SOURCES
 
 # A name fixes the stride too, 8 or (`_s16`) 16, so that a checkpoint need not carry more than it.
 BackboneName = Literal[
@@ -15,6 +19,34 @@ BackboneName = Literal[
     "convnext_tiny",
     "convnext_tiny_s16",
 ]
+TIMM = "timm/"
+"""First letters of the names of timm's models, such as `timm/resnest101e`."""
+
+
+def known_backbone(name: str) -> str:
+    """Return the name of a backbone: one of ours, one of timm's, or a plugin's (`module:Class`).
+
+    Raises:
+        ValueError: it is none of these, or the plugin is not loaded.
+    """
+    module, colon, _ = name.partition(":")
+    if name in get_args(BackboneName) or (name.startswith(TIMM) and name != TIMM):
+        return name
+    if not colon:
+        ours = ", ".join(get_args(BackboneName))
+        raise ValueError(
+            f"no backbone {name!r}; expected {ours}, one of timm's (timm/NAME) or a plugin's "
+            "(module:Class)"
+        )
+    if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in PLUGIN_SOURCES):
+        raise ValueError(
+            f"the backbone {name!r} is in no plugin; expected {module} among the sweep's `plugins`, "
+            "or in OCCSE_PLUGINS"
+        )
+    return name
+
+
+AnyBackbone = Annotated[str, AfterValidator(known_backbone)]
 NetworkName = Literal[
     "psa",  # AffinityNet
     "irn",  # class boundaries

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from occse.networks.names import WITHOUT_BATCH_NORM, BackboneName, Precision
+from occse.networks.names import WITHOUT_BATCH_NORM, AnyBackbone, Precision
 from occse.stage import Resources, Stage
 from occse.weights.files import SUFFIXES, digest, find_weights
 
@@ -33,7 +33,7 @@ class TrainedStage(Stage):
     """The knobs that matter without training."""
 
     seed: int = Field(default=0, ge=0)
-    backbone: BackboneName = "resnet50"
+    backbone: AnyBackbone = "resnet50"
     epochs: int = Field(default=15, ge=1)
     batch_size: int = Field(default=8, ge=1)
     optimizer: Literal["sgd", "adamw"] = "sgd"

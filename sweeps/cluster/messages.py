@@ -20,6 +20,7 @@ class SchedulerSettings:
         weights: folder of the user's weight files.
         git: commit and uncommitted difference of the driver's code, for the manifests.
         autoscaling: whether the cluster starts machines when they are asked for.
+        plugins: digests of the plugins that workers import, by module.
     """
 
     root: str
@@ -27,6 +28,7 @@ class SchedulerSettings:
     weights: str | None = None
     git: Mapping[str, str] = field(default_factory=dict)
     autoscaling: bool = False
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,10 +130,12 @@ def _execute(
 
     from occse.artifacts.execute import MissingInput, Origin
     from occse.pipeline import Node
+    from occse.plugins import load_plugins
     from occse.stage import Caller, Machine
     from occse.training.loop import Stopped
     from sweeps.store.store import Store
 
+    load_plugins(tuple(settings.plugins))
     # what was made in hours must not be lost because the store is away for a minute
     store = Store(settings.root, patient=True)
     cpus = max(1, int(request.num_cpus))
@@ -175,7 +177,8 @@ def _kind_of(request: StageRequest, error: Exception) -> OutcomeKind:
 
     if isinstance(error, OSError) and may_pass(error):
         return OutcomeKind.STORE_AWAY
-    divisible = STAGES[request.kind].shares_batches and request.parts == 1
+    stage = STAGES.get(request.kind)  # None where a plugin could not be loaded
+    divisible = stage is not None and stage.shares_batches and request.parts == 1
     if divisible and isinstance(error, torch.OutOfMemoryError):
         return OutcomeKind.TOO_LARGE
     return OutcomeKind.FAILED

@@ -39,6 +39,7 @@ def reproduce(options: argparse.Namespace) -> int:
     """
     import torch
 
+    from occse.plugins import load_plugins
     from occse.stage import Machine
     from sweeps.driver.reproduce import (
         compare,
@@ -51,6 +52,7 @@ def reproduce(options: argparse.Namespace) -> int:
     from sweeps.store.store import Store
     from sweeps.tracking.query import find_trial
 
+    load_plugins()
     run = find_trial(options.tracking, options.run)
     nodes = rebuild(run)
     print(

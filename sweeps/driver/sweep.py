@@ -11,7 +11,7 @@ import ray
 
 from occse.artifacts.provenance import git_state
 from occse.pipeline import Node
-from occse.stage import Resources
+from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.head import HEAD
 from sweeps.cluster.machines import Machine, clamp, count, share
@@ -356,4 +356,5 @@ def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:
         weights=str(spec.weights.absolute()) if spec.weights else None,
         git=git_state(),
         autoscaling=cluster.autoscaling,
+        plugins=dict(PLUGIN_SOURCES),
     )

@@ -5,13 +5,23 @@ Writes nothing.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from occse.pipeline import Node, Pipeline
+from occse.pipeline import Node, Pipeline, pipeline_class
 from occse.stage import Resources, Stage
 from sweeps.spec.trials import Trial
 
 NOT_STORED = "not in the store"
-ORDER = {field: position for position, field in enumerate(Pipeline.model_fields)}
+
+
+def order() -> Mapping[str, int]:
+    """Return the position of each field of the pipeline in use, plugins included."""
+    return _positions(pipeline_class())
+
+
+@cache
+def _positions(pipeline: type[Pipeline]) -> Mapping[str, int]:
+    return {field: position for position, field in enumerate(pipeline.model_fields)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +77,17 @@ def make_plan(
     *,
     stored: Callable[[Collection[Node]], Collection[str]],
     resources: Callable[[str, Stage], Resources] = lambda _, stage: stage.resources(),
-    fields: Collection[str] = ORDER.keys(),
+    fields: Collection[str] | None = None,
 ) -> Plan:
     """The plan of `trials`, given what the store has.
 
     Args:
         trials: what `sweeps.spec.trials.trials` returned. stored: asked once for all distinct
         artifacts, returns the fingerprints of those that are there. resources: what the stage in a
-        field may occupy, `Spec.resources_of`. fields: the stages to plan.
+        field may occupy, `Spec.resources_of`. fields: the stages to plan; None: all.
     """
-    visits = [node for trial in trials for node in trial.nodes.values() if node.field in fields]
+    wanted = order().keys() if fields is None else fields
+    visits = [node for trial in trials for node in trial.nodes.values() if node.field in wanted]
     nodes = {node.fingerprint: node for node in visits}
     reasons: dict[str, str] = {}
     here = stored(nodes.values())
@@ -97,12 +108,12 @@ def _rows(
     visited: dict[str, list[Node]] = {}
     for node in nodes:
         visited.setdefault(node.kind, []).append(node)
-    for kind, visits in sorted(visited.items(), key=lambda item: ORDER[item[1][0].field]):
+    for kind, visits in sorted(visited.items(), key=lambda item: order()[item[1][0].field]):
         distinct = {node.fingerprint: node for node in visits}
         why = [reasons[fingerprint] for fingerprint in distinct if fingerprint in reasons]
         yield StageRow(
             kind=kind,
-            fields=tuple(sorted({node.field for node in visits}, key=lambda field: ORDER[field])),
+            fields=tuple(sorted({node.field for node in visits}, key=lambda field: order()[field])),
             visits=len(visits),
             distinct=len(distinct),
             stored=len(distinct) - len(why),

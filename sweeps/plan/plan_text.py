@@ -7,7 +7,7 @@ from itertools import groupby
 
 from sweeps.plan.costs import Cost, Costs
 from sweeps.plan.past_runs import Range
-from sweeps.plan.plan import NOT_STORED, ORDER, Plan, StageRow, total
+from sweeps.plan.plan import NOT_STORED, Plan, StageRow, order, total
 from sweeps.spec.model import Spec
 from sweeps.text import amount, duration, number, table
 
@@ -111,7 +111,7 @@ def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
                 seeds,
                 str(len(nodes)),
                 str(to_run),
-                ", ".join(sorted(first, key=lambda field: ORDER[field])) or "-",
+                ", ".join(sorted(first, key=lambda field: order()[field])) or "-",
             )
         )
     return lines

@@ -12,7 +12,7 @@ from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share
 from sweeps.cluster.messages import ActiveStage, EventKind, News, StageEvent
 from sweeps.plan.past_runs import PastRuns
-from sweeps.plan.plan import ORDER, Plan
+from sweeps.plan.plan import Plan, order
 from sweeps.progress.status import RunningStage, StageCounts, Status
 from sweeps.text import Say, duration
 
@@ -208,14 +208,14 @@ class Progress:
         for fingerprint, node in self._nodes.items():
             counts[node.kind][self._where(fingerprint, running)] += 1
         places = {
-            kind: sorted(names, key=lambda name: ORDER[name])
+            kind: sorted(names, key=lambda name: order()[name])
             for kind, names in self._fields.items()
         }
         return [
             StageCounts(
                 fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES}
             )
-            for kind in sorted(counts, key=lambda kind: ORDER[places[kind][0]])
+            for kind in sorted(counts, key=lambda kind: order()[places[kind][0]])
         ]
 
     def _where(self, fingerprint: str, running: set[str]) -> str:

@@ -51,6 +51,7 @@ Count = Annotated[int, Field(ge=1)]
 CountUp = BeforeValidator(_count_up, json_schema_input_type=Count | list[Seed])
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct), CountUp]
 Fields = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 AnySeeds = Annotated[
     Annotated[Seeds, Tag(SAME)] | Annotated[dict[str, Seeds], Tag(BY_STAGE), Field(min_length=1)],
     Discriminator(lambda seeds: BY_STAGE if isinstance(seeds, dict) else SAME),
@@ -77,6 +78,9 @@ class Spec(BaseModel):
     )
     question: str = Field(pattern=r"\S", description="What the sweep is to answer.")
     expect: str = Field(default="", description="The claim, recorded with the result.")
+    plugins: Names = Field(
+        default=(), description="Modules with stages, data layouts or backbones of your own."
+    )
     profile: str | None = Field(
         default=None, description="A named set of overrides, see occse/profiles."
     )

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from occse.pipeline import Node, Pipeline, override, pipeline_class, plan
+from occse.plugins import load_plugins
 from occse.stage import Stage
 from occse.stages.data import InPlace
 from occse.stages.trained import with_digest
 from sweeps.spec.axes import knobs_of
-from sweeps.spec.document import read_document
+from sweeps.spec.document import SpecDocument, read_document
 from sweeps.spec.knobs import active, label, matching, spelled_out
 from sweeps.spec.model import Overrides, Spec
 from sweeps.spec.validate import explain, faults
@@ -68,6 +69,7 @@ def load_spec(path: Path) -> Spec:
         ValueError: one line per fault: `FILE:LINE: key: what is wrong; what is allowed`.
     """
     document = read_document(path)
+    _load_plugins(document)
     try:
         spec = Spec.model_validate(document.values)
     except ValidationError as error:
@@ -83,6 +85,17 @@ def load_spec(path: Path) -> Spec:
     except SpecError as error:
         raise ValueError(f"{document.where(error.location)}: {error}") from None
     return spec
+
+
+def _load_plugins(document: SpecDocument) -> None:
+    """Load what `plugins` names, before the knobs of its stages are checked."""
+    names = document.values.get("plugins", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return  # the model refuses it, with its line
+    try:
+        load_plugins(names)
+    except ValueError as error:
+        raise ValueError(f"{document.where(('plugins',))}: {error}") from None
 
 
 def trials(spec: Spec) -> list[Trial]:

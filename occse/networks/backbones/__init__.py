@@ -1,5 +1,6 @@
 """Feature extractors that a sweep can vary."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from occse.networks.backbones.resnet import DilatedResNet
 from occse.networks.backbones.resnet38 import ResNet38
 from occse.networks.backbones.tiny import Tiny
 from occse.networks.backbones.vgg import DilatedVgg
-from occse.networks.names import BackboneName
+from occse.networks.names import TIMM, BackboneName
 
 BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
     {
@@ -31,13 +32,25 @@ __all__ = ["Backbone", "build_backbone"]
 
 
 def build_backbone(name: str) -> Backbone:
-    """Return an untrained backbone.
+    """Return an untrained backbone: one of ours, one of timm's, or a plugin's (`module:Class`).
 
     Raises:
         ValueError: there is no backbone of that name.
     """
-    if name not in BUILDERS:
+    if name in BUILDERS:
+        return BUILDERS[name]()
+    if name.startswith(TIMM):
+        # Imported here: timm is an extra.
+        from occse.networks.backbones.timm_features import TimmBackbone
+
+        return TimmBackbone(name.removeprefix(TIMM))
+    module, colon, own = name.partition(":")
+    if not colon:
         raise ValueError(
             f"no backbone {name!r}; the backbones are {', '.join(get_args(BackboneName))}"
         )
-    return BUILDERS[name]()
+    classes = vars(importlib.import_module(module))
+    backbone = classes[own]() if own in classes else None
+    if isinstance(backbone, Backbone):
+        return backbone
+    raise ValueError(f"{name} is no backbone; expected a subclass of {Backbone.__name__}")

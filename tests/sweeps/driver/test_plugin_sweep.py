@@ -1,0 +1,69 @@
+"""A plugin in a real sweep: workers import it, and its stage is in the record."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from mlflow import MlflowClient
+from small import SMALL
+
+PLUGIN = """
+from occse.stage import Context, Stage
+
+class Count(Stage):
+    step: int = 1
+
+    def needs(self) -> tuple[str, ...]:
+        return ("data",)
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        return {"counted": len(list(ctx.inputs["data"].iterdir())) * self.step}
+
+STAGES = {"count": Count}
+"""
+SWEEP = {
+    "name": "plugged",
+    "question": "Do workers import a plugin?",
+    "plugins": ["counting"],
+    "profile": "embedded",
+    "base": SMALL,
+    "grid": {"count.step": [1, 2]},
+    "baseline": {"count.step": 1},
+    "targets": ["count"],
+    "resources": {"*": {"num_cpus": 1}},
+}
+
+
+def sweeps(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    hidden = ("MLFLOW_TRACKING_URI", "OCCSE_PLUGINS")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run(
+        [sys.executable, "-m", "sweeps", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_plugin_stage_runs_on_workers_and_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(PLUGIN)
+    (tmp_path / "plugged.yaml").write_text(yaml.safe_dump(SWEEP))
+    done = sweeps(tmp_path, "run", "plugged.yaml", "--num-cpus", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 stages run, 0 from the store" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("plugged")
+    runs = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
+    counted = {run.data.params["count.step"]: run.data.metrics["count/counted"] for run in runs}
+    assert counted["2"] == 2 * counted["1"] > 0
+
+
+def test_plugin_that_is_missing_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "plugged.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False))
+    done = sweeps(tmp_path, "plan", "plugged.yaml")
+    assert done.returncode == 2
+    assert "plugged.yaml:3: plugin counting: there is no module of that name" in done.stderr
