@@ -2,8 +2,8 @@
 
 A plugin is a Python module on the import path. Each of these may stand in it:
 
-- `STAGES`, stage classes by pipeline field. A new field is a stage more; the name of a field that is
-  there already replaces its stage by a subclass, such as a CGNet with another loss.
+- `STAGES`, stage classes by pipeline field. A new field is a stage more; the name of a field that
+  is there already replaces its stage by a subclass, such as a CGNet with another loss.
 - `DATA`, a list of data stages (subclasses of `occse.stages.data.InPlace`, with a `kind` each).
 - A backbone, a class that a knob names: `cgnet.backbone: my_module:MyBackbone`.
 

@@ -1,4 +1,4 @@
-"""Names of networks, as knobs take them. Reading a knob needs no torch, so neither does this file."""
+"""Names of networks, as knobs take them; reading them needs no torch."""
 
 from typing import Annotated, Literal, get_args
 
@@ -40,8 +40,8 @@ def known_backbone(name: str) -> str:
         )
     if not any(module == plugin or module.startswith(f"{plugin}.") for plugin in PLUGIN_SOURCES):
         raise ValueError(
-            f"the backbone {name!r} is in no plugin; expected {module} among the sweep's `plugins`, "
-            "or in OCCSE_PLUGINS"
+            f"the backbone {name!r} is in no plugin; expected {module} among the sweep's "
+            "`plugins`, or in OCCSE_PLUGINS"
         )
     return name
 
