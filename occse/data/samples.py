@@ -10,14 +10,18 @@ from torch.nn import functional
 
 from occse.data.dataset import Dataset
 from occse.data.normalize import to_tensor
+from occse.data.resize import resize, scaled_size
 from occse.data.transforms import (
     classification_view,
     color_jitter,
     random_crop,
-    rescale,
     segmentation_view,
     uniform,
 )
+from occse.data.view_names import Padding, Resampling
+
+# A black pixel as the networks see it, (3, 1, 1).
+BLACK = to_tensor(np.zeros((1, 1, 3), np.uint8))
 
 
 class LabelledImages:
@@ -66,10 +70,11 @@ class LabelMapImages:
         labels: Callable[[str], UInt8[np.ndarray, "H W"]],
         *,
         scale: tuple[float, float],
+        resampling: Resampling,
         crop: int,
     ) -> None:
         self.dataset, self.names, self.labels = dataset, names, labels
-        self.scale, self.crop = scale, crop
+        self.scale, self.resampling, self.crop = scale, resampling, crop
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +86,7 @@ class LabelMapImages:
             self.dataset.image(name),
             self.labels(name),
             scale=self.scale,
+            resampling=self.resampling,
             crop=self.crop,
             generator=generator,
         )
@@ -105,9 +111,11 @@ class AffinityImages:
         jitter: float,
         hue: float,
         crop: int,
+        padding: Padding,
     ) -> None:
         self.dataset, self.names, self.scores, self.label = dataset, names, scores, label
         self.scale, self.jitter, self.hue, self.crop = scale, jitter, hue, crop
+        self.fill = BLACK if padding == "black" else 0.0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,7 +126,7 @@ class AffinityImages:
         image, scores = self.dataset.image(name), self.scores(name)
         if self.scale != (1.0, 1.0):
             factor = uniform(*self.scale, generator)
-            image = rescale(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
+            image = resize(image, scaled_size(image.shape[:2], factor))
             scores = functional.interpolate(
                 scores[None], image.shape[:2], mode="bilinear", align_corners=False
             )[0]
@@ -126,5 +134,5 @@ class AffinityImages:
         maps = to_tensor(image), scores
         if torch.rand((), generator=generator) < 0.5:
             maps = maps[0].flip(-1), maps[1].flip(-1)
-        view, scores = random_crop(maps, (0.0, 0.0), crop=self.crop, generator=generator)
+        view, scores = random_crop(maps, (self.fill, 0.0), crop=self.crop, generator=generator)
         return view, self.label(scores)

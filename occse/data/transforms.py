@@ -11,18 +11,19 @@ from PIL import Image, ImageEnhance
 from torch import Generator, Tensor
 
 from occse.data.normalize import to_tensor
+from occse.data.resize import (
+    opencv_image,
+    opencv_labels,
+    resize,
+    resize_labels,
+    scaled_size,
+)
+from occse.data.view_names import Resampling
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
     """Draw a number uniformly from [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
-
-
-def rescale(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the image at (height, width) `size`, bicubic."""
-    if size == image.shape[:2]:
-        return image
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def color_jitter(
@@ -53,7 +54,7 @@ def _turn_hue(picture: Image.Image, turns: float) -> Image.Image:
 
 def random_crop(
     maps: tuple[Shaped[Tensor, "_ H W"], ...],
-    fills: tuple[float, ...],
+    fills: tuple[float | Float[Tensor, "_ 1 1"], ...],
     *,
     crop: int,
     generator: Generator,
@@ -73,7 +74,8 @@ def random_crop(
     (rows, into_rows), (columns, into_columns) = windows
     crops = []
     for source_map, fill in zip(maps, fills, strict=True):
-        cropped = source_map.new_full((source_map.shape[0], crop, crop), fill)
+        cropped = source_map.new_empty((source_map.shape[0], crop, crop))
+        cropped[:] = fill
         cropped[:, into_rows, into_columns] = source_map[:, rows, columns]
         crops.append(cropped)
     return tuple(crops)
@@ -94,8 +96,11 @@ def classification_view(
     mean colour. Source: `VOC12ClsDataset` of KAIST-vilab/OC-CSE.
     """
     longest = int(torch.randint(long_side[0], long_side[1] + 1, (), generator=generator))
-    factor = longest / max(image.shape[:2])
-    image = rescale(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
+    height, width = image.shape[:2]
+    side = max(height, width)
+    # The official code multiplies before it divides. The other order rounds one of 12,000 sizes to
+    # another pixel.
+    image = resize(image, (round(height * longest / side), round(width * longest / side)))
     if torch.rand((), generator=generator) < 0.5:
         image = image[:, ::-1]
     image = color_jitter(np.ascontiguousarray(image), jitter=jitter, hue=hue, generator=generator)
@@ -108,6 +113,7 @@ def segmentation_view(
     labels: UInt8[np.ndarray, "H W"],
     *,
     scale: tuple[float, float],
+    resampling: Resampling = "pillow",
     crop: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, "3 crop crop"], Int[Tensor, "crop crop"]]:
@@ -117,11 +123,11 @@ def segmentation_view(
     and void.
     """
     factor = uniform(*scale, generator)
-    size = (round(image.shape[0] * factor), round(image.shape[1] * factor))
-    image = rescale(image, size)
-    labels = np.asarray(
-        Image.fromarray(labels).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    )
+    if resampling == "opencv":
+        image, labels = opencv_image(image, factor), opencv_labels(labels, factor)
+    else:
+        size = scaled_size(labels.shape, factor)
+        image, labels = resize(image, size), resize_labels(labels, size)
     if torch.rand((), generator=generator) < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
     tensors = (

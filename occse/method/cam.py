@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from occse.data.normalize import to_tensor
+from occse.data.resize import resize, scaled_size
 
 # Added to every maximum that a CAM is divided by, as in the official code: an empty map stays 0.
 EPSILON = 1e-5
@@ -67,13 +67,8 @@ def multi_scale_cam(
 
 def _rescale(images: UInt8[np.ndarray, "B H W 3"], scale: float) -> Float[Tensor, "B 3 _ _"]:
     """Return network inputs at `scale`. Images are resized in 8 bits, as in the official code."""
-    height, width = images.shape[1:3]
-    size = round(width * scale), round(height * scale)
-    resized = [
-        np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-        for image in images
-    ]
-    return to_tensor(np.stack(resized))
+    size = scaled_size(images.shape[1:3], scale)
+    return to_tensor(np.stack([resize(image, size) for image in images]))
 
 
 def _add_activations(merged: Float32[Tensor, "M H W"], maps: Float32[Tensor, "M h w"]) -> None:

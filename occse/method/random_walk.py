@@ -108,6 +108,7 @@ def walk_scores(
     radius: int,
     beta: float,
     steps: int,
+    pad_to: int = 0,
 ) -> Float[Tensor, "B K+1 H W"]:
     """Return the scores of background and classes after `steps` steps of the walk.
 
@@ -126,6 +127,8 @@ def walk_scores(
         radius: of the pairs, in pixels of the features.
         beta: exponent of the affinities.
         steps: number of steps.
+        pad_to: IRN's boundaries are computed on images that are padded to at least this side. Its
+            group norms average over the padding too; irn pads to 512.
     """
     height, width = images.shape[2:]
     multiple = network.backbone.stride
@@ -135,7 +138,9 @@ def walk_scores(
     start = block_mean(scores, pool=network.stride)
     if isinstance(network, BoundaryNet):
         start[:, 0] = 0
-        boundaries = network.boundaries(padded)
+        more = (0, max(pad_to - padded.shape[3], 0), 0, max(pad_to - padded.shape[2], 0))
+        boundaries = network.boundaries(functional.pad(padded, more))
+        boundaries = boundaries[:, : start.shape[2], : start.shape[3]]
         walked = boundary_walk(boundaries, start, radius=radius, beta=beta, steps=steps)
     else:
         pairs = network.affinities(network(padded), radius=radius)

@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from occse.data.normalize import to_tensor
+from occse.data.resize import opencv_cubic, resize, scaled_size
+from occse.data.view_names import Resampling
 from occse.networks.backbones import build_backbone
 from occse.networks.checkpoint import load_weights, save_weights
 from occse.networks.deeplab_heads import build_head
@@ -30,6 +31,8 @@ class DeepLab(nn.Module):
         head: "largefov", "aspp" (DeepLabv2) or "deeplabv3plus".
         width: channels of the head "largefov"; the other heads have fixed widths.
         dilation: of the 3x3 convolution of the head "largefov".
+        align_corners: the grid on which the scores are enlarged. SEAM's network puts the corner
+            cells on the corner pixels (True).
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class DeepLab(nn.Module):
         *,
         width: int = 512,
         dilation: int = 12,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         self.architecture = {
@@ -48,7 +52,9 @@ class DeepLab(nn.Module):
             "head": head,
             "width": width,
             "dilation": dilation,
+            "align_corners": align_corners,
         }
+        self.align_corners = align_corners
         self.backbone = build_backbone(backbone)
         self.head = build_head(
             head, self.backbone, num_labels=num_classes + 1, width=width, dilation=dilation
@@ -78,15 +84,25 @@ def load_deeplab(path: Path, *, device: str = "cpu") -> DeepLab:
 
 
 def segmentation_loss(
-    scores: Float[Tensor, "B L h w"], labels: Int[Tensor, "B H W"]
+    scores: Float[Tensor, "B L h w"],
+    labels: Int[Tensor, "B H W"],
+    *,
+    align_corners: bool = False,
 ) -> Float[Tensor, ""]:
     """Return the cross entropy at the size of the labels, mean over the pixels that are not void.
 
-    It is 0 if all pixels are void.
+    It is 0 if all pixels are void. `align_corners` is that of the network.
     """
-    full = functional.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=False)
+    full = enlarge(scores, labels.shape[1:], align_corners=align_corners)
     total = functional.cross_entropy(full, labels, ignore_index=VOID, reduction="sum")
     return total / (labels != VOID).sum().clamp(min=1)
+
+
+def enlarge(
+    scores: Float[Tensor, "B L h w"], size: tuple[int, int] | torch.Size, *, align_corners: bool
+) -> Float[Tensor, "B L H W"]:
+    """Return the scores at (H, W) `size`, bilinear."""
+    return functional.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
 
 
 @torch.inference_mode()
@@ -97,6 +113,8 @@ def multi_scale_scores(
     scales: Sequence[float],
     flip: bool,
     merge: Literal["mean", "max"] = "mean",
+    resampling: Resampling = "pillow",
+    align_corners: bool = False,
     device: str,
 ) -> Float[Tensor, "B L H W"]:
     """Return class probabilities, merged over the passes: scales and, with `flip`, mirror images.
@@ -108,9 +126,20 @@ def multi_scale_scores(
         flip: add the mirror image at every scale.
         merge: "mean" averages the scores before the softmax, as SEAM does. "max" takes the maximum
             of the probabilities, as MCTformer does; these no longer sum to 1.
+        resampling: "pillow" resizes the 8-bit images. "opencv" resizes the normalized images
+            without antialiasing, as SEAM does.
+        align_corners: that of the network.
         device: where the network lives.
     """
-    passes = _passes(network, images, scales=scales, flip=flip, device=device)
+    passes = _passes(
+        network,
+        images,
+        scales=scales,
+        flip=flip,
+        resampling=resampling,
+        align_corners=align_corners,
+        device=device,
+    )
     if merge == "max":
         return reduce(torch.maximum, (scores.softmax(1) for scores in passes))
     num_passes = 2 * len(scales) if flip else len(scales)
@@ -123,21 +152,28 @@ def _passes(
     *,
     scales: Sequence[float],
     flip: bool,
+    resampling: Resampling,
+    align_corners: bool,
     device: str,
 ) -> Iterator[Float[Tensor, "B L H W"]]:
     """Yield scores at image size, of each scale and of its mirror image (mirrored back)."""
     for scale in scales:
-        batch = torch.stack([to_tensor(_resize(image, scale)) for image in images]).to(device)
+        batch = _rescale(images, scale, resampling).to(device)
         scores = network(torch.cat([batch, batch.flip(-1)]) if flip else batch)
-        scores = functional.interpolate(
-            scores, images.shape[1:3], mode="bilinear", align_corners=False
-        ).cpu()
+        if align_corners:
+            # SEAM's network enlarges its scores to the size of its input, and the test enlarges
+            # these to the size of the image: on this grid two steps are not the same as one.
+            scores = enlarge(scores, batch.shape[2:], align_corners=True)
+        scores = enlarge(scores, images.shape[1:3], align_corners=align_corners).cpu()
         yield scores[: len(images)]
         if flip:
             yield scores[len(images) :].flip(-1)
 
 
-def _resize(image: UInt8[np.ndarray, "H W 3"], scale: float) -> UInt8[np.ndarray, "h w 3"]:
-    height, width = image.shape[:2]
-    size = (round(width * scale), round(height * scale))
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+def _rescale(
+    images: UInt8[np.ndarray, "B H W 3"], scale: float, resampling: Resampling
+) -> Float[Tensor, "B 3 _ _"]:
+    if resampling == "opencv":
+        return opencv_cubic(to_tensor(images), scale)
+    size = scaled_size(images.shape[1:3], scale)
+    return to_tensor(np.stack([resize(image, size) for image in images]))

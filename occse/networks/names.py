@@ -6,12 +6,14 @@ from pydantic import AfterValidator
 
 from occse.stage import PLUGIN_SOURCES
 
-# A name fixes the stride too, 8 or (`_s16`) 16, so that a checkpoint need not carry more than it.
+# A name fixes the stride too, 8 or (`_s16`, `_irn`) 16, so that a checkpoint need not carry
+# more than it.
 BackboneName = Literal[
     "tiny",
     "resnet38",
     "resnet50",
     "resnet50_s16",
+    "resnet50_irn",
     "resnet101",
     "resnet101_s16",
     "vgg16",

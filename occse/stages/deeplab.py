@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from occse.data.view_names import Resampling
 from occse.networks.names import HeadName
 from occse.stage import LABELS, MODEL, Context
 from occse.stages.trained import TrainedStage, first_weights
@@ -16,6 +17,11 @@ class TrainSegmentation(TrainedStage):
     but for batch norm: its scales and shifts are trained too, and its statistics move by
     `bn_momentum` per step (SEAM: 0.0003). "aspp" is DeepLabv2's head, "deeplabv3plus" has an
     encoder and a decoder of its own; `width` and `dilation` are LargeFOV's.
+
+    `align_corners` is the grid on which scores are enlarged, here and in `seg` (SEAM: true; the
+    grids are up to 3.4 pixels apart at a crop of 448). `resampling` "opencv" scales images and
+    label maps as SEAM does. The learning rate is lr * (1 - step / (steps + `poly_extra`)) ^
+    poly_power (SEAM: 1).
     """
 
     display_name: ClassVar[str] = "DeepLab"
@@ -26,7 +32,12 @@ class TrainSegmentation(TrainedStage):
         "dilation",
     }
     effort: ClassVar[frozenset[str]] = TrainedStage.effort | architecture
-    effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {"bn_momentum"}
+    effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {
+        "bn_momentum",
+        "align_corners",
+        "resampling",
+        "poly_extra",
+    }
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
     batch_size: int = Field(default=10, ge=1)
@@ -41,6 +52,9 @@ class TrainSegmentation(TrainedStage):
     head: HeadName = "largefov"
     width: int = Field(default=512, ge=8)
     dilation: int = Field(default=12, ge=1)
+    align_corners: bool = False
+    resampling: Resampling = "pillow"
+    poly_extra: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "TrainSegmentation":
@@ -91,7 +105,13 @@ class TrainSegmentation(TrainedStage):
         seed_weights(self)
         is_large_fov = self.head == "largefov"
         own = {"width": self.width, "dilation": self.dilation} if is_large_fov else {}
-        model = DeepLab(self.backbone, len(dataset.classes), self.head, **own)
+        model = DeepLab(
+            self.backbone,
+            len(dataset.classes),
+            self.head,
+            align_corners=self.align_corners,
+            **own,
+        )
         initialize(model, self.init, ctx)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -102,13 +122,15 @@ class TrainSegmentation(TrainedStage):
             dataset.splits["train_aug"],
             lambda name: read_label_map(folder / f"{name}.png", num_classes=len(dataset.classes)),
             scale=(self.scale_min, self.scale_max),
+            resampling=self.resampling,
             crop=self.crop,
         )
 
         def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
-            return {"loss": segmentation_loss(step.spread(model, images), labels)}
+            scores = step.spread(model, images)
+            return {"loss": segmentation_loss(scores, labels, align_corners=self.align_corners)}
 
-        metrics = fit(self, ctx, model, samples, loss)
+        metrics = fit(self, ctx, model, samples, loss, poly_extra=self.poly_extra)
         save_deeplab(model, ctx.output / MODEL)
         return metrics

@@ -26,7 +26,13 @@ def seed_weights(stage: TrainedStage) -> None:
 
 
 def fit(
-    stage: TrainedStage, ctx: Context, model: nn.Module, samples: Samples, loss: Loss
+    stage: TrainedStage,
+    ctx: Context,
+    model: nn.Module,
+    samples: Samples,
+    loss: Loss,
+    *,
+    poly_extra: int = 0,
 ) -> dict[str, float]:
     """Train `model`, leave the curves in the artifact, and return the last epoch's means."""
     recipe = Recipe(
@@ -36,6 +42,7 @@ def fit(
             momentum=0.0 if stage.optimizer == "adamw" else stage.momentum,
             weight_decay=stage.weight_decay,
             poly_power=stage.poly_power,
+            poly_extra=poly_extra,
             bias_lr=stage.bias_lr,
             head_lr=stage.head_lr,
             freeze_bn=stage.freeze_bn,

@@ -31,7 +31,8 @@ class MakePseudoLabels(Stage):
     `source` "walk": [(1 - max CAM)^alpha_walk, CAM] walks 2^`log_steps` steps of T =
     column-normalized affinity^beta between pixels closer than `radius` (Ahn and Kwak, CVPR 2018),
     or as IRN walks if the network of `affinity` is its (irn: beta 10, and alpha_walk 4.82 for its
-    threshold of 0.25; see `occse.method.random_walk`). "crf": the CRF's label maps as they are.
+    threshold of 0.25; see `occse.method.random_walk`; IRN's boundaries alone see images padded to a
+    side of at least `pad_to`, in irn 512). "crf": the CRF's label maps as they are.
     "cam": the CAM against (1 - max CAM)^alpha_walk.
 
     A preset in `crf` is a dense CRF after the walk. `crf_unary` "scores": on the walk's scores, as
@@ -52,6 +53,7 @@ class MakePseudoLabels(Stage):
     radius: int = Field(default=5, ge=2)
     beta: float = Field(default=8, gt=0)
     log_steps: int = Field(default=8, ge=0, le=12)
+    pad_to: int = Field(default=0, ge=0)
     crf: Literal["none", PresetName] = "none"
     crf_unary: Literal["scores", "labels"] = "scores"
 
@@ -63,7 +65,7 @@ class MakePseudoLabels(Stage):
 
     def inactive(self) -> frozenset[str]:
         """Knobs of the walk where there is none, and of the CRF where there is none."""
-        of_walk = {"radius", "beta", "log_steps", "crf", "crf_unary"}
+        of_walk = {"radius", "beta", "log_steps", "pad_to", "crf", "crf_unary"}
         if self.source == "crf":
             return frozenset(of_walk | {"alpha_walk"})
         if self.source == "cam":
@@ -119,6 +121,7 @@ class MakePseudoLabels(Stage):
                 radius=self.radius,
                 beta=self.beta,
                 steps=2**self.log_steps,
+                pad_to=self.pad_to,
             )
             for name, image, scores, (_, classes) in zip(
                 names, images, walked.cpu().numpy(), stored, strict=True

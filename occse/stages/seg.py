@@ -10,6 +10,7 @@ from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.data.layouts.voc_submission import write_submission
+from occse.data.view_names import Resampling
 from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.method.evaluation import CountsBuilder
 from occse.networks.names import Precision
@@ -24,7 +25,8 @@ BATCH = 32
 class Segment(Stage):
     """Label maps of `split`: scores of all scales and mirror images merged, then a dense CRF.
 
-    `crf` is the CRF's preset. `merge` "mean" averages the scores, "max" takes the maximum of the
+    `resampling` "opencv" scales the normalized images without antialiasing, as SEAM does; "pillow"
+    scales the 8-bit images with it. `crf` is the CRF's preset. `merge` "mean" averages the scores, "max" takes the maximum of the
     probabilities. VOC's `test` has no masks here: it is not scored but packed for the evaluation
     server.
     """
@@ -39,6 +41,7 @@ class Segment(Stage):
     split: Literal["val", "test"] = "val"
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
     flip: bool = True
+    resampling: Resampling = "pillow"
     precision: Precision = "float32"
     merge: Literal["mean", "max"] = "mean"
     crf: Literal["none", PresetName] = "none"
@@ -67,9 +70,8 @@ class Segment(Stage):
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = _names(dataset, self.split)
-        network = in_precision(
-            load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.machine.device), self.precision
-        )
+        deeplab = load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.machine.device)
+        network = in_precision(deeplab, self.precision)
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
         for batch, images in same_size_batches(dataset, names, limit=BATCH):
@@ -79,6 +81,8 @@ class Segment(Stage):
                 scales=self.scales,
                 flip=self.flip,
                 merge=self.merge,
+                resampling=self.resampling,
+                align_corners=deeplab.align_corners,
                 device=ctx.machine.device,
             )
             for name, image, score in zip(batch, images, scores.numpy(), strict=True):

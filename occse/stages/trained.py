@@ -86,7 +86,7 @@ class ClassificationStage(TrainedStage):
     `head_dropout` is the share of the backbone's channels that each image loses before the head.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     effortless: ClassVar[frozenset[str]] = TrainedStage.effortless | {
         "jitter",
         "hue",

@@ -160,7 +160,7 @@ def train(
             spread=spread,
         )
         torch.manual_seed(_mix(recipe.seed, DROPOUT_STREAM, progress.step, rank()))
-        remaining = 1 - progress.step / num_steps
+        remaining = 1 - progress.step / (num_steps + recipe.optimization.poly_extra)
         set_lr(optimizer, remaining**recipe.optimization.poly_power)
         images, *targets = (_to(tensor, session.device) for tensor in batch)
         parts = loss((images, *map(gather, targets)), step)

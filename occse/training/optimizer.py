@@ -14,6 +14,7 @@ from occse.networks.backbones import Backbone
 class Optimization:
     """Rule by which the weights move.
 
+    At each step the rates are multiplied by (1 - step / (steps + poly_extra)) ^ poly_power.
     `bias_lr` and `head_lr` multiply `lr`; biases do not decay. `freeze_bn` keeps weights and
     statistics of every batch norm, `freeze_stem` those of the backbone's first layers.
     """
@@ -23,6 +24,7 @@ class Optimization:
     momentum: float
     weight_decay: float
     poly_power: float
+    poly_extra: int = 0
     bias_lr: float
     head_lr: float
     freeze_bn: bool

@@ -78,6 +78,8 @@ class _Reader:
         if self.take(len(MXNET_HEADER), "the header") != MXNET_HEADER:
             raise ValueError("it does not begin with 0x112 and 0")
         count = self.count(MIN_ARRAY_BYTES, "arrays")
+        if count == 0:
+            raise ValueError("it holds no arrays; expected the weights of a network")
         if count > MAX_ARRAYS:
             raise ValueError(f"it promises {count} arrays; at most {MAX_ARRAYS} are read")
         arrays = [self.array(f"array {number} of {count}") for number in range(1, count + 1)]

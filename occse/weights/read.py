@@ -44,13 +44,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     kind = file_format(path)
     check_promise(path)
     if kind == MXNET:
-        return _read_mxnet(path)
+        tensors = _read_mxnet(path)
+        _check_values(path, tensors)
+        return tensors
     with _naming(path, kind):
         tensors = _read_tensors(path, kind)
         plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
         if len(plain) < len(tensors):
             raise ValueError("a name is there twice, with and without 'module.'")
+    _check_values(path, plain)
     return plain
+
+
+def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a file without tensors, and one with values that are not finite."""
+    if not tensors:
+        raise ValueError(f"{path} is damaged: it holds no arrays; expected those of a network")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"{path} is damaged: {name} has values that are not finite; fetch it again"
+            )
 
 
 def _read_tensors(path: Path, kind: str) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ BUILDERS: Mapping[str, Callable[[], Backbone]] = MappingProxyType(
         "resnet38": ResNet38,
         "resnet50": partial(DilatedResNet, 50, stride=8),
         "resnet50_s16": partial(DilatedResNet, 50, stride=16),
+        "resnet50_irn": partial(DilatedResNet, 50, stride=16, dilate=False),
         "resnet101": partial(DilatedResNet, 101, stride=8),
         "resnet101_s16": partial(DilatedResNet, 101, stride=16),
         "vgg16": partial(DilatedVgg, stride=8),

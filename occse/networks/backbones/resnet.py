@@ -8,7 +8,8 @@ from occse.networks.backbones.pyramid import Pyramid, check_stride, torchvision_
 class DilatedResNet(Pyramid):
     """ResNet-50 or ResNet-101 at stride 16 (layer4 dilated by 2) or 8 (layer3 by 2, layer4 by 4).
 
-    jiwoon-ahn/irn's ResNet-50 of stride 16 drops the stride without any dilation; this one dilates.
+    Without `dilate` the last stride is dropped and nothing is dilated, as in the ResNet-50 of
+    jiwoon-ahn/irn; the stride is then 16.
 
     Raises:
         ValueError: the stride is neither 8 nor 16.
@@ -17,7 +18,7 @@ class DilatedResNet(Pyramid):
     channels = (512, 1024, 2048)
     low_channels = 256
 
-    def __init__(self, depth: int, *, stride: int) -> None:
+    def __init__(self, depth: int, *, stride: int, dilate: bool = True) -> None:
         # imported here: it takes a second, which the other networks do not need
         from torchvision.models import resnet50, resnet101
 
@@ -27,6 +28,9 @@ class DilatedResNet(Pyramid):
         build = {50: resnet50, 101: resnet101}[depth]
         self.resnet = build(replace_stride_with_dilation=[False, stride == 8, True])
         del self.resnet.fc
+        if not dilate:
+            for block in self.resnet.layer4:
+                block.conv2.dilation = block.conv2.padding = (1, 1)
 
     @property
     def level_channels(self) -> tuple[int, ...]:

@@ -208,3 +208,10 @@ def test_an_error_in_a_task_reaches_the_caller(workers: int) -> None:
 def test_worker_processes_need_no_torch() -> None:
     code = "import sys, occse.method.crf; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_dense_crf_takes_a_read_only_image() -> None:
+    image, scores = two_halves()
+    image.flags.writeable = False
+    frozen = dense_crf(image, scores, preset=PRESETS["psa"])
+    assert np.array_equal(frozen, dense_crf(image.copy(), scores, preset=PRESETS["psa"]))

@@ -253,3 +253,18 @@ def test_walk_of_a_small_image_takes_milliseconds() -> None:
 
     # 10 ms measured; the bound leaves room for a machine that does other things too.
     assert min(seconds() for _ in range(10)) < 0.1
+
+
+def test_boundaries_are_computed_on_images_padded_to_irn_s_crop() -> None:
+    """irn pads images to 512 before its group norms, which average over the padding too."""
+    torch.manual_seed(0)
+    network = BoundaryNet("tiny").eval()
+    images, cams = torch.randn(1, 3, 30, 46), torch.rand(1, 2, 30, 46)
+    inputs: set[tuple[int, ...]] = set()
+    network.register_forward_pre_hook(lambda _, given: inputs.add(tuple(given[0].shape[2:])))
+    options = {"alpha": 4.0, "radius": 3, "beta": 10.0, "steps": 4}
+    plain = walk_scores(network, images, cams, **options)
+    padded = walk_scores(network, images, cams, **options, pad_to=64)
+    assert inputs == {(32, 48), (64, 64)}
+    assert plain.shape == padded.shape == (1, 3, 30, 46)
+    assert not torch.equal(plain, padded)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import resnet50
 from torchvision.ops import StochasticDepth
 
 from occse.method.cam import multi_scale_cam
@@ -199,3 +200,19 @@ def test_freezing_batch_norm_is_a_knob_only_where_there_is_one(name: BackboneNam
 def test_a_stride_that_no_network_has_is_refused() -> None:
     with pytest.raises(ValueError, match="a stride of 32 is not allowed; expected 8 or 16"):
         BUILDERS["resnet50"](stride=32)  # type: ignore[call-arg]
+
+
+def test_resnet50_irn_drops_its_last_stride_without_dilation() -> None:
+    """irn's ResNet-50: torchvision's, with stride 1 in layer4 and nothing else changed."""
+    ours = build_backbone("resnet50_irn").double().eval()
+    theirs = resnet50().double().eval()
+    theirs.layer4[0].conv2.stride = theirs.layer4[0].downsample[0].stride = (1, 1)
+    theirs.load_state_dict(ours.resnet.state_dict(), strict=False)
+    images = torch.randn(1, 3, 50, 66, dtype=torch.float64)
+    with torch.no_grad():
+        pooled = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(pooled))))
+        torch.testing.assert_close(ours(images), expected)
+        dilated = build_backbone("resnet50_s16").double().eval()
+        dilated.load_state_dict(ours.state_dict())
+        assert not torch.allclose(dilated(images), expected)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occse.data.normalize import to_tensor
+from occse.data.resize import opencv_cubic
 from occse.networks.backbones import build_backbone
 from occse.networks.deeplab import (
     DeepLab,
@@ -187,3 +189,53 @@ def test_one_pass_has_nothing_to_merge() -> None:
     )
     assert torch.equal(mean, largest)
     assert "merge" in Segment(scales=(0.75,), flip=False).inactive()
+
+
+def test_align_corners_is_kept_by_the_checkpoint_and_used_by_loss_and_inference(
+    tmp_path: Path,
+) -> None:
+    """SEAM's network enlarges its scores to its input, its test enlarges these to the image."""
+    torch.manual_seed(0)
+    model = DeepLab("tiny", 5, width=16, dilation=4, align_corners=True).eval()
+    save_deeplab(model, tmp_path / "model.safetensors")
+    loaded = load_deeplab(tmp_path / "model.safetensors")
+    assert loaded.align_corners
+    assert not network("aspp").align_corners
+    images = np.random.default_rng(0).integers(0, 256, (1, *ODD, 3)).astype(np.uint8)
+    seen: list[Tensor] = []
+
+    def official(inputs: Tensor) -> Tensor:
+        scores = loaded(inputs)
+        enlarged = functional.interpolate(
+            scores, inputs.shape[2:], mode="bilinear", align_corners=True
+        )
+        seen.append(functional.interpolate(enlarged, ODD, mode="bilinear", align_corners=True))
+        return scores
+
+    ours = multi_scale_scores(
+        official, images, scales=(0.75,), flip=False, align_corners=True, device="cpu"
+    )
+    torch.testing.assert_close(ours, seen[0].softmax(1))
+    labels = torch.randint(0, 6, (1, *ODD))
+    with torch.no_grad():
+        scores = loaded(torch.randn(1, 3, *ODD))
+    aligned, plain = (
+        segmentation_loss(scores, labels, align_corners=corners) for corners in (True, False)
+    )
+    full = functional.interpolate(scores, ODD, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(aligned, functional.cross_entropy(full, labels))
+    assert aligned != plain
+
+
+def test_inference_with_opencv_s_resampling_resizes_normalized_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, *ODD, 3)).astype(np.uint8)
+    inputs: list[Tensor] = []
+
+    def network(batch: Tensor) -> Tensor:
+        inputs.append(batch)
+        return batch
+
+    multi_scale_scores(
+        network, images, scales=(1.25,), flip=False, resampling="opencv", device="cpu"
+    )
+    torch.testing.assert_close(inputs[0], opencv_cubic(to_tensor(images), 1.25))

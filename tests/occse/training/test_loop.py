@@ -17,6 +17,7 @@ from waiting import PATIENCE_S, wait_until
 
 from occse.networks.classifier import Classifier, logits
 from occse.networks.names import BackboneName
+from occse.training import loop
 from occse.training.loop import CHECKPOINT, Recipe, Session, Step, Stopped, train
 from occse.training.optimizer import Optimization, build_optimizer, set_lr
 
@@ -309,3 +310,22 @@ def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
             recipe=Recipe(optimization=optimization(), epochs=1, batch_size=100, seed=0),
             session=Session(scratch=tmp_path),
         )
+
+
+def test_poly_extra_adds_steps_to_the_end_of_the_schedule(tmp_path: Path) -> None:
+    """SEAM's rate is lr * (1 - step / (steps + 1)) ^ 0.9, so the last step moves by more."""
+    plain, _ = run(tmp_path_folder(tmp_path, "plain"))
+    extra, _ = run(tmp_path_folder(tmp_path, "extra"), poly_extra=1)
+    with pytest.raises(AssertionError, match="backbone"):
+        assert_same(plain, extra)
+    rates: list[float] = []
+    original = loop.set_lr
+
+    def record(optimizer: torch.optim.Optimizer, factor: float) -> None:
+        rates.append(factor)
+        original(optimizer, factor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "set_lr", record)
+        run(tmp_path_folder(tmp_path, "recorded"), poly_extra=1)
+    assert rates == pytest.approx([(1 - step / 17) ** 0.9 for step in range(16)])

@@ -284,3 +284,29 @@ def test_weights_are_found_by_their_digest(tmp_path: Path) -> None:
         find_weights(tmp_path, "0" * 64)
     with pytest.raises(ValueError, match="nothing says where it lies: give --weights"):
         find_weights(None, sha256)
+
+
+@pytest.mark.parametrize("suffix", ["params", "pth", "safetensors"])
+def test_values_that_are_not_finite_are_damage(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    arrays = {"good": np.ones(3, np.float32), "bad": np.array([1, np.nan], np.float32)}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if suffix == "params":
+        write_mxnet(path, arrays)
+    elif suffix == "pth":
+        torch.save(tensors, path)
+    else:
+        save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"is damaged: bad has values that are not finite"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("suffix", ["params", "safetensors"])
+def test_a_file_without_arrays_is_damaged(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "params":
+        write_mxnet(path, {})
+    else:
+        save_file({}, path)
+    with pytest.raises(ValueError, match=r"is damaged.* holds no arrays"):
+        read_weights(path)

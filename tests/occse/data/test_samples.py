@@ -1,0 +1,92 @@
+"""Training views, compared with the official codes where these differ from the obvious."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from occse.data.dataset import Dataset
+from occse.data.normalize import to_tensor
+from occse.data.samples import AffinityImages
+from occse.data.transforms import classification_view, segmentation_view
+from occse.data.view_names import Padding
+from occse.networks.pairs import affinity_label
+
+HEIGHT, WIDTH, CROP = 40, 56, 56
+
+
+@pytest.fixture
+def grey(tmp_path: Path) -> Dataset:
+    (tmp_path / "JPEGImages").mkdir()
+    image = Image.fromarray(np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    image.save(tmp_path / "JPEGImages" / "a.jpg")
+    return Dataset(root=tmp_path, classes=("x",), splits={}, labels={"a": (0,)})
+
+
+@pytest.mark.parametrize("padding", ["mean", "black"])
+def test_affinity_view_has_psa_s_black_or_the_mean_colour_beyond_the_image(
+    grey: Dataset, padding: Padding
+) -> None:
+    samples = AffinityImages(
+        grey,
+        ["a"],
+        lambda _: torch.ones(4, HEIGHT, WIDTH),
+        lambda pair: affinity_label(*pair.chunk(2), pool=8),
+        scale=(1.0, 1.0),
+        jitter=0.0,
+        hue=0.0,
+        crop=CROP,
+        padding=padding,
+    )
+    view, label = samples.sample(0, torch.Generator().manual_seed(0))
+    inside = to_tensor(np.full((1, 1, 3), 128, np.uint8))
+    # psa crops first, so a pixel of value 0 is normalized: -2.1179, -2.0357, -1.8044.
+    beyond = (
+        to_tensor(np.zeros((1, 1, 3), np.uint8)) if padding == "black" else torch.zeros(3, 1, 1)
+    )
+    is_inside = torch.isclose(view, inside, atol=0.02).all(dim=0)
+    assert is_inside.sum() == HEIGHT * WIDTH
+    torch.testing.assert_close(view[:, ~is_inside], beyond.flatten(1).expand(3, 896))
+    assert (label == 255).any(), "cells beyond the image have no label"
+
+
+@pytest.mark.parametrize(
+    ("size", "long", "short"), [((75, 500), 410, 62), ((85, 500), 350, 60), ((110, 500), 275, 60)]
+)
+def test_classification_view_rounds_the_short_side_as_oc_cse_does(
+    size: tuple[int, int], long: int, short: int
+) -> None:
+    """At these sizes side * (long / longest) rounds to another pixel than side * long / longest."""
+    view = classification_view(
+        np.full((*size, 3), 255, np.uint8),
+        long_side=(long, long),
+        jitter=0.0,
+        hue=0.0,
+        crop=512,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert round(size[0] * long / size[1]) == short != round(size[0] * (long / size[1]))
+    rows = (view[0] != 0).any(dim=1).sum()
+    assert rows == short
+
+
+def test_segmentation_view_of_opencv_scales_image_and_labels_alike() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (6, 7)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    image = np.stack([labels * 200] * 3, axis=-1)
+    views = {}
+    for resampling in ("pillow", "opencv"):
+        view, target = segmentation_view(
+            image,
+            labels,
+            scale=(0.7, 0.7),
+            resampling=resampling,
+            crop=40,
+            generator=torch.Generator().manual_seed(1),
+        )
+        bright = (view[0] > 0).long()
+        assert ((bright == target)[target != 255]).float().mean() > 0.95
+        views[resampling] = view
+    assert not torch.equal(views["pillow"], views["opencv"])
