@@ -11,15 +11,17 @@ from occse.data.dataset import Dataset
 def same_size_batches(
     dataset: Dataset, names: Sequence[str], *, limit: int
 ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "B H W 3"]]]:
-    """Yield consecutive images of one size, at most `limit` together, in the order of `names`."""
-    batch: list[str] = []
-    images: list[np.ndarray] = []
+    """Yield images of one size, at most `limit` together.
+
+    The images are grouped by size over all `names`, because neighbours in a data set such as VOC
+    rarely have the same size. Sizes come in the order of their first image, images of one size in
+    the order of `names`. Sizes are read from the headers of the files; only the images of one batch
+    are in memory.
+    """
+    by_size: dict[tuple[int, int], list[str]] = {}
     for name in names:
-        image = dataset.image(name)
-        if images and (len(images) == limit or image.shape != images[0].shape):
-            yield batch, np.stack(images)
-            batch, images = [], []
-        batch.append(name)
-        images.append(image)
-    if images:
-        yield batch, np.stack(images)
+        by_size.setdefault(dataset.size(name), []).append(name)
+    for group in by_size.values():
+        for first in range(0, len(group), limit):
+            batch = group[first : first + limit]
+            yield batch, np.stack([dataset.image(name) for name in batch])

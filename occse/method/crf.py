@@ -151,7 +151,7 @@ def dense_crf(
     Raises:
         ValueError: the shapes do not fit, or a score is not finite.
     """
-    _check(image, scores)
+    check_crf_input(image, scores)
     num_labels, height, width = scores.shape
     unary = -np.log(np.clip(scores, MIN_SCORE, 1))
     crf = DenseCRF2D(width, height, num_labels)
@@ -305,7 +305,8 @@ def label_values(classes: tuple[int, ...]) -> UInt8[np.ndarray, " L"]:
     return np.array([0, *(index + 1 for index in classes)], np.uint8)
 
 
-def _check(image: np.ndarray, scores: np.ndarray) -> None:
+def check_crf_input(image: np.ndarray, scores: np.ndarray) -> None:
+    """Raise ValueError unless the image is (H, W, 3) and the scores are finite and (L, H, W)."""
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image: expected the shape (H, W, 3), not {image.shape}")
     if scores.ndim != 3 or scores.shape[0] == 0 or scores.shape[1:] != image.shape[:2]:

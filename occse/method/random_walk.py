@@ -5,13 +5,12 @@ the discriminative parts of an object to the rest of it. IRN's boundaries (Ahn e
 give affinities of another kind; the walk on them is `boundary_walk`.
 """
 
-import warnings
-
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from occse.method.sparse import compressed_rows
 from occse.networks.affinity import AffinityNet
 from occse.networks.boundary import BoundaryNet, path_affinities
 from occse.networks.pairs import EPSILON, block_mean, pair_offsets, pair_views
@@ -53,7 +52,9 @@ def transition_matrix(
     columns = torch.arange(len(kept), device=kept.device)[:, None] + distances
     # A is symmetric, so the sums of its columns are those of its rows.
     values = weights / weights.sum(dim=1, keepdim=True)
-    return _compressed_rows(kept, columns[kept], values[kept]).t()
+    nodes = len(kept)
+    rows = compressed_rows(kept.sum(dim=1), columns[kept], values[kept], shape=(nodes, nodes))
+    return rows.t()
 
 
 def random_walk(
@@ -162,20 +163,3 @@ def _with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tens
     nothing = cams.new_zeros(len(cams), 1, *cams.shape[2:])
     best = torch.cat([nothing, cams], dim=1).amax(dim=1, keepdim=True)
     return torch.cat([(1 - best) ** alpha, cams], dim=1)
-
-
-def _compressed_rows(
-    kept: Bool[Tensor, "N M"], columns: Shaped[Tensor, " E"], values: Float[Tensor, " E"]
-) -> Tensor:
-    """Return a sparse N x N matrix with 32-bit indices.
-
-    A walk with 64-bit indices takes twice the time.
-    """
-    ends = functional.pad(kept.sum(dim=1).cumsum(0), (1, 0))
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Sparse CSR tensor support is in beta state", category=UserWarning
-        )
-        return torch.sparse_csr_tensor(
-            ends.int(), columns.int(), values, (len(kept), len(kept)), check_invariants=False
-        )

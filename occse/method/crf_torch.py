@@ -1,0 +1,142 @@
+"""The dense CRF of `occse.method.crf` in torch: the backend for GPUs.
+
+pydensecrf is the backend for CPUs and the reference of this one: on images the labels are equal,
+and the marginals agree within one step of the 8-bit scores that stages store. So no identity
+contains the backend.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from occse.method.crf import MIN_SCORE, Preset, check_crf_input
+from occse.method.lattice import Lattice
+
+# Memory for the tiles if the device does not tell how much is free, in bytes.
+DEFAULT_MEMORY = 1 << 30
+# Bytes per pixel while a lattice of 5 dimensions is built: 6 corners with an integer key, a
+# position, a sorted copy and a weight each.
+LATTICE_BYTES = 6 * (4 * 8 + 4 * 4)
+# Values per pixel and label that live at once: unary, marginals, two filtered maps, their sum.
+MARGINAL_VALUES = 5
+# Values per vertex and column that live at once while a lattice blurs.
+BLUR_VALUES = 4
+
+
+def dense_crf_batch(
+    images: Sequence[UInt8[np.ndarray, "..."]],
+    scores: Sequence[Float32[np.ndarray, "..."]],
+    *,
+    preset: Preset,
+    device: str,
+    memory: int | None = None,
+) -> list[Float32[np.ndarray, "_ H W"]]:
+    """Return the marginals of each image's labels, as `occse.method.crf.dense_crf` does.
+
+    Images of one size share a lattice; each image may have its own number of labels.
+
+    Args:
+        images: RGB, (H, W, 3), of one size.
+        scores: (L, H, W) per image, in [0, 1].
+        preset: the parameters of the CRF.
+        device: where to compute.
+        memory: bound on the bytes that are taken; None: half of the free memory of a GPU, or 1 GiB.
+            Images are computed in tiles within it, and the labels of one image too. The result does
+            not depend on it but for rounding.
+
+    Raises:
+        ValueError: the shapes do not fit, or a score is not finite.
+    """
+    for image, score in zip(images, scores, strict=True):
+        check_crf_input(image, score)
+    budget = _free(device) if memory is None else memory
+    most_labels = max((len(score) for score in scores), default=1)
+    tile = max(1, budget // _image_bytes(images, most_labels))
+    marginals: list[np.ndarray] = []
+    for first in range(0, len(images), tile):
+        part = slice(first, first + tile)
+        marginals += _infer(images[part], scores[part], preset, device=device, budget=budget)
+    return marginals
+
+
+def _image_bytes(images: Sequence[np.ndarray], num_labels: int) -> int:
+    if not images:
+        return 1
+    height, width = images[0].shape[:2]
+    return height * width * (LATTICE_BYTES + 4 * MARGINAL_VALUES * num_labels)
+
+
+def _free(device: str) -> int:
+    if not device.startswith("cuda"):
+        return DEFAULT_MEMORY
+    return int(torch.cuda.mem_get_info(device)[0]) // 2
+
+
+@torch.inference_mode()
+def _infer(
+    images: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    preset: Preset,
+    *,
+    device: str,
+    budget: int,
+) -> list[np.ndarray]:
+    """Run mean-field inference on a tile of images."""
+    pixels = torch.from_numpy(np.stack(images)).to(device)
+    num_images, height, width, _ = pixels.shape
+    position = _positions(height, width, device)
+    smoothness = Lattice(position[None] / preset.gaussian_sxy)
+    appearance = Lattice(
+        torch.cat(
+            (
+                (position / preset.bilateral_sxy).expand(num_images, -1, -1),
+                pixels.flatten(1, 2).float() / preset.bilateral_srgb,
+            ),
+            dim=2,
+        )
+    )
+    logs = _log_scores(scores, device)
+    num_labels = logs.shape[2]
+    smooth_columns = _columns(budget, smoothness, height * width)
+    appearance_columns = _columns(budget, appearance, num_images * height * width)
+    marginals = logs.softmax(dim=2)
+    for _ in range(preset.iterations):
+        # The smoothness lattice is the same for all images, so their labels are its columns.
+        columns = marginals.movedim(0, 1).flatten(1)
+        smooth = smoothness(columns, columns=smooth_columns)
+        smooth = smooth.view(-1, num_images, num_labels).movedim(1, 0)
+        similar = appearance(marginals.flatten(0, 1), columns=appearance_columns)
+        similar = similar.view(num_images, height * width, num_labels)
+        # Potts compatibility: a label gains what its kernels collect from pixels of that label.
+        energy = logs + preset.gaussian_compat * smooth + preset.bilateral_compat * similar
+        marginals = energy.softmax(dim=2)
+    shape = (num_images, num_labels, height, width)
+    maps = marginals.movedim(2, 1).reshape(shape).cpu().numpy()
+    return [maps[index, : len(score)] for index, score in enumerate(scores)]
+
+
+def _positions(height: int, width: int, device: str) -> Float[Tensor, "N 2"]:
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return torch.stack((columns, rows), dim=-1).flatten(0, 1).float()
+
+
+def _log_scores(scores: Sequence[np.ndarray], device: str) -> Float[Tensor, "B N L"]:
+    """Return the logarithms of the clipped scores; -inf for labels that an image does not have."""
+    num_labels = max(len(score) for score in scores)
+    num_pixels = scores[0][0].size
+    logs = torch.full((len(scores), num_labels, num_pixels), -torch.inf, device=device)
+    for row, score in zip(logs, scores, strict=True):
+        values = torch.from_numpy(np.ascontiguousarray(score, dtype=np.float32)).to(device)
+        row[: len(score)] = values.flatten(1).clamp(MIN_SCORE, 1).log()
+    return logs.movedim(1, 2).contiguous()
+
+
+def _columns(budget: int, lattice: Lattice, num_pixels: int) -> int:
+    """Return the number of columns that a lattice may filter at once."""
+    values = BLUR_VALUES * lattice.num_vertices + 3 * num_pixels
+    return max(1, budget // (4 * values))
