@@ -6,16 +6,17 @@ only parameter that the paper varies is alpha, the exponent of the background sc
 
 pydensecrf computes one image on one core, so data sets are refined in one process per core. This
 module does not import torch, which would cost each of these processes a second and hundreds of
-megabytes.
+megabytes. The backend for GPUs is `occse.method.crf_torch`; both give the same labels.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -169,6 +170,16 @@ def dense_crf(
     return marginals.reshape(num_labels, height, width)
 
 
+class Crf(Protocol):
+    """A backend: `dense_crf` here, or one of `occse.method.crf_torch`."""
+
+    def __call__(
+        self, image: np.ndarray, scores: np.ndarray, *, preset: Preset
+    ) -> Float32[np.ndarray, "L H W"]:
+        """Return the marginals of the labels, as `dense_crf` does."""
+        ...
+
+
 def refine_labels(
     image: UInt8[np.ndarray, "..."],
     labels: UInt8[np.ndarray, "..."],
@@ -176,6 +187,7 @@ def refine_labels(
     num_labels: int,
     preset: Preset = PRESETS["irn"],
     confidence: float = 0.7,
+    crf: Crf = dense_crf,
 ) -> UInt8[np.ndarray, "H W"]:
     """Return a label map fitted to the image, as irn does between its two steps.
 
@@ -188,6 +200,7 @@ def refine_labels(
         num_labels: number of labels, background included.
         preset: the parameters of the CRF.
         confidence: score of each pixel's label, in (0, 1).
+        crf: the backend.
 
     Raises:
         ValueError: a label is out of range, or the sizes differ.
@@ -201,9 +214,30 @@ def refine_labels(
         return labels
     is_label = labels == np.arange(num_labels)[:, None, None]
     scores = np.where(is_label, confidence, (1 - confidence) / (num_labels - 1))
-    marginals = dense_crf(image, scores.astype(np.float32), preset=preset)
+    marginals = crf(image, scores.astype(np.float32), preset=preset)
     refined: np.ndarray = marginals.argmax(axis=0).astype(np.uint8)
     return refined
+
+
+def refine_on(
+    device: str, tasks: Iterable[Task], function: Callable[..., Result], *, workers: int
+) -> Iterator[Result]:
+    """Yield `function` of each task, in order, on a GPU or in processes on a CPU.
+
+    Args:
+        device: torch's name of the device. On a GPU, `function` gets the backend of
+            `occse.method.crf_torch` as its argument `crf`, and runs in this process.
+        tasks: the arguments.
+        function: `refine_cam` or `label_scores`.
+        workers: number of processes on a CPU.
+    """
+    if device.startswith("cuda"):
+        # imported here: the processes of a CPU must not load torch
+        from occse.method.crf_torch import crf_on
+
+        yield from map(partial(function, crf=crf_on(device)), tasks)
+    else:
+        yield from refine_many(tasks, function, workers=workers)
 
 
 def refine_many(
@@ -259,11 +293,9 @@ class RefinedCam(NamedTuple):
     labels: UInt8[np.ndarray, "H W"]
 
 
-def refine_cam(task: CamTask) -> RefinedCam:
-    """Run the CRF on the CAMs of one image."""
-    scores = dense_crf(
-        task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset]
-    )
+def refine_cam(task: CamTask, crf: Crf = dense_crf) -> RefinedCam:
+    """Run the CRF on the CAMs of one image; `crf` is the backend that computes it."""
+    scores = crf(task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset])
     stored = np.rint(scores * 255).astype(np.uint8)
     labels = label_values(task.classes)[scores.argmax(axis=0)]
     return RefinedCam(task.name, task.classes, stored, labels)
@@ -284,11 +316,11 @@ class ScoresTask(NamedTuple):
     unary: Literal["scores", "labels"]
 
 
-def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
-    """Return the name of the image and its label map."""
+def label_scores(task: ScoresTask, crf: Crf = dense_crf) -> tuple[str, UInt8[np.ndarray, "H W"]]:
+    """Return the name of the image and its label map; `crf` is the backend that computes the CRF."""
     positions = task.scores.argmax(axis=0)
     if task.preset != "none" and task.unary == "scores":
-        marginals = dense_crf(task.image, task.scores, preset=PRESETS[task.preset])
+        marginals = crf(task.image, task.scores, preset=PRESETS[task.preset])
         positions = marginals.argmax(axis=0)
     elif task.preset != "none":
         positions = refine_labels(
@@ -296,6 +328,7 @@ def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
             positions.astype(np.uint8),
             num_labels=len(task.scores),
             preset=PRESETS[task.preset],
+            crf=crf,
         )
     return task.name, label_values(task.classes)[positions]
 

@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from occse.method.crf import MIN_SCORE, Preset, check_crf_input
+from occse.method.crf import MIN_SCORE, Crf, Preset, check_crf_input
 from occse.method.lattice import Lattice
 
 # Memory for the tiles if the device does not tell how much is free, in bytes.
 DEFAULT_MEMORY = 1 << 30
+# Below this bound smaller tiles no longer help: one column of one image has been tried.
+SMALLEST_MEMORY = 1 << 20
 # Bytes per pixel while a lattice of 5 dimensions is built: 6 corners with an integer key, a
 # position, a sorted copy and a weight each.
 LATTICE_BYTES = 6 * (4 * 8 + 4 * 4)
@@ -54,18 +56,56 @@ def dense_crf_batch(
         check_crf_input(image, score)
     budget = _free(device) if memory is None else memory
     most_labels = max((len(score) for score in scores), default=1)
-    tile = max(1, budget // _image_bytes(images, most_labels))
     marginals: list[np.ndarray] = []
-    for first in range(0, len(images), tile):
-        part = slice(first, first + tile)
-        marginals += _infer(images[part], scores[part], preset, device=device, budget=budget)
+    while len(marginals) < len(images):
+        tile = max(1, budget // _image_bytes(images, most_labels))
+        part = slice(len(marginals), len(marginals) + tile)
+        found = _try(images[part], scores[part], preset, device=device, budget=budget)
+        if found is not None:
+            marginals += found
+        elif budget < SMALLEST_MEMORY:
+            height, width = images[0].shape[:2]
+            raise ValueError(
+                f"the CRF of one image of {height} x {width} with {most_labels} labels does not "
+                "fit into the memory of the device; expected smaller images or more memory"
+            )
+        else:
+            budget //= 2
     return marginals
+
+
+def _try(
+    images: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    preset: Preset,
+    *,
+    device: str,
+    budget: int,
+) -> list[np.ndarray] | None:
+    """Return the marginals of a tile; None if it does not fit into memory.
+
+    The exception is left behind in this call, because its traceback keeps the tensors of the failed
+    tile in memory.
+    """
+    try:
+        return _infer(images, scores, preset, device=device, budget=budget)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def crf_on(device: str) -> Crf:
+    """Return the CRF of single images on `device`, with the interface of `dense_crf`."""
+
+    def crf(image: np.ndarray, scores: np.ndarray, *, preset: Preset) -> np.ndarray:
+        return dense_crf_batch([image], [scores], preset=preset, device=device)[0]
+
+    return crf
 
 
 def _image_bytes(images: Sequence[np.ndarray], num_labels: int) -> int:
     if not images:
         return 1
-    height, width = images[0].shape[:2]
+    height, width = (int(side) for side in images[0].shape[:2])
     return height * width * (LATTICE_BYTES + 4 * MARGINAL_VALUES * num_labels)
 
 

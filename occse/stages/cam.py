@@ -65,14 +65,13 @@ class MakeCam(Stage):
         from occse.method.cam import multi_scale_cam
         from occse.method.evaluation import CountsBuilder
         from occse.networks.classifier import load_classifier
+        from occse.networks.portions import in_portions
         from occse.networks.precision import in_precision
         from occse.stages.scored import scores_of
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
-        network = in_precision(
-            load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.machine.device),
-            self.precision,
-        )
+        classifier = load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.machine.device)
+        network = in_portions(in_precision(classifier, self.precision), ctx.machine.device)
         counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
         scored = set(dataset.splits["train"])
         with ArrayWriter(ctx.output / CAMS) as writer:

@@ -1,4 +1,4 @@
-"""`crf`, `crf_low`, `crf_high`: CAMs refined by a dense CRF, each at its own alpha. CPU only."""
+"""`crf`, `crf_low`, `crf_high`: CAMs refined by a dense CRF, each at its own alpha."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -9,7 +9,7 @@ from pydantic import Field
 from occse.data.array_archive import ArrayReader, ArrayWriter
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
-from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_many
+from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_on
 from occse.method.evaluation import CountsBuilder
 from occse.stage import LABELS, Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.scored import scores_of
@@ -38,7 +38,7 @@ class RefineCam(Stage):
         return ("data", "cam")
 
     def resources(self) -> Resources:
-        """One process per core, no GPU."""
+        """One process per core. With a GPU, which is not asked for here, it computes there."""
         return Resources(num_cpus=8)
 
     def run(self, ctx: Context) -> dict[str, float]:
@@ -52,8 +52,11 @@ class RefineCam(Stage):
         scored = set(dataset.splits["train"])
         (ctx.output / LABELS).mkdir()
         with ArrayWriter(ctx.output / SCORES) as writer:
-            for refined in refine_many(
-                self._tasks(dataset, cams), refine_cam, workers=ctx.machine.workers + 1
+            for refined in refine_on(
+                ctx.machine.device,
+                self._tasks(dataset, cams),
+                refine_cam,
+                workers=ctx.machine.workers + 1,
             ):
                 writer.write(
                     refined.name, scores=refined.scores, classes=np.array(refined.classes, np.int16)

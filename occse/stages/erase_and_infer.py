@@ -60,9 +60,11 @@ class EraseAndInfer(Stage):
         # Imported here: knobs are read where there is no torch.
         from occse.method.recursive_erasing import activations, recursive_cams
         from occse.networks.classifier import load_classifier
+        from occse.networks.portions import in_portions
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
-        network = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.machine.device)
+        classifier = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.machine.device)
+        network = in_portions(classifier, ctx.machine.device)
         builders = [
             CountsBuilder(dataset.classes, thresholds=THRESHOLDS)
             for _ in range(self.num_erasures + 1)

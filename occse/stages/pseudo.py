@@ -4,6 +4,7 @@ They come from a random walk on the affinities of `affinity`, from the CRF, or f
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from occse.data.array_archive import ArrayReader
 from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset, read_label_map
 from occse.data.layouts.voc import write_label_map
-from occse.method.crf import PresetName, ScoresTask, label_scores, refine_many, with_background
+from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on, with_background
 from occse.method.evaluation import CountsBuilder
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
 from occse.stages.scored import scores_of
@@ -93,7 +94,8 @@ class MakePseudoLabels(Stage):
 
     def _walk(self, ctx: Context, dataset: Dataset) -> Labelled:
         workers = 0 if self.crf == "none" else ctx.machine.workers
-        return refine_many(self._walked(ctx, dataset), label_scores, workers=workers)
+        tasks = self._walked(ctx, dataset)
+        return refine_on(ctx.machine.device, tasks, label_scores, workers=workers)
 
     def _walked(self, ctx: Context, dataset: Dataset) -> Iterator[ScoresTask]:
         # Imported here: knobs are read where there is no torch.
@@ -104,24 +106,31 @@ class MakePseudoLabels(Stage):
         from occse.data.score_archives import CAMS, read_cam
         from occse.method.random_walk import walk_scores
         from occse.networks.affinity import load_affinity_net
+        from occse.networks.portions import Portions, meter_of
 
         device = ctx.machine.device
         network = load_affinity_net(ctx.inputs["affinity"] / MODEL, device=device)
         reader = ArrayReader(ctx.inputs["cam"] / CAMS)
+        portions = Portions(meter_of(device))
         # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
         limit = 1 if device == "cpu" else BATCH
         for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=limit):
             stored = [read_cam(reader, name, images.shape[1:3]) for name in names]
-            cams = [torch.from_numpy(cam) for cam, _ in stored]
-            walked = walk_scores(
-                network,
-                to_tensor(images).to(device),
-                pad_sequence(cams, batch_first=True).to(device),
+            inputs = to_tensor(images)
+            cams = pad_sequence([torch.from_numpy(cam) for cam, _ in stored], batch_first=True)
+            walk = partial(
+                walk_scores,
                 alpha=self.alpha_walk,
                 radius=self.radius,
                 beta=self.beta,
                 steps=2**self.log_steps,
                 pad_to=self.pad_to,
+            )
+            # The items of a portion are positions in the batch.
+            walked = portions(
+                lambda part: walk(network, inputs[part].to(device), cams[part].to(device)),
+                torch.arange(len(names)),
+                size=images.shape[1:3],
             )
             for name, image, scores, (_, classes) in zip(
                 names, images, walked.cpu().numpy(), stored, strict=True

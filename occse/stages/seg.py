@@ -1,9 +1,8 @@
 """`seg`: predictions of the segmentation network; the final score, or the test server's archive."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import numpy as np
-from jaxtyping import Float32, UInt8
 from pydantic import Field
 
 from occse.data.batches import same_size_batches
@@ -11,7 +10,7 @@ from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.data.layouts.voc_submission import write_submission
 from occse.data.view_names import Resampling
-from occse.method.crf import PRESETS, PresetName, dense_crf
+from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on
 from occse.method.evaluation import CountsBuilder
 from occse.networks.names import Precision
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
@@ -55,8 +54,8 @@ class Segment(Stage):
         return frozenset({"merge"} if len(self.scales) == 1 and not self.flip else ())
 
     def resources(self) -> Resources:
-        """A GPU."""
-        return Resources(num_cpus=2, num_gpus=1)
+        """A GPU, and processes for the CRF behind the network."""
+        return Resources(num_cpus=2 if self.crf == "none" else 8, num_gpus=1)
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Predict and store, then score or pack.
@@ -66,42 +65,42 @@ class Segment(Stage):
         """
         # Imported here: knobs are read where there is no torch.
         from occse.networks.deeplab import load_deeplab, multi_scale_scores
+        from occse.networks.portions import in_portions
         from occse.networks.precision import in_precision
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = _names(dataset, self.split)
         deeplab = load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.machine.device)
-        network = in_precision(deeplab, self.precision)
+        network = in_portions(in_precision(deeplab, self.precision), ctx.machine.device)
         counts = CountsBuilder(dataset.classes)
         (ctx.output / LABELS).mkdir()
-        for batch, images in same_size_batches(dataset, names, limit=BATCH):
-            scores = multi_scale_scores(
-                network,
-                images,
-                scales=self.scales,
-                flip=self.flip,
-                merge=self.merge,
-                resampling=self.resampling,
-                align_corners=deeplab.align_corners,
-                device=ctx.machine.device,
-            )
-            for name, image, score in zip(batch, images, scores.numpy(), strict=True):
-                labels = self._labels(image, score)
-                write_label_map(ctx.output / LABELS / f"{name}.png", labels)
-                if self.split == "val":
-                    counts.add_labels(name, labels, gt=dataset.mask(name))
+
+        def tasks() -> Iterator[ScoresTask]:
+            classes = tuple(range(len(dataset.classes)))
+            for batch, images in same_size_batches(dataset, names, limit=BATCH):
+                scores = multi_scale_scores(
+                    network,
+                    images,
+                    scales=self.scales,
+                    flip=self.flip,
+                    merge=self.merge,
+                    resampling=self.resampling,
+                    align_corners=deeplab.align_corners,
+                    device=ctx.machine.device,
+                )
+                for name, image, score in zip(batch, images, scores.numpy(), strict=True):
+                    yield ScoresTask(name, image, score, classes, self.crf, "scores")
+
+        # Without a CRF there is nothing to compute that would be worth the way to a process.
+        workers = 0 if self.crf == "none" else ctx.machine.workers
+        for name, labels in refine_on(ctx.machine.device, tasks(), label_scores, workers=workers):
+            write_label_map(ctx.output / LABELS / f"{name}.png", labels)
+            if self.split == "val":
+                counts.add_labels(name, labels, gt=dataset.mask(name))
         if self.split == "val":
             return scores_of(counts, dataset, ctx.output)
         write_submission(ctx.output / ARCHIVE, labels=ctx.output / LABELS, names=names)
         return {"images": len(names)}
-
-    def _labels(
-        self, image: UInt8[np.ndarray, "H W 3"], score: Float32[np.ndarray, "L H W"]
-    ) -> UInt8[np.ndarray, "H W"]:
-        if self.crf != "none":
-            score = dense_crf(image, score, preset=PRESETS[self.crf])
-        labels: UInt8[np.ndarray, "H W"] = score.argmax(0).astype(np.uint8)
-        return labels
 
 
 def _names(dataset: Dataset, split: str) -> tuple[str, ...]:
