@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -170,6 +170,7 @@ def dense_crf(
     return marginals.reshape(num_labels, height, width)
 
 
+@runtime_checkable
 class Crf(Protocol):
     """A backend: `dense_crf` here, or one of `occse.method.crf_torch`."""
 

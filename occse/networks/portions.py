@@ -7,7 +7,7 @@ free, both measured.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 SHARE = 0.8
 
 
+@runtime_checkable
 class Meter(Protocol):
     """Measures the memory of a device, in bytes."""
 

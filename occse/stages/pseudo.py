@@ -112,25 +112,28 @@ class MakePseudoLabels(Stage):
         network = load_affinity_net(ctx.inputs["affinity"] / MODEL, device=device)
         reader = ArrayReader(ctx.inputs["cam"] / CAMS)
         portions = Portions(meter_of(device))
-        # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
-        limit = 1 if device == "cpu" else BATCH
-        for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=limit):
-            stored = [read_cam(reader, name, images.shape[1:3]) for name in names]
-            inputs = to_tensor(images)
-            cams = pad_sequence([torch.from_numpy(cam) for cam, _ in stored], batch_first=True)
-            walk = partial(
-                walk_scores,
+
+        def walk(images: torch.Tensor, cams: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+            return walk_scores(
+                network,
+                images[part].to(device),
+                cams[part].to(device),
                 alpha=self.alpha_walk,
                 radius=self.radius,
                 beta=self.beta,
                 steps=2**self.log_steps,
                 pad_to=self.pad_to,
             )
+
+        # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
+        limit = 1 if device == "cpu" else BATCH
+        for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=limit):
+            stored = [read_cam(reader, name, images.shape[1:3]) for name in names]
+            inputs = to_tensor(images)
+            cams = pad_sequence([torch.from_numpy(cam) for cam, _ in stored], batch_first=True)
             # The items of a portion are positions in the batch.
             walked = portions(
-                lambda part: walk(network, inputs[part].to(device), cams[part].to(device)),
-                torch.arange(len(names)),
-                size=images.shape[1:3],
+                partial(walk, inputs, cams), torch.arange(len(names)), size=images.shape[1:3]
             )
             for name, image, scores, (_, classes) in zip(
                 names, images, walked.cpu().numpy(), stored, strict=True
