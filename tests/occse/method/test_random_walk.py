@@ -227,21 +227,6 @@ def test_a_large_image_walks_on_a_sparse_matrix() -> None:
     assert spread[margin, margin].std() < scores[0].std() / 3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_agrees_with_cpu() -> None:
-    size = (20, 24)
-    pairs, scores = random_affinities(size, 5), torch.rand(3, *size)
-    on_cpu, on_gpu = (
-        random_walk(
-            transition_matrix(pairs.to(device), size=size, radius=5, beta=8.0),
-            scores.to(device),
-            steps=256,
-        ).cpu()
-        for device in ("cpu", "cuda")
-    )
-    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-3, atol=1e-5)
-
-
 def test_walk_of_a_small_image_takes_milliseconds() -> None:
     size = (20, 20)
     pairs, scores = random_affinities(size, 5), torch.rand(4, *size)

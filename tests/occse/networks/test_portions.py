@@ -77,7 +77,7 @@ def test_a_cpu_takes_a_batch_as_it_is() -> None:
         sizes.append(len(images))
         return images
 
-    assert in_portions(network, "cpu")(IMAGES) is IMAGES
+    assert torch.equal(in_portions(network, "cpu")(IMAGES), IMAGES)
     assert sizes == [20]
     assert HostMeter().free() is None
 

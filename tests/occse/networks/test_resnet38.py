@@ -218,7 +218,11 @@ class Training:
 
 REFERENCE = override(Pipeline(), profile("reference")).cgnet
 OFFICIAL = Optimization(
-    **{knob.name: getattr(REFERENCE, knob.name) for knob in fields(Optimization)}
+    **{
+        knob.name: getattr(REFERENCE, knob.name)
+        for knob in fields(Optimization)
+        if hasattr(REFERENCE, knob.name)
+    }
 )
 MAX_STEP = 10
 EPOCHS = (0, 2)
