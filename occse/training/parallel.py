@@ -167,8 +167,7 @@ class _SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
             return super().forward(images)
-        # in the precision of the statistics, whatever that of the images
-        values = images.to(self.weight.dtype)
+        values = images.float()
         variances, means = (
             gather(own[None]) for own in torch.var_mean(values, (0, 2, 3), correction=0)
         )

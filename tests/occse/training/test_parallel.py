@@ -19,13 +19,13 @@ from occse.data.array_archive import ArrayReader
 from occse.networks.precision import in_precision
 from occse.pipeline import STAGES, Pipeline, override, plan
 from occse.stage import Context, Machine, Stage
-from occse.training import loop
 from occse.training.parallel import Spread
 
-# The trainings compute in float64, so sums in another order differ by 1e-16 and no activation next to
-# 0 changes its sign. In float32 such signs changed the weights by up to 0.3 % of their movement,
-# depending on the processor. A maximum over a process's own images only is off by 0.9 to 3.5 %.
-TOLERANCE = 1e-9
+# Sums in another order differ by rounding errors. One of them in each weight at the start (a factor
+# 1 + 6e-8 * normal) changes the weights after these four steps by up to 4.2e-4 of their movement,
+# in 66 trainings by one process: then an activation next to 0 has changed its sign. Five such signs
+# are allowed; a maximum over a process's own images only is off by 0.9 to 3.5 %.
+TOLERANCE = 2e-3
 STEPS = {"*.optimizer": "sgd", "*.epochs": 2, "*.lr": 0.01, "cgnet.lr": 0.1}
 STILL = {"*.lr": 1e-12, "cgnet.lr": 1e-12}
 
@@ -57,22 +57,6 @@ class Trainings(Stage):
     accumulate: int = 1
 
     def run(self, ctx: Context) -> dict[str, float]:
-        to_device = loop._to
-
-        def to_float64(value: Tensor, device: str) -> Tensor:
-            moved = to_device(value, device)
-            return moved.double() if moved.is_floating_point() else moved
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "_to", to_float64)
-            torch.set_default_dtype(torch.float64)
-            try:
-                self._train(ctx)
-            finally:
-                torch.set_default_dtype(torch.float32)
-        return {}
-
-    def _train(self, ctx: Context) -> None:
         for case, (kind, config) in self.stages.items():
             output, scratch = ctx.output / case, ctx.scratch / case
             output.mkdir()
@@ -81,6 +65,7 @@ class Trainings(Stage):
             machine = replace(ctx.machine, accumulate=parts)
             shared = replace(ctx, output=output, scratch=scratch, machine=machine)
             STAGES[kind].model_validate(config).run(shared)
+        return {}
 
 
 def trainings(
