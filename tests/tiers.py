@@ -29,6 +29,8 @@ OF_MODULE = {
     "test_doctor": ("ray",),
     "test_cluster_files": ("ray",),
     "test_remake": ("ray",),
+    "test_host_memory": ("ray",),
+    "test_store_outages": ("ray", "soak"),
     "test_chaos": ("ray", "soak"),
     "test_disk_outages": ("ray", "soak"),
     "test_server_outages": ("ray", "service", "soak"),
@@ -58,6 +60,13 @@ OF_MODULE = {
     "test_latex_compiles": ("heavy",),
 }
 OF_FUNCTION = {
+    "test_trials_of_one_cgnet_are_no_independent_witnesses_of_lambda": "statistics",
+    "test_95_percent_of_the_intervals_hold_the_truth_when_variants_are_drawn": "statistics",
+    "test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch": "heavy",
+    "test_what_killed_attempts_left_goes_with_the_next_one_but_not_what_a_live_one_has": "heavy",
+    "test_all_text_lies_within_the_figure_and_fits_a_column": "heavy",
+    "test_command_prints_the_table_and_nothing_else": "heavy",
+    "test_no_command_imports_the_method_or_the_platform": "heavy",
     "test_variants_of_the_pipeline_run": "heavy",
     "test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights": "heavy",
     "test_more_members_than_a_plain_zip_can_list": "heavy",

@@ -170,7 +170,7 @@ def test_a_node_survives_its_journey_and_refuses_other_code(
         ),
         (
             {"*.backbone": "vgg"},
-            r"\*.backbone: Input should be 'tiny', .*, got 'vgg' \(for oc.backbone\)",
+            r"\*.backbone: no backbone 'vgg'; expected tiny, .* \(for oc.backbone\)",
         ),
         ({"cgnet.backbone": "resnet50"}, "cgnet.init is 'oc', whose backbone is 'tiny'"),
         (
