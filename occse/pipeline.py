@@ -222,18 +222,19 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
     """Read every weight file that a stage starts from, before hours are spent on other stages.
 
     Raises:
-        ValueError: the folder `weights` lacks one, or one is damaged; the message names the stage.
+        ValueError: the folder `weights` lacks one, or one is damaged, or does not fit the stage's
+            backbone; the message names the stage.
     """
     # Imported here: it needs torch, and a plan without weight files does not.
 
     # Imported here: it needs torch, and a plan without weight files does not.
-    from occse.weights.read import read_weights
+    from occse.weights.load import check_fit
 
     for node in nodes:
         init = getattr(node.stage, "init", "")
-        if is_file(init):
+        if isinstance(node.stage, TrainedStage) and is_file(init):
             try:
-                read_weights(locate(init, weights))
+                check_fit(locate(init, weights), node.stage.backbone)
             except ValueError as error:
                 raise ValueError(f"{node.field}.init: {error}") from None
 
@@ -242,7 +243,7 @@ def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, N
     """Return the artifacts that `targets` need, by field, upstream first.
 
     Raises:
-        ValueError: a target is no field of the pipeline.
+        ValueError: a target is no field of the pipeline, or a stage cannot run with these knobs.
     """
     nodes: dict[str, Node] = {}
 
@@ -262,7 +263,40 @@ def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, N
                 f"no stage {target!r} in the pipeline; its stages are {', '.join(fields)}"
             )
         visit(target)
+    _check(nodes)
     return nodes
+
+
+def _check(nodes: Mapping[str, Node]) -> None:
+    """Let each stage of a plan state its faults.
+
+    Raises:
+        ValueError: there are some; the message names fields and knobs.
+    """
+    faults: list[str] = []
+    for field, upstream in _upstream(nodes).items():
+        found = nodes[field].stage.faults(upstream)
+        faults += [f"{field}: {fault}" for fault in found]
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def doubts(nodes: Mapping[str, Node]) -> list[str]:
+    """Return the reasons for which results of a plan may be useless, as lines for people."""
+    lines: list[str] = []
+    for field, upstream in _upstream(nodes).items():
+        lines += [f"{field}: {doubt}" for doubt in nodes[field].stage.doubts(upstream)]
+    return lines
+
+
+def _upstream(nodes: Mapping[str, Node]) -> dict[str, dict[str, Stage]]:
+    """Return every stage that each node rests on, by field; `nodes` are upstream first."""
+    found: dict[str, dict[str, Stage]] = {}
+    for field, node in nodes.items():
+        found[field] = {}
+        for need in node.inputs:
+            found[field] |= {need: nodes[need].stage, **found[need]}
+    return found
 
 
 def override(pipeline: AnyPipeline, overrides: Mapping[str, Any]) -> AnyPipeline:
@@ -305,6 +339,13 @@ def default_pipeline(profile_name: str | None = None) -> Pipeline:
     return pipeline if profile_name is None else override(pipeline, profile(profile_name))
 
 
+def profile_names() -> list[str]:
+    """Return the names of the profiles, the YAML files in `occse/profiles`."""
+    folder = files("occse") / "profiles"
+    names = [entry.name for entry in folder.iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 def profile(name: str) -> dict[str, Any]:
     """Return the overrides of the profile `name`, a YAML file in `occse/profiles`.
 
@@ -313,15 +354,11 @@ def profile(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there is no such profile.
     """
-    folder = files("occse") / "profiles"
-    known = sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    known = profile_names()
     if name not in known:
         raise ValueError(f"no profile {name!r}; the profiles are {', '.join(known)}")
-    overrides: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    text = (files("occse") / "profiles" / f"{name}.yaml").read_text()
+    overrides: dict[str, Any] = yaml.safe_load(text)
     start = overrides.pop("profile", None)
     return profile(start) | overrides if start else overrides
 

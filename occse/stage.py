@@ -7,7 +7,7 @@ so the fields and the upstream fingerprints are the exact identity of the artifa
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -104,7 +104,9 @@ class Stage(BaseModel):
     identity.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
     version: ClassVar[int] = 1
     shares_batches: ClassVar[bool] = False
     """True if `run` makes use of `Machine.processes` and `Machine.accumulate`."""
@@ -137,6 +139,18 @@ class Stage(BaseModel):
         They leave the identity.
         """
         return frozenset()
+
+    def faults(self, upstream: Mapping[str, "Stage"]) -> Iterator[str]:
+        """Yield the reasons for which `run` must fail, as far as knobs tell; each names a knob.
+
+        Args:
+            upstream: every stage that this one rests on, by pipeline field.
+        """
+        yield from ()
+
+    def doubts(self, upstream: Mapping[str, "Stage"]) -> Iterator[str]:
+        """Yield the reasons for which the result may be useless; each names a knob."""
+        yield from ()
 
     def resources(self) -> Resources:
         """CPUs and GPUs that the stage asks of the cluster when nobody says otherwise."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from occse.artifacts.secrets import masked_command
 from sweeps.commands import (
+    artifacts,
     doctor,
     explain,
     import_,
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sweeps", description="Ablations of the whole pipeline."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema):
+    every = (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema)
+    for command in (*every, artifacts):
         command.add(commands)
     return parser
 

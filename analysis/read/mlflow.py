@@ -284,6 +284,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         **_by_field(run, "occse.seeds", "seed"),
         **_by_field(run, "occse.accumulated", "accumulated"),
         **_by_field(run, "occse.code", "code", kind=str),
+        **_by_field(run, "occse.other_code", "other_code", kind=str),
         **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
         **_metrics(run),

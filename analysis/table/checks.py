@@ -96,6 +96,10 @@ def _of_run(run: Run, column: Column, *, usual: Usual, pipeline: Pipeline) -> It
             yield f"made by code with uncommitted changes ({commit})"
         elif commit and commit != usual.code:
             yield f"made by the code of commit {commit}, most others by {usual.code}"
+    for field in pipeline.upstream(column.field):
+        reason = run.get(f"other_code.{field}")
+        if isinstance(reason, str):
+            yield f"{field} was {reason}; `run --changed-code rerun` makes it again"
     packages = json.loads(run["packages"] or "{}")
     for name in sorted(packages.keys() | usual.packages.keys()):
         here = packages.get(name, "unknown")

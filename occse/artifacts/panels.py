@@ -28,6 +28,8 @@ from occse.stage import LABELS
 Rgb = UInt8[np.ndarray, "H W 3"]
 # Smaller images are enlarged to this side, in pixels.
 SIDE = 200
+# Larger images are reduced to this side, in pixels: a photograph of VOC keeps its size.
+MAX_SIDE = 500
 # Pixels between two cells.
 GAP = 6
 # Pixels above a cell, for its title.
@@ -74,7 +76,11 @@ def choose(dataset: Dataset, split: str, *, number: int, seed: int = 0) -> tuple
 
 
 def draw_panel(
-    name: str, folders: Mapping[str, Path], *, data_root: Path | None = None
+    name: str,
+    folders: Mapping[str, Path],
+    *,
+    data_root: Path | None = None,
+    max_side: int = MAX_SIDE,
 ) -> Image.Image:
     """Return the panel of the image `name`, with a legend of the classes that it shows.
 
@@ -83,13 +89,14 @@ def draw_panel(
         folders: folders of the artifacts by pipeline field: "data", and any of "cam", "crf",
             "pseudo", "seg".
         data_root: folder of data that are read in place.
+        max_side: larger images are reduced to this side, in pixels.
 
     Raises:
         ValueError: the data set has no such image, or an artifact is damaged.
     """
     dataset = _dataset_with(name, folders, data_root)
     cells = list(_cells(name, dataset, folders))
-    return _with_legend(_side_by_side(cells), _colours(cells, dataset))
+    return _with_legend(_side_by_side(cells, max_side=max_side), _colours(cells, dataset))
 
 
 def write_maps(
@@ -197,19 +204,22 @@ def _with_legend(sheet: Image.Image, colours: Mapping[str, str]) -> Image.Image:
     return whole
 
 
-def _side_by_side(cells: Sequence[Cell]) -> Image.Image:
+def _side_by_side(cells: Sequence[Cell], *, max_side: int) -> Image.Image:
     """Draw cells of the same height with a title above each; enlarge small images."""
     height, width = cells[0].pixels.shape[:2]
-    factor = max(1.0, SIDE / max(height, width))
-    size = (round(width * factor), round(height * factor))
+    longest = max(height, width)
+    factor = min(max(1.0, SIDE / longest), max_side / longest)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
     columns = [max(size[0], round(_font().getlength(cell.title))) + GAP for cell in cells]
     sheet = Image.new("RGB", (sum(columns) + GAP, size[1] + HEADER + GAP), "white")
     pen = ImageDraw.Draw(sheet)
     left = GAP
     for cell, column in zip(cells, columns, strict=True):
         pen.text((left, 2), cell.title, fill="black", font=_font())
-        pixels = Image.fromarray(cell.pixels).resize(size, Image.Resampling.NEAREST)
-        sheet.paste(pixels, (left, HEADER))
+        # The colours of labels must not mix, and enlarged pixels should be seen as they are.
+        is_exact = cell.kind == "labels" or factor >= 1
+        how = Image.Resampling.NEAREST if is_exact else Image.Resampling.BOX
+        sheet.paste(Image.fromarray(cell.pixels).resize(size, how), (left, HEADER))
         left += column
     return sheet
 

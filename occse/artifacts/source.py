@@ -85,6 +85,8 @@ def describe(modules: tuple[str, ...]) -> str:
 def _reached(module: str) -> Mapping[str, str]:
     root = _root(module)
     digests: dict[str, str] = {}
+    if root is None:
+        return digests
     waiting = [module]
     while waiting:
         name = waiting.pop()
@@ -101,10 +103,11 @@ def _reached(module: str) -> Mapping[str, str]:
     return dict(sorted(digests.items()))
 
 
-def _root(module: str) -> Path:
-    """Return the folder that the top-level package of `module` lies in."""
-    file = sys.modules[module.partition(".")[0]].__file__
-    assert file is not None
+def _root(module: str) -> Path | None:
+    """Return the folder that the top-level package of `module` lies in; None if it is no file."""
+    file = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None)
+    if file is None:
+        return None
     path = Path(file)
     return path.parent.parent if path.stem == "__init__" else path.parent
 

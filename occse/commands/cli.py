@@ -8,12 +8,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from occse.commands import data_check, explain, panels, run, weights
+from occse.commands import data_check, explain, export, knobs, panels, predict, run, weights
 from occse.commands.options import Finding
 from occse.plugins import load_plugins
 
 DESCRIPTION = "One trial on one machine, and what data, weight files and profiles are."
-COMMANDS = (run, panels, data_check, weights, explain)
+COMMANDS = (run, export, predict, panels, data_check, weights, explain, knobs)
 
 # All is well.
 WELL = 0

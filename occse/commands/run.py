@@ -10,7 +10,7 @@ from occse.artifacts.manifest import artifact_folder, load_manifest
 from occse.artifacts.source import ChangedCode, changes
 from occse.commands.options import Commands, add_changed_code, add_trial, planned, positive
 from occse.method.crf import alpha_text, bracket_fault
-from occse.pipeline import Node, check_files, scored_fields
+from occse.pipeline import Node, check_files, doubts, scored_fields
 from occse.stage import Machine
 
 
@@ -32,6 +32,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the stages that are not in the store yet, and print the scores."""
     nodes = planned(options)
+    for doubt in doubts(nodes):
+        print(f"warning: {doubt}")
     changed = _changed(options, nodes)
     missing = [node for node in nodes.values() if load_manifest(options.store, node) is None]
     check_files(missing, options.weights)

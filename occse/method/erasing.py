@@ -84,7 +84,7 @@ def class_specific_mask(
     activation = _upsampled_activation(cams, erased == 1, size=size)
     num_images = len(activation)
     groups = torch.zeros(num_images) if mask_max == "batch" else torch.arange(num_images)
-    maximum = _group_maximum(activation, groups.to(cams.device))
+    maximum = _group_maximum(activation, groups)
     return (activation / (maximum + EPSILON)).unsqueeze(1)
 
 
@@ -107,11 +107,7 @@ def class_agnostic_mask(
     present = labels == 1
     activation = _upsampled_activation(cams, present, size=size)
     # A map belongs to the group of its class, or to a group of its own.
-    groups = (
-        present.nonzero()[:, 1]
-        if mask_max == "batch"
-        else torch.arange(len(activation), device=cams.device)
-    )
+    groups = present.nonzero()[:, 1] if mask_max == "batch" else torch.arange(len(activation))
     normalized = activation / (_group_maximum(activation, groups) + EPSILON)
     maps_per_image = torch.split(normalized, present.sum(dim=1).tolist())
     return torch.stack([maps.amax(dim=0, keepdim=True) for maps in maps_per_image])
@@ -159,15 +155,18 @@ def erasing_targets(
     "cse" erases one drawn class (see `draw_class`); the other classes remain. "class_agnostic"
     erases all classes and draws nothing; no class remains.
 
+    `labels` may lie on the CPU while `cams` are on a GPU. Then no step of this waits for the GPU:
+    the classes are drawn and the maps are chosen on the CPU. Both results lie beside `cams`.
+
     Raises:
         ValueError: an image has no label.
     """
     if mode == "class_agnostic":
         mask = class_agnostic_mask(cams, labels, size=size, mask_max=mask_max)
-        return mask, torch.zeros_like(labels)
+        return mask, torch.zeros_like(labels, device=cams.device)
     erased = draw_class(labels, generator=generator, weights=weights)
     mask = class_specific_mask(cams, erased, size=size, mask_max=mask_max)
-    return mask, labels - erased
+    return mask, (labels - erased).to(cams.device, non_blocking=True)
 
 
 def erasing_loss(
@@ -211,9 +210,10 @@ def _upsampled_activation(
 
     No other map is enlarged.
     """
-    upsampled = functional.interpolate(
-        cams[chosen].unsqueeze(1), size, mode="bilinear", align_corners=False
-    )
+    # Positions, not a mask: a mask on the GPU would be counted there, and the CPU would wait.
+    images, classes = (index.to(cams.device) for index in chosen.nonzero(as_tuple=True))
+    maps = cams[images, classes].unsqueeze(1)
+    upsampled = functional.interpolate(maps, size, mode="bilinear", align_corners=False)
     return functional.relu(upsampled).squeeze(1)
 
 
@@ -225,5 +225,5 @@ def _group_maximum(
     This is the only place where the images of a batch influence each other.
     """
     peaks = maps.amax(dim=(1, 2))
-    same_group = groups[:, None] == groups[None, :]
+    same_group = (groups[:, None] == groups[None, :]).to(maps.device, non_blocking=True)
     return torch.where(same_group, peaks, 0).amax(dim=1).view(-1, 1, 1)

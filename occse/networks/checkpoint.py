@@ -5,7 +5,7 @@ choice of another.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +14,44 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+# Class names stand beside the arguments that build the network.
+CLASSES = "classes"
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def save_weights(model: nn.Module, path: Path, *, architecture: Mapping[str, Any]) -> None:
-    """Write the weights of `model`, and `architecture`: the arguments that build it again."""
+def save_weights(
+    model: nn.Module, path: Path, *, architecture: Mapping[str, Any], classes: Sequence[str] = ()
+) -> None:
+    """Write the weights of `model` with all that another program needs to use them.
+
+    Args:
+        model: the network.
+        path: the file to write.
+        architecture: the arguments that build the network again.
+        classes: names of the foreground classes, in the order of the outputs.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
-    save_file(tensors, path, metadata={"architecture": json.dumps(architecture)})
+    # One entry: safetensors writes several in an order that changes from file to file.
+    description = json.dumps({**architecture, CLASSES: [*classes]})
+    save_file(tensors, path, metadata={"architecture": description})
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the architecture, and the `classes` under that key, of a file of `save_weights`.
+
+    Files that were written before classes were kept have none.
+
+    Raises:
+        ValueError: the file is missing or damaged, or `save_weights` did not write it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            architecture: dict[str, Any] = json.loads(file.metadata()["architecture"])
+            return architecture | {CLASSES: tuple(architecture.get(CLASSES, ()))}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no network of a stage: {error}") from None
 
 
 def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Model:
@@ -36,6 +65,7 @@ def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Mod
     try:
         with safe_open(path, framework="pt") as file:
             architecture = json.loads(file.metadata()["architecture"])
+            architecture.pop(CLASSES, None)
             model = build(**architecture)
             names = file.keys()
             model.load_state_dict({name: file.get_tensor(name) for name in names})

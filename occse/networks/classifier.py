@@ -1,5 +1,6 @@
 """The classifier of the paper: a backbone, a 1x1 convolution without bias, a spatial mean."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxtyping import Float
@@ -39,9 +40,9 @@ def logits(cams: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C"]:
     return cams.mean((2, 3))
 
 
-def save_classifier(model: Classifier, path: Path) -> None:
+def save_classifier(model: Classifier, path: Path, *, classes: Sequence[str] = ()) -> None:
     """Write weights and architecture into one safetensors file."""
-    save_weights(model, path, architecture=model.architecture)
+    save_weights(model, path, architecture=model.architecture, classes=classes)
 
 
 def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:

@@ -69,9 +69,9 @@ class DeepLab(nn.Module):
         return scores
 
 
-def save_deeplab(model: DeepLab, path: Path) -> None:
+def save_deeplab(model: DeepLab, path: Path, *, classes: Sequence[str] = ()) -> None:
     """Write weights and architecture into one safetensors file."""
-    save_weights(model, path, architecture=model.architecture)
+    save_weights(model, path, architecture=model.architecture, classes=classes)
 
 
 def load_deeplab(path: Path, *, device: str = "cpu") -> DeepLab:

@@ -58,10 +58,28 @@ HeadName = Literal["largefov", "aspp", "deeplabv3plus"]
 """Heads of the stage `deeplab`."""
 Precision = Literal[
     "float32",
+    "tf32",  # on GPUs, convolutions and products round their inputs to 10 bits
     "bfloat16",  # convolutions and products round to 8 bits; weights and sums stay float32
 ]
 """Precision that a network computes in."""
 
+STRIDES: dict[str, int] = {
+    "tiny": 4,
+    "resnet38": 8,
+    "resnet50": 8,
+    "resnet50_s16": 16,
+    "resnet101": 8,
+    "resnet101_s16": 16,
+    "vgg16": 8,
+    "vgg16_s16": 16,
+    "convnext_tiny": 8,
+    "convnext_tiny_s16": 16,
+}
+"""Pixels of the image per pixel of the deepest feature map, of our own backbones."""
+LEVEL_STRIDES: dict[str, int] = {name: 8 if name == "resnet38" else 4 for name in STRIDES}
+"""Pixels of the image per pixel of the first map that IRN's boundaries read."""
+WITHOUT_IMAGENET: frozenset[BackboneName] = frozenset({"tiny", "resnet38"})
+"""Backbones for which torchvision publishes no ImageNet weights."""
 WITHOUT_BATCH_NORM: frozenset[BackboneName] = frozenset(
     {"vgg16", "vgg16_s16", "convnext_tiny", "convnext_tiny_s16"}
 )

@@ -3,7 +3,8 @@
 It changes numbers, so it is a knob of every stage that runs a network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,9 +12,32 @@ from torch import Tensor
 from occse.networks.names import Precision
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which a network computes in `precision`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Let a network compute in `precision`.
+
+    torch rounds the inputs of convolutions on GPUs to TF32 unless it is told not to, so "float32"
+    says so, and only "tf32" allows it.
+    """
+    with (
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+        _tf32(precision == "tf32"),
+    ):
+        yield
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products = torch.backends.cuda.matmul
+    before = (convolutions.fp32_precision, products.fp32_precision)
+    rounding = "tf32" if allowed else "ieee"
+    convolutions.fp32_precision = rounding
+    products.fp32_precision = rounding
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
 
 
 def in_precision(

@@ -3,13 +3,15 @@
 It is trained on pairs of pixels about which the two CRFs are sure.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from occse.data.view_names import Padding
-from occse.networks.names import NetworkName
-from occse.stage import MODEL, Context
+from occse.networks.names import LEVEL_STRIDES, STRIDES, NetworkName
+from occse.stage import MODEL, Context, Stage
+from occse.stages.data import lost_pixels
 from occse.stages.trained import TrainedStage, first_weights
 
 
@@ -36,21 +38,51 @@ class TrainAffinity(TrainedStage):
     kept: ClassVar[frozenset[str]] = TrainedStage.kept | {"network"}
 
     network: NetworkName = "psa"
+    """AffinityNet of psa, or the class boundaries of irn."""
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
+    """First weights: an upstream classifier's, ImageNet's, random ones, or a file in --weights."""
     epochs: int = Field(default=8, ge=0)
+    """Passes over the training images; 0 keeps the network in the file `init` as it is."""
     radius: int = Field(default=5, ge=2)
+    """Largest distance of a pair, in cells of the feature map (psa: 5, irn: 10)."""
     crop: int = Field(default=448, ge=16)
+    """Side of the square that a view is cropped or padded to, in pixels."""
     scale_min: float = Field(default=1.0, gt=0)
+    """Smallest factor on the size of a view (irn: 0.5)."""
     scale_max: float = Field(default=1.0, gt=0)
+    """Largest factor on the size of a view (irn: 1.5)."""
     jitter: float = Field(default=0.3, ge=0, lt=1)
+    """Strength of the change of brightness, contrast and saturation."""
     hue: float = Field(default=0.1, ge=0, le=0.5)
+    """Largest turn of the hue, as a share of the circle."""
     padding: Padding = "mean"
+    """Colour of a crop beyond its image: the mean colour, or black as in psa."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "TrainAffinity":
         if self.scale_min > self.scale_max:
             raise ValueError("scale_min is above scale_max")
         return self
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield crops without a pair, and scales that leave no pixel."""
+        yield from super().faults(upstream)
+        if self.epochs == 0:
+            return
+        strides = LEVEL_STRIDES if self.network == "irn" else STRIDES
+        # The stride of a plugin's backbone, or of timm's, is known once it is built.
+        stride = strides.get(self.backbone)
+        if stride is None:
+            return
+        # Only cells that are radius - 1 away from the left and the right edge are sources.
+        columns = 2 * self.radius - 1
+        if -(-self.crop // stride) < columns:
+            yield (
+                f"crop is {self.crop}, which is {-(-self.crop // stride)} cells at stride {stride} "
+                f"of {self.backbone}; radius {self.radius} needs {columns}: "
+                f"expected crop above {(columns - 1) * stride}"
+            )
+        yield from lost_pixels("scale_min", [self.scale_min], upstream)
 
     def inactive(self) -> frozenset[str]:
         """Knobs without effect: IRN's backbone is always frozen as a whole."""

@@ -1,11 +1,13 @@
 """`cam`: class activation maps of the training images, scored at every threshold."""
 
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from occse.networks.names import Precision
 from occse.stage import MODEL, Context, Resources, ScoredSplit, Split, Stage
+from occse.stages.data import lost_pixels
 
 # Images of one size that go through the network together.
 BATCH = 32
@@ -30,12 +32,19 @@ class MakeCam(Stage):
     bytes_per_image: ClassVar[int] = 24_000
 
     source: Literal["cgnet", "oc"] = "cgnet"
+    """Classifier that makes the maps: CGNet, or the ordinary classifier (no erasing)."""
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    """Sizes of the image at which maps are made and summed (official code: 0.5, 1, 1.5, 2)."""
     flip: bool = True
+    """Add the maps of the mirror image."""
     precision: Precision = "float32"
+    """Precision that the network computes in; its weights are float32 in either."""
     threshold_min: float = Field(default=0.1, gt=0, lt=1)
+    """Lowest threshold of the sweep that scores the maps."""
     threshold_max: float = Field(default=0.39, gt=0, lt=1)
+    """Highest threshold of the sweep; equal to the lowest, the threshold is fixed."""
     reduction: int = Field(default=4, ge=1)
+    """Maps are stored at 1/reduction of the image's sides."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "MakeCam":
@@ -48,6 +57,10 @@ class MakeCam(Stage):
     def needs(self) -> tuple[str, ...]:
         """The data and the network that makes the maps."""
         return ("data", self.source)
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield scales that leave no pixel."""
+        yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
         """A GPU."""

@@ -32,15 +32,25 @@ class TrainCGNet(ClassificationStage):
     }
 
     init: Annotated[str, first_weights("oc", "pretrain", "imagenet", "random")] = "imagenet"
+    """First weights: an upstream classifier's, ImageNet's, random ones, or a file in --weights."""
     erasing: Literal["cse", "class_agnostic"] = "cse"
+    """Erase one drawn class of the image (class-specific, the paper), or all of them."""
     lambda_start: float = Field(default=0.3, ge=0)
+    """Weight of the erasing loss in the first epoch (paper, section 3.2)."""
     lambda_slope: float = Field(default=0.05, ge=0)
+    """Growth of that weight per epoch; with both at 0 nothing is erased."""
     mask_max: Literal["batch", "image"] = "batch"
+    """Maximum that a mask is divided by: of the batch (official code) or of each image (paper)."""
     mask: Literal["soft", "hard"] = "soft"
+    """Erase by the map itself (soft, the paper), or by 1 above `mask_threshold` (hard, PNOC)."""
     mask_threshold: float = Field(default=0.3, ge=0, lt=1)
+    """Map value above which a hard mask erases."""
     draw: Literal["uniform", "balanced"] = "uniform"
+    """Draw the class to erase uniformly (paper), or rare classes more often."""
     remaining: Literal["labels", "oc"] = "labels"
+    """Target for the erased image: the other labels (paper), or OC's probabilities of them."""
     head_lr: float = Field(default=1.0, gt=0)
+    """Factor on the rate of the head. The official code moves it as the backbone."""
 
     def needs(self) -> tuple[str, ...]:
         """The data, the ordinary classifier, and the weights to start from."""
@@ -67,7 +77,7 @@ class TrainCGNet(ClassificationStage):
         from occse.method.erasing import balancing_weights
         from occse.networks.classifier import Classifier, load_classifier, save_classifier
         from occse.stages.learning import fit, initialize, labelled_images, seed_weights
-        from occse.training.adversarial import Erasing, adversarial_loss
+        from occse.training.adversarial import ErasingChoices, adversarial_loss
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         samples = labelled_images(self, dataset, dataset.splits["train_aug"])
@@ -75,10 +85,12 @@ class TrainCGNet(ClassificationStage):
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         oc = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.machine.device)
         oc.requires_grad_(False)
+        if self.compile:
+            oc.compile()
         if self.init == "oc":
             model.head.load_state_dict(oc.head.state_dict())
         initialize(model, self.init, ctx)
-        erasing = Erasing(
+        erasing = ErasingChoices(
             mode=self.erasing,
             lambda_start=self.lambda_start,
             lambda_slope=self.lambda_slope,
@@ -89,5 +101,5 @@ class TrainCGNet(ClassificationStage):
         )
         loss = adversarial_loss(model, oc, erasing)
         metrics = fit(self, ctx, model, samples, loss)
-        save_classifier(model, ctx.output / MODEL)
+        save_classifier(model, ctx.output / MODEL, classes=dataset.classes)
         return metrics

@@ -31,7 +31,9 @@ class RefineCam(Stage):
     bytes_per_image: ClassVar[int] = 19_500
 
     alpha: float = Field(gt=0)
+    """Exponent of the background's score (1 - max CAM)^alpha; a high one gives more foreground."""
     preset: PresetName = "psa"
+    """Kernels and iterations of the dense CRF, named after the code that they are of."""
 
     def needs(self) -> tuple[str, ...]:
         """The data and the CAMs."""

@@ -3,7 +3,7 @@
 They are drawn here, or read where the user keeps them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,17 +19,38 @@ from occse.data.shapes.write import SHAPES_SPLITS, write_shapes
 from occse.data.tree import faults, masked_names, tree_digest
 from occse.stage import Context, Stage
 
+# The shorter side of a usual photograph of VOC, where the data does not tell.
+USUAL_SIDE = 375
+# Sides of the drawn images; a test compares them with the drawings.
+SCENE_SIDE = 80
+# Counts of the trees that this process has read, by digest: knobs do not have them.
+_counts: dict[str, dict[str, int]] = {}
 
-class Shapes(Stage):
-    """Draw the embedded data set and read it back as VOC is read."""
+
+class DataStage(Stage):
+    """A stage that makes the index of a data set, and knows its size before it runs."""
 
     display_name: ClassVar[str] = "data"
+
+    def num_images(self, split: str) -> int | None:
+        """Return the number of images of a split, or None where only reading the data tells."""
+        return None
+
+    def shortest_side(self) -> int | None:
+        """Return the shortest side of an image in pixels, or None where only reading tells."""
+        return None
+
+
+class Shapes(DataStage):
+    """Draw the embedded data set and read it back as VOC is read."""
+
     effort: ClassVar[frozenset[str]] = frozenset(
         {"kind", "num_train", "num_scored", "num_val", "num_object_centric"}
     )
     effortless: ClassVar[frozenset[str]] = frozenset({"drawing"})
 
     kind: Literal["shapes"] = "shapes"
+    """Layout of the data set."""
     drawing: int = Field(default=0, ge=0, lt=2**32)
     """Number of the drawing. It is no seed of a training: a sweep over seeds leaves it alone."""
     num_train: int = Field(default=400, ge=1)
@@ -49,6 +70,20 @@ class Shapes(Stage):
             )
         return self
 
+    def num_images(self, split: str) -> int:
+        """Return the number of images of a split; 0 for a split that there is not."""
+        numbers = {
+            "train_aug": self.num_train,
+            "train": self.num_scored,
+            "val": self.num_val,
+            "object_centric": self.num_object_centric,
+        }
+        return numbers.get(split, 0)
+
+    def shortest_side(self) -> int:
+        """Return the side of the drawn images."""
+        return SCENE_SIDE
+
     def run(self, ctx: Context) -> dict[str, float]:
         """Draw, read back, and leave the index beside the images."""
         root = ctx.output / "VOC2012"
@@ -65,10 +100,9 @@ class Shapes(Stage):
         return _count(dataset)
 
 
-class InPlace(Stage):
+class InPlace(DataStage):
     """Data that are read in the user's folder; only the lists and the image labels are copied."""
 
-    display_name: ClassVar[str] = "data"
     effort: ClassVar[frozenset[str]] = frozenset({"kind"})
     example: ClassVar[str]
     """Path that a message shows as an example of a data root."""
@@ -95,7 +129,17 @@ class InPlace(Stage):
         """
         if self.digest:
             return self
-        return self.model_copy(update={"digest": tree_digest(self.read(root))})
+        dataset = self.read(root)
+        digest = tree_digest(dataset)
+        _counts[digest] = {split: len(names) for split, names in dataset.splits.items()}
+        return self.model_copy(update={"digest": digest})
+
+    def num_images(self, split: str) -> int | None:
+        """Return the number of images of a split, where this process has read the tree."""
+        if self.digest in _counts:
+            return _counts[self.digest].get(split, 0)
+        # No layout of a user's data has images of one object.
+        return 0 if split == "object_centric" else None
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
         """Look at every image and mask, before hours are spent on them.
@@ -140,6 +184,7 @@ class Voc(InPlace):
 
     example: ClassVar[str] = ".../VOCdevkit/VOC2012"
     kind: Literal["voc"] = "voc"
+    """Layout of the data set."""
     labels: LabelSource = "annotations"
     """Source of the image labels: the XML of Annotations, or `cls_labels.npy` beside it."""
 
@@ -158,6 +203,7 @@ class Coco(InPlace):
     effort: ClassVar[frozenset[str]] = frozenset({"kind", "images", "num_scored"})
     example: ClassVar[str] = ".../coco"
     kind: Literal["coco"] = "coco"
+    """Layout of the data set."""
     images: Convention = "annotated"
     """The list convention: images with an object (82,081 / 40,137), or all (82,783 / 40,504).
 
@@ -198,10 +244,23 @@ class Folder(InPlace):
 
     example: ClassVar[str] = "FOLDER"
     kind: Literal["folder"] = "folder"
+    """Layout of the data set."""
 
     def read(self, root: Path) -> Dataset:
         """Return the data set below `root`."""
         return read_folder(root)
+
+
+def lost_pixels(knob: str, scales: Iterable[float], upstream: Mapping[str, Stage]) -> Iterator[str]:
+    """Yield the scales at which an image has no pixel left."""
+    data = upstream.get("data")
+    side = data.shortest_side() if isinstance(data, DataStage) else None
+    for scale in scales:
+        if round(scale * (side or USUAL_SIDE)) < 1:
+            yield (
+                f"{knob} has {scale:g}, which leaves no pixel of an image "
+                f"whose shorter side is {side or USUAL_SIDE}"
+            )
 
 
 def _count(dataset: Dataset) -> dict[str, float]:

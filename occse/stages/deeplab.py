@@ -1,12 +1,14 @@
 """`deeplab`: the segmentation network, trained on the pseudo labels as if they were the truth."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from occse.data.view_names import Resampling
 from occse.networks.names import HeadName
-from occse.stage import LABELS, MODEL, Context
+from occse.stage import LABELS, MODEL, Context, Stage
+from occse.stages.data import lost_pixels
 from occse.stages.trained import TrainedStage, first_weights
 
 
@@ -40,21 +42,37 @@ class TrainSegmentation(TrainedStage):
     }
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
+    """First weights: an upstream classifier's, ImageNet's, random ones, or a file in --weights."""
     batch_size: int = Field(default=10, ge=1)
+    """Images of a step, over all processes and parts (SEAM: 10)."""
     lr: float = Field(default=1e-3, gt=0)
+    """Learning rate of the backbone's weights in the first step (SEAM: 0.001)."""
     epochs: int = Field(default=19, ge=1)
+    """Passes over the training images (SEAM: 20,000 steps)."""
     freeze_bn: bool = False
+    """Keep weights and statistics of all batch norms."""
     bn_momentum: float = Field(default=0.1, gt=0, le=1)
+    """Share by which the statistics of batch norm move per step (SEAM: 0.0003)."""
     freeze_stem: bool = False
+    """Keep the backbone's first layers."""
     crop: int = Field(default=448, ge=16)
+    """Side of the square that a view is cropped or padded to, in pixels."""
     scale_min: float = Field(default=0.5, gt=0)
+    """Smallest factor on the size of a view."""
     scale_max: float = Field(default=1.5, gt=0)
+    """Largest factor on the size of a view."""
     head: HeadName = "largefov"
+    """LargeFOV (SEAM's recipe), ASPP (DeepLabv2), or DeepLabv3+ with a decoder."""
     width: int = Field(default=512, ge=8)
+    """Channels of LargeFOV's head."""
     dilation: int = Field(default=12, ge=1)
+    """Dilation of LargeFOV's 3x3 convolution."""
     align_corners: bool = False
+    """Grid on which scores are enlarged, here and in `seg` (SEAM: true)."""
     resampling: Resampling = "pillow"
+    """Scale images as Pillow does, or as OpenCV does without antialiasing (SEAM)."""
     poly_extra: int = Field(default=0, ge=0)
+    """Steps that the decay of the rates counts beyond those that are made (SEAM: 1)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "TrainSegmentation":
@@ -69,6 +87,11 @@ class TrainSegmentation(TrainedStage):
                 "head 'deeplabv3plus' normalizes one value per image: batch_size 1 needs freeze_bn"
             )
         return self
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield scales that leave no pixel."""
+        yield from super().faults(upstream)
+        yield from lost_pixels("scale_min", [self.scale_min], upstream)
 
     def inactive(self) -> frozenset[str]:
         """Knobs without effect.
@@ -132,5 +155,5 @@ class TrainSegmentation(TrainedStage):
             return {"loss": segmentation_loss(scores, labels, align_corners=self.align_corners)}
 
         metrics = fit(self, ctx, model, samples, loss, poly_extra=self.poly_extra)
-        save_deeplab(model, ctx.output / MODEL)
+        save_deeplab(model, ctx.output / MODEL, classes=dataset.classes)
         return metrics

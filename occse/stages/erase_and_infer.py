@@ -1,6 +1,7 @@
 """`erase_and_infer`: the paper's motivation, recursive erasing with the ordinary classifier."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import CountsBuilder
 from occse.stage import CURVES, MODEL, Context, Resources, ScoredSplit, Stage
+from occse.stages.data import lost_pixels
 from occse.stages.scored import scores_of
 
 # Each class of an image takes a copy of it through the network, so few images go at once.
@@ -37,11 +39,17 @@ class EraseAndInfer(Stage):
     effort: ClassVar[frozenset[str]] = frozenset({"scales", "num_erasures"})
 
     num_erasures: int = Field(default=5, ge=1)
+    """Times that the map is erased from the image and made again."""
     mask: Literal["soft", "hard"] = "soft"
+    """Erase by the map itself (soft), or by 1 above `mask_threshold` (hard)."""
     mask_threshold: float = Field(default=0.3, ge=0, lt=1)
+    """Map value above which a hard mask erases."""
     min_probability: float = Field(default=0.0, ge=0, lt=1)
+    """Probability below which a class is given up; 0 gives up none (paper)."""
     scales: tuple[float, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
+    """Sizes of the image at which maps are made and summed."""
     flip: bool = True
+    """Add the maps of the mirror image."""
 
     def needs(self) -> tuple[str, ...]:
         """The data and the ordinary classifier."""
@@ -50,6 +58,10 @@ class EraseAndInfer(Stage):
     def inactive(self) -> frozenset[str]:
         """Knobs without effect: a soft mask has no threshold."""
         return frozenset({"mask_threshold"} if self.mask == "soft" else ())
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield scales that leave no pixel."""
+        yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
         """A GPU."""

@@ -52,6 +52,7 @@ def fit(
         batch_size=stage.batch_size,
         seed=stage.seed,
         precision=stage.precision,
+        compile=stage.compile,
     )
     session = Session(
         scratch=ctx.scratch,

@@ -20,11 +20,17 @@ class TrainClassifier(ClassificationStage):
     may_need: ClassVar[tuple[str, ...]] = ("data", "pretrain")
 
     init: Annotated[str, first_weights("pretrain", "imagenet", "random")] = "imagenet"
+    """First weights: an upstream classifier's, ImageNet's, random ones, or a file in --weights."""
     epochs: int = Field(default=15, ge=0)
+    """Passes over the training images; 0 keeps the classifier in the file `init` as it is."""
     batch_size: int = Field(default=16, ge=1)
+    """Images of a step, over all processes and parts."""
     crop: int = Field(default=448, ge=16)
+    """Side of the square that a view is cropped or padded to, in pixels (psa: 448)."""
     resize_max: int = Field(default=512, ge=16)
+    """Longest long side that a view is resized to, in pixels (psa: 512)."""
     head_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the backbone's channels that each image loses before the head (psa: 0.5)."""
 
     def needs(self) -> tuple[str, ...]:
         """The data, and the weights to start from."""
@@ -53,5 +59,5 @@ class TrainClassifier(ClassificationStage):
             return {"loss": functional.binary_cross_entropy_with_logits(scores, labels)}
 
         metrics = fit(self, ctx, model, samples, loss) if self.epochs else {}
-        save_classifier(model, ctx.output / MODEL)
+        save_classifier(model, ctx.output / MODEL, classes=dataset.classes)
         return metrics

@@ -50,13 +50,21 @@ class MakePseudoLabels(Stage):
     bytes_per_image: ClassVar[int] = 2_800
 
     source: Literal["walk", "crf", "cam"] = "walk"
+    """Maker of the labels: the random walk, the CRF's label maps, or the CAM alone."""
     alpha_walk: float = Field(default=16, gt=0)
+    """Exponent of the background's score (1 - max CAM)^alpha_walk (psa: 16)."""
     radius: int = Field(default=5, ge=2)
+    """Largest distance of a step of the walk, in cells of the feature map."""
     beta: float = Field(default=8, gt=0)
+    """Exponent of the affinities in the transition matrix (psa: 8, irn: 10)."""
     log_steps: int = Field(default=8, ge=0, le=12)
+    """Binary logarithm of the number of steps (psa: 8, SEAM: 6)."""
     pad_to: int = Field(default=0, ge=0)
+    """Smallest side that images are padded to before IRN's boundaries see them (irn: 512)."""
     crf: Literal["none", PresetName] = "none"
+    """Preset of a dense CRF behind the walk, or none (psa, irn)."""
     crf_unary: Literal["scores", "labels"] = "scores"
+    """Input of that CRF: the walk's scores (SEAM), or their label map (irn)."""
 
     def needs(self) -> tuple[str, ...]:
         """The data and the input of the source."""

@@ -1,6 +1,6 @@
 """`seg`: predictions of the segmentation network; the final score, or the test server's archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on
 from occse.method.evaluation import CountsBuilder
 from occse.networks.names import Precision
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
+from occse.stages.data import DataStage, lost_pixels
 from occse.stages.scored import scores_of
 
 ARCHIVE = "comp6.tgz"
@@ -38,12 +39,19 @@ class Segment(Stage):
     bytes_per_image: ClassVar[int] = 2_200
 
     split: Literal["val", "test"] = "val"
+    """Images to segment: `val` is scored, VOC's `test` is packed for the evaluation server."""
     scales: tuple[float, ...] = Field(default=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), min_length=1)
+    """Sizes of the image at which scores are made and merged (SEAM: 0.5 to 1.75)."""
     flip: bool = True
+    """Merge the scores of the mirror image too."""
     resampling: Resampling = "pillow"
+    """Scale images as Pillow does, or as OpenCV does after normalizing (SEAM)."""
     precision: Precision = "float32"
+    """Precision that the network computes in; its weights are float32 in either."""
     merge: Literal["mean", "max"] = "mean"
+    """Mean of the scores (SEAM), or maximum of the probabilities (MCTformer)."""
     crf: Literal["none", PresetName] = "none"
+    """Preset of a dense CRF on the merged scores, or none."""
 
     def needs(self) -> tuple[str, ...]:
         """The data and the network."""
@@ -52,6 +60,16 @@ class Segment(Stage):
     def inactive(self) -> frozenset[str]:
         """Knobs without effect: one pass has nothing to merge with."""
         return frozenset({"merge"} if len(self.scales) == 1 and not self.flip else ())
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield scales that leave no pixel, and a split that the data has not."""
+        data = upstream.get("data")
+        if isinstance(data, DataStage) and data.num_images(self.split) == 0:
+            yield (
+                f"split is {self.split!r}, which the data has not; "
+                "'test' is VOC's, with images in JPEGImages and a list in ImageSets/Segmentation"
+            )
+        yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
         """A GPU, and processes for the CRF behind the network."""

@@ -1,13 +1,20 @@
 """Knobs that the training stages share. The training itself is `occse.stages.learning`."""
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from occse.networks.names import WITHOUT_BATCH_NORM, AnyBackbone, Precision
+from occse.networks.names import (
+    WITHOUT_BATCH_NORM,
+    WITHOUT_IMAGENET,
+    AnyBackbone,
+    Precision,
+)
 from occse.stage import Resources, Stage
+from occse.stages.data import DataStage
 from occse.weights.files import SUFFIXES, digest, find_weights
 
 SHA256 = "sha256:"
@@ -29,23 +36,41 @@ class TrainedStage(Stage):
     effortless: ClassVar[frozenset[str]] = frozenset(
         {"seed", "lr", "momentum", "weight_decay", "poly_power", "bias_lr", "head_lr"}
     )
+    trained_split: ClassVar[str] = "train_aug"
+    """Split of the images that the network learns from."""
     kept: ClassVar[frozenset[str]] = frozenset({"backbone", "init", "epochs"})
     """The knobs that matter without training."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**64)
+    """Source of all random numbers: first weights, order of images, views, dropout, draws."""
     backbone: AnyBackbone = "resnet50"
+    """Feature extractor; its name fixes the stride too: 8, or 16 for `_s16`."""
     epochs: int = Field(default=15, ge=1)
+    """Passes over the training images; 0, where allowed, keeps the weights of the file `init`."""
     batch_size: int = Field(default=8, ge=1)
+    """Images of a step, over all processes and parts."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Rule by which the weights move."""
     lr: float = Field(default=0.01, gt=0)
+    """Learning rate of the backbone's weights in the first step."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD. The official code passes its weight decay, 5e-4, in this place."""
     weight_decay: float = Field(default=5e-4, ge=0)
+    """Weight decay of the weights; biases do not decay."""
     poly_power: float = Field(default=0.9, ge=0)
+    """Power of the decay of the rates, (1 - step / steps)^power."""
     bias_lr: float = Field(default=2.0, gt=0)
+    """Factor on the rate of biases."""
     head_lr: float = Field(default=10.0, gt=0)
+    """Factor on the rate of the layers behind the backbone."""
     freeze_bn: bool = True
+    """Keep weights and statistics of all batch norms; suits weights that were learnt elsewhere."""
     freeze_stem: bool = True
+    """Keep the backbone's first layers; suits weights that were learnt elsewhere."""
     precision: Precision = "float32"
+    """Precision that the network computes in; its weights are float32 in either."""
+    compile: bool = False
+    """Compile the network with torch.compile: other rounding, and faster on a GPU."""
 
     def inactive(self) -> frozenset[str]:
         """Knobs without effect.
@@ -55,7 +80,8 @@ class TrainedStage(Stage):
         """
         if self.epochs == 0:
             return frozenset(type(self).model_fields) - self.kept
-        unused = set()
+        # Without compiling, the artifact is the one that was made before the knob was there.
+        unused = set() if self.compile else {"compile"}
         if self.optimizer == "adamw":
             unused.add("momentum")
         if not self.has_batch_norm():
@@ -73,6 +99,35 @@ class TrainedStage(Stage):
                 "epochs is 0, which keeps the weights of a file, but init names no file"
             )
         return self
+
+    def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield the batches that cannot be filled, and weights that are not published."""
+        if self.epochs == 0:
+            return
+        data = upstream.get("data")
+        number = data.num_images(self.trained_split) if isinstance(data, DataStage) else None
+        if number is not None and number < self.batch_size:
+            yield (
+                f"batch_size is {self.batch_size}, but {self.trained_split} has "
+                f"{number} images: expected at most {number}"
+            )
+        if getattr(self, "init", "") == "imagenet" and self.backbone in WITHOUT_IMAGENET:
+            yield (
+                f"init is 'imagenet', but there are no ImageNet weights of {self.backbone}: "
+                "set it to 'random', to a weight file, or to 'pretrain' on the data 'shapes'"
+            )
+
+    def doubts(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield the knobs that keep random weights as they are."""
+        if self.epochs == 0 or getattr(self, "init", "") != "random":
+            return
+        if self.freeze_bn and self.has_batch_norm() and "freeze_bn" not in self.inactive():
+            yield (
+                "freeze_bn keeps the batch norms of a random start: nothing normalizes the "
+                "activations and the training may diverge; set freeze_bn: false"
+            )
+        if self.freeze_stem and "freeze_stem" not in self.inactive():
+            yield ("freeze_stem keeps the random first layers as they are; set freeze_stem: false")
 
     def resources(self) -> Resources:
         """A GPU, and processes that load images."""
@@ -94,11 +149,17 @@ class ClassificationStage(TrainedStage):
     }
 
     crop: int = Field(default=384, ge=16)
+    """Side of the square that a view is cropped or padded to, in pixels."""
     resize_min: int = Field(default=256, ge=16)
+    """Shortest long side that a view is resized to, in pixels."""
     resize_max: int = Field(default=448, ge=16)
+    """Longest long side that a view is resized to, in pixels."""
     jitter: float = Field(default=0.3, ge=0, lt=1)
+    """Strength of the change of brightness, contrast and saturation."""
     hue: float = Field(default=0.1, ge=0, le=0.5)
+    """Largest turn of the hue, as a share of the circle."""
     head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the backbone's channels that each image loses before the head."""
 
 
 def first_weights(*names: str) -> AfterValidator:

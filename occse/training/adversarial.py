@@ -13,7 +13,7 @@ from occse.training.loop import Loss, Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Erasing:
+class ErasingChoices:
     """Choices of the erasing.
 
     Attributes:
@@ -36,7 +36,7 @@ class Erasing:
     weights: Tensor | None
 
 
-def adversarial_loss(model: Classifier, oc: Classifier, erasing: Erasing) -> Loss:
+def adversarial_loss(model: Classifier, oc: Classifier, erasing: ErasingChoices) -> Loss:
     """Return the loss of a step: BCE(p, t) + lambda * BCE(OC(erased image), remaining labels).
 
     Args:
@@ -53,7 +53,7 @@ def adversarial_loss(model: Classifier, oc: Classifier, erasing: Erasing) -> Los
             return {"loss": functional.binary_cross_entropy_with_logits(logits(cams), labels)}
         mask, remaining = erasing_targets(
             cams,
-            labels,
+            step.on_host[0],
             mode=erasing.mode,
             size=images.shape[2:],
             mask_max=erasing.mask_max,
@@ -70,6 +70,6 @@ def adversarial_loss(model: Classifier, oc: Classifier, erasing: Erasing) -> Los
         erased_images = erase(images, step.spread.own(mask))
         erased_logits = logits(step.spread(oc, erased_images))
         parts = erasing_loss(logits(cams), labels, erased_logits, remaining, lambda_=lambda_)
-        return {**parts, "lambda": torch.tensor(lambda_)}
+        return {**parts, "lambda": images.new_full((), lambda_)}
 
     return loss

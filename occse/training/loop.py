@@ -5,7 +5,7 @@ Every random number is a function of seed and step, so a resumed run is the same
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,8 +17,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from occse.networks.checkpoint import place
 from occse.networks.names import Precision
+from occse.training.divergence import (
+    Diverged,
+    check_loss,
+    check_outputs,
+    check_weights,
+    largest_weight,
+)
+from occse.training.losses import Losses, defers
 from occse.training.optimizer import Optimization, build_optimizer, set_lr, set_training
-from occse.training.parallel import Spread, any_process, gather, rank, wait_for_all
+from occse.training.parallel import Spread, any_process, gather, rank, ranks, wait_for_all
 
 CHECKPOINT = "checkpoint.pt"
 # A large model takes long to write: at most a twentieth of the time is spent on it.
@@ -57,12 +65,15 @@ class Step:
         number: number of the step, from 0.
         epoch: its epoch, from 0.
         generator: source of all that the loss draws in this step.
+        on_host: the targets of the whole batch on the CPU, so that a loss which decides by them
+            need not wait for the device.
         spread: the way of a batch through a network.
     """
 
     number: int
     epoch: int
     generator: Generator
+    on_host: tuple[Tensor, ...]
     spread: Spread
 
 
@@ -76,6 +87,7 @@ class Recipe:
         batch_size: images of a step, over all processes.
         seed: the source of all random numbers.
         precision: the precision that the network computes in.
+        compile: compile the network.
     """
 
     optimization: Optimization
@@ -83,6 +95,7 @@ class Recipe:
     batch_size: int
     seed: int
     precision: Precision = "float32"
+    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +145,11 @@ def train(
     Raises:
         Stopped: `session.stopping` said so; the checkpoint holds the last step.
         ValueError: there are fewer images than one batch.
-        FloatingPointError: a loss is not finite; the message has the step and the parts, the
-            weights were not touched.
+        FloatingPointError: a loss is not finite; the message has the step and the parts. On the CPU
+            the weights were not touched; on a GPU they may have moved once more, and no checkpoint
+            holds them.
+        Diverged: the loss, the weights or the outputs are no result of a sound training; the
+            checkpoint is removed.
     """
     steps_per_epoch = len(samples) // recipe.batch_size
     if steps_per_epoch == 0:
@@ -141,6 +157,8 @@ def train(
             f"{len(samples)} training images do not fill one batch of {recipe.batch_size}"
         )
     place(model, session.device)
+    if recipe.compile:
+        model.compile()
     optimizer = build_optimizer(model, recipe.optimization)
     progress = _Progress(model, optimizer, session)
     num_steps = recipe.epochs * steps_per_epoch
@@ -153,19 +171,25 @@ def train(
     )
     batches = _Batches(len(samples), recipe, spread.rows, first=progress.step, last=num_steps)
     for batch in _loader(samples, batches, recipe=recipe, session=session):
+        images, *targets = (_to(tensor, session.device) for tensor in batch)
+        targets = [gather(target) for target in targets]
         step = Step(
             number=progress.step,
             epoch=progress.step // steps_per_epoch,
             generator=seeded(recipe.seed, STEP_STREAM, progress.step),
+            # The loader's own tensors are there at once; those of other processes are not.
+            on_host=tuple(batch[1:] if ranks() == 1 else (each.cpu() for each in targets)),
             spread=spread,
         )
         torch.manual_seed(_mix(recipe.seed, DROPOUT_STREAM, progress.step, rank()))
         remaining = 1 - progress.step / (num_steps + recipe.optimization.poly_extra)
         set_lr(optimizer, remaining**recipe.optimization.poly_power)
-        images, *targets = (_to(tensor, session.device) for tensor in batch)
-        parts = loss((images, *map(gather, targets)), step)
-        _update(optimizer, parts, step=progress.step)
-        progress.advance({name: part.item() for name, part in parts.items()}, steps_per_epoch)
+        parts = loss((images, *targets), step)
+        progress.hear(parts)
+        optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress.advance(steps_per_epoch)
         if progress.step < num_steps and any_process(session.stopping(), device=session.device):
             progress.write()
             # The first process to leave ends all of them, so none leaves before the checkpoint.
@@ -174,6 +198,7 @@ def train(
                 f"stopped on request after step {progress.step} of {num_steps}; "
                 "it goes on from there"
             )
+    progress.check_end(spread.outputs)
     model.eval()
     return progress.records
 
@@ -197,12 +222,15 @@ class _Progress:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.losses = Losses(deferred=defers(session.device))
         self.path = session.scratch / CHECKPOINT
         self.every_s = session.checkpoint_every_s
         self.report = session.report
         self.step = 0
         self.sums: dict[str, float] = {}
         self.records: list[dict[str, float]] = []
+        self.first_loss = math.nan
+        self.largest_at_start = largest_weight(model)
         if self.path.exists():
             self._restore()
         self.written = time.monotonic()
@@ -214,12 +242,31 @@ class _Progress:
         self.step = state["step"]
         self.sums = state["sums"]
         self.records = state["records"]
+        self.first_loss = state["first_loss"]
+        self.largest_at_start = state["largest_at_start"]
 
-    def advance(self, parts: dict[str, float], steps_per_epoch: int) -> None:
+    def hear(self, parts: dict[str, Tensor]) -> None:
+        """Take the parts of this step's loss, before the weights move.
+
+        Raises:
+            FloatingPointError: a part is not finite, of this step or, on a GPU, of the one before.
+        """
+        self.losses.push(self.step, parts)
+        self._add(self.losses.take(keep=1))
+
+    def _add(self, steps: Iterable[tuple[int, dict[str, float]]]) -> None:
+        for step, values in steps:
+            if step == 0:
+                self.first_loss = values["loss"]
+            for name, value in values.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def advance(self, steps_per_epoch: int) -> None:
+        """Count the step; end the epoch and write the checkpoint where they are due."""
         self.step += 1
-        for name, value in parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
         if self.step % steps_per_epoch == 0:
+            self._add(self.losses.take(keep=0))
+            self._check(check_weights, self.model, largest_at_start=self.largest_at_start)
             means = {name: value / steps_per_epoch for name, value in self.sums.items()}
             self.records.append({"step": float(self.step // steps_per_epoch), **means})
             self.sums = {}
@@ -227,7 +274,28 @@ class _Progress:
         if time.monotonic() - self.written >= self.every_s:
             self.write()
 
+    def check_end(self, outputs: Tensor | None) -> None:
+        """Look at the whole training.
+
+        Raises:
+            Diverged: it ended with a network that is no result.
+        """
+        self._check(check_loss, first=self.first_loss, last=self.records[-1]["loss"])
+        if outputs is not None:
+            self._check(check_outputs, outputs)
+
+    def _check(self, check: Callable[..., None], *things: object, **named: object) -> None:
+        try:
+            check(*things, **named)
+        except Diverged:
+            # No later attempt may go on from a network that diverged.
+            if rank() == 0:
+                self.path.unlink(missing_ok=True)
+            raise
+
     def write(self) -> None:
+        """Write the checkpoint, unless a loss before it was not finite."""
+        self._add(self.losses.take(keep=0))
         if rank():
             return
         start = time.monotonic()
@@ -237,6 +305,8 @@ class _Progress:
             "step": self.step,
             "sums": self.sums,
             "records": self.records,
+            "first_loss": self.first_loss,
+            "largest_at_start": self.largest_at_start,
         }
         # A crash while writing must not damage the last checkpoint: write aside, then rename.
         aside = self.path.with_suffix(".tmp")
@@ -304,14 +374,3 @@ def _to(tensor: Tensor, device: str) -> Tensor:
     # Images have four dimensions, and convolutions are fastest with channels last.
     layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
     return tensor.to(device=device, memory_format=layout, non_blocking=True)
-
-
-def _update(optimizer: torch.optim.Optimizer, parts: dict[str, Tensor], *, step: int) -> None:
-    if not all(math.isfinite(part.item()) for part in parts.values()):
-        listed = ", ".join(f"{name} {part.item():g}" for name, part in parts.items())
-        raise FloatingPointError(
-            f"the loss is not finite at step {step}: {listed}; try a smaller learning rate"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    parts["loss"].backward()  # type: ignore[no-untyped-call]
-    optimizer.step()

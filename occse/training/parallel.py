@@ -45,6 +45,9 @@ class Spread:
             from the whole batch by more than the order of sums, beside dropout, which draws anew
             for every process and part.
 
+    Attributes:
+        outputs: the last outputs of `model`, without their gradient; None before the first ones.
+
     Raises:
         ValueError: the batch does not divide among the processes.
     """
@@ -61,6 +64,7 @@ class Spread:
         self.parts = parts
         self.precision = precision
         self.model = model
+        self.outputs: Tensor | None = None
         self._trained: nn.Module = _Share(model, parts, precision)
         if ranks() > 1:
             _normalize_over_all_processes(model)
@@ -72,7 +76,9 @@ class Spread:
         They are float32 whatever the precision.
         """
         if network is self.model:
-            return gather(self._trained(images))
+            outputs = gather(self._trained(images))
+            self.outputs = outputs.detach()
+            return outputs
         return gather(_Share(network, self.parts, self.precision)(images))
 
     def own(self, batch: Tensor) -> Tensor:

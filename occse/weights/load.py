@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from occse.networks.backbones import build_backbone
 from occse.weights.read import read_weights
 
 # What the official code calls the layers that stand beside the backbone in our networks.
@@ -131,6 +133,22 @@ def _root(wanted: Mapping[str, Shape]) -> str:
 def shapes(tensors: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, Shape]:
     """Return the shape of each tensor, by its name behind `prefix`."""
     return {prefix + name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def check_fit(path: Path, backbone: str) -> None:
+    """Compare the weights in `path` with a backbone, without building it in memory.
+
+    Raises:
+        ValueError: the file is damaged or does not fill the backbone; both sides are listed.
+    """
+    weights = read_weights(path)
+    with torch.device("meta"):
+        network = build_backbone(backbone)
+    found = match(shapes(network.state_dict(), prefix=BACKBONE), shapes(weights))
+    if not found.fills(BACKBONE):
+        raise ValueError(
+            f"{path} does not fill the backbone {backbone}: {'; '.join(found.differences())}"
+        )
 
 
 def load_into(model: nn.Module, path: Path, *, whole: bool) -> None:

@@ -4,12 +4,15 @@ import argparse
 import math
 import os
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occse.artifacts.secrets import masked
 
 if TYPE_CHECKING:
+    from occse.pipeline import Node
     from sweeps.spec.model import Spec
     from sweeps.spec.trials import Trial
 
@@ -57,6 +60,29 @@ def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":
     if options.weights is not None:
         spec = spec.model_copy(update={"weights": options.weights})
     return spec, trials(spec)
+
+
+def add_changed_code(parser: argparse.ArgumentParser) -> None:
+    """Declare `--changed-code`."""
+    parser.add_argument(
+        "--changed-code",
+        choices=("reuse", "warn", "rerun"),
+        default="warn",
+        help="artifacts in the store that other code made: take them, say so (default), "
+        "or make them again",
+    )
+
+
+def of_other_code(reasons: Mapping[str, str], nodes: "Mapping[str, Node]") -> list[str]:
+    """Return lines about stored artifacts that other code made: one per stage and reason.
+
+    Args:
+        reasons: the reason for each of them, by fingerprint.
+        nodes: the artifacts of the sweep, by fingerprint.
+    """
+    counts = Counter((nodes[fingerprint].field, why) for fingerprint, why in reasons.items())
+    lines = [f"  {field}: {count} {why}" for (field, why), count in counts.items()]
+    return [f"{len(reasons)} artifacts in the store are not of this code:", *lines]
 
 
 def positive(text: str) -> int:

@@ -4,7 +4,15 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from sweeps.commands.arguments import Commands, add_spec, add_store, natural, positive, read_sweep
+from sweeps.commands.arguments import (
+    Commands,
+    add_spec,
+    add_store,
+    natural,
+    of_other_code,
+    positive,
+    read_sweep,
+)
 
 if TYPE_CHECKING:
     from sweeps.cluster.machines import Machine
@@ -37,6 +45,8 @@ def add(commands: Commands) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Print the stages that a sweep would run, why, and their cost."""
+    from occse.artifacts.source import changes
+    from occse.pipeline import doubts
     from sweeps.plan.costs import make_costs
     from sweeps.plan.past_runs import PastRuns
     from sweeps.plan.plan import make_plan
@@ -54,10 +64,20 @@ def plan(options: argparse.Namespace) -> int:
         stored=lambda nodes: {node.fingerprint for node in nodes} - made.reasons.keys(),
         resources=spec.resources_of,
     )
-    history = PastRuns(store.manifests())
+    manifests = list(store.manifests())
+    history = PastRuns(manifests)
+    doubted: dict[str, None] = {}
     machines = [_machine(options.gpus, options.cpus)]
     costs = make_costs(through, history, machines=machines, resources=spec.resources_of)
     print(describe(made, spec, costs, whole=options.all))
+    for trial in found:
+        doubted |= dict.fromkeys(doubts(trial.nodes))
+    for doubt in doubted:
+        print(f"warning: {doubt}")
+    changed = changes({manifest.fingerprint: manifest for manifest in manifests}, made.nodes)
+    if changed:
+        print("\n".join(of_other_code(changed, made.nodes)))
+        print("`run` takes them as they are; with --changed-code rerun it makes them again")
     for gpus in options.simulate or ():
         costs = make_costs(
             through, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of

@@ -1,21 +1,32 @@
 """`python -m sweeps run SPEC`: run the missing stages, record trials in MLflow, print the table."""
 
 import argparse
+import shlex
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from occse.artifacts.secrets import masked
 from sweeps.commands.arguments import (
     Commands,
+    add_changed_code,
     add_spec,
     add_store,
     add_tracking,
+    of_other_code,
     positive,
     python,
     read_sweep,
     share,
 )
 from sweeps.commands.mlflow import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from occse.pipeline import Node
+    from sweeps.driver.remake import Forced
+    from sweeps.store.store import Store
 
 
 def add(commands: Commands) -> None:
@@ -55,6 +66,7 @@ def add(commands: Commands) -> None:
         help="run this stage again although its artifact is in the store, and compare the two "
         "(may be repeated)",
     )
+    add_changed_code(parser)
     parser.set_defaults(command=run)
 
 
@@ -87,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
     here = store.present(nodes.values())
     check_files((node for node in nodes.values() if node.fingerprint not in here), spec.weights)
     forced = set_aside(store, found, options.force) if options.force else []
+    forced += _changed(options, store, nodes)
     cluster = Cluster(
         address=options.address,
         num_cpus=options.num_cpus,
@@ -116,6 +129,26 @@ def run(options: argparse.Namespace) -> int:
         print("\nNo stage of this sweep is scored, so there is no table.")
     _show_server(options.tracking)
     return 0 if summary.well else 1
+
+
+def _changed(options: argparse.Namespace, store: "Store", nodes: "Mapping[str, Node]") -> "Forced":
+    """Say which stored artifacts other code made, or set them aside so that they are made again."""
+    from occse.artifacts.source import ChangedCode, changes
+    from sweeps.driver.remake import set_changed_aside
+
+    treatment = ChangedCode(options.changed_code)
+    if treatment is ChangedCode.REUSE:
+        return []
+    reasons = changes(store.manifests_of(nodes.values()), nodes)
+    if not reasons:
+        return []
+    lines = of_other_code(reasons, nodes)
+    if treatment is ChangedCode.RERUN:
+        print("\n".join([*lines, "They are made again."]), flush=True)
+        return set_changed_aside(store, nodes, reasons)
+    command = f"{python()} -m sweeps {shlex.join(sys.argv[1:])} --changed-code rerun"
+    print("\n".join([*lines, f"They are taken as they are. To make them again: {command}"]))
+    return []
 
 
 def _show_table(name: str, uri: str) -> None:

@@ -5,7 +5,7 @@ clears it away. Artifacts that were made from it stay valid: an artifact's ident
 configuration and that of its inputs, not their bytes."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from occse.artifacts.checksums import CORRUPT
 from occse.artifacts.manifest import Manifest
@@ -23,11 +23,7 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
         ValueError: no trial has such a stage; or the store is no folder, and other machines may
             have copies.
     """
-    if "://" in store.url:
-        raise ValueError(
-            f"--force: expected a store in a folder, got {store.url}; "
-            "remove the artifact there, and from each machine's cache"
-        )
+    _check_folder(store, "--force")
     known: dict[str, None] = {}
     for trial in trials:
         known |= dict.fromkeys(trial.nodes)
@@ -39,8 +35,37 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
     for trial in trials:
         wanted = [node for field, node in trial.nodes.items() if field in fields]
         nodes |= {node.fingerprint: node for node in wanted}
+    return _move_aside(store, nodes.values())
+
+
+def set_changed_aside(
+    store: Store, nodes: Mapping[str, Node], reasons: Mapping[str, str]
+) -> Forced:
+    """Set the artifacts aside that other code made, and return them with their manifests.
+
+    Args:
+        store: a store in a folder.
+        nodes: the artifacts of the sweep, by fingerprint.
+        reasons: the reason for each artifact of other code, by fingerprint.
+
+    Raises:
+        ValueError: the store is no folder, and other machines may have copies.
+    """
+    _check_folder(store, "--changed-code rerun")
+    return _move_aside(store, [nodes[fingerprint] for fingerprint in reasons])
+
+
+def _check_folder(store: Store, option: str) -> None:
+    if "://" in store.url:
+        raise ValueError(
+            f"{option}: expected a store in a folder, got {store.url}; "
+            "remove the artifact there, and from each machine's cache"
+        )
+
+
+def _move_aside(store: Store, nodes: Iterable[Node]) -> Forced:
     forced: Forced = []
-    for node in nodes.values():
+    for node in nodes:
         manifest = store.manifest(node)
         if manifest is not None:
             name = f"{node.kind}/{node.fingerprint}"

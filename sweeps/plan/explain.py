@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from occse.artifacts.manifest import Manifest
+from occse.artifacts.source import changes
 from occse.pipeline import Node
 from sweeps.spec.knobs import show
 from sweeps.spec.trials import Trial
@@ -37,11 +38,17 @@ class Explainer:
     def __init__(self, trials: Iterable[Trial], manifests: Iterable[Manifest]) -> None:
         self._nodes = {node.fingerprint: node for trial in trials for node in trial.nodes.values()}
         self._found = {manifest.fingerprint: manifest for manifest in manifests}
+        self._changed = changes(self._found, self._nodes)
         self._compared: dict[tuple[str, str], frozenset[Difference]] = {}
 
     def stored(self, node: Node) -> Manifest | None:
         """The manifest of this artifact, or None where it is not in the store."""
         return self._found.get(node.fingerprint)
+
+    def origin(self, made: Manifest) -> str:
+        """Return the time, the machine and the duration of an artifact, and its code if another."""
+        changed = self._changed.get(made.fingerprint)
+        return _origin(made) + (f"; {changed}" if changed else "")
 
     def nearest(self, node: Node) -> tuple[Manifest, list[Difference]] | None:
         """The artifact of the same stage class with the fewest differences, and these; the youngest
@@ -135,7 +142,7 @@ def explain_trial(trial: Trial, explainer: Explainer) -> str:
     lines = []
     for field, node in trial.nodes.items():
         made = explainer.stored(node)
-        why = _origin(made) if made else _why(node, explainer)
+        why = explainer.origin(made) if made else _why(node, explainer)
         lines.append((f"  {field}", "hit" if made else "miss", node.fingerprint[:8], why))
     return "\n".join(
         [f"Trial {trial.order}: {trial.name}", *table(("  stage", "", "artifact", "why"), lines)]
@@ -155,7 +162,7 @@ def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
     node = trial.nodes[field]
     head = f"{field} of trial {trial.order} ({trial.name}) is {node.kind}/{node.fingerprint}"
     if (made := explainer.stored(node)) is not None:
-        return f"{head}.\nHit: {_origin(made)}."
+        return f"{head}.\nHit: {explainer.origin(made)}."
     lines = [f"{head}.", "Miss: it is not in the store."]
     if (near := explainer.nearest(node)) is None:
         return "\n".join([*lines, f"No {node.kind} ever was made in this store."])

@@ -132,7 +132,7 @@ def _check_writings(spec: Spec) -> None:
     pipeline_with, written = _pipelines(spec, data_root=None, weights=None), 0
     for written, writing in enumerate(writings(spec, spec.base_pipeline()), start=1):  # noqa: B007 - counted
         try:
-            pipeline_with(writing.changes)
+            plan(pipeline_with(writing.changes), targets=spec.targets)
         except ValueError as error:
             shown = label(writing.changes, list(writing.changes))
             raise SpecError(writing.place, f"{shown}: {error}") from None

@@ -114,6 +114,17 @@ class Store:
         data = self.files.read(name)
         return None if data is None else check_manifest(data, node, where=f"{self.url}/{name}")
 
+    def manifests_of(self, nodes: Iterable["Node"]) -> dict[str, Manifest]:
+        """Return the manifests of those of `nodes` that are in the store, by fingerprint.
+
+        Those that cannot be read are left out: a stage that needs that artifact gets the error.
+        """
+        found: dict[str, Manifest] = {}
+        for node, data in self._read_all(nodes):
+            with suppress(ValueError):
+                found[node.fingerprint] = Manifest.model_validate_json(data)
+        return found
+
     def kinds(self) -> list[str]:
         """Return the stage classes that have artifacts here."""
         return [kind for kind in self.files.children() if kind not in NO_KINDS]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from occse.artifacts.manifest import Manifest
 from occse.artifacts.provenance import git_state
 from occse.artifacts.secrets import masked_command
+from occse.artifacts.source import changes
 from occse.method.crf import alpha_text
 from occse.pipeline import stage_classes
 from sweeps.spec.model import Spec
@@ -138,6 +139,7 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
         "occse.devices": ", ".join(sorted({manifest.device for manifest in manifests.values()})),
         "occse.packages": json.dumps(packages),
         "occse.code": _by_field({field: _code(manifest) for field, manifest in manifests.items()}),
+        "occse.other_code": _by_field(_other_code(record)),
         "occse.pixel_truth": ", ".join([*_thresholds(record), *_selections(spec)]),
         "occse.failed": ", ".join(record.failed),
         "occse.error": errors[:TAG_CHARACTERS],
@@ -148,6 +150,18 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     for field, manifest in manifests.items():
         keys += [f"{field}/{metric}" for metric in manifest.metrics]
     return how | tags | name_tags(keys)
+
+
+def _other_code(record: Record) -> dict[str, str]:
+    """Return the reason for each artifact that was not made by the code of this process."""
+    nodes = {node.fingerprint: node for node in record.trial.nodes.values()}
+    manifests = {manifest.fingerprint: manifest for manifest in record.manifests.values()}
+    reasons = changes(manifests, nodes)
+    return {
+        field: reasons[node.fingerprint]
+        for field, node in record.trial.nodes.items()
+        if node.fingerprint in reasons
+    }
 
 
 def describe(trial: Trial) -> str:

@@ -46,6 +46,7 @@ Once the trial has ended also:
 | `occse.accumulated` | JSON: parts of a batch by field, where a GPU was too small for a whole one |
 | `occse.devices`, `occse.packages` | models of the devices; JSON: versions of the packages |
 | `occse.code` | JSON: commit by field, with `+` for uncommitted changes |
+| `occse.other_code` | JSON: by field, the reason why an artifact was not made by this code |
 | `occse.pixel_truth` | uses of pixel ground truth beside scoring, separated by commas, such as |
 | | `cam.threshold on train`, `gate after cam on train`, `search for pseudo/miou on train` |
 | `occse.failed`, `occse.error` | fields of the stages that failed, and why; empty for none |

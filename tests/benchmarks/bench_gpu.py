@@ -34,7 +34,7 @@ from occse.networks.precision import in_precision
 from occse.stage import Context, Machine
 from occse.stages.cgnet import TrainCGNet
 from occse.stages.learning import fit
-from occse.training.adversarial import Erasing, adversarial_loss
+from occse.training.adversarial import ErasingChoices, adversarial_loss
 from occse.training.loop import Step
 
 CLASSES = 20
@@ -119,7 +119,7 @@ def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float
     oc.requires_grad_(False)
     times: list[float] = []
 
-    erasing = Erasing(
+    erasing = ErasingChoices(
         mode=stage.erasing,
         lambda_start=stage.lambda_start,
         lambda_slope=stage.lambda_slope,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from occse.pipeline import STAGES, Node, Pipeline, override, plan, profile
+from occse.pipeline import STAGES, Node, Pipeline, default_pipeline, override, plan, profile
 
 EMBEDDED = override(Pipeline(), profile("embedded"))
 EVERY = ("crf", "crf_low", "crf_high", "seg", "erase_and_infer")
@@ -61,7 +61,6 @@ FROM_PSEUDO = {"pseudo", "deeplab", "seg"}
         ({"deeplab__epochs": 2}, {"deeplab", "seg"}),
         ({"deeplab__seed": 1}, {"deeplab", "seg"}),
         ({"seg__crf": "seam"}, {"seg"}),
-        ({"seg__split": "test"}, {"seg"}),
         ({"deeplab__head": "aspp"}, {"deeplab", "seg"}),
         ({"seg__scales": (1.0,)}, {"seg"}),
         ({"cgnet__momentum": 0.5}, set()),  # AdamW has none
@@ -73,6 +72,13 @@ def test_a_change_reaches_exactly_its_stage_and_what_follows(
 ) -> None:
     before, after = fingerprints(), fingerprints(**change)
     assert {field for field in before if before[field] != after[field]} == reached
+
+
+def test_the_split_of_the_predictions_is_theirs_alone() -> None:
+    reference = default_pipeline("reference")
+    before = plan(reference)
+    after = plan(override(reference, {"seg.split": "test"}))
+    assert {field for field in before if before[field] != after[field]} == {"seg"}
 
 
 def test_with_the_classifier_s_cam_there_is_no_cgnet_and_lambda_is_nothing() -> None:

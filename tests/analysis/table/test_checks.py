@@ -87,7 +87,9 @@ def test_every_reason_is_told_with_its_cells(
         metrics={"cam/miou": 0.5},
         tags={"occse.failed": "seg"},
     )
-    write("stale", "gone", order=10, tags={"occse.current": "false"})
+    other_code = {"cam": "made by other code: cam.py changed"}
+    write("stale", "code", order=10, tags={"occse.other_code": json.dumps(other_code)})
+    write("stale", "gone", order=11, tags={"occse.current": "false"})
     assert main(["table", "stale", "--tracking", tracking, "--check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "1 trials are left out: the sweep's file no longer asks for them",
@@ -99,6 +101,8 @@ def test_every_reason_is_told_with_its_cells(
         "silent · cam/miou: no fingerprint of the artifact",
         "silent · cam/miou; silent · seg/miou: the commit of the code is not known",
         "failed · seg/miou: 1 of 1 seeds failed",
+        "code · cam/miou; code · seg/miou: cam was made by other code: cam.py changed; "
+        "`run --changed-code rerun` makes it again",
     ]
 
 

@@ -163,3 +163,16 @@ def test_a_store_without_the_data_is_refused(
         == 2
     )
     assert "of 'data': run the trial first" in capsys.readouterr().err
+
+
+def test_a_large_image_is_reduced_and_its_colours_are_named(folders: dict[str, Path]) -> None:
+    dataset = load_dataset(folders["data"], data_root=None)
+    (name,) = choose(dataset, "train", number=1)
+    small = draw_panel(name, folders, max_side=40)
+    usual = draw_panel(name, folders)
+    assert small.height < usual.height
+    array = np.array(usual)
+    legend = array[HEADER + SIDE + GAP :]
+    shown = {0, *np.unique(dataset.mask(name)).tolist()}
+    for label in shown - {255}:
+        assert (legend == palette()[label]).all(-1).any(), label

@@ -1,12 +1,14 @@
 """A stage that is made again on purpose."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from probe_stages import Probe, executions, make_trial
 
-from sweeps.driver.remake import compare, set_aside
+from occse.artifacts.source import changes
+from sweeps.driver.remake import compare, set_aside, set_changed_aside
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 
@@ -60,3 +62,22 @@ def test_a_stage_that_no_trial_has_is_refused(store: Store, trial: Trial) -> Non
     with pytest.raises(ValueError, match="--force: no trial has a stage cam; they have data, oc"):
         set_aside(store, [trial], ["data", "cam"])
     assert trial.nodes["data"] in store
+
+
+def test_artifacts_of_other_code_and_those_made_from_them_are_set_aside(
+    store: Store, trial: Trial
+) -> None:
+    nodes = {node.fingerprint: node for node in trial.nodes.values()}
+    assert changes(store.manifests_of(nodes.values()), nodes) == {}
+    path = store.root / "Probe" / trial.nodes["data"].fingerprint / "manifest.json"
+    values = json.loads(path.read_text())
+    values["source"]["probe_stages"] = "00000000"
+    path.write_text(json.dumps(values))
+    reasons = changes(store.manifests_of(nodes.values()), nodes)
+    assert list(reasons.values()) == [
+        "made by other code: probe_stages.py changed",
+        "made from data of other code",
+    ]
+    forced = set_changed_aside(store, nodes, reasons)
+    assert [node.field for node, _ in forced] == ["data", "oc"]
+    assert store.manifests_of(nodes.values()) == {}

@@ -1,8 +1,12 @@
 """What `explain` says of artifacts that differ in known ways."""
 
+import platform
+
 import pytest
 from measured import measured
 
+from occse.artifacts.source import source_of
+from occse.pipeline import STAGES
 from sweeps.plan.explain import (
     Difference,
     Explainer,
@@ -134,3 +138,22 @@ def test_the_sweep_the_trial_and_the_stage_are_told_in_plain_words(
     assert "No Segment ever was made" in explain_stage(found[1], "seg", Explainer(found, []))
     with pytest.raises(ValueError, match="trial 1 has no stage 'caam'; it has data, oc"):
         explain_stage(found[1], "caam", explainer)
+
+
+def test_a_hit_that_other_code_made_says_which_file_changed() -> None:
+    (trial,) = trials_of(baseline={}, grid={})
+    manifests = []
+    for manifest in stored(trial):
+        source = source_of(STAGES[manifest.stage])
+        if manifest.stage == "MakeCam":
+            source["occse.method.cam"] = "00000000"
+        packages = {"python": platform.python_version()}
+        manifests.append(manifest.model_copy(update={"source": source, "packages": packages}))
+    text = explain_trial(trial, Explainer([trial], manifests))
+    (cam,) = [line for line in text.splitlines() if line.split()[0] == "cam"]
+    assert cam.endswith("; made by other code: cam.py changed")
+    (crf,) = [line for line in text.splitlines() if line.split()[0] == "crf"]
+    assert crf.endswith("; made from cam of other code")
+    assert "other code" in explain_stage(trial, "cam", Explainer([trial], manifests))
+    (oc,) = [line for line in text.splitlines() if line.split()[0] == "oc"]
+    assert "code" not in oc

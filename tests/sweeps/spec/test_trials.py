@@ -222,11 +222,11 @@ def test_another_data_tree_is_another_identity(tmp_path: Path) -> None:
         for name, animal in (("a", "cat"), ("b", "cat"), ("c", "dog"))
     )
     identities = [
-        trials(make(base={}, baseline={}, data_root=root))[0].identity
+        trials(make(base=ONE_IMAGE, baseline={}, data_root=root))[0].identity
         for root in (first, same, other)
     ]
     assert identities[0] == identities[1] != identities[2]
-    assert trials(make(base={}, baseline={}))[0].identity not in identities
+    assert trials(make(base=ONE_IMAGE, baseline={}))[0].identity not in identities
 
 
 def test_digest_that_the_user_wrote_is_kept(tmp_path: Path) -> None:
@@ -304,6 +304,10 @@ def trained(trial: Trial, field: str) -> TrainedStage:
     stage = trial.nodes[field].stage
     assert isinstance(stage, TrainedStage)
     return stage
+
+
+# Batches that the data set of `make_voc` can fill.
+ONE_IMAGE = {"*.batch_size": 1}
 
 
 def make_voc(root: Path, animal: str) -> Path:

@@ -1,0 +1,53 @@
+"""`occse export`: the results of a stage as files that other programs read."""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from occse.artifacts.export import CamFormat, export_cams, export_labels, write_readme
+from occse.commands.options import Commands
+from occse.commands.which import add_meant, manifest_of, meant, with_inputs
+from occse.data.dataset import load_dataset
+
+# The stage whose results are maps of scores; those of all others are label maps.
+CAM = "MakeCam"
+
+
+def add(commands: Commands) -> None:
+    command = commands.add_parser("export", help="results of a stage as PNGs or .npy files")
+    command.set_defaults(command=export)
+    command.add_argument("stage", help="pipeline field: cam, crf, pseudo, seg")
+    add_meant(command)
+    command.add_argument("--fingerprint", help="the artifact itself, instead of a trial")
+    command.add_argument("--out", type=Path, required=True, help="folder to write into")
+    command.add_argument(
+        "--format",
+        choices=get_args(CamFormat),
+        default="png",
+        help="of CAMs: pictures (png), or the .npy dictionaries of psa and OC-CSE, or of irn",
+    )
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the results of a stage, and a README.txt that says what made them.
+
+    Raises:
+        ValueError: the artifact is not in the store, or has no such results.
+    """
+    if options.fingerprint is None:
+        found = meant(options)
+    else:
+        found = with_inputs(options.store, options.fingerprint, options.stage, options.data_root)
+    artifact = found.folder(options.stage, store=options.store)
+    data = found.folder("data", store=options.store)
+    dataset = load_dataset(data, data_root=found.data_root)
+    manifest = manifest_of(artifact)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if manifest.stage == CAM:
+        number = export_cams(artifact, dataset, options.out, form=options.format)
+        contents = f"Class activation maps of {number} images ({options.format})."
+    else:
+        number = export_labels(artifact, options.out)
+        contents = f"Label maps of {number} images: PNGs whose pixels are labels."
+    write_readme(options.out, manifest, dataset, field=options.stage, contents=contents)
+    print(f"{options.out}: {contents}")
