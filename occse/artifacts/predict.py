@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from occse.artifacts.panels import overlay
 from occse.data.layouts.voc import write_label_map
+from occse.data.view_names import Resampling
 from occse.method.cam import multi_scale_cam
 from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.networks.checkpoint import read_metadata
@@ -33,6 +34,7 @@ class Recipe:
         scales: sizes of the image at which the network runs.
         flip: run it on the mirror image too.
         merge: mean of the scores, or maximum of the probabilities; of segmentations.
+        resampling: way in which images are scaled; of segmentations.
         crf: preset of a dense CRF on the scores, or "none"; of segmentations.
         precision: precision that the network computes in.
         device: torch's name of the device.
@@ -43,13 +45,14 @@ class Recipe:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     merge: Literal["mean", "max"] = "mean"
+    resampling: Resampling = "pillow"
     crf: Literal["none", PresetName] = "none"
     precision: Precision = "float32"
     device: str = "cpu"
 
     def with_knobs(self, config: dict[str, Any]) -> "Recipe":
         """Return the recipe with those knobs of a stage that it has."""
-        names = ("scales", "flip", "merge", "crf", "precision")
+        names = ("scales", "flip", "merge", "resampling", "crf", "precision")
         known = {name: config[name] for name in names if name in config}
         return replace(self, **known | {"scales": tuple(known.get("scales", self.scales))})
 
@@ -103,6 +106,8 @@ def _segmentations(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str
             scales=recipe.scales,
             flip=recipe.flip,
             merge=recipe.merge,
+            resampling=recipe.resampling,
+            align_corners=network.align_corners,
             device=recipe.device,
         )
         score: Float32[np.ndarray, "L H W"] = scores[0].cpu().numpy()

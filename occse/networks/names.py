@@ -68,6 +68,7 @@ STRIDES: dict[str, int] = {
     "resnet38": 8,
     "resnet50": 8,
     "resnet50_s16": 16,
+    "resnet50_irn": 16,
     "resnet101": 8,
     "resnet101_s16": 16,
     "vgg16": 8,
