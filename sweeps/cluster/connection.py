@@ -13,6 +13,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from sweeps.cluster.head import NAMESPACE
+from sweeps.cluster.token_file import keep_token_private
 from sweeps.text import Say
 
 # Only plans travel through Ray's object store; its default would take a third of the memory.
@@ -54,6 +55,7 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    keep_token_private()
     if cluster.address is not None:
         check_address(cluster.address)
         start_ray(say, address=cluster.address)
