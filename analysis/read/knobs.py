@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.read.artifact_ids import Run, distinct
+from analysis.read.json_text import parse_json
 from analysis.read.pipeline import pipeline_of
 from analysis.read.spec_error import Location, SpecError, Where
 
@@ -206,7 +207,7 @@ def comparable(value: object) -> Plain:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             return value
     if isinstance(value, list):

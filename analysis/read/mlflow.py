@@ -31,7 +31,6 @@
 In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
 """
 
-import json
 import os
 import sqlite3
 import sys
@@ -51,6 +50,7 @@ from mlflow.utils import get_results_from_paginated_fn
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.read.json_text import parse_json
 from analysis.read.parquet import SUFFIX, read_export
 from analysis.read.secrets import masked
 
@@ -299,7 +299,7 @@ def _by_field(
     """
     text = run.data.tags.get(tag, "{}")
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         return {f"{name}.{field}": kind(value) for field, value in values.items()}
     except (ValueError, TypeError, AttributeError):
         what = "numbers" if kind is float else "texts"
@@ -312,7 +312,7 @@ def _by_stage(run: Run) -> dict[str, dict[str, str]]:
     """Return what the numbers of an imported run rest on, by stage; nothing for a sweep's own."""
     text = run.data.tags.get("occse.protocol", "{}")
     try:
-        return {stage: dict(known) for stage, known in json.loads(text).items()}
+        return {stage: dict(known) for stage, known in parse_json(text).items()}
     except (ValueError, TypeError, AttributeError):
         raise ValueError(
             f"run {run.info.run_id}: tag occse.protocol is {text[:200]!r}, expected texts by stage"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.read.json_text import parse_json
+
 SUFFIX = ".parquet"
 REQUIRED = (
     "experiment", "experiment_id", "run_id", "trial", "variant", "order", "baseline", "seed",
@@ -48,7 +50,7 @@ def read_export(path: Path) -> pd.DataFrame:
                 f"it lacks the column {missing[0]!r}; export it again if an earlier version made it"
             )
         for name in trials.columns.intersection(STRUCTURED):
-            trials[name] = trials[name].map(json.loads)
+            trials[name] = trials[name].map(parse_json)
         trials["planned"] = trials["planned"].map(tuple)
     # pyarrow's own errors are ValueErrors and OSErrors
     except (ValueError, TypeError, OSError) as error:

@@ -8,13 +8,14 @@ else in `analysis` knows the name or the place of a stage, except where a study 
 Runs recorded before 2026-11-27 have no `pipeline.json`; neither have imported runs. They have the
 stages of `BEFORE`."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
 import pandas as pd
+
+from analysis.read.json_text import parse_json
 
 #: The version of `pipeline.json` that is read here.
 VERSION = 1
@@ -174,7 +175,7 @@ def read_pipeline(text: str) -> Pipeline:
         ValueError: it is no such text, or one of a later version.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         version, listed = content["version"], content["stages"]
         if version != VERSION:
             raise ValueError(f"expected version {VERSION}, it has {version}; update this program")

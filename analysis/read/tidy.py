@@ -25,12 +25,12 @@ The network behind CRF and pseudo labels is the one that made the CAM.
 In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset ==
 'all'").groupby("variant")["miou"].mean()`."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from analysis.read.json_text import parse_json
 from analysis.read.pipeline import Pipeline, pipeline_of
 
 SUBSETS = {"all": "miou", "multi": "miou_multi"}
@@ -173,7 +173,7 @@ def _scales(trial: Trial, stage: str) -> str:
     if UNKNOWN in (scales, flip):
         return UNKNOWN
     mirrored = " mirrored" if flip == "true" else ""
-    return " ".join(f"{scale:g}" for scale in json.loads(scales)) + mirrored
+    return " ".join(f"{scale:g}" for scale in parse_json(scales)) + mirrored
 
 
 def _init(trial: Trial, field: str) -> str:

@@ -1,6 +1,5 @@
 """Everything that a report is made from: the trials, and what each sweep says of itself."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from analysis.read.json_text import parse_json
 from analysis.read.knobs import scored_stages, short_names
 from analysis.read.mlflow import load, sweep_tags
 from analysis.report.blocks import Picture
@@ -149,6 +149,6 @@ def packages(trials: pd.DataFrame) -> dict[str, list[str]]:
     """Return the versions of each package that the trials were made with, if they say so."""
     found: dict[str, set[str]] = {}
     for text in trials["packages"].dropna().unique():
-        for package, version in json.loads(text or "{}").items():
+        for package, version in parse_json(text or "{}").items():
             found.setdefault(package, set()).add(str(version))
     return {package: sorted(found[package]) for package in sorted(found)}

@@ -1,10 +1,11 @@
 """Manifest of an artifact, and its folder in a store. Reading it needs no torch."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from occse.data.reading import parse_json
 
 if TYPE_CHECKING:
     from occse.pipeline import Node
@@ -69,7 +70,7 @@ def read_manifest(data: bytes) -> dict[str, Any] | None:
     Such an artifact counts as missing.
     """
     try:
-        values = json.loads(data)
+        values = parse_json(data)
     except ValueError:
         return None
     return values if isinstance(values, dict) else None

@@ -75,8 +75,17 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
         knob, sign, value = text.partition("=")
         if not sign:
             raise ValueError(f"--set {text!r}: expected KNOB=VALUE, such as cgnet.lr=0.02")
-        values[knob] = yaml.safe_load(value)
+        values[knob] = _value(text, value)
     return values
+
+
+def _value(text: str, value: str) -> object:
+    try:
+        return yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError(
+            f"--set {text!r}: expected a value as YAML has it, such as 0.02, cse or [0.5, 1.0]"
+        ) from None
 
 
 def positive(text: str) -> int:

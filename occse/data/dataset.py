@@ -14,6 +14,8 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from occse.data.reading import parse_json
+
 # A bound on the memory that a header can ask for: 100 megapixels take 0.3 GB as RGB. Cameras of
 # today reach half of that.
 MAX_PIXELS = 100_000_000
@@ -159,7 +161,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
     """
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text())
+        index = parse_json(path.read_text())
         inside = index["root"]
         classes = tuple(index["classes"])
         splits = {split: tuple(names) for split, names in index["splits"].items()}

@@ -1,7 +1,9 @@
 """Bounded reads of the files of a user's data set, with errors that name the file."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Lists and tables of a million images take less.
 MAX_TEXT_BYTES = 100_000_000
@@ -59,6 +61,18 @@ def num_bytes(path: Path) -> int:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); expected a file of the data set"
         ) from None
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has every kind of value
+    """Return the value that a JSON text holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than Python's parser can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply; expected a few levels") from None
 
 
 def check_present(folder: Path, files: Iterable[str], *, source: object) -> None:

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from occse.data.reading import parse_json
+
 # Class names stand beside the arguments that build the network.
 CLASSES = "classes"
 Model = TypeVar("Model", bound=nn.Module)
@@ -64,12 +66,12 @@ def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Mod
     """
     try:
         with safe_open(path, framework="pt") as file:
-            architecture = json.loads(file.metadata()["architecture"])
+            architecture = parse_json(file.metadata()["architecture"])
             architecture.pop(CLASSES, None)
             model = build(**architecture)
             names = file.keys()
             model.load_state_dict({name: file.get_tensor(name) for name in names})
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         kind = getattr(build, "__name__", build)
         raise ValueError(f"{path} holds no weights of {kind}: {error}") from None
     return place(model, device).eval()

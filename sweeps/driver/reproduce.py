@@ -1,6 +1,5 @@
 """Makes a trial again from its record in MLflow alone, and compares the metrics."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -9,6 +8,7 @@ from mlflow.entities import Run
 from pydantic import TypeAdapter, ValidationError
 
 from occse.artifacts.provenance import git_state, package_versions
+from occse.data.reading import parse_json
 from occse.pipeline import DATA, Node, pipeline_class
 from occse.stage import Machine, Stage, fingerprint
 from sweeps.store.store import Store
@@ -104,7 +104,7 @@ def surroundings(run: Run) -> Iterator[str]:
         yield "there are uncommitted changes " + (
             "here" if here["diff"] else "in what was recorded"
         )
-    recorded: dict[str, str] = json.loads(run.data.tags.get("occse.packages", "{}"))
+    recorded: dict[str, str] = parse_json(run.data.tags.get("occse.packages", "{}"))
     for package, version in package_versions().items():
         if recorded.get(package, version) != version:
             yield f"{package}: recorded {recorded[package]}, here {version}"
@@ -124,8 +124,8 @@ def run_again(
     recorded, else one, and its batches in as many parts."""
     import torch
 
-    threads: dict[str, int] = json.loads(run.data.tags.get("occse.threads", "{}"))
-    parts: dict[str, int] = json.loads(run.data.tags.get("occse.accumulated", "{}"))
+    threads: dict[str, int] = parse_json(run.data.tags.get("occse.threads", "{}"))
+    parts: dict[str, int] = parse_json(run.data.tags.get("occse.accumulated", "{}"))
     metrics: dict[str, float] = {}
     for number, (field, node) in enumerate(nodes.items(), start=1):
         torch.set_num_threads(threads.get(field) or 1)
@@ -197,7 +197,7 @@ def _value(stage: type[Stage], knob: str, text: str) -> object:
     try:
         TypeAdapter(annotation).validate_python(text, strict=True)
     except ValidationError:
-        return json.loads(text)
+        return parse_json(text)
     return None if text == "null" and type(None) in get_args(annotation) else text
 
 

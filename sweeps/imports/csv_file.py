@@ -149,7 +149,7 @@ def _knob(name: str, text: str) -> str:
         )
     try:
         return normalized(name, yaml.safe_load(text))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise ValueError(f"{name}: {text!r} is no value as a sweep's file has it") from None
 
 

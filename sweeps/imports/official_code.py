@@ -6,7 +6,6 @@ result. The folder `dict` has the CAMs. Each epoch overwrites it, and so does in
 that only their score tells which epoch made them.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from occse.data.dataset import Dataset
 from occse.data.layouts.voc import read_voc
 from occse.data.npy_dicts.class_maps import read_class_maps
-from occse.data.reading import check_present, read_bytes
+from occse.data.reading import check_present, parse_json, read_bytes
 from occse.method.evaluation import Counts, CountsBuilder, summarize
 from occse.stages.cam import MakeCam
 from sweeps.imports.runs import OldRun, normalized, sha256
@@ -201,7 +200,7 @@ def _mapped(key: str, text: str) -> Iterator[tuple[str, object]]:
             ("cgnet.resize_min", "cgnet.resize_max"), map(int, sides.groups()), strict=True
         )
     for knob in KNOBS.get(key, ()):
-        yield knob, WEIGHTS.get(text, text) if knob.endswith(".init") else json.loads(text)
+        yield knob, WEIGHTS.get(text, text) if knob.endswith(".init") else parse_json(text)
 
 
 def _protocol(log: Log, params: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ moment ago stays too, for readers that hold no lock, such as the driver.
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from occse.artifacts.manifest import MANIFEST
+from occse.data.reading import parse_json
 
 LIMIT_GB = "OCCSE_CACHE_GB"
 # Room for the artifacts of some hundred trials on PASCAL VOC at under 1 GB each.
@@ -83,7 +83,7 @@ def _copies(root: Path) -> Iterator[_Copy]:
     for manifest in root.glob(f"[!.]*/[!.]*/{MANIFEST}"):
         # another process removes it, or a copy is damaged: `fetch` sees to that
         with contextlib.suppress(OSError, ValueError, KeyError):
-            size = json.loads(manifest.read_bytes())["bytes"]
+            size = parse_json(manifest.read_bytes())["bytes"]
             yield _Copy(manifest.parent, size, manifest.stat().st_mtime)
 
 

@@ -1,7 +1,6 @@
 """Finished artifacts by fingerprint, in a folder that every machine sees or on an object store."""
 
 import hashlib
-import json
 import os
 import uuid
 from collections import defaultdict
@@ -18,6 +17,7 @@ from occse.artifacts.manifest import (
     check_manifest,
     read_manifest,
 )
+from occse.data.reading import parse_json
 from sweeps.store.backends import Files, FolderFiles, ObjectFiles, PatientFiles
 from sweeps.store.leases import LEASES
 from sweeps.store.mirror import SCRATCH, NodeCache, sealed_at
@@ -185,7 +185,7 @@ class Store:
             ValueError: the file was damaged; the artifact is set aside.
         """
         data = self._read(node, [CURVES]).get(CURVES)
-        points: list[dict[str, float]] = [] if data is None else json.loads(data)
+        points: list[dict[str, float]] = [] if data is None else parse_json(data)
         return points
 
     def execute(
