@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from analysis.read.secrets import shown
+
 #: The commands and their line in `--help`, in the order of what a newcomer asks first.
 COMMANDS = {
     "report": "everything in one HTML file, as LaTeX and as PDF",
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return FAILED
     return code
 

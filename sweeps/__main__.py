@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from occse.artifacts.secrets import masked_command
+from occse.artifacts.secrets import masked_command, shown
 from sweeps.commands import (
     artifacts,
     doctor,
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.command(options)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(shown(str(error)), file=sys.stderr)
         return 2
     except (KeyboardInterrupt, SystemExit):  # see exit_on_signals
         with suppress(OSError):  # the terminal may be the reason

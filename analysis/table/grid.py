@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+# Start of a tag, which a page that shows Markdown would obey; "p < 0.05" is none.
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
 NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*")
 WORD = re.compile(r"[^\W\d_]+")
 # A text of ten characters or more beside numbers is a remark, and a column of remarks is read from
@@ -144,5 +146,10 @@ def _paragraph(lines: Sequence[str]) -> list[str]:
 
 
 def _line(texts: Sequence[str]) -> str:
-    escaped = [" ".join(text.split()).replace("|", r"\|") for text in texts]
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(in_markdown, texts))} |"
+
+
+def in_markdown(text: str) -> str:
+    """Return a text as one cell of a Markdown table, in which a name is no HTML and no border."""
+    text = " ".join(text.split()).replace("|", r"\|")
+    return TAG.sub(r"\<", text)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from analysis.table.grid import in_markdown
 from analysis.table.model import Cell, Column, Row, Status, Table
 from analysis.table.pixel_truth import NOT_KNOWN
 
@@ -36,7 +37,7 @@ class Style:
 
 
 MARKDOWN = Style(
-    escape=lambda text: " ".join(text.split()).replace("|", r"\|"),
+    escape=in_markdown,
     bold=lambda text: f"**{text}**",
     second=lambda text: f"_{text}_",
     second_is="in italics",
@@ -210,6 +211,17 @@ def _letter_width(letter: str) -> int:
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
+def inert(text: str) -> str:
+    """Return a text that a spreadsheet does not run as a formula; numbers stay as they are."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def to_csv(table: Table) -> str:
     """Return a line for each cell, in full precision; scores in percent, as in the table."""
     text = io.StringIO()
@@ -224,8 +236,8 @@ def to_csv(table: Table) -> str:
             values = [value for _, value in column.knobs] or [""] * len(knobs)
             writer.writerow(
                 [
-                    *row.names,
-                    *values,
+                    *map(inert, row.names),
+                    *map(inert, values),
                     column.metric,
                     *(getattr(cell, name) for name in (*NUMBERS, *extra)),
                 ]

@@ -1,10 +1,12 @@
-"""Passwords in what is printed, logged or stored."""
+"""Passwords in texts that are printed, logged or stored, and texts that a terminal shows."""
 
 import re
 import shlex
 from collections.abc import Iterable
 
 MASK = "***"
+# Longer lines of an error repeat what the user fed in; the start tells what is wrong.
+LINE_CHARACTERS = 1000
 # scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of
 # the word goes.
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]+@", re.IGNORECASE)
@@ -27,3 +29,20 @@ def masked(text: str) -> str:
 def masked_command(words: Iterable[str]) -> str:
     """Return a command as a person would type it, without its passwords and tokens."""
     return shlex.join(masked(word) for word in words)
+
+
+def shown(text: str) -> str:
+    """Return `text` as a terminal may show it: without secrets, escapes and endless lines.
+
+    A name or a file of somebody else may hold escape sequences, which a terminal obeys.
+    """
+    lines = []
+    for line in masked(text).split("\n"):
+        visible = "".join(
+            character if character.isprintable() or character == "\t" else repr(character)[1:-1]
+            for character in line[: LINE_CHARACTERS + 1]
+        )
+        if len(line) > LINE_CHARACTERS:
+            visible = f"{visible[:LINE_CHARACTERS]}... ({len(line):,} characters)"
+        lines.append(visible)
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from occse.artifacts.secrets import shown
 from occse.commands import data_check, explain, export, knobs, panels, predict, run, weights
 from occse.commands.options import Finding
 from occse.plugins import load_plugins
@@ -45,5 +46,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"occse: {error}", file=sys.stderr)
+    print(f"occse: {shown(str(error))}", file=sys.stderr)
     return code

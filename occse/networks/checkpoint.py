@@ -31,13 +31,20 @@ def save_weights(
         path: the file to write.
         architecture: the arguments that build the network again.
         classes: names of the foreground classes, in the order of the outputs.
+
+    Raises:
+        OSError: the disk is full, or refuses the file for another reason.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
     # One entry: safetensors writes several in an order that changes from file to file.
     description = json.dumps({**architecture, CLASSES: [*classes]})
-    save_file(tensors, path, metadata={"architecture": description})
+    try:
+        save_file(tensors, path, metadata={"architecture": description})
+    except SafetensorError as error:
+        # the library hides the system's error in a text of its own
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -50,7 +57,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            architecture: dict[str, Any] = json.loads(file.metadata()["architecture"])
+            architecture: dict[str, Any] = parse_json(file.metadata()["architecture"])
             return architecture | {CLASSES: tuple(architecture.get(CLASSES, ()))}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no network of a stage: {error}") from None

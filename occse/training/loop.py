@@ -310,7 +310,11 @@ class _Progress:
         }
         # A crash while writing must not damage the last checkpoint: write aside, then rename.
         aside = self.path.with_suffix(".tmp")
-        torch.save(state, aside)
+        try:
+            torch.save(state, aside)
+        except RuntimeError as error:
+            # torch hides the system's error, such as a full disk, in a text of its own
+            raise OSError(f"{aside} cannot be written: {error}") from error
         aside.replace(self.path)
         self.written = time.monotonic()
         self.every_s = max(self.every_s, CHECKPOINT_SHARE * (self.written - start))

@@ -26,18 +26,28 @@ from sweeps.spec.resources import Request, shared_batch
 from sweeps.spec.search import SearchSpec
 
 BASELINE = "baseline"
+# Each variant is a trial for each seed; a larger count is a slip of the keyboard.
+MAX_SEEDS = 10_000
 SAME, BY_STAGE = "[same]", "[by stage]"  # pydantic puts these tags into the place of an error
 Overrides = dict[str, Any]
 
 
 def _count_up(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        if value > MAX_SEEDS:
+            raise ValueError(f"expected a count of at most {MAX_SEEDS:,} seeds, got {value:,}")
         return tuple(range(value))
     if isinstance(value, list | tuple):
         return value
     raise ValueError(
         "expected a count of at least 1 (3 means the seeds 0, 1, 2) or a list of seeds"
     )
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError(f"expected a name of printable characters, got {name!r}")
+    return name
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -57,7 +67,9 @@ AnySeeds = Annotated[
     Discriminator(lambda seeds: BY_STAGE if isinstance(seeds, dict) else SAME),
 ]
 Grid = dict[str, AnyAxis]
-VariantName = Annotated[str, Field(pattern=r"^\S[^\n]*$", max_length=100)]
+VariantName = Annotated[
+    str, Field(pattern=r"^\S[^\n]*$", max_length=100), AfterValidator(_printable)
+]
 
 
 class Spec(BaseModel):

@@ -16,6 +16,9 @@ from sweeps.store.patience import StoreAwayError, patiently
 
 # What file systems without hard links answer: exFAT, some FUSE and parallel file systems.
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# A store's own files (manifests, curves, lists of checksums, leases) have kilobytes, at most some
+# megabytes; what is larger is damaged, or was put there to fill the memory of its reader.
+MOST_BYTES = 64 << 20
 SHARED_STORE = (
     "a store that several users share needs group-writable folders: "
     "`chgrp -R GROUP` and `chmod -R g+ws` on it, and `umask 002` for everyone who writes there"
@@ -47,9 +50,13 @@ class FolderFiles:
         self._root = root
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none."""
+        """Return the content of a file, or None where there is none.
+
+        Of a file above `MOST_BYTES` only the start is read, which no checksum and no parser takes.
+        """
         try:
-            return (self._root / name).read_bytes()
+            with (self._root / name).open("rb") as file:
+                return file.read(MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
 

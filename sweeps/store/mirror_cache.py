@@ -22,6 +22,8 @@ LIMIT_GB = "OCCSE_CACHE_GB"
 DEFAULT_GB = 100.0
 # A reader without a lock is done with a file within minutes.
 RECENT_S = 600.0
+# No download and no attempt leaves its folder untouched for a day.
+LEFTOVER_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,13 @@ def touch(folder: Path) -> None:
 def trim(root: Path, *, most: float) -> None:
     """Remove artifacts below `root`, the copies from one store, until they take `most` bytes.
 
-    Artifacts in use and those used a moment ago stay, even where they take more.
+    Artifacts in use and those used a moment ago stay, even where they take more. Folders of
+    attempts that were killed on the way go after a day.
     """
+    for leftover in root.glob("[!.]*/.*"):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if leftover.is_dir() and leftover.stat().st_mtime < time.time() - LEFTOVER_S:
+                shutil.rmtree(leftover, ignore_errors=True)
     copies = sorted(_copies(root), key=lambda copy: copy.used)
     excess = sum(copy.bytes for copy in copies) - most
     for copy in copies:

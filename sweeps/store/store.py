@@ -1,5 +1,6 @@
 """Finished artifacts by fingerprint, in a folder that every machine sees or on an object store."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -18,7 +19,7 @@ from occse.artifacts.manifest import (
     read_manifest,
 )
 from occse.data.reading import parse_json
-from sweeps.store.backends import Files, FolderFiles, ObjectFiles, PatientFiles
+from sweeps.store.backends import SHARED_STORE, Files, FolderFiles, ObjectFiles, PatientFiles
 from sweeps.store.leases import LEASES
 from sweeps.store.mirror import SCRATCH, NodeCache, sealed_at
 
@@ -299,12 +300,28 @@ def _check_folder(root: Path) -> None:
     try:
         root.parent.mkdir(exist_ok=True)
         root.mkdir(exist_ok=True)
+        _check_folders_within(root)
         with probe.open("wb") as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()
             os.fsync(file.fileno())  # a full network disk may tell only now
+    except PermissionError as error:
+        raise PermissionError(
+            f"store {root} cannot be written: no permission for {error.filename or root}; "
+            f"{SHARED_STORE}"
+        ) from None
     except OSError as error:
         raise OSError(f"store {root} cannot be written: {error.strerror}") from None
     finally:
         if probe.exists():
             probe.unlink()
+
+
+def _check_folders_within(root: Path) -> None:
+    """Refuse a store in which another user made folders that this one may not write to.
+
+    Without this a sweep would fail when its first stage of that class publishes its artifact.
+    """
+    for folder in root.iterdir():
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))

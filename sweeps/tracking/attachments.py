@@ -186,7 +186,16 @@ def _by_class(confusion: Int64[np.ndarray, "labels labels"]) -> list[list[float]
 def _write_csv(path: Path, head: CsvRow, rows: Iterable[CsvRow]) -> None:
     """Write a table with one line of names above it."""
     with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows((head, *rows))
+        writer = csv.writer(file, lineterminator="\n")
+        for row in (head, *rows):
+            writer.writerow([_inert(cell) for cell in row])
+
+
+def _inert(cell: object) -> object:
+    """Return a cell that a spreadsheet does not run as a formula: the name of a class may be one."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{cell}"
+    return cell
 
 
 def _write_diff(folder: Path) -> None:

@@ -58,10 +58,11 @@ def read_folder(root: Path) -> Dataset:
 def _read_classes(path: Path) -> tuple[str, ...]:
     classes: list[str] = []
     for number, line in numbered_lines(path, expected="one class per line"):
-        if line in classes or ";" in line or line == "background":
+        named = line.isprintable() and ";" not in line and line != "background"
+        if line in classes or not named:
             raise ValueError(
-                f"{path}:{number}: {line[:100]!r}; expected every class once, without semicolons, "
-                "and without the background, which is always label 0"
+                f"{path}:{number}: {line[:100]!r}; expected every class once, in printable "
+                "characters without semicolons, and without the background, which is always label 0"
             )
         classes.append(line)
     if not 1 <= len(classes) < VOID:

@@ -398,5 +398,7 @@ def test_what_users_wrote_cannot_act_in_html_or_excel(record: Record, tracking: 
     record("hostile", "=cmd|'/c calc'!A1", order=1, metrics=scores(0.1))
     table = build(load("hostile", tracking=tracking))
     assert "<script>" not in html(table)
+    assert "<script>" not in markdown(table).replace(r"\<", "")
+    assert "\n'=cmd" in to_csv(table)
     cell = load_workbook(io.BytesIO(xlsx(table)))["table"]["A3"]
     assert (cell.value, cell.data_type) == ("=cmd|'/c calc'!A1", "s")
