@@ -29,6 +29,8 @@ CUTS = (
     "at the best threshold of 50"
 )
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
+# The start of an argument tells which one is meant.
+SHOWN_CHARACTERS = 60
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +159,13 @@ def _pair(text: str) -> tuple[str, object]:
             f"--where {text!r}: expected KNOB=VALUE, "
             "such as cgnet.erasing=cse or 'lambda_start=[1, 3]'"
         )
-    return knob, yaml.safe_load(value)
+    try:
+        return knob, yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError(
+            f"--where {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, such as 6, cse "
+            "or [cse, class_agnostic]"
+        ) from None
 
 
 def _best(of: Sequence[str] | None, by: str | None) -> dict[str, object] | None:

@@ -15,6 +15,9 @@ else:
     # argparse takes no type arguments at run time.
     Commands = argparse._SubParsersAction
 
+# The start of an argument tells which one is meant.
+SHOWN_CHARACTERS = 60
+
 
 class Finding(Exception):  # noqa: N818 - the command worked, the files are at fault
     """A check found faults; the message names them."""
@@ -84,7 +87,7 @@ def _value(text: str, value: str) -> object:
         return yaml.safe_load(value)
     except (yaml.YAMLError, RecursionError):
         raise ValueError(
-            f"--set {text!r}: expected a value as YAML has it, such as 0.02, cse or [0.5, 1.0]"
+            f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, such as 0.02, cse or [0.5, 1.0]"
         ) from None
 
 

@@ -9,6 +9,7 @@ from analysis.__main__ import main as analysis
 from occse.__main__ import main as occse
 from sweeps.__main__ import main as sweeps
 
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 SPEC = {"name": "hostile", "question": "Is it refused?", "profile": "embedded", "baseline": {}}
 DEEP = "[" * 100_000
 ESCAPE = "\x1b[2J"
