@@ -239,21 +239,37 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
                 raise ValueError(f"{node.field}.init: {error}") from None
 
 
-def plan(pipeline: Pipeline, *, targets: Sequence[str] = TARGETS) -> dict[str, Node]:
+def plan(
+    pipeline: Pipeline,
+    *,
+    targets: Sequence[str] = TARGETS,
+    known: dict[tuple[str, ...], Node] | None = None,
+) -> dict[str, Node]:
     """Return the artifacts that `targets` need, by field, upstream first.
+
+    Args:
+        pipeline: the stages.
+        targets: the last stages to reach.
+        known: nodes of pipelines that share stage objects with this one; it is looked up and added
+            to, because most of a plan's time goes into fingerprints.
 
     Raises:
         ValueError: a target is no field of the pipeline, or a stage cannot run with these knobs.
     """
     nodes: dict[str, Node] = {}
+    known = {} if known is None else known
 
     def visit(field: str) -> str:
         if field not in nodes:
             stage = pipeline.stage(field)
             inputs = {need: visit(need) for need in stage.needs()}
-            nodes[field] = Node(
-                field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs)
-            )
+            # A node keeps its stage alive, so that no other stage can have the same id.
+            key = (field, str(id(stage)), *inputs.values())
+            if key not in known:
+                known[key] = Node(
+                    field=field, stage=stage, inputs=inputs, fingerprint=fingerprint(stage, inputs)
+                )
+            nodes[field] = known[key]
         return nodes[field].fingerprint
 
     fields = type(pipeline).model_fields

@@ -1,5 +1,7 @@
-"""`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it. Each command is a file in
-`sweeps/commands`.
+"""`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it.
+
+Each command is a file in `sweeps/commands`. Exit codes: 0 well; 1 something failed or is stale,
+such as a trial or a server that does not answer; 2 bad input; 130 stopped by a signal.
 """
 
 import argparse
@@ -24,25 +26,39 @@ from sweeps.commands import (
 from sweeps.commands.arguments import python
 from sweeps.driver.interrupt import exit_on_signals
 
+# The exit codes of all command lines of the project.
+FAILED = 1
+# As argparse exits where it cannot read the arguments.
+BAD_INPUT = 2
+# As a shell reports a process that Ctrl-C ended: 128 and the number of SIGINT.
+STOPPED = 130
+# Paths that the user gave and that are not there count as bad input, other OSErrors do not.
+WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def console() -> int:
+    """Run the command line as a program of its own."""
+    exit_on_signals()
+    return main()
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 when all is well, 1 when a trial failed or could not be recorded, 2 when the input is bad.
-    """
+    """Run the command line and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words)
     options.again = masked_command([python(), "-m", "sweeps", *words])
     try:
         code: int = options.command(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, *WRONG_PATHS) as error:
         print(shown(str(error)), file=sys.stderr)
-        return 2
+        return BAD_INPUT
+    except OSError as error:
+        print(shown(str(error)), file=sys.stderr)
+        return FAILED
     except (KeyboardInterrupt, SystemExit):  # see exit_on_signals
         with suppress(OSError):  # the terminal may be the reason
             print(f"stopped; to go on: {options.again}", file=sys.stderr)
-        return 130
+        return STOPPED
     return code
 
 
@@ -58,5 +74,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    exit_on_signals()
-    sys.exit(main())
+    sys.exit(console())

@@ -27,19 +27,12 @@ EXEMPT = {
     "occse/data/shapes",
     "occse/method",
     "occse/networks/backbones",
-    "sweeps/commands",
-    "sweeps/plan",
-    "sweeps/progress",
-    "sweeps/spec",
     "tests/analysis/statistics",
     "tests/analysis/table",
     "tests/occse/data",
     "tests/occse/data/layouts",
     "tests/occse/method",
     "tests/occse/networks",
-    "tests/sweeps/plan",
-    "tests/sweeps/progress",
-    "tests/sweeps/spec",
 }
 
 # Relative clauses: a docstring that opens with one never says its subject.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # One sweep as a Slurm job: sbatch sweeps/clusters/slurm.sh sweeps/specs/SPEC.yaml [more arguments of `sweeps run`]
 #
-# Submit from the checkout, which all nodes must see, with its virtual environment in .venv. Store, MLflow's database and
-# the logs lie in runs/. When the time is over, submit the same line again: it goes on from the store.
+# Submit from the checkout, which all nodes must see, with its virtual environment in .venv. Store and
+# MLflow's database lie in runs/, the job's log beside it. Five minutes before the time is over, running
+# stages stop at their checkpoints and the job queues itself again; it then goes on from the store.
 # Change the #SBATCH lines to what your cluster has; OCCSE_PYTHON is the Python to use instead of .venv's.
 #SBATCH --job-name=occse
 #SBATCH --nodes=4
@@ -11,7 +12,9 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:INT@300
-#SBATCH --output=runs/slurm-%j.log
+#SBATCH --output=occse-%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: sbatch sweeps/clusters/slurm.sh SPEC.yaml [arguments of sweeps run]" >&2; exit 2; }
 
@@ -32,22 +35,39 @@ trap 'kill "${steps[@]}" 2>/dev/null || true; wait' EXIT   # never `ray stop`: t
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" "$python" -m ray.scripts.scripts start --head --block \
   --node-ip-address="$address" --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" --include-dashboard=false &
 steps+=($!)
-sleep 15
+
+# Wait until so many nodes are in the cluster: starting Ray on a busy file system takes from seconds to minutes.
+wait_for_nodes() {
+  for _ in $(seq 60); do
+    alive=$("$python" -c '
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="error", log_to_driver=False)
+print(sum(node["Alive"] for node in ray.nodes()))' "$address:$port" 2>/dev/null) || true
+    [ "${alive:-0}" -ge "$1" ] && return 0
+    sleep 5
+  done
+  echo "after 5 minutes $alive of $1 nodes are in the cluster; see the lines of ray above" >&2
+  return 1
+}
+wait_for_nodes 1
 for node in "${nodes[@]:1}"; do
   srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" "$python" -m ray.scripts.scripts start --block \
     --address="$address:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
   steps+=($!)
 done
-[ "${#nodes[@]}" -eq 1 ] || sleep 15
+wait_for_nodes "${#nodes[@]}"
 
 # The signal that Slurm sends five minutes before the end lets running stages reach a checkpoint.
 "$python" -m sweeps run "$@" --address "$address:$port" &
 sweep=$!
-trap 'kill -INT "$sweep"' INT
+out_of_time=
+trap 'out_of_time=yes; kill -INT "$sweep"' INT
 code=0
 wait "$sweep" || code=$?
 while kill -0 "$sweep" 2>/dev/null; do   # the signal ended the waiting, not the sweep
   code=0
   wait "$sweep" || code=$?
 done
+# The sweep did not end by itself: the same job goes on where this one stops.
+[ -z "$out_of_time" ] || [ "$code" -eq 0 ] || scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

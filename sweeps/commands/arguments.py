@@ -52,14 +52,9 @@ def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":
     Raises:
         ValueError: the file is at fault; one line per fault.
     """
-    from sweeps.spec.trials import load_spec, trials
+    from sweeps.spec.trials import load_sweep
 
-    spec = load_spec(options.spec)
-    if options.data_root is not None:
-        spec = spec.model_copy(update={"data_root": options.data_root})
-    if options.weights is not None:
-        spec = spec.model_copy(update={"weights": options.weights})
-    return spec, trials(spec)
+    return load_sweep(options.spec, data_root=options.data_root, weights=options.weights)
 
 
 def add_changed_code(parser: argparse.ArgumentParser) -> None:
@@ -117,5 +112,6 @@ def python() -> str:
 
     A printed command works with it although its environment may not be activated.
     """
-    path, here = Path(sys.executable), Path.cwd()
+    path = Path(sys.executable)
+    here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -52,14 +52,17 @@ def doctor(options: argparse.Namespace) -> int:
 def _question(options: argparse.Namespace, store: str, token: str) -> Question:
     from occse.stages.data import InPlace
     from occse.stages.trained import SHA256, is_file
+    from sweeps.spec.trials import distinct_nodes
 
     data = None
     digests: set[str] = set()
-    data_root, weights = options.data_root, options.weights
+    data_root = options.data_root
+    weights = options.weights
     if options.spec is not None:
         spec, trials = read_sweep(options)
-        data_root, weights = spec.data_root, spec.weights
-        stages = [node.stage for trial in trials for node in trial.nodes.values()]
+        data_root = spec.data_root
+        weights = spec.weights
+        stages = [node.stage for node in distinct_nodes(trials).values()]
         data = next(
             (stage.model_dump(mode="json") for stage in stages if isinstance(stage, InPlace)), None
         )

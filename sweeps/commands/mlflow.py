@@ -29,7 +29,8 @@ def serve(options: argparse.Namespace) -> int:
     path = database(options.tracking)
     if path is None:
         raise ValueError(
-            f"--tracking {masked(options.tracking)}: expected a database, as sqlite:///runs/mlflow.db"
+            f"--tracking {masked(options.tracking)}: expected a database, such as "
+            "sqlite:///runs/mlflow.db"
         )
     # the tables are made here, so that a sweep that starts now and the server do not both do it
     connect(options.tracking, create=True)

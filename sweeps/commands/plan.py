@@ -1,7 +1,6 @@
 """`python -m sweeps plan SPEC`: the stages that would run, why, and their cost; writes nothing."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from sweeps.commands.arguments import (
@@ -87,8 +86,10 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def _machine(gpus: int | None, cpus: int | None) -> "Machine":
-    if gpus is None:
-        import torch
+    """Return this machine, or one with so many GPUs and CPUs."""
+    from sweeps.plan.this_machine import num_cpus, this_machine
 
-        return {"CPU": cpus or os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-    return {"CPU": cpus or CPUS_PER_GPU * gpus or os.cpu_count() or 1, "GPU": gpus}
+    if gpus is None:
+        here = this_machine()
+        return here if cpus is None else {**here, "CPU": float(cpus)}
+    return {"CPU": float(cpus or CPUS_PER_GPU * gpus or num_cpus()), "GPU": float(gpus)}

@@ -55,19 +55,17 @@ def reproduce(options: argparse.Namespace) -> int:
     load_plugins()
     run = find_trial(options.tracking, options.run)
     nodes = rebuild(run)
-    print(
-        f"{run.info.run_name}: {len(nodes)} stages, rebuilt from the params of run {run.info.run_id}"
-    )
+    rebuilt = f"rebuilt from the params of run {run.info.run_id}"
+    print(f"{run.info.run_name}: {len(nodes)} stages, {rebuilt}")
     found = list(differences(run, nodes))
-    print(
-        "\n".join(found) if found else "this code gives every stage the recorded fingerprint",
-        flush=True,
-    )
-    print("".join(f"{line}\n" for line in surroundings(run)), end="", flush=True)
+    same = ["this code gives every stage the recorded fingerprint"]
+    for line in [*(found or same), *surroundings(run)]:
+        print(line, flush=True)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tolerance = (
-        options.tolerance if options.tolerance is not None else (0.0 if device == "cpu" else 0.01)
-    )
+    tolerance = options.tolerance
+    if tolerance is None:
+        # The same code on a CPU gives the same bits; a GPU sums in another order each time.
+        tolerance = 0.0 if device == "cpu" else 0.01
     metrics = run_again(
         run,
         nodes,

@@ -89,13 +89,14 @@ def run(options: argparse.Namespace) -> int:
     from sweeps.driver.sweep import run_sweep
     from sweeps.progress.screen import Screen
     from sweeps.selection.study import Search
+    from sweeps.spec.trials import distinct_nodes
     from sweeps.store.store import Store
     from sweeps.tracking.writer import Tracking
 
     store = Store(options.store)
     suggestions = Search(spec, store=store, first=len(found)) if spec.search else None
     found += suggestions.known() if suggestions else []
-    nodes = {node.fingerprint: node for trial in found for node in trial.nodes.values()}
+    nodes = distinct_nodes(found)
     here = store.present(nodes.values())
     check_files((node for node in nodes.values() if node.fingerprint not in here), spec.weights)
     forced = set_aside(store, found, options.force) if options.force else []
@@ -123,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
     if summary.unrecorded == len(found):
         return 1
-    if any(field in trial.nodes for trial in found for field in scored_fields()):
+    if any(node.field in scored_fields() for node in nodes.values()):
         _show_table(spec.name, options.tracking)
     else:
         print("\nNo stage of this sweep is scored, so there is no table.")
@@ -162,6 +163,5 @@ def _show_server(uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {masked(uri)}{PAGE}")
     else:
-        print(
-            f"\nMLflow: {python()} -m sweeps mlflow --tracking {uri}, then open http://127.0.0.1:5000{PAGE}"
-        )
+        command = f"{python()} -m sweeps mlflow --tracking {uri}"
+        print(f"\nMLflow: {command}, then open http://127.0.0.1:5000{PAGE}")

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
 
 
 def schema(_: argparse.Namespace) -> int:
-    from sweeps.spec.model import json_schema
+    from sweeps.spec.json_schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
     return 0

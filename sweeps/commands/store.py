@@ -70,8 +70,8 @@ def collect(options: argparse.Namespace) -> int:
     artifacts = {item.fingerprint for item in items if item.what == "artifact"}
     if options.delete and any(item.what == "artifact" for item in found) and not artifacts & known:
         raise ValueError(
-            f"--tracking {masked(options.tracking)}: no run there refers to anything in {store.url}; "
-            "expected the server that recorded its sweeps. Nothing was removed"
+            f"--tracking {masked(options.tracking)}: no run there refers to anything in "
+            f"{store.url}; expected the server that recorded its sweeps. Nothing was removed"
         )
     room = amount(sum(item.bytes for item in found))
     if found:

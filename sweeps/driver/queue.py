@@ -13,7 +13,7 @@ from enum import Enum
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
-from sweeps.plan.plan import order
+from sweeps.plan.plan import stage_order
 from sweeps.selection.gatekeeper import Gatekeeper, Verdict
 from sweeps.spec.gates import Gate
 from sweeps.spec.limits import Limits
@@ -140,7 +140,8 @@ class TrialQueue:
         self._plan = plan
         self._score = score
         self._record = record
-        ordered = sorted(gates, key=lambda gate: order()[gate.after])
+        order = stage_order()
+        ordered = sorted(gates, key=lambda gate: order[gate.after])
         self._gates = [Gatekeeper(gate) for gate in ordered]
         self._variants: dict[str, _Variant] = {}
         # heap by the time of the artifact, so that a replay meets the gates in the first order
@@ -247,8 +248,12 @@ class TrialQueue:
 
     def _up_to(self, level: int) -> set[str]:
         """Return the fields up to the gate of `level`; all fields behind the last gate."""
-        last = order()[self._gates[level].gate.after] if level < len(self._gates) else len(order())
-        return {name for name, position in order().items() if position <= last}
+        last = (
+            stage_order()[self._gates[level].gate.after]
+            if level < len(self._gates)
+            else len(stage_order())
+        )
+        return {name for name, position in stage_order().items() if position <= last}
 
     def _arrive(self, trial: Trial) -> None:
         """Take in a trial that is at its next gate, or at its end."""

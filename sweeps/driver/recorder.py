@@ -13,7 +13,7 @@ from dataclasses import field as dataclass_field
 from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
 from sweeps.cluster.messages import News
-from sweeps.plan.plan import Plan, order
+from sweeps.plan.plan import Plan, stage_order
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.text import Say, duration, number
@@ -264,9 +264,9 @@ class Recorder:
         manifests: dict[str, Manifest] = {}
         faults = dict(failed)
         reused = set[str]()
-        last = order()[stopped[0]] if stopped else len(order())
+        last = stage_order()[stopped[0]] if stopped else len(stage_order())
         for field, node in trial.nodes.items():
-            if order()[field] > last:
+            if stage_order()[field] > last:
                 break
             try:
                 manifest = self._store.manifest(node)

@@ -1,1 +1,1 @@
-"""What would run, why, and what it costs."""
+"""The stages that would run, the reason, and their cost."""

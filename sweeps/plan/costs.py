@@ -1,5 +1,6 @@
-"""What a plan costs: GPU hours, time on a cluster, disk. Each figure three times: if every stage
-took the least that it ever took, the median, and the most."""
+"""The cost of a plan: GPU hours, time on a cluster, disk.
+
+Each figure comes three times: with the least that every stage ever took, the median, the most."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from statistics import median
 from occse.pipeline import Node
 from occse.stage import Resources, Stage
 from sweeps.cluster.machines import Machine, clamp
-from sweeps.plan.past_runs import GROWS, Estimate, PastRuns, Range
+from sweeps.plan.past_runs import Estimate, PastRuns, Range
 from sweeps.plan.plan import Plan
 from sweeps.plan.simulation import Task, makespan
 from sweeps.spec.resources import shared_batch
@@ -16,47 +17,41 @@ from sweeps.spec.resources import shared_batch
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What must be made of one stage class.
-
-    Attributes:
-        num_gpus: GPUs that each occupies.
-        each: seconds of one; None where it was never measured.
-        seconds: of all of them, one after the other.
-        size: bytes of one; None where it was never measured.
-        bytes: of all of them.
-    """
+    """Cost of the artifacts of one stage class that must be made; None where it is unknown."""
 
     kind: str
     to_run: int
+    #: GPUs that each occupies.
     num_gpus: float
+    #: Seconds of one.
     each: Estimate | None
+    #: Seconds of all of them, one after the other.
     seconds: Range | None
+    #: Bytes of one.
     size: Estimate | None
+    #: Bytes of all of them.
     bytes: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a plan costs on `machines`.
-
-    Attributes:
-        rows: by stage class, only those of which something must be made. gpu_s: time that GPUs are
-        held, in seconds; of the stages whose time is known. wall_s: from start to end, without the
-        time to start processes; what was never measured counts as nothing. trial_maps: bytes of
-        what the images of one trial leave: maps and arrays; None where not all of it is known.
-        trial_networks: bytes of its networks.
-    """
+    """Cost of a plan on `machines`."""
 
     machines: Sequence[Machine]
+    #: Stage classes of which something must be made.
     rows: Sequence[Cost]
+    #: Seconds that GPUs are held by stages whose time is known.
     gpu_s: Range
+    #: Seconds from start to end, without the time to start processes; unknown times count as 0.
     wall_s: Range
+    #: Bytes of the maps and arrays of one trial's images; None where not all are known.
     trial_maps: float | None
+    #: Bytes of one trial's networks; None where not all are known.
     trial_networks: float | None
 
     @property
     def unknown(self) -> list[str]:
-        """The stage classes whose time is unknown."""
+        """Stage classes whose time is unknown."""
         return [row.kind for row in self.rows if row.each is None]
 
 
@@ -67,13 +62,13 @@ def make_costs(
     machines: Sequence[Machine],
     resources: Callable[[str, Stage], Resources],
 ) -> Costs:
-    """What `plan` costs on `machines`, by what `history` tells.
+    """Return the cost of `plan` on `machines`, by past runs.
 
     Args:
-        plan: what must run.
+        plan: the artifacts to make.
         history: the artifacts of the store.
         machines: the cluster, by Ray's names of resources.
-        resources: what the stage in a field may occupy, `Spec.resources_of`.
+        resources: returns the resources of the stage in a field, `Spec.resources_of`.
     """
     nodes = [plan.nodes[fingerprint] for fingerprint in plan.reasons]
     granted = {
@@ -99,7 +94,7 @@ def make_costs(
         machines=machines,
         rows=[_cost(kind, some, seconds, granted, history, plan) for kind, some in by_kind.items()],
         gpu_s=_each_way(lambda way: sum(gpus * way(each) for gpus, each in known)),
-        wall_s=_each_way(lambda way: makespan(_tasks(nodes, seconds, granted, way), machines)),
+        wall_s=_wall_s(nodes, seconds, granted, machines),
         trial_maps=maps,
         trial_networks=networks,
     )
@@ -116,6 +111,22 @@ def _each_way(figure: Callable[[Way], float]) -> Range:
     )
 
 
+def _wall_s(
+    nodes: Sequence[Node],
+    seconds: Mapping[str, Estimate | None],
+    granted: Mapping[str, Resources],
+    machines: Sequence[Machine],
+) -> Range:
+    """Return the time from start to end, replayed as often as the figures differ."""
+    known = [estimate for estimate in seconds.values() if estimate is not None]
+    if not known:
+        return Range(low=0.0, usual=0.0, high=0.0)
+    if all(estimate.low == estimate.high for estimate in known):
+        wall_s = makespan(_tasks(nodes, seconds, granted, lambda each: each.usual), machines)
+        return Range(low=wall_s, usual=wall_s, high=wall_s)
+    return _each_way(lambda way: makespan(_tasks(nodes, seconds, granted, way), machines))
+
+
 def _tasks(
     nodes: Iterable[Node],
     seconds: Mapping[str, Estimate | None],
@@ -124,7 +135,8 @@ def _tasks(
 ) -> dict[str, Task]:
     tasks = {}
     for node in nodes:
-        each, occupied = seconds[node.fingerprint], granted[node.fingerprint]
+        each = seconds[node.fingerprint]
+        occupied = granted[node.fingerprint]
         needs = {"CPU": occupied.num_cpus, "GPU": occupied.num_gpus}
         tasks[node.fingerprint] = Task(
             inputs=node.inputs.values(), needs=needs, seconds=way(each) if each else 0.0
@@ -142,7 +154,8 @@ def _cost(
 ) -> Cost:
     times = [seconds[node.fingerprint] for node in nodes]
     sizes = [history.bytes(node, plan.nodes) for node in nodes]
-    known, measured = [each for each in times if each], [each for each in sizes if each]
+    known = [estimate for estimate in times if estimate]
+    measured = [estimate for estimate in sizes if estimate]
     return Cost(
         kind=kind,
         to_run=len(nodes),
@@ -155,23 +168,29 @@ def _cost(
 
 
 def _merged(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """One estimate for stages of one class; None where one of them is unknown."""
-    known = [each for each in estimates if each is not None]
-    distinct = {id(each): each for each in known}.values()
+    """Return one estimate for stages of one class, None where one of them is unknown."""
+    known = [estimate for estimate in estimates if estimate is not None]
     if not known or len(known) < len(estimates):
         return None
+    # Stages that do the same work share one estimate, of which the sets need a look only once.
+    distinct = list({id(estimate): estimate for estimate in known}.values())
+    differs: set[str] = set()
+    for estimate in distinct:
+        differs.update(estimate.differs)
     return Estimate(
         low=min(each.low for each in distinct),
         usual=median(each.usual for each in known),
         high=max(each.high for each in distinct),
         runs=frozenset[str]().union(*(each.runs for each in distinct)),
         where=", ".join(sorted({each.where for each in distinct})),
-        differs=tuple(sorted({key for each in distinct for key in each.differs})),
+        differs=tuple(sorted(differs)),
     )
 
 
 def _of_one_trial(plan: Plan, history: PastRuns) -> tuple[float | None, float | None]:
-    """Bytes of the maps and of the networks of the first trial, the baseline where there is one."""
+    """Return the bytes of the first trial's maps and of its networks.
+
+    The first trial is the baseline, where there is one."""
     first = plan.trials[0].nodes.values() if plan.trials else ()
     nodes = {node.fingerprint: node for node in first if "data" in node.inputs}
     sizes = {fingerprint: history.bytes(node, plan.nodes) for fingerprint, node in nodes.items()}
@@ -180,7 +199,7 @@ def _of_one_trial(plan: Plan, history: PastRuns) -> tuple[float | None, float | 
         some = [
             each
             for fingerprint, each in sizes.items()
-            if (nodes[fingerprint].kind in GROWS) == maps
+            if (nodes[fingerprint].stage.mapped_split is not None) == maps
         ]
         known = [each.usual for each in some if each is not None]
         return sum(known) if len(known) == len(some) else None

@@ -1,6 +1,4 @@
-"""Why an artifact is in the store or not: in what the nearest one that is there differs, down to
-the knob upstream.
-"""
+"""The reason why an artifact is not in the store: the knobs in which the nearest one differs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +7,16 @@ from occse.artifacts.manifest import Manifest
 from occse.artifacts.source import changes
 from occse.pipeline import Node
 from sweeps.spec.knobs import show
-from sweeps.spec.trials import Trial
+from sweeps.spec.trials import Trial, distinct_nodes
 from sweeps.text import duration, number, table
 
+# More do not fit beside a trial or stage on one line; `explain SPEC TRIAL STAGE` lists all.
 MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True, order=True)
 class Difference:
-    """One thing in which a planned artifact and one in the store differ."""
+    """One difference between a planned artifact and one in the store."""
 
     what: str
     here: str
@@ -36,13 +35,13 @@ class Explainer:
     """
 
     def __init__(self, trials: Iterable[Trial], manifests: Iterable[Manifest]) -> None:
-        self._nodes = {node.fingerprint: node for trial in trials for node in trial.nodes.values()}
+        self._nodes = distinct_nodes(trials)
         self._found = {manifest.fingerprint: manifest for manifest in manifests}
         self._changed = changes(self._found, self._nodes)
         self._compared: dict[tuple[str, str], frozenset[Difference]] = {}
 
     def stored(self, node: Node) -> Manifest | None:
-        """The manifest of this artifact, or None where it is not in the store."""
+        """Return the manifest of this artifact, or None where it is not in the store."""
         return self._found.get(node.fingerprint)
 
     def origin(self, made: Manifest) -> str:
@@ -51,9 +50,9 @@ class Explainer:
         return _origin(made) + (f"; {changed}" if changed else "")
 
     def nearest(self, node: Node) -> tuple[Manifest, list[Difference]] | None:
-        """The artifact of the same stage class with the fewest differences, and these; the youngest
-        of several.
-        """
+        """Return the artifact of the same class with the fewest differences, and these.
+
+        The youngest of several is taken; None where the store has none of that class."""
         near = [manifest for manifest in self._found.values() if manifest.stage == node.kind]
         if not near:
             return None
@@ -80,10 +79,11 @@ class Explainer:
         knobs = list(_knobs(node.field, node.stage.config(), made.config))
         yield from knobs
         for field in sorted(node.inputs.keys() | made.inputs.keys()):
-            here, there = node.inputs.get(field), made.inputs.get(field)
+            here = node.inputs.get(field)
+            there = made.inputs.get(field)
             if here and there and here != there:
                 yield from self._upstream(field, here, there)
-            elif here != there and not knobs:  # else a knob such as `source` tells it
+            elif here != there and not knobs:  # a knob such as `source` would say it already
                 yield Difference(
                     f"{node.field} reads {field}", "yes" if here else "no", "yes" if there else "no"
                 )
@@ -106,7 +106,7 @@ def _knobs(
 
 
 def choose_trial(trials: Sequence[Trial], wanted: str) -> Trial:
-    """The trial with that number, or whose name contains that text.
+    """Return the trial with that number, or with that text in its name.
 
     Raises:
         ValueError: no trial, or several.
@@ -120,13 +120,14 @@ def choose_trial(trials: Sequence[Trial], wanted: str) -> Trial:
         some = "; ".join(f"{trial.order} ({trial.name})" for trial in (found or trials)[:5])
         many = f"is {len(found)} trials" if found else "is no trial"
         raise ValueError(
-            f"{wanted!r} {many} of this sweep; give a number up to {len(trials) - 1} or a name, as {some}"
+            f"{wanted!r} {many} of this sweep; give a number up to {len(trials) - 1} or a name, "
+            f"as {some}"
         )
     return found[0]
 
 
 def explain_sweep(trials: Sequence[Trial], explainer: Explainer) -> str:
-    """One line per trial: what it lacks, and why."""
+    """Return one line per trial: the stages that it lacks, and why."""
     lines = []
     for trial in trials:
         missing = [node for node in trial.nodes.values() if explainer.stored(node) is None]
@@ -138,7 +139,7 @@ def explain_sweep(trials: Sequence[Trial], explainer: Explainer) -> str:
 
 
 def explain_trial(trial: Trial, explainer: Explainer) -> str:
-    """One line per stage of a trial: hit or miss, and why."""
+    """Return one line per stage of a trial: hit or miss, and why."""
     lines = []
     for field, node in trial.nodes.items():
         made = explainer.stored(node)
@@ -150,7 +151,7 @@ def explain_trial(trial: Trial, explainer: Explainer) -> str:
 
 
 def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
-    """All that is known of one stage of a trial.
+    """Return all that is known of one stage of a trial.
 
     Raises:
         ValueError: the trial has no such stage.

@@ -1,7 +1,8 @@
-"""What past runs say of a stage that has not run: its time and its size, from the nearest of them.
+"""Past runs as estimates of a stage that has not run: its time and its size.
 
-Nothing is scaled but the size of what grows with the images, and every estimate says what it rests
-on. Where nothing at VOC's size was made yet, its maps are as large as those of a benchmark."""
+An estimate comes from the runs that differ in the fewest knobs, and says what it rests on. Only the
+size of artifacts that grow with the images is scaled. Where no run tells a size, one per image of a
+benchmark does."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,57 +10,12 @@ from statistics import median
 from typing import Any
 
 from occse.artifacts.manifest import Manifest
-from occse.pipeline import Node
+from occse.pipeline import DATA, STAGES, Node
 from occse.stage import Resources, Stage
-from occse.stages.cam import MakeCam
 from occse.stages.data import InPlace, Shapes
 
-# Knobs that change numbers, not the work: a run that differs in them only is as good as a run of
-# the same stage.
-EFFORTLESS = frozenset(
-    (
-        *(
-            "seed",
-            "drawing",
-            "lr",
-            "momentum",
-            "weight_decay",
-            "poly_power",
-            "bias_lr",
-            "head_lr",
-            "bn_momentum",
-        ),
-        *(
-            "lambda_start",
-            "lambda_slope",
-            "mask_max",
-            "alpha",
-            "alpha_walk",
-            "beta",
-            "jitter",
-            "hue",
-            "head_dropout",
-        ),
-        *("threshold_min", "threshold_max"),
-    )
-)
-NETWORK = ("backbone", "head", "width", "dilation")
-DECISIVE = frozenset((*NETWORK, "epochs", "scales", "kind", "images", "device"))
-"""Without a run that agrees in these, and in the number of images, nothing can be said."""
-GROWS = {
-    "MakeCam": "train_aug",
-    "RefineCam": "train_aug",
-    "MakePseudoLabels": "train_aug",
-    "Segment": "val",
-}
-"""Stages with an array or a map for each image, and the split that the images are of."""
-BENCHMARK = {"MakeCam": 24_000, "RefineCam": 19_500, "MakePseudoLabels": 2_800, "Segment": 2_200}
-"""Bytes per image of 500 x 375 and default knobs, as tests/benchmarks/bench_artifact_size.py
-measured them.
-"""
-REDUCTION: int = MakeCam.model_fields["reduction"].default
+# Pixels of a usual image. Images of a user's own folder may have any size.
 PIXELS = {"voc": 500 * 375, "coco": 640 * 480}
-"""Of a usual image. The images of a user's own folder may have any size."""
 
 Work = Mapping[str, str]
 
@@ -75,60 +31,50 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Range):
-    """Seconds or bytes of one artifact: the least, the median and the most of past runs.
+    """Seconds or bytes of one artifact: the least, the median and the most of past runs."""
 
-    Attributes:
-        runs: fingerprints of these runs.
-        where: the devices that they ran on.
-        differs: in what they differ from the stage, where that may matter.
-    """
-
+    #: Fingerprints of these runs.
     runs: frozenset[str]
+    #: Devices that they ran on, or another source of the figure.
     where: str
+    #: Knobs in which they differ from the stage, where that may matter.
     differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Run:
+    """An artifact, and the data that it was made of, where that is still in the store."""
+
     manifest: Manifest
     data: Manifest | None
 
 
 class PastRuns:
-    """The artifacts of a store, as experience."""
+    """Artifacts of a store, asked for the time and the size of others."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
-        found = {manifest.fingerprint: manifest for manifest in manifests}
-        self._seconds = {made.fingerprint: made.seconds for made in found.values()}
-        self._images = {
-            made.fingerprint: made.metrics for made in found.values() if "images" in made.metrics
-        }
+        self._manifests = {manifest.fingerprint: manifest for manifest in manifests}
+        # by stage class, then by the work that it was
         self._runs: dict[str, dict[frozenset[tuple[str, str]], list[_Run]]] = {}
-        for made in found.values():
-            inputs = {
-                field: found[need].config for field, need in made.inputs.items() if need in found
-            }
-            device = {
-                "device": "GPU" if "gpu" in made.machine else "CPU",
-                "CPUs": str(made.machine.get("threads")),
-            }
-            work = _work(made.config, inputs) | device
-            run = _Run(made, found.get(made.inputs.get("data", "")))
-            self._runs.setdefault(made.stage, {}).setdefault(frozenset(work.items()), []).append(
-                run
-            )
+        for manifest in self._manifests.values():
+            data = self._manifests.get(manifest.inputs.get("data", ""))
+            runs = self._runs.setdefault(manifest.stage, {})
+            work = frozenset(self._work_done(manifest).items())
+            runs.setdefault(work, []).append(_Run(manifest, data))
+        # Trials share their stages, and a config takes longer to make than to look up. The stage is
+        # kept beside it because the id of one that is gone may be given to another.
         self._configs: dict[int, tuple[Stage, dict[str, Any]]] = {}
         self._known: dict[tuple[object, ...], Estimate | None] = {}
 
     def seconds(
         self, node: Node, nodes: Mapping[str, Node], *, granted: Resources
     ) -> Estimate | None:
-        """How long the stage takes; None where its class never ran on such data and such a device.
+        """Return how long the stage takes, None where no past run is like it.
 
         Args:
             node: the artifact to make.
             nodes: all artifacts of the plan, by fingerprint.
-            granted: whether it runs on a GPU, and on how many CPUs.
+            granted: CPUs and GPUs of the stage.
         """
         device = {
             "device": "GPU" if granted.num_gpus else "CPU",
@@ -137,128 +83,176 @@ class PastRuns:
         work = self._work_of(node, nodes) | device
         key = (node.kind, frozenset(work.items()))
         if key not in self._known:
-            runs = self._nearest(node.kind, work)
+            nearest = self._nearest(node.stage, work)
             self._known[key] = _summed_up(
-                (run, run.manifest.seconds, differs) for run, differs in runs
+                (run, run.manifest.seconds, differs) for run, differs in nearest
             )
         return self._known[key]
 
     def bytes(self, node: Node, nodes: Mapping[str, Node]) -> Estimate | None:
-        """How large the artifact is; None where no such network, or nothing for so many images, was
-        ever made.
-        """
+        """Return how large the artifact is, None where neither a run nor a benchmark tells."""
         work = self._work_of(node, nodes)
-        own = [key for key in work if "." not in key and key != "scales"]
-        among = NETWORK if "backbone" in work else [*own, "data.kind"]
-        work = {key: work[key] for key in among if key in work}
+        among = type(node.stage).architecture.intersection(work)
+        if not among:
+            # The size of a map does not depend on the number of scales that were summed.
+            own = {knob for knob in work if "." not in knob and knob != "scales"}
+            among = frozenset(own | ({"data.kind"} & work.keys()))
+        work = {knob: work[knob] for knob in among}
         data = nodes.get(node.inputs.get("data", ""))
         key = (node.kind, frozenset(work.items()), data and data.fingerprint)
         if key not in self._known:
-            runs = self._nearest(node.kind, work, among=among)
-            self._known[key] = _summed_up(self._sizes(runs, node.kind, data)) or self._benchmark(
-                node, data
-            )
+            nearest = self._nearest(node.stage, work, among=among)
+            estimate = _summed_up(self._sizes(nearest, node.stage, data))
+            self._known[key] = estimate or self._benchmark(node, data)
         return self._known[key]
 
     def took(self, fingerprint: str) -> float | None:
-        """Seconds that this very artifact took, or None where it is not in the store."""
-        return self._seconds.get(fingerprint)
+        """Return the seconds that this artifact took, None where it is not in the store."""
+        manifest = self._manifests.get(fingerprint)
+        return None if manifest is None else manifest.seconds
 
     def images(self, data: Node, split: str) -> float | None:
-        """Images of a split: as counted when the data was read or drawn, else as they are published
-        or asked for.
+        """Return the number of images of a split, None where it is unknown.
+
+        It was counted when the data was read or drawn; else it is published or asked for.
         """
-        if (metrics := self._images.get(data.fingerprint)) is not None:
-            return metrics.get(f"images/{split}")
+        manifest = self._manifests.get(data.fingerprint)
+        if manifest is not None and "images" in manifest.metrics:
+            return manifest.metrics.get(f"images/{split}")
         if isinstance(data.stage, Shapes):
             return {"train_aug": data.stage.num_train, "val": data.stage.num_val}.get(split)
         return data.stage.published().get(split) if isinstance(data.stage, InPlace) else None
 
     def _sizes(
-        self, runs: Iterable[tuple[_Run, tuple[str, ...]]], kind: str, data: Node | None
+        self,
+        runs: Iterable[tuple[_Run, tuple[str, ...]]],
+        stage: Stage,
+        data: Node | None,
     ) -> Iterator[tuple[_Run, float, tuple[str, ...]]]:
-        """Bytes for as many images as `data` has."""
+        """Yield the bytes of past runs, scaled to as many images as `data` has."""
+        split = stage.mapped_split
         for run, differs in runs:
-            if kind not in GROWS:
+            if split is None:
                 yield run, run.manifest.bytes, differs
             elif data is not None and run.data is not None:
-                before, now = (
-                    run.data.metrics.get(f"images/{GROWS[kind]}"),
-                    self.images(data, GROWS[kind]),
-                )
+                before = run.data.metrics.get(f"images/{split}")
+                now = self.images(data, split)
                 if before and now:
                     yield run, run.manifest.bytes * now / before, differs
 
     def _benchmark(self, node: Node, data: Node | None) -> Estimate | None:
-        """Bytes at VOC's size where no run tells; of a larger usual image by its pixels."""
-        pixels = PIXELS.get(self._config(data.stage)["kind"]) if data else None
-        images = self.images(data, GROWS[node.kind]) if data and node.kind in GROWS else None
-        if (
-            not pixels
-            or not images
-            or self._config(node.stage).get("reduction", REDUCTION) != REDUCTION
-        ):
+        """Return the bytes by those of a benchmark's image, scaled by images and pixels."""
+        split = node.stage.mapped_split
+        if data is None or split is None or not _stored_as_by_default(node.stage):
             return None
-        size = BENCHMARK[node.kind] * images * pixels / PIXELS["voc"]
-        return Estimate(
-            low=size,
-            usual=size,
-            high=size,
-            runs=frozenset(),
-            where="a benchmark's images of 500 x 375",
-        )
+        pixels = PIXELS.get(self._config(data.stage)["kind"])
+        images = self.images(data, split)
+        if not pixels or not images:
+            return None
+        size = node.stage.bytes_per_image * images * pixels / PIXELS["voc"]
+        where = "a benchmark's images of 500 x 375"
+        return Estimate(low=size, usual=size, high=size, runs=frozenset(), where=where)
 
     def _nearest(
-        self, kind: str, work: Work, *, among: Collection[str] | None = None
+        self,
+        stage: Stage,
+        work: Work,
+        *,
+        among: Collection[str] | None = None,
     ) -> list[tuple[_Run, tuple[str, ...]]]:
-        """The runs that differ in the fewest keys (of `among`) from `work`, and in which; never in
-        a decisive one.
-        """
+        """Return the runs that differ from `work` in the fewest knobs, and the knobs.
+
+        Runs that differ in a decisive knob are left out. With `among`, only these knobs count."""
         near: list[tuple[_Run, tuple[str, ...]]] = []
-        for items, runs in self._runs.get(kind, {}).items():
+        for items, runs in self._runs.get(type(stage).__name__, {}).items():
             other = dict(items)
-            keys = other.keys() | work.keys() if among is None else among
-            differs = tuple(sorted(key for key in keys if other.get(key) != work.get(key)))
-            if not any(map(_decides, differs)):
+            knobs = other.keys() | work.keys() if among is None else among
+            differs = tuple(sorted(knob for knob in knobs if other.get(knob) != work.get(knob)))
+            if not any(_decides(key, stage) for key in differs):
                 near += [(run, differs) for run in runs]
         least = min((len(differs) for _, differs in near), default=0)
         return [(run, differs) for run, differs in near if len(differs) == least]
 
+    def _work_done(self, manifest: Manifest) -> dict[str, str]:
+        device = {
+            "device": "GPU" if "gpu" in manifest.machine else "CPU",
+            "CPUs": str(manifest.machine.get("threads")),
+        }
+        inputs = {
+            field: (_class_of(self._manifests[need]), self._manifests[need].config)
+            for field, need in manifest.inputs.items()
+            if need in self._manifests
+        }
+        return _work(_class_of(manifest), manifest.config, inputs) | device
+
     def _work_of(self, node: Node, nodes: Mapping[str, Node]) -> dict[str, str]:
-        inputs = {field: self._config(nodes[need].stage) for field, need in node.inputs.items()}
-        return _work(self._config(node.stage), inputs)
+        inputs = {}
+        for field, need in node.inputs.items():
+            stage = nodes[need].stage
+            inputs[field] = (type(stage), self._config(stage))
+        return _work(type(node.stage), self._config(node.stage), inputs)
 
     def _config(self, stage: Stage) -> dict[str, Any]:
-        """Trials share their stages, so each is looked at once."""
         if id(stage) not in self._configs:
             self._configs[id(stage)] = (stage, stage.config())
         return self._configs[id(stage)][1]
 
 
-def _decides(key: str) -> bool:
-    knob = key.rsplit(".", 1)[-1]
-    return knob in DECISIVE or knob.startswith("num_")
+def _class_of(manifest: Manifest) -> type[Stage]:
+    """Return the stage class of an artifact, the base class where this code has no such stage."""
+    return STAGES.get(manifest.stage, Stage)
 
 
-def _work(config: Mapping[str, Any], inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What decides how long a stage takes: its own knobs, the data, and the networks that it runs."""
-    own = {key: value for key, value in config.items() if key not in EFFORTLESS}
-    for field, upstream in inputs.items():
-        keys = upstream.keys() - EFFORTLESS if field == "data" else upstream.keys() & set(NETWORK)
-        own |= {f"{field}.{key}": upstream[key] for key in keys}
-    return {key: str(value) for key, value in own.items()}
+def _decides(key: str, stage: Stage) -> bool:
+    """Tell whether a run that differs in `key` says nothing about `stage`.
+
+    It does not where the stage's own effort differs, the device, the kind or number of the images,
+    or a network upstream."""
+    field, _, knob = key.rpartition(".")
+    if not field:
+        return knob in stage.effort or knob == "device"
+    if field == "data":
+        return any(knob in kind.effort for kind in DATA.values())
+    return any(knob in kind.architecture for kind in STAGES.values())
+
+
+def _stored_as_by_default(stage: Stage) -> bool:
+    """Tell whether the artifact has the resolution that `bytes_per_image` was measured at."""
+    reduction = type(stage).model_fields.get("reduction")
+    return reduction is None or stage.config().get("reduction") == reduction.default
+
+
+def _work(
+    kind: type[Stage],
+    config: Mapping[str, Any],
+    inputs: Mapping[str, tuple[type[Stage], Mapping[str, Any]]],
+) -> dict[str, str]:
+    """Return the knobs that decide how long a stage takes.
+
+    They are its own, those of the data, and those of the networks that it runs."""
+    work = {knob: config[knob] for knob in config.keys() - kind.effortless}
+    for field, (upstream, values) in inputs.items():
+        knobs = values.keys() & upstream.architecture
+        if field == "data":
+            knobs = values.keys() - upstream.effortless
+        work |= {f"{field}.{knob}": values[knob] for knob in knobs}
+    return {key: str(value) for key, value in work.items()}
 
 
 def _summed_up(runs: Iterable[tuple[_Run, float, tuple[str, ...]]]) -> Estimate | None:
+    """Return one estimate from the values of several runs, None where there is none."""
     found = list(runs)
     if not found:
         return None
     values = [value for _, value, _ in found]
+    differs: set[str] = set()
+    for _, _, knobs in found:
+        differs.update(knobs)
     return Estimate(
         low=min(values),
         usual=median(values),
         high=max(values),
         runs=frozenset(run.manifest.fingerprint for run, _, _ in found),
         where=", ".join(sorted({run.manifest.device for run, _, _ in found})),
-        differs=tuple(sorted({key for _, _, differs in found for key in differs})),
+        differs=tuple(sorted(differs)),
     )

@@ -1,33 +1,40 @@
-"""A plan as text for a terminal: the question, the trials, the stages, what would run and why, and
-what it costs.
-"""
+"""A plan as text for a terminal: question, trials, stages with the reason to run, and cost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from occse.stage import Resources
+from sweeps.cluster.machines import Machine, clamp
 from sweeps.plan.costs import Cost, Costs
 from sweeps.plan.past_runs import Range
-from sweeps.plan.plan import NOT_STORED, Plan, StageRow, order, total
+from sweeps.plan.plan import NOT_STORED, Plan, StageRow, stage_order, total
 from sweeps.spec.model import Spec
+from sweeps.spec.search import SearchSpec
+from sweeps.spec.trials import distinct_nodes
 from sweeps.text import amount, duration, number, table
 
+# A plan should fit one screen of a terminal.
 MOST_VARIANTS = 20
+# More reasons do not fit the line of a stage.
 MOST_REASONS = 2
 BEHIND_GATES = " Those behind gates are counted for all variants here."
 AT_MOST = " Behind gates, for as many variants as may go on at most, the first of the file."
 
 
 def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> str:
-    """The plan for people; `whole` lists every variant and every reason, however many they are."""
+    """Return the plan as text; `whole` lists every variant and every reason."""
+    stages = "Stages: one that several trials need is made once."
+    if spec.gates:
+        stages += BEHIND_GATES
     parts = [
         f"{spec.name}: {spec.question.strip()}",
-        *([f"Expected: {spec.expect.strip()}"] if spec.expect.strip() else []),
+        *([f"Expected: {spec.prose}"] if spec.prose else []),
         "",
         f"Trials: {_written(plan, spec)}",
         *_variants(plan, whole=whole),
         *(f"Gate: {gate.describe()}." for gate in spec.gates),
         "",
-        "Stages: one that several trials need is made once." + BEHIND_GATES * bool(spec.gates),
+        stages,
         *table(
             (
                 "  stage",
@@ -36,10 +43,10 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
                 "distinct",
                 "in store",
                 "to run",
-                "needs",
+                "gets",
                 "why it runs",
             ),
-            [_stage_line(row, whole=whole) for row in plan.rows],
+            [_stage_line(row, costs.machines, whole=whole) for row in plan.rows],
         ),
         "",
         *_costs(costs, gates=bool(spec.gates)),
@@ -49,7 +56,7 @@ def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> st
 
 
 def _written(plan: Plan, spec: Spec) -> str:
-    """How the trials come about, so that a reader can check the product."""
+    """Return how the trials come about, so that a reader can check the product."""
     points = number(spec.num_points(), "point")
     variants = number(len(spec.named()), "variant")
     if not spec.grid:
@@ -59,27 +66,31 @@ def _written(plan: Plan, spec: Spec) -> str:
     else:
         what = f"{points} of the grid" + (" and the baseline" if spec.named() else "")
     if spec.search:
-        more = max(
-            0,
-            spec.search.trials
-            - (len({trial.variant for trial in plan.trials}) - len(spec.named())),
-        )
-        return (
-            f"{'the baseline and ' if spec.named() else ''}a search for {', '.join(spec.search.objectives)}: "
-            f"{number(len(plan.trials), 'trial')} known, {number(more, 'more variant')} to be suggested, of "
-            f"{number(len(spec.replicates()), 'seed')} each."
-        )
-    written, left = spec.combinations(), len(plan.trials)
-    same = (
-        f" ({written - left} differ from another only in knobs without effect there)"
-        if written > left
-        else ""
+        return _searched(plan, spec, spec.search)
+    seeds = number(len(spec.replicates()), "seed")
+    written = spec.combinations()
+    left = len(plan.trials)
+    same = ""
+    if written == left + 1:
+        same = " (1 differs from another only in knobs without effect there)"
+    elif written > left:
+        same = f" ({written - left} differ from others only in knobs without effect there)"
+    return f"{what}, {seeds}: {written} written, {left} distinct{same}."
+
+
+def _searched(plan: Plan, spec: Spec, search: SearchSpec) -> str:
+    seeds = number(len(spec.replicates()), "seed")
+    suggested = len({trial.variant for trial in plan.trials}) - len(spec.named())
+    more = number(max(0, search.trials - suggested), "more variant")
+    baseline = "the baseline and " if spec.named() else ""
+    return (
+        f"{baseline}a search for {', '.join(search.objectives)}: "
+        f"{number(len(plan.trials), 'trial')} known, {more} to be suggested, of {seeds} each."
     )
-    return f"{what}, {number(len(spec.replicates()), 'seed')}: {written} written, {left} distinct{same}."
 
 
 def _variants(plan: Plan, *, whole: bool) -> list[str]:
-    lines = _trial_lines(plan)
+    lines = _variant_lines(plan)
     shown = lines if whole else lines[:MOST_VARIANTS]
     more = len(lines) - len(shown)
     head = ("  variant (* baseline)", "seeds", "stages", "to run", "starting with")
@@ -89,20 +100,21 @@ def _variants(plan: Plan, *, whole: bool) -> list[str]:
     ]
 
 
-def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
-    """One line per variant, its seeds together."""
+def _variant_lines(plan: Plan) -> list[tuple[str, ...]]:
+    """Return one line per variant, its seeds together."""
+    order = stage_order()
     lines: list[tuple[str, ...]] = []
     for (variant, baseline), group in groupby(
         plan.trials, key=lambda trial: (trial.variant, trial.baseline)
     ):
         trials = list(group)
-        nodes = {node.fingerprint: node.field for trial in trials for node in trial.nodes.values()}
-        first = dict.fromkeys(
-            nodes[fingerprint]
-            for fingerprint in nodes
+        nodes = distinct_nodes(trials)
+        first = {
+            node.field
+            for fingerprint, node in nodes.items()
             if plan.reasons.get(fingerprint) == NOT_STORED
-        )
-        to_run = sum(fingerprint in plan.reasons for fingerprint in nodes)
+        }
+        to_run = len(nodes.keys() & plan.reasons.keys())
         seeds = ", ".join(str(trial.seed) for trial in trials)
         mark = "* " if baseline else "  "
         lines.append(
@@ -111,35 +123,38 @@ def _trial_lines(plan: Plan) -> list[tuple[str, ...]]:
                 seeds,
                 str(len(nodes)),
                 str(to_run),
-                ", ".join(sorted(first, key=lambda field: order()[field])) or "-",
+                ", ".join(sorted(first, key=order.__getitem__)) or "-",
             )
         )
     return lines
 
 
-def _stage_line(row: StageRow, *, whole: bool) -> tuple[str, ...]:
+def _resources(resources: Resources) -> str:
+    gpus = f", {resources.num_gpus:g} GPU" if resources.num_gpus else ""
+    return f"{resources.num_cpus:g} CPU{gpus}"
+
+
+def _stage_line(row: StageRow, machines: Sequence[Machine], *, whole: bool) -> tuple[str, ...]:
     reasons = list(row.reasons.items())
     shown = reasons if whole else reasons[:MOST_REASONS]
     why = [f"{count} {reason}" if len(reasons) > 1 else reason for reason, count in shown]
     if more := sum(count for _, count in reasons[len(shown) :]):
         why.append(f"{more} for other reasons")
     counts = (str(row.visits), str(row.distinct), str(row.stored), str(row.to_run))
-    needs = f"{row.resources.num_cpus:g} CPU" + (
-        f", {row.resources.num_gpus:g} GPU" if row.resources.num_gpus else ""
-    )
+    needs = _resources(clamp(row.resources, machines))
+    if needs != _resources(row.resources):
+        needs += f" (asks for {_resources(row.resources)})"
     return (f"  {', '.join(row.fields)}", row.kind, *counts, needs, "; ".join(why) or "-")
 
 
 def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
-    """What the stages that run cost, on which cluster, and what that rests on."""
+    """Yield the cost of the stages that run, the cluster, and the runs that the figures rest on."""
     if not costs.rows:
         return
-    yield (
-        "Cost: medians of past runs in this store, the least and the most in brackets."
-        + AT_MOST * gates
-    )
-    head = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
-    yield from table(head, [_cost_line(row) for row in costs.rows])
+    head = "Cost: medians of past runs in this store, the least and the most in brackets."
+    yield head + AT_MOST if gates else head
+    columns = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
+    yield from table(columns, [_cost_line(row) for row in costs.rows])
     yield ""
     gpu_hours = (
         _known(costs, costs.gpu_s, _hours) if any(row.num_gpus for row in costs.rows) else "none"
@@ -148,18 +163,21 @@ def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     yield describe_time(costs)
     sizes = [row.bytes for row in costs.rows]
     known = [size for size in sizes if size is not None]
-    room = f"{'more than' if None in sizes else 'about'} {amount(sum(known))}"
-    yield f"Disk: {room if known else 'unknown until each kind of stage has run once'}; {_one_trial(costs)}"
+    room = "unknown until each kind of stage has run once"
+    if known:
+        room = f"{'more than' if None in sizes else 'about'} {amount(sum(known))}"
+    yield f"Disk: {room}; {_one_trial(costs)}"
     yield ""
 
 
 def describe_time(costs: Costs) -> str:
-    """How long the plan takes on the cluster."""
-    return f"Time on {_cluster(costs)}, in the order of the scheduler: {_known(costs, costs.wall_s, duration)}"
+    """Return the time that the plan takes on the cluster."""
+    time = _known(costs, costs.wall_s, duration)
+    return f"Time on {_cluster(costs)}, in the order of the scheduler: {time}"
 
 
 def _known(costs: Costs, figure: Range, show: Callable[[float], str]) -> str:
-    """A figure that stages without a past run are missing from."""
+    """Return a figure that may lack the stages without a past run."""
     if len(costs.unknown) == len(costs.rows):
         return "unknown until the stages have run once"
     if costs.unknown:
@@ -208,7 +226,9 @@ def _cluster(costs: Costs) -> str:
 
 
 def _range(figure: Range, show: Callable[[float], str]) -> str:
-    low, usual, high = show(figure.low), show(figure.usual), show(figure.high)
+    low = show(figure.low)
+    high = show(figure.high)
+    usual = show(figure.usual)
     return usual if low == high else f"{usual} ({low} to {high})"
 
 

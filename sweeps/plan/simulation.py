@@ -1,8 +1,7 @@
-"""How long a sweep takes on a cluster that need not exist: durations replayed through the
-scheduler's own policy.
-"""
+"""Simulation of a cluster: durations replayed through the scheduler's own policy."""
 
 import heapq
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from sweeps.cluster.policy import EXACT, Amounts, Waiting, choose, cpus_beside_g
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A stage to run: the fingerprints that it reads, what it occupies, and how long it takes."""
+    """A stage to run: the fingerprints that it reads, its resources and its duration."""
 
     inputs: Collection[str]
     needs: Amounts
@@ -21,11 +20,10 @@ class Task:
 
 
 def makespan(tasks: Mapping[str, Task], machines: Sequence[Amounts]) -> float:
-    """Seconds from the first start to the last end, if `tasks` (by fingerprint, upstream first) run
-    on `machines`.
+    """Return the seconds from the first start to the last end of `tasks` on `machines`.
 
-    What is no key of `tasks` is in the store already. The time that Ray takes to start a process is
-    not in it.
+    Tasks are given by fingerprint, upstream first. Inputs that are no task are in the store. The
+    time that Ray takes to start a process is not counted.
 
     Raises:
         ValueError: a stage needs more than any machine has.
@@ -66,7 +64,8 @@ class _Replay:
 
     @property
     def ready(self) -> list[Waiting]:
-        return [stage for heap in self._ready.values() for _, _, stage in heap]
+        heaps = itertools.chain.from_iterable(self._ready.values())
+        return [stage for _, _, stage in heaps]
 
     def start(self) -> None:
         for name, missing in self._missing.items():

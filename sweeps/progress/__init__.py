@@ -1,1 +1,1 @@
-"""What a person reads while a sweep runs."""
+"""Lines, live view and status file of a running sweep."""

@@ -1,10 +1,9 @@
-"""What a person reads while a sweep runs: what finished, what runs, what is left, and when it ends."""
+"""Progress of a sweep: the scheduler's events as lines, and as the sweep's status."""
 
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 from typing import Literal
 
 from occse.pipeline import Node
@@ -12,35 +11,41 @@ from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share
 from sweeps.cluster.messages import ActiveStage, EventKind, News, StageEvent
 from sweeps.plan.past_runs import PastRuns
-from sweeps.plan.plan import Plan, order
+from sweeps.plan.plan import Plan, stage_order
 from sweeps.progress.status import RunningStage, StageCounts, Status
+from sweeps.progress.time_left import TimeLeft
 from sweeps.text import Say, duration
 
+# A log that says nothing for longer looks like a hang; more often it fills with repetition.
 HEARTBEAT_S = 30.0
 PLACES = ("queued", "running", "done", "reused", "failed")
 State = Literal["running", "stopping", "ended", "failed", "stopped"]
 
 
 class Progress:
-    """Turns the scheduler's events into lines and into the sweep's status.
+    """Account of the stages of a sweep, from the scheduler's events.
+
+    The driver's main thread and the one that polls the scheduler use it, under one lock.
 
     Args:
         name: of the sweep.
         history: the artifacts that were in the store before.
         say: takes a line.
-        command: what continues the sweep.
-        summed: whether each line ends with where the sweep stands, for want of a live view.
+        command: the command that continues the sweep.
+        summed: end each line with the state of the sweep, where there is no live view.
     """
 
     def __init__(
         self, name: str, *, history: PastRuns, say: Say, command: str = "", summed: bool = True
     ) -> None:
         self.state: State = "running"
-        self._name, self._command, self._say, self._summed = name, command, say, summed
+        self._name = name
+        self._command = command
+        self._say = say
+        self._summed = summed
         self._history = history
         self._nodes: dict[str, Node] = {}
         self._granted: dict[str, Resources] = {}
-        self._shares: dict[str, float] = {}
         self._users: dict[str, list[str]] = defaultdict(list)
         self._stored: set[str] = set()
         self._done: set[str] = set()
@@ -50,9 +55,12 @@ class Progress:
         self._running: list[ActiveStage] = []
         self._epochs: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self._by_kind: dict[str, list[float]] = defaultdict(list)
+        self._spent = dict.fromkeys(("spent_s", "saved_s", "gpu_spent_s", "gpu_saved_s"), 0.0)
+        self._summary = ""
+        self._left = TimeLeft(self._expected)
         self._began = time.time()
-        self._start = self._spoke = time.monotonic()
+        self._start = time.monotonic()
+        self._spoke = self._start
         self._lock = threading.Lock()
 
     def add(
@@ -61,61 +69,71 @@ class Progress:
         """Take in the stages of `plan`, which was made before any of them ran.
 
         Args:
-            plan: all trials of a grid, or those that a search suggested next, or what follows a
-            gate. granted: what each stage may occupy, by fingerprint. machines: those of the
-            cluster.
+            plan: all trials of a grid, those that a search suggested next, or those behind a gate.
+            granted: resources of each stage, by fingerprint.
+            machines: those of the cluster.
         """
         with self._lock:
+            self._granted.update(granted)
+            new = plan.nodes.keys() - self._nodes.keys()
+            self._nodes.update(plan.nodes)
+            stored = new - plan.reasons.keys()
+            self._stored |= stored
+            self._done |= stored
+            shares = {each: share(granted[each], machines) for each in plan.reasons}
+            self._left.add(plan.nodes, shares)
+            for row in plan.rows:
+                self._fields[row.kind].update(row.fields)
             for trial in plan.trials:
                 planned = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
                 self._trials.setdefault(trial.name, set()).update(planned)
                 for fingerprint in planned:
                     self._users[fingerprint].append(trial.name)
-            for row in plan.rows:
-                self._fields[row.kind].update(row.fields)
-            stored = plan.nodes.keys() - plan.reasons.keys() - self._nodes.keys()
-            self._stored |= stored
-            self._done |= stored
-            self._nodes.update(plan.nodes)
-            self._granted.update(granted)
-            self._shares.update({each: share(granted[each], machines) for each in plan.reasons})
+                    if fingerprint in self._done:
+                        self._count("saved_s", fingerprint, times=1)
 
     def update(self, news: News) -> None:
-        """Tell what happened, from the scheduler's `news`; some of it may be of other sweeps."""
+        """Tell the events of `news`; those of other sweeps are passed over."""
         with self._lock:
             self._running = [stage for stage in news.running if stage.fingerprint in self._nodes]
             for point in news.points:
                 self._epochs[point.fingerprint] = int(point.values.get("step", 0))
-            for event in news.events:
-                if event.fingerprint in self._nodes:
-                    self._tell(event)
-            if time.monotonic() - self._spoke > HEARTBEAT_S:
-                self._line(
-                    "running",
-                    ", ".join(self._describe_running()) or "nothing yet, waiting for the cluster",
-                )
+            # All events count before the first is told, so that one poll makes one summary.
+            events = [event for event in news.events if event.fingerprint in self._nodes]
+            for event in events:
+                self._take(event)
+            quiet = time.monotonic() - self._spoke > HEARTBEAT_S
+            if self._summed and (events or quiet):
+                self._summary = self._summarize()
+            for event in events:
+                self._tell(event)
+            if quiet and not events:
+                running = ", ".join(self._describe_running())
+                self._line("running", running or "nothing yet, waiting for the cluster")
                 for needs in news.unmet:
                     self._line(
                         "waiting",
-                        f"no machine of the cluster has {needs}; stages that ask for it wait for one",
+                        f"no machine of the cluster has {needs}; stages that ask for it wait",
                     )
 
     def settle(self, nodes: Iterable[Node]) -> None:
-        """These stages are done, whether or not the scheduler lived to tell."""
+        """Take note that these stages are done, though the scheduler may not have lived to tell."""
         with self._lock:
-            self._done |= {node.fingerprint for node in nodes}
+            for node in nodes:
+                if node.fingerprint in self._nodes:
+                    self._finish(node.fingerprint)
 
     def gpu_s(self) -> float:
-        """Seconds that GPUs were held by the stages that ran, and by those that run."""
+        """Return the seconds that GPUs were held by stages that ran or run."""
         with self._lock:
-            held = {stage.fingerprint: stage.seconds for stage in self._running}
-            running = (
-                self._granted[each].num_gpus * held[each] for each in held if each in self._granted
-            )
-            return self._spent()["gpu_spent_s"] + sum(running, start=0.0)
+            held = self._spent["gpu_spent_s"]
+            for stage in self._running:
+                if stage.fingerprint in self._granted:
+                    held += self._granted[stage.fingerprint].num_gpus * stage.seconds
+            return held
 
     def status(self) -> Status:
-        """Where the sweep stands now."""
+        """Return the state of the sweep."""
         with self._lock:
             return Status(
                 name=self._name,
@@ -128,24 +146,58 @@ class Progress:
                 stages=self._counts(),
                 running=[self._running_stage(stage) for stage in self._running],
                 failed=[
-                    f"{self._nodes[each].field} {each[:8]}: {error}"
-                    for each, error in self._failed.items()
+                    f"{self._nodes[fingerprint].field} {fingerprint[:8]}: {error}"
+                    for fingerprint, error in self._failed.items()
                 ],
                 left=self.time_left(),
-                **self._spent(),
+                **self._spent,
             )
 
+    def time_left(self) -> str:
+        """Return the time that is left as text."""
+        elapsed = {stage.fingerprint: stage.seconds for stage in self._running}
+        seconds, unknown = self._left.seconds(elapsed)
+        if unknown and not seconds:
+            return "time left unknown"
+        return f"{'more than' if unknown else 'about'} {duration(seconds)} left"
+
+    def _finish(self, fingerprint: str, seconds: float | None = None) -> None:
+        """Count a stage as done, once.
+
+        One that n trials share saves n - 1 times its time."""
+        if fingerprint in self._done:
+            return
+        self._done.add(fingerprint)
+        self._failed.pop(fingerprint, None)
+        if seconds is not None:
+            self._seconds[fingerprint] = seconds
+        self._left.end(fingerprint, seconds)
+        self._count("spent_s", fingerprint, times=1)
+        self._count("saved_s", fingerprint, times=len(self._users[fingerprint]) - 1)
+
+    def _count(self, what: str, fingerprint: str, *, times: int) -> None:
+        seconds = self._seconds.get(fingerprint) or self._history.took(fingerprint) or 0.0
+        self._spent[what] += seconds * times
+        if fingerprint in self._granted:
+            gpus = self._granted[fingerprint].num_gpus
+            self._spent[f"gpu_{what}"] += gpus * seconds * times
+
+    def _take(self, event: StageEvent) -> None:
+        if event.kind is EventKind.DONE:
+            self._finish(event.fingerprint, event.seconds)
+        elif event.kind is EventKind.FAILED:
+            self._failed[event.fingerprint] = event.text
+            self._left.lose(event.fingerprint)
+
     def _tell(self, event: StageEvent) -> None:
-        fingerprint, kind, text = event.fingerprint, event.kind, event.text
+        fingerprint = event.fingerprint
+        kind = event.kind
+        text = event.text
         stage = f"{event.field:<9} {fingerprint[:8]}"
         if kind is EventKind.DONE:
-            self._done.add(fingerprint)
-            self._seconds[fingerprint] = event.seconds
-            self._by_kind[self._nodes[fingerprint].kind].append(event.seconds)
             took = f"{duration(event.seconds):>7}"
             self._line("done", f"{stage} {took}   ({self._for_whom(fingerprint)})")
         elif kind is EventKind.FAILED:
-            self._failed[fingerprint] = text
             self._line("FAILED", f"{stage} {text}   ({self._for_whom(fingerprint)})")
         elif kind is EventKind.RETRIED:
             self._line("again", f"{stage} its process died; it goes on from its checkpoint")
@@ -167,12 +219,10 @@ class Progress:
     def _line(self, what: str, text: str) -> None:
         self._spoke = time.monotonic()
         minutes, seconds = divmod(int(self._spoke - self._start), 60)
-        self._say(
-            f"{minutes:02}:{seconds:02}  {what:<8} {text}"
-            + (f" · {self._summary()}" if self._summed else "")
-        )
+        line = f"{minutes:02}:{seconds:02}  {what:<8} {text}"
+        self._say(f"{line} · {self._summary}" if self._summed else line)
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
         parts = [f"{len(self._done)} of {len(self._nodes)} stages"]
         if self._stored:
             parts.append(f"{len(self._stored)} from the store")
@@ -190,10 +240,8 @@ class Progress:
 
     def _running_stage(self, stage: ActiveStage) -> RunningStage:
         fingerprint = stage.fingerprint
-        epoch, epochs = (
-            self._epochs.get(fingerprint),
-            getattr(self._nodes[fingerprint].stage, "epochs", None),
-        )
+        epoch = self._epochs.get(fingerprint)
+        epochs = getattr(self._nodes[fingerprint].stage, "epochs", None)
         return RunningStage(
             field=stage.field,
             fingerprint=fingerprint,
@@ -207,15 +255,15 @@ class Progress:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for fingerprint, node in self._nodes.items():
             counts[node.kind][self._where(fingerprint, running)] += 1
+        order = stage_order()
         places = {
-            kind: sorted(names, key=lambda name: order()[name])
-            for kind, names in self._fields.items()
+            kind: sorted(names, key=order.__getitem__) for kind, names in self._fields.items()
         }
         return [
             StageCounts(
                 fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES}
             )
-            for kind in sorted(counts, key=lambda kind: order()[places[kind][0]])
+            for kind in sorted(counts, key=lambda kind: order[places[kind][0]])
         ]
 
     def _where(self, fingerprint: str, running: set[str]) -> str:
@@ -227,47 +275,10 @@ class Progress:
             return "failed"
         return "running" if fingerprint in running else "queued"
 
-    def _spent(self) -> dict[str, float]:
-        """Time spent and saved so far: what n trials share saves n - 1 times its time, n if it was
-        there before.
-        """
-        sums = dict.fromkeys(("spent_s", "saved_s", "gpu_spent_s", "gpu_saved_s"), 0.0)
-        for fingerprint in self._done:
-            fresh = fingerprint not in self._stored
-            seconds = self._seconds.get(fingerprint) or self._history.took(fingerprint) or 0.0
-            saved = seconds * (len(self._users[fingerprint]) - fresh)
-            gpus = self._granted[fingerprint].num_gpus if fingerprint in self._granted else 0.0
-            for what, value in (("spent_s", seconds * fresh), ("saved_s", saved)):
-                sums[what] += value
-                sums[f"gpu_{what}"] += gpus * value
-        return sums
-
-    def time_left(self) -> str:
-        """The larger of what the whole cluster needs for all that is left, and the longest chain of
-        what is left.
-        """
-        elapsed = {stage.fingerprint: stage.seconds for stage in self._running}
-        lost, ends, work, unknown = set(self._failed), dict[str, float](), 0.0, 0
-        for fingerprint, node in self._nodes.items():
-            if fingerprint in lost or lost.intersection(node.inputs.values()):
-                lost.add(fingerprint)
-            elif fingerprint not in self._done:
-                expected = self._expected(node)
-                unknown += expected is None
-                left = max((expected or 0.0) - elapsed.get(fingerprint, 0.0), 0.0)
-                work += left * self._shares.get(fingerprint, 1.0)
-                ends[fingerprint] = left + max(
-                    (ends.get(need, 0.0) for need in node.inputs.values()), default=0.0
-                )
-        seconds = max(work, *ends.values(), 0.0) if ends else 0.0
-        if unknown and not seconds:
-            return "time left unknown"
-        return f"{'more than' if unknown else 'about'} {duration(seconds)} left"
-
     def _expected(self, node: Node) -> float | None:
-        if self._by_kind[node.kind]:
-            return median(self._by_kind[node.kind])
-        estimate = self._history.seconds(node, self._nodes, granted=self._granted[node.fingerprint])
+        """Return the seconds that past runs lead to expect of a stage."""
+        granted = self._granted[node.fingerprint]
+        estimate = self._history.seconds(node, self._nodes, granted=granted)
         return estimate.usual if estimate else None
 
 

@@ -1,6 +1,4 @@
-"""The sweep's status for a terminal, with rich: the live view of `run`, and what `status` prints
-once.
-"""
+"""The sweep's status for a terminal: the live view of `run`, and the output of `status`."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -20,11 +18,12 @@ COLORS = {
     "reused": "cyan",
     "failed": "bold red",
 }
+# The live view is redrawn in place, so it must stay within a terminal of 24 lines.
 MOST_RUNNING = 8
 
 
 def render(status: Status) -> RenderableType:
-    """The status as rich shows it."""
+    """Return the status as rich shows it."""
     parts: list[RenderableType] = [_stages(status)]
     parts += [_running(stage) for stage in status.running[:MOST_RUNNING]]
     if (more := len(status.running) - MOST_RUNNING) > 0:
@@ -49,7 +48,8 @@ def _count(name: str, count: int) -> Text:
 
 def _running(stage: RunningStage) -> Text:
     how_far = f", {stage.epochs}" if stage.epochs else ""
-    text = f"  {stage.field} {stage.fingerprint[:8]}  {duration(stage.seconds)}{how_far}  {stage.trial}"
+    took = f"{duration(stage.seconds)}{how_far}"
+    text = f"  {stage.field} {stage.fingerprint[:8]}  {took}  {stage.trial}"
     return Text(text, style="yellow", no_wrap=True, overflow="ellipsis")
 
 
@@ -58,24 +58,21 @@ def _sums(status: Status) -> Iterator[Text]:
         row.queued + row.running + row.done + row.reused + row.failed for row in status.stages
     )
     done = sum(row.done + row.reused for row in status.stages)
-    yield Text(
-        f"{done} of {all_stages} stages, {status.trials_done} of {number(status.trials, 'trial')}; {status.left}",
-        style="bold",
-    )
-    yield Text(
-        f"stage time: {duration(status.spent_s)} spent, {duration(status.saved_s)} saved by sharing"
-    )
+    trials = f"{status.trials_done} of {number(status.trials, 'trial')}"
+    left = f"; {status.left}" if status.lives else ""
+    yield Text(f"{done} of {number(all_stages, 'stage')}, {trials}{left}", style="bold")
+    spent = duration(status.spent_s)
+    yield Text(f"stage time: {spent} spent, {duration(status.saved_s)} saved by sharing")
     if status.gpu_spent_s + status.gpu_saved_s:
-        yield Text(
-            f"GPU hours: {status.gpu_spent_s / 3600:.2f} spent, {status.gpu_saved_s / 3600:.2f} saved"
-        )
+        gpu_spent = f"{status.gpu_spent_s / 3600:.2f} spent"
+        yield Text(f"GPU hours: {gpu_spent}, {status.gpu_saved_s / 3600:.2f} saved")
 
 
 class Screen:
-    """Where `run` shows what happens: lines, and below them, on a terminal, the live view.
+    """Output of `run`: lines, and on a terminal the live view below them.
 
-    While entered on a terminal, lines scroll above the view, which is redrawn in place and stays at
-    the end."""
+    While entered on a terminal, lines scroll above the view, which is redrawn in place. The view
+    stays when the screen is left."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
@@ -95,18 +92,19 @@ class Screen:
 
     @property
     def live(self) -> bool:
-        """Whether there is a terminal to show the view on."""
+        """True where the output is a terminal, which can show the view."""
         return self._console.is_terminal
 
     def say(self, line: str) -> None:
-        """Print a line."""
+        """Show a line."""
         if self.live:
             self._console.print(Text(line))
         else:
-            print(line, flush=True)  # noqa: T201 - what a terminal-less log takes
+            # A log takes lines as they are: rich would break them at 80 columns.
+            print(line, flush=True)  # noqa: T201
 
     def show(self, status: Status) -> None:
-        """Redraw the view, on a terminal."""
+        """Redraw the view on the terminal."""
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
@@ -114,14 +112,13 @@ class Screen:
 
 
 def describe(status: Status, *, now: float) -> Iterator[str]:
-    """Whether the driver of a sweep is alive, and what to do if not."""
-    where = (
-        f"on {status.host}, process {status.pid}, for {duration(status.updated - status.started)}"
-    )
+    """Yield whether the driver of a sweep lives, how it ended, and the command that goes on."""
+    ran = duration(status.updated - status.started)
+    where = f"on {status.host}, process {status.pid}, for {ran}"
     ago = f"{duration(now - status.updated)} ago"
     if status.alive(now):
-        yield f"{status.name}: {status.state} {where}; told {ago}"
-    elif status.state in ("running", "stopping"):
+        yield f"{status.name}: {status.state} {where}; written {ago}"
+    elif status.lives:
         yield f"{status.name}: its driver is gone; it ran {where}, and was last seen {ago}"
     else:
         yield f"{status.name}: {status.state} {ago}; it ran {where}"

@@ -1,8 +1,6 @@
-"""What a running sweep tells the world: a small file in its store, which the driver rewrites every
-few seconds.
+"""The status file of a sweep: a small file in its store that the driver rewrites every few seconds.
 
-It is advisory. Losing it loses nothing, and any machine that sees the store can read it without
-Ray."""
+It is advisory: losing it loses nothing. Any machine that sees the store can read it without Ray."""
 
 from typing import Literal
 
@@ -11,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sweeps.store.process import ProcessId, this_process
 from sweeps.store.store import STATUS, Store
 
+# Often enough for a person who looks, and few requests on an object store that bills each.
 REWRITE_S = 3.0
+# A driver that did not write for ten periods has died, or cannot reach its store.
 GONE_S = 30.0
 HERE = this_process()
 
 
 class StageCounts(BaseModel):
-    """The distinct artifacts of one stage class, asked for in these fields, by where they stand."""
+    """Number of distinct artifacts of one stage class by their state."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class StageCounts(BaseModel):
 
 
 class RunningStage(BaseModel):
-    """A stage that runs: since when, for which trial, and how far its training is."""
+    """A stage that runs: its seconds, the trials that need it, and the epoch of its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,18 +42,12 @@ class RunningStage(BaseModel):
 
 
 class Status(BaseModel):
-    """Where a sweep stands. Times are seconds since 1970, durations seconds.
-
-    Attributes:
-        state: "running" and "stopping" as long as the driver lives; else how it ended. left: time
-        to the end, in words. spent_s: time of the stages that ran, one after the other; `gpu_` by
-        the GPUs that they held. saved_s: what the trials would have taken more, had each run all
-        its stages itself.
-    """
+    """State of a sweep. Times are seconds since 1970, durations are seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    #: "running" and "stopping" as long as the driver lives; else how it ended.
     state: Literal["running", "stopping", "ended", "failed", "stopped"] = "running"
     host: str = HERE.host
     pid: int = HERE.pid
@@ -68,15 +62,23 @@ class Status(BaseModel):
     stages: list[StageCounts]
     running: list[RunningStage]
     failed: list[str]
+    #: Time to the end, as text.
     left: str
+    #: Time of the stages that ran, one after the other; `gpu_` times the GPUs that they held.
     spent_s: float
+    #: Time that the trials would have taken more, had each run all its stages itself.
     saved_s: float
     gpu_spent_s: float
     gpu_saved_s: float
 
+    @property
+    def lives(self) -> bool:
+        """True if the driver had not ended when it last wrote."""
+        return self.state in ("running", "stopping")
+
     def alive(self, now: float) -> bool:
         """Tell whether the driver lives: it wrote lately, and its process has not died here."""
-        if self.state not in ("running", "stopping") or now - self.updated > GONE_S:
+        if not self.lives or now - self.updated > GONE_S:
             return False
         process = ProcessId(
             host=self.host,
@@ -89,14 +91,14 @@ class Status(BaseModel):
 
 
 def write_status(store: Store, status: Status) -> None:
-    """Replace the sweep's status in the store."""
+    """Write the sweep's status into the store."""
     store.files.write(f"{STATUS}/{status.name}.json", status.model_dump_json(indent=1).encode())
 
 
 def read_status(store: Store) -> list[Status]:
-    """Of every sweep that ever ran on this store, the last written first; what cannot be read is
-    left out.
-    """
+    """Return the status of every sweep that ran on this store, the last written first.
+
+    Files that cannot be read are left out."""
     found = []
     for name in store.files.children(STATUS):
         try:

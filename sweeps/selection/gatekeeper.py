@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sweeps.plan.plan import order
+from sweeps.plan.plan import stage_order
 from sweeps.spec.gates import Gate
 from sweeps.spec.trials import Trial
 
@@ -134,16 +134,16 @@ def expected(trials: Sequence[Trial], gates: Sequence[Gate]) -> list[Trial]:
     for trial in trials:
         variants.setdefault(trial.variant, []).append(trial)
     # position of the last stage that the trials of a variant run
-    ends = dict.fromkeys(variants, len(order()))
-    for gate in sorted(gates, key=lambda gate: order()[gate.after]):
+    ends = dict.fromkeys(variants, len(stage_order()))
+    for gate in sorted(gates, key=lambda gate: stage_order()[gate.after]):
         groups: dict[str, list[str]] = {}
         for name, (first, *_) in variants.items():
-            if ends[name] == len(order()) and not first.baseline:
+            if ends[name] == len(stage_order()) and not first.baseline:
                 knobs = {field: node.stage.config() for field, node in first.nodes.items()}
                 groups.setdefault(group(gate, knobs), []).append(name)
         for members in groups.values():
             stopped = members[_num_passing(gate, len(members)) :]
-            ends |= dict.fromkeys(stopped, order()[gate.after])
+            ends |= dict.fromkeys(stopped, stage_order()[gate.after])
     return [_up_to(trial, ends[trial.variant]) for trial in trials]
 
 
@@ -168,5 +168,5 @@ def _share(gate: Gate, number: int) -> int:
 
 
 def _up_to(trial: Trial, last: int) -> Trial:
-    nodes = {field: node for field, node in trial.nodes.items() if order()[field] <= last}
+    nodes = {field: node for field, node in trial.nodes.items() if stage_order()[field] <= last}
     return replace(trial, nodes=nodes)

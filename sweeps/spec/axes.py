@@ -1,4 +1,4 @@
-"""The axes of a sweep: what values a knob takes, and which points of the grid a design picks."""
+"""Axes of a sweep: the values of its knobs, and the points of the grid that a design picks."""
 
 import itertools
 import math
@@ -6,9 +6,22 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 
+from sweeps.spec.knobs import typed
+
+# Values of a logarithmic range are rounded to what a person would write: 0.002154.
 DIGITS = 4
+# A list of more values in one axis is a mistake in `num` or `step`, and would fill the memory.
+MAX_VALUES = 10_000
 Design = Literal["factorial", "one_at_a_time", "leave_one_out"]
 
 
@@ -39,7 +52,7 @@ class Axis(BaseModel):
         default=None, gt=0, description="The distance of one value from the next."
     )
     num: int | None = Field(
-        default=None, ge=2, le=10_000, description="How many values, both ends among them."
+        default=None, ge=2, le=MAX_VALUES, description="Number of values, both ends among them."
     )
     log: bool = Field(
         default=False, description="Equal ratios of one value to the next, rounded to four digits."
@@ -61,27 +74,28 @@ class Axis(BaseModel):
             raise ValueError(f"`from` must be below `to`, got {ends[0]} and {ends[1]}")
         if self.step and (self.num or self.log):
             raise ValueError(
-                "`step` stands without `num` and `log`; on a logarithmic range `num` says how many values"
+                "`step` stands without `num` and `log`; give a logarithmic range its number of "
+                "values as `num`"
             )
         if self.log and ends[0] <= 0:
             raise ValueError(f"a logarithmic range must start above 0, got {ends[0]}")
-        if self.step and (ends[1] - ends[0]) / self.step > 10_000:
-            raise ValueError("more than 10,000 steps")
+        if self.step and (ends[1] - ends[0]) / self.step > MAX_VALUES:
+            raise ValueError(f"a range of more than {MAX_VALUES:,} steps; give a larger `step`")
         return self
 
     def listed(self) -> list[Any] | None:
-        """The values one by one; None for a range that says neither `step` nor `num`."""
+        """Return the values one by one; None for a range without `step` and `num`."""
         if self.values is not None:
             return self.values
         assert self.start is not None
         assert self.stop is not None
         if self.step is not None:
-            # as the file writes them: 0.1 + 2 * 0.1 is 0.3 here
-            start, stop, step = (
-                Decimal(str(number)) for number in (self.start, self.stop, self.step)
-            )
+            # Decimals, so that 0.1 + 2 * 0.1 is the 0.3 that a person would write.
+            start = Decimal(str(self.start))
+            step = Decimal(str(self.step))
+            steps = int((Decimal(str(self.stop)) - start) / step)
+            values = [start + index * step for index in range(steps + 1)]
             whole = isinstance(self.start, int) and isinstance(self.step, int)
-            values = [start + index * step for index in range(int((stop - start) / step) + 1)]
             return [int(value) if whole else float(value) for value in values]
         if self.num is None:
             return None
@@ -110,22 +124,48 @@ AnyAxis = Annotated[Axis, BeforeValidator(_from_list, json_schema_input_type=lis
 
 
 def knobs_of(key: str) -> list[str]:
-    """The knobs of an axis: several, joined by commas, move together."""
+    """Return the knobs of an axis; several, joined by commas, move together."""
     return [knob.strip() for knob in key.split(",")]
 
 
-def settings(key: str, axis: Axis) -> list[dict[str, Any]]:
-    """What each value of the axis sets; empty for a range without `step` or `num`."""
+def _typed_axis(key: str, axis: Axis) -> Axis:
+    """Return the axis with each value in the type of its knob."""
+    if axis.values is None:
+        return axis
     knobs = knobs_of(key)
-    listed = axis.listed() or []
-    return [
-        {knobs[0]: value} if len(knobs) == 1 else dict(zip(knobs, value, strict=True))
-        for value in listed
-    ]
+    if len(knobs) == 1:
+        return axis.model_copy(update={"values": [typed(key, value) for value in axis.values]})
+    values = []
+    for value in axis.values:
+        if isinstance(value, list) and len(value) == len(knobs):
+            values.append([typed(knob, part) for knob, part in zip(knobs, value, strict=True)])
+        else:  # the check of the spec refuses it, with its place in the file
+            values.append(value)
+    return axis.model_copy(update={"values": values})
+
+
+def _typed_axes(axes: dict[str, Axis]) -> dict[str, Axis]:
+    return {key: _typed_axis(key, axis) for key, axis in axes.items()}
+
+
+Axes = Annotated[dict[str, AnyAxis], AfterValidator(_typed_axes)]
+
+
+def settings(key: str, axis: Axis) -> list[dict[str, Any]]:
+    """Return the overrides of each value; none for a range without `step` and `num`."""
+    knobs = knobs_of(key)
+    return [setting(knobs, value) for value in axis.listed() or []]
+
+
+def setting(knobs: list[str], value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any knob
+    """Return the overrides of one value, which is a list where several knobs move together."""
+    if len(knobs) == 1:
+        return {knobs[0]: value}
+    return dict(zip(knobs, value, strict=True))
 
 
 def count_points(grid: Mapping[str, Axis], design: Design) -> int:
-    """How many points `points` yields."""
+    """Return the number of points that `points` yields."""
     sizes = [len(axis.listed() or ()) for axis in grid.values()]
     return {
         "factorial": math.prod(sizes),
@@ -137,8 +177,10 @@ def count_points(grid: Mapping[str, Axis], design: Design) -> int:
 def points(
     grid: Mapping[str, Axis], design: Design
 ) -> Iterator[tuple[str, dict[str, dict[str, Any]], list[str]]]:
-    """The points of the grid: the name of the centre (else empty), what each axis sets, and the
-    axes to show.
+    """Yield the points of the grid.
+
+    Each is the name of the centre (else empty), the overrides of each axis, and the axes whose
+    values tell the point from others.
 
     `factorial` is every combination. `one_at_a_time` starts from a centre in which no axis is set
     and sets one axis at a time to each of its values. `leave_one_out` has two values per axis,
@@ -149,7 +191,8 @@ def points(
             yield "", dict(zip(listed, choice, strict=True)), list(listed)
     elif design == "one_at_a_time":
         yield "base", {}, []
-        yield from (("", {key: values}, [key]) for key in listed for values in listed[key])
+        for key, choices in listed.items():
+            yield from (("", {key: changes}, [key]) for changes in choices)
     else:
         full = {key: values[-1] for key, values in listed.items()}
         yield "full", full, []

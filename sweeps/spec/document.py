@@ -1,6 +1,13 @@
-"""YAML that remembers its lines, and refuses what a hand-written file has no need of."""
+"""YAML that remembers its lines, with one meaning per value and only what a sweep file needs.
 
-from collections.abc import Iterator, Mapping, Sequence
+Plain values have YAML 1.2's types: `1e-3` is a number. What YAML 1.1 and 1.2 read differently
+(`010`, `1:30`, `yes`, `2024-01-01`) is refused, because a reader cannot tell what is meant."""
+
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +15,31 @@ from typing import Any
 import yaml
 
 Location = tuple[str | int, ...]
+# A sweep file is a page of text; a larger file is another file.
 MAX_BYTES = 1_000_000
+# The deepest key of a sweep is at level 4. Parsers recurse, so that depth costs stack.
 MAX_DEPTH = 20
+# Long enough to recognize a value in an error, short enough for a line of a terminal.
+MAX_SHOWN = 80
+# More faults than a person mends before the next try.
+MAX_FAULTS = 30
+
+INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+DECIMAL = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+CONSTANTS = {
+    "": None,
+    "~": None,
+    "null": None,
+    "true": True,
+    "false": False,
+    # no knob takes these, and its own message says so better than one about YAML
+    ".inf": math.inf,
+    "-.inf": -math.inf,
+    ".nan": math.nan,
+}
+# Joiners that Persian, Indic scripts and emoji are written with.
+JOINERS = "\u200c\u200d"
+STRING = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +51,22 @@ class SpecDocument:
     lines: Mapping[Location, int]
 
     def where(self, location: Sequence[str | int]) -> str:
-        """`FILE:LINE` of the innermost part of `location` that stands in the file."""
-        place = tuple(location)
-        while place not in self.lines:
-            place = place[:-1]
-        return f"{self.path}:{self.lines[place]}"
+        """Return `FILE:LINE` of the innermost part of `location` that stands in the file."""
+        known = tuple(location)
+        while known not in self.lines:
+            known = known[:-1]
+        return f"{self.path}:{self.lines[known]}"
 
 
 def read_document(path: Path) -> SpecDocument:
-    """The YAML file `path`.
+    """Read the YAML file `path`.
 
     Raises:
         ValueError: `FILE:LINE: what is wrong`: no file, no YAML, above 1 MB, no mapping, several
-            documents, aliases, anchors, tags, duplicate keys, keys that are not text.
+            documents, aliases, anchors, tags, duplicate keys, keys that are not text, values that
+            YAML 1.1 and 1.2 read differently, control characters.
     """
     text = _read(path)
-    lines: dict[Location, int] = {(): 1}
     try:
         _refuse_exotic(path, text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -49,8 +79,33 @@ def read_document(path: Path) -> SpecDocument:
             f"{path}:{line}: the character U+{error.character:04X} is not allowed in YAML"
         ) from None
     if isinstance(root, yaml.MappingNode):
-        return SpecDocument(path=path, values=dict(_entries(path, root, (), lines)), lines=lines)
+        lines: dict[Location, int] = {(): 1}
+        values = dict(_entries(path, root, (), lines))
+        return SpecDocument(path=path, values=values, lines=lines)
     raise ValueError(f"{path}:1: expected a mapping such as `name: lambda`, got {_kind(root)}")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it, cut off where it is long."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error message, cut off where it is long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+
+
+def in_bounds(faults: Iterable[str]) -> str:
+    """Return the lines of an error, bounded in length and in number; faults behind are not sought.
+
+    Empty where there is no fault."""
+    # A line names a file, a key and a value: a few hundred characters, unless one of them is huge.
+    most = 10 * MAX_SHOWN
+    first = list(itertools.islice(faults, MAX_FAULTS + 1))
+    lines = [line if len(line) <= most else f"{line[:most]}..." for line in first[:MAX_FAULTS]]
+    if len(first) > MAX_FAULTS:
+        lines.append("... and more; mend these first")
+    return "\n".join(lines)
 
 
 def _read(path: Path) -> str:
@@ -72,70 +127,112 @@ def _read(path: Path) -> str:
 
 
 def _refuse_exotic(path: Path, text: str) -> None:
-    """Look at the flat stream of events first: composing aliases or deep nesting can be made
-    expensive.
+    """Refuse what is no plain mapping, from the flat stream of events.
+
+    Composing comes after it, because aliases and deep nesting can make that expensive.
     """
-    documents = depth = 0
+    documents = 0
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         refused = None
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-            event, yaml.CollectionEndEvent
-        )
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
         if documents > 1:
             refused = "a second document; expected one document in the file"
         elif depth > MAX_DEPTH:
             refused = f"nested deeper than {MAX_DEPTH} levels"
         elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            refused = f"the anchor or alias {event.anchor!r}; write the values out"
-        elif (
-            isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
-            and event.tag is not None
-        ):
-            refused = f"the tag {event.tag!r}; expected plain values without tags"
+            refused = f"the anchor or alias {shown(event.anchor)}; write the values out"
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
+            refused = f"the tag {shown(event.tag)}; expected plain values without tags"
         if refused:
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise ValueError(f"{path}:{line}: {refused}")
 
 
 def _entries(
-    path: Path, mapping: yaml.MappingNode, place: Location, lines: dict[Location, int]
+    path: Path, mapping: yaml.MappingNode, location: Location, lines: dict[Location, int]
 ) -> Iterator[tuple[str, object]]:
     for key_node, value_node in mapping.value:
         line = key_node.start_mark.line + 1
-        key = key_node.value
-        if key_node.tag != "tag:yaml.org,2002:str":
-            shown = repr(key) if isinstance(key, str) else _kind(key_node)
+        key = _key(path, key_node)
+        if (*location, key) in lines:
+            first = lines[*location, key]
             raise ValueError(
-                f"{path}:{line}: {shown} is no key; expected text (put quotes around it)"
+                f"{path}:{line}: {shortened(key)}: this key stands here twice, first on line "
+                f"{first}; keep one"
             )
-        if (*place, key) in lines:
-            first = lines[*place, key]
-            raise ValueError(
-                f"{path}:{line}: {key}: this key stands here twice, first on line {first}; keep one"
-            )
-        scalar = isinstance(value_node, yaml.ScalarNode)
-        lines[*place, key] = value_node.start_mark.line + 1 if scalar and value_node.value else line
-        yield key, _value(path, value_node, (*place, key), lines)
+        # A block text begins on the line of its key, a plain value where it stands.
+        scalar = isinstance(value_node, yaml.ScalarNode) and bool(value_node.value)
+        lines[*location, key] = value_node.start_mark.line + 1 if scalar else line
+        yield key, _value(path, value_node, (*location, key), lines)
 
 
-def _value(path: Path, node: yaml.Node, place: Location, lines: dict[Location, int]) -> object:
+def _key(path: Path, node: yaml.Node) -> str:
+    line = node.start_mark.line + 1
+    got = _kind(node)
+    if isinstance(node, yaml.ScalarNode):
+        key = _scalar(path, node)
+        if isinstance(key, str):
+            return key
+        got = shown(node.value)
+    raise ValueError(f"{path}:{line}: {got} is no key; expected text (put quotes around it)")
+
+
+def _value(path: Path, node: yaml.Node, location: Location, lines: dict[Location, int]) -> object:
     if isinstance(node, yaml.MappingNode):
-        return dict(_entries(path, node, place, lines))
+        return dict(_entries(path, node, location, lines))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            lines[*place, index] = item.start_mark.line + 1
-        return [_value(path, item, (*place, index), lines) for index, item in enumerate(node.value)]
-    try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (ValueError, yaml.YAMLError):
-        line = node.start_mark.line + 1
+            lines[*location, index] = item.start_mark.line + 1
+        return [
+            _value(path, item, (*location, index), lines) for index, item in enumerate(node.value)
+        ]
+    return _scalar(path, node)
+
+
+def _scalar(path: Path, node: yaml.Node) -> object:
+    """Return the value of a scalar, typed as YAML 1.2 types it."""
+    assert isinstance(node, yaml.ScalarNode)
+    text = node.value
+    line = node.start_mark.line + 1
+    _refuse_invisible(path, line, text)
+    if node.style is not None:  # in quotes, or a block of text
+        return text
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if INTEGER.fullmatch(text) and len(text) <= MAX_SHOWN:
+        return int(text)
+    if DECIMAL.fullmatch(text) and len(text) <= MAX_SHOWN:
+        return float(text)
+    if node.tag != STRING:  # YAML 1.1 sees more than text in it
+        meaning = node.tag.rpartition(":")[2]
         raise ValueError(
-            f"{path}:{line}: {node.value!r} is no value; put quotes around it if it is text"
-        ) from None
+            f"{path}:{line}: {shown(text)} is no plain value: YAML 1.1 reads it as {meaning}; "
+            "expected a decimal number, true, false or null, or text in quotes"
+        )
+    return text
+
+
+def _refuse_invisible(path: Path, line: int, text: str) -> None:
+    """Refuse characters that a terminal obeys or hides: escapes, and marks of text direction."""
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Cf", "Zl", "Zp") and character not in f"\n\t{JOINERS}":
+            raise ValueError(
+                f"{path}:{line}: the control character U+{ord(character):04X} in {shown(text)}; "
+                "remove it"
+            )
 
 
 def _kind(node: yaml.Node | None) -> str:
-    return {"NoneType": "an empty file", "SequenceNode": "a list", "MappingNode": "a mapping"}.get(
-        type(node).__name__, "a single value"
-    )
+    kinds = {
+        "NoneType": "an empty file",
+        "SequenceNode": "a list",
+        "MappingNode": "a mapping",
+    }
+    return kinds.get(type(node).__name__, "a single value")

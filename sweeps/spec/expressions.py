@@ -1,8 +1,7 @@
-"""Expressions over knobs, as a sweep file writes them: `crf_low.alpha * 4 < crf_high.alpha and
-cam.source == 'cgnet'`.
+"""Expressions over knobs: `crf_low.alpha * 4 < crf_high.alpha and cam.source == 'cgnet'`.
 
-Python's syntax, and of it only numbers, texts, knobs, + - * / // %, comparisons, `in`, `and`, `or`,
-`not`. The text is parsed and walked here; it is never given to the interpreter."""
+They have Python's syntax, restricted to numbers, texts, knobs, + - * / // %, comparisons, `in`,
+`and`, `or` and `not`. The text is parsed and evaluated here, never run by the interpreter."""
 
 import ast
 import operator
@@ -10,10 +9,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from sweeps.spec.knobs import matching
+from sweeps.spec.knobs import matching, show
 
 ALLOWED = "allowed are knobs, numbers, texts in quotes, + - * / // %, comparisons, in, and, or, not"
+# Evaluation recurses once per nested operator; this bounds the depth far below the stack.
 MAX_CHARACTERS = 500
+# First character of a value that is computed from other knobs.
 DERIVED = "="
 
 ARITHMETIC: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
@@ -39,35 +40,36 @@ ValueOf = Callable[[str], Any]
 
 
 def is_derived(value: object) -> bool:
-    """Whether a knob's value is written as `=` and an expression over other knobs."""
+    """Tell whether a knob's value is `=` and an expression over other knobs."""
     return isinstance(value, str) and value.startswith(DERIVED)
 
 
 def knobs_in(text: str) -> tuple[str, ...]:
-    """The knobs that the expression `text` names.
+    """Return the knobs that the expression `text` names, each once.
 
     Raises:
-        ValueError: it is no expression, or names something that is no knob.
+        ValueError: `text` is no expression, or names something that is no knob.
     """
-    return tuple(
-        dict.fromkeys(
-            _knob(node) for node in ast.walk(_parse(text)) if isinstance(node, ast.Attribute)
-        )
-    )
+    nodes = [node for node in ast.walk(_parse(text)) if isinstance(node, ast.Attribute)]
+    return tuple(dict.fromkeys(map(_knob, nodes)))
 
 
 def evaluate(text: str, value_of: ValueOf) -> Any:  # noqa: ANN401 - whatever the knobs are
-    """The value of the expression `text`, given the values of its knobs.
+    """Return the value of the expression `text`, given the values of its knobs.
 
     Raises:
-        ValueError: it is no expression, or has no value: a division by zero, an order between a
-        number and a text.
+        ValueError: `text` is no expression, or has no value: it divides by zero, or orders a
+            number and a text.
     """
     try:
         return _value(_parse(text), value_of)
     except (TypeError, ArithmeticError) as error:
-        values = ", ".join(f"{knob} is {value_of(knob)!r}" for knob in knobs_in(text))
+        values = ", ".join(f"{knob} is {_shown(value_of(knob))}" for knob in knobs_in(text))
         raise ValueError(f"{text!r} has no value where {values}: {error}") from None
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, str) else show(value)
 
 
 @cache
@@ -83,7 +85,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _check(node: ast.expr, text: str) -> None:
-    """Refuse whatever `_value` has no rule for, before any value is known."""
+    """Refuse every part that `_value` has no rule for, before any value is known."""
     parts: list[ast.expr] = []
     match node:
         case ast.BinOp(left, op, right) if type(op) in ARITHMETIC:
@@ -116,8 +118,9 @@ def _knob(node: ast.Attribute) -> str:
 def _value(node: ast.expr, value_of: ValueOf) -> Any:  # noqa: ANN401
     match node:
         case ast.BinOp(left, op, right):
-            numbers = _number(_value(left, value_of)), _number(_value(right, value_of))
-            return ARITHMETIC[type(op)](*numbers)
+            first = _number(_value(left, value_of))
+            second = _number(_value(right, value_of))
+            return ARITHMETIC[type(op)](first, second)
         case ast.UnaryOp(ast.USub(), operand):
             return -_number(_value(operand, value_of))
         case ast.UnaryOp(ast.Not(), operand):
@@ -131,7 +134,8 @@ def _value(node: ast.expr, value_of: ValueOf) -> Any:  # noqa: ANN401
             pairs = zip(ops, values, values[1:], strict=False)
             return all(COMPARISONS[type(op)](first, second) for op, first, second in pairs)
         case ast.Tuple(elts) | ast.List(elts):
-            return [_value(part, value_of) for part in elts]
+            # a tuple, as the knobs of several values are
+            return tuple(_value(part, value_of) for part in elts)
         case ast.Attribute():
             return value_of(_knob(node))
         case ast.Constant(value):

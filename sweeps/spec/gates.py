@@ -1,8 +1,22 @@
 """Gates of a sweep file: which variants go on to the expensive stages."""
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from occse.pipeline import scored_fields
+
+
+def gate_fields() -> tuple[str, ...]:
+    """Return the stages that a gate may stand behind: the scored ones."""
+    return scored_fields()
+
+
+def _scored(field: str) -> str:
+    if field not in gate_fields():
+        allowed = ", ".join(gate_fields())
+        raise ValueError(f"expected a scored stage, one of {allowed}, got {field!r}")
+    return field
 
 
 class Gate(BaseModel):
@@ -15,7 +29,7 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    after: Literal["cam", "crf", "pseudo"] = Field(
+    after: Annotated[str, AfterValidator(_scored)] = Field(
         description="The scored stage whose miou is judged."
     )
     top_k: int | None = Field(
@@ -26,7 +40,7 @@ class Gate(BaseModel):
     )
     margin: float | None = Field(
         default=None,
-        description="Variants go on that are at most this far below the baseline; 0.02 is 2 points.",
+        description="How far below the baseline a variant may be to go on; 0.02 is 2 points.",
     )
     by: str | None = Field(
         default=None, description="A knob: variants are ranked among those with the same value."

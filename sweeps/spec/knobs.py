@@ -1,58 +1,103 @@
-"""The knobs of the pipeline by their dotted names: which ones a pattern means, and how a trial
-shows them.
-"""
+"""Knobs of the pipeline by their dotted names: patterns, types, and how a trial shows them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, get_args
+from typing import Annotated, Any
 
-from occse.pipeline import Node, pipeline_class
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
-
-@cache
-def _knobs() -> tuple[str, ...]:
-    knobs: dict[str, None] = {}
-    for field, info in pipeline_class().model_fields.items():
-        for stage in get_args(info.annotation) or (info.annotation,):
-            knobs |= dict.fromkeys(f"{field}.{knob}" for knob in stage.model_fields)
-    return tuple(knobs)
+from occse.pipeline import Node, Pipeline, pipeline_class, stage_classes
 
 
 @cache
+def _fields_of(pipeline: type[Pipeline]) -> dict[str, list[FieldInfo]]:
+    """Return the model fields behind each knob: several where kinds of data share its name."""
+    knobs: dict[str, list[FieldInfo]] = {}
+    for field in pipeline.model_fields:
+        for stage in stage_classes(field):
+            for name, info in stage.model_fields.items():
+                knobs.setdefault(f"{field}.{name}", []).append(info)
+    return knobs
+
+
+@cache
+def _matching(pipeline: type[Pipeline], pattern: str) -> tuple[str, ...]:
+    return tuple(knob for knob in _fields_of(pipeline) if fnmatchcase(knob, pattern))
+
+
 def matching(pattern: str) -> tuple[str, ...]:
-    """The knobs that an override's key means, `*` standing for any text; of every kind of data."""
-    return tuple(knob for knob in _knobs() if fnmatchcase(knob, pattern))
+    """Return the knobs that an override's key means, `*` standing for any text.
+
+    Those of every kind of data are among them.
+    """
+    return _matching(pipeline_class(), pattern)
+
+
+@cache
+def _adapters(pipeline: type[Pipeline], knob: str) -> list[TypeAdapter[Any]]:
+    adapters = []
+    for info in _fields_of(pipeline)[knob]:
+        value_type: Any = info.annotation
+        for constraint in info.metadata:
+            value_type = Annotated[value_type, constraint]
+        adapters.append(TypeAdapter(value_type))
+    return adapters
+
+
+def schemas_of(knob: str) -> list[dict[str, Any]]:
+    """Return the JSON schemas of a knob's values, one for each kind of data that has it."""
+    return [adapter.json_schema() for adapter in _adapters(pipeline_class(), knob)]
+
+
+def typed(key: str, value: object) -> object:
+    """Return an override's value in the type of its knob, so that `"0.1"` and 0.1 are one value.
+
+    A value that no knob of the key takes stays as it is: the check of the spec refuses it, with
+    its place in the file.
+    """
+    for knob in matching(key):
+        for adapter in _adapters(pipeline_class(), knob):
+            try:
+                return adapter.validate_python(value)
+            except ValidationError:
+                continue
+    return value
 
 
 def spelled_out(keys: Iterable[str], *, without: Iterable[str]) -> list[str]:
-    """The knobs that `keys` mean, each once, except those that `without` mean."""
-    covered = {knob for key in without for knob in matching(key)}
-    knobs = dict.fromkeys(knob for key in keys for knob in matching(key))
+    """Return the knobs that `keys` mean, each once, except those that `without` mean."""
+    covered: set[str] = set()
+    for key in without:
+        covered.update(matching(key))
+    knobs: dict[str, None] = {}
+    for key in keys:
+        knobs |= dict.fromkeys(matching(key))
     return [knob for knob in knobs if knob not in covered]
 
 
 def active(nodes: Mapping[str, Node], keys: Sequence[str]) -> dict[str, Any]:
-    """Values of those `keys` that can change a result: their stage is planned and does not call
-    them inactive.
+    """Return the values of those `keys` that can change a result.
+
+    Their stage is planned, has such a knob, and does not call it inactive.
     """
     values: dict[str, Any] = {}
     for key in keys:
         for knob in matching(key):
             field, name = knob.split(".")
-            stage = nodes[field].stage if field in nodes else None
-            if (
-                stage is not None
-                and name in type(stage).model_fields
-                and name not in stage.inactive()
-            ):
+            if field not in nodes:
+                continue
+            stage = nodes[field].stage
+            if name in type(stage).model_fields and name not in stage.inactive():
                 values.setdefault(key, getattr(stage, name))
     return values
 
 
 def label(values: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """`values` for people: a knob stands without its stage where it is the only one of that name
-    among `keys`.
+    """Return `values` as text.
+
+    A knob stands without its stage where no other of `keys` has its name.
     """
     last = [key.rsplit(".", 1)[-1] for key in keys]
     short = {
@@ -62,7 +107,7 @@ def label(values: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def show(value: object) -> str:
-    """A value for people."""
+    """Return a value as text: lists in parentheses, whole numbers without a point."""
     if isinstance(value, list | tuple):
         return "(" + " ".join(show(item) for item in value) + ")"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -1,17 +1,17 @@
-"""When a sweep stops launching."""
+"""Limits of a sweep file: trials, GPU hours and hours of one call of `run`."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Limits(BaseModel):
-    """Limits of one call of `run`. What runs goes on to its end, or to its next gate; nothing is
-    killed.
-    """
+    """Limits of one call of `run`, which then launches no further trial.
+
+    Trials that run go on to their end, or to their next gate; nothing is killed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trials: int | None = Field(
-        default=None, ge=1, description="How many trials are launched at most."
+        default=None, ge=1, description="Largest number of trials that are launched."
     )
     gpu_hours: float | None = Field(
         default=None, gt=0, description="GPU hours of the stages that ran or run."
@@ -19,7 +19,7 @@ class Limits(BaseModel):
     wall_hours: float | None = Field(default=None, gt=0, description="Hours since the start.")
 
     def reached(self, *, trials: int, gpu_s: float, wall_s: float) -> str:
-        """Which limit is reached, for people; empty where none is.
+        """Return the limit that is reached as text, empty while none is.
 
         Args:
             trials: launched so far.

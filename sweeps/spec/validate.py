@@ -1,57 +1,66 @@
-"""What is wrong with a sweep file, each fault with its place and what would be accepted."""
+"""Faults of a sweep file, each with its place and with what would be accepted."""
 
 import difflib
 from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
 from sweeps.spec.axes import Axis, knobs_of, settings
-from sweeps.spec.document import Location, SpecDocument
+from sweeps.spec.claims import BY_KNOBS, BY_NAME, Claim
+from sweeps.spec.document import Location, SpecDocument, shortened, shown
 from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.gates import Gate
-from sweeps.spec.knobs import matching
+from sweeps.spec.knobs import matching, show
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
 from sweeps.spec.resources import Request
 from sweeps.spec.search import COSTS, SearchSpec
 from sweeps.spec.variants import section
 
+# Every combination is expanded and checked before the sweep starts: some 0.3 ms each.
 MAX_COMBINATIONS = 100_000
+# Metrics of a scored stage that a search may optimize, in [0, 1].
 OBJECTIVES = ("miou", "miou_multi", "precision", "recall")
-TAGS = ("[key]", SAME, BY_STAGE)
+# Parts of the place of a pydantic error that stand in no file.
+TAGS = ("[key]", SAME, BY_STAGE, BY_NAME, BY_KNOBS, "str", "Claim", "list[union[str,Claim]]")
 
 
 def explain(error: ValidationError, document: SpecDocument) -> list[str]:
-    """What pydantic found, in the words of the file: one `FILE:LINE: key: fault` each."""
+    """Return pydantic's faults in the words of the file: `FILE:LINE: key: fault`, each once."""
     lines: dict[str, None] = {}
     for item in error.errors():
         location = tuple(part for part in item["loc"] if part not in TAGS)
-        where, key, place = (
-            document.where(location),
-            str(location[-1]),
-            ".".join(map(str, location)),
-        )
-        if item["type"] == "missing":
-            owner = "a sweep" if len(location) == 1 else str(location[0])
-            lines[
-                f"{where}: {place}: this key is missing; {owner} has {', '.join(_keys(location))}"
-            ] = None
-        elif item["type"] == "extra_forbidden":
-            lines[f"{where}: {key}: unknown key; {_nearest(key, _keys(location))}"] = None
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            got = "" if ", got " in message else f", got {item['input']!r}"
-            lines[f"{where}: {place}: {message}{got}"] = None
+        message = _explain(location, item)
+        lines[f"{document.where(location)}: {message}"] = None
     return list(lines)
 
 
+def _explain(location: Location, item: ErrorDetails) -> str:
+    path = _dotted(location)
+    if item["type"] == "missing":
+        owner = "a sweep" if len(location) == 1 else str(location[0])
+        return f"{path}: this key is missing; {owner} has {', '.join(_keys(location))}"
+    if item["type"] == "extra_forbidden":
+        key = str(location[-1])
+        return f"{shortened(key)}: unknown key; {_nearest(key, _keys(location))}"
+    message = item["msg"].removeprefix("Value error, ")
+    got = "" if ", got " in message else f", got {shown(item['input'])}"
+    return f"{path}: {message}{got}"
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(shortened(str(part)) for part in location)
+
+
 def _keys(location: Location) -> list[str]:
-    """The keys that are allowed beside the last part of `location`."""
+    """Return the keys that are allowed beside the last part of `location`."""
     models: dict[str, type[BaseModel]] = {
         "resources": Request,
         "grid": Axis,
         "gates": Gate,
+        "expect": Claim,
         "limits": Limits,
     }
     models["search"] = Axis if "space" in location[:-1] else SearchSpec
@@ -60,9 +69,9 @@ def _keys(location: Location) -> list[str]:
 
 
 def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """What types alone cannot tell: place in the file and message, in the order in which they can
-    be judged.
-    """
+    """Yield the faults that types alone do not show: place in the file and message.
+
+    They come in the order in which they can be judged."""
     if (count := spec.combinations()) > MAX_COMBINATIONS:
         yield ("grid",), f"grid: {count:,} combinations; allowed are {MAX_COMBINATIONS:,}"
         return
@@ -79,11 +88,14 @@ def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
         yield ("profile",), f"profile: {error}"
         return
     fixed = _plain(spec.base)
-    refused = list(_refused(default, spec.base))
-    yield from ((("base", key), message) for key, message in refused)
-    if not refused and (said := _objection(default, fixed)):
-        yield ("base",), f"base: {said}"
-    if refused or said:
+    refused = False
+    for key, message in _refused(default, spec.base):
+        refused = True
+        yield ("base", key), message
+    if refused:
+        return
+    if objection := _objection(default, fixed):
+        yield ("base",), f"base: {objection}"
         return
     base = override(default, fixed)
     yield from _faults_of_axes(spec, base)
@@ -103,8 +115,8 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
     ):
         for index, name in enumerate(names):
             if name not in allowed:
-                place = index if key in ("targets", "seed_stages") else name
-                yield (key, place), f"{key}: no stage {name!r} here; {_nearest(name, allowed)}"
+                part = index if key in ("targets", "seed_stages") else name
+                yield (key, part), f"{key}: no stage {shown(name)} here; {_nearest(name, allowed)}"
     for key, request in spec.resources.items():
         if (gpus := request.num_gpus or 0) > 1 and gpus != int(gpus):
             yield (
@@ -113,6 +125,8 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
             )
     yield from _faults_of_sections(spec)
     yield from _faults_of_gates(spec)
+    yield from _faults_of_claims(spec)
+    yield from _faults_of_labels(spec)
     if BASELINE in spec.variants:
         yield (
             ("variants", BASELINE),
@@ -131,40 +145,87 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
 
 
 def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Sections that do not go together."""
+    """Yield the sections that do not go together."""
     if isinstance(spec.seeds, dict) and spec.seed_stages is not None:
         yield (
             ("seed_stages",),
             "seed_stages: `seeds` says by itself which stages it reaches; remove one of the two",
         )
     if spec.search:
-        for key in (key for key in ("grid", "variants") if getattr(spec, key)):
+        yield from _faults_of_search(spec, spec.search)
+    if spec.design == "leave_one_out":
+        for key, axis in spec.grid.items():
+            if len(axis.listed() or ()) != 2:
+                yield (
+                    ("grid", key),
+                    f"grid.{key}: `leave_one_out` needs two values, without and with, "
+                    f"got {shortened(show(axis.listed()))}",
+                )
+
+
+def _faults_of_claims(spec: Spec) -> Iterator[tuple[Location, str]]:
+    """Yield claims about scores or knobs that no trial has."""
+    if isinstance(spec.expect, str):
+        return
+    metrics = [f"{field}/miou" for field in scored_fields() if field in _reached(spec)]
+    for index, claim in enumerate(spec.expect):
+        if isinstance(claim, str):
+            continue
+        place = ("expect", index)
+        path = f"expect.{index}"
+        if claim.metric not in metrics:
+            told = f"no trial has {shown(claim.metric)}; {_nearest(claim.metric, metrics)}"
+            yield (*place, "metric"), f"{path}.metric: {told}"
+        if claim.against is None and not _has_baseline(spec):
+            yield place, f"{path}: compares with the baseline; give `baseline`, or `against`"
+        for name, side in (("compare", claim.compare), ("against", claim.against)):
+            for knob in side if isinstance(side, dict) else ():
+                if matching(knob) != (knob,):
+                    told = f"{shown(knob)} is no knob; expected one such as cgnet.erasing"
+                    yield (*place, name), f"{path}.{name}: {told}"
+
+
+def _faults_of_labels(spec: Spec) -> Iterator[tuple[Location, str]]:
+    """Yield labels of what the pipeline does not have."""
+    stages = list(pipeline_class().model_fields)
+    for key in spec.labels:
+        knob, equals, _ = key.partition("=")
+        stage, slash, metric = key.partition("/")
+        if slash and metric and not equals:
+            if stage not in scored_fields():
+                told = f"no scored stage {shown(stage)}; {_nearest(stage, list(scored_fields()))}"
+                yield ("labels", key), f"labels: {told}"
+        elif "." not in knob:
+            if key not in stages:
+                yield ("labels", key), f"labels: no stage {shown(key)}; {_nearest(key, stages)}"
+        elif matching(knob.strip()) != (knob.strip(),):
+            told = f"{shown(knob)} is no knob; expected a key such as cgnet.erasing=cse"
+            yield ("labels", key), f"labels: {told}"
+
+
+def _faults_of_search(spec: Spec, search: SearchSpec) -> Iterator[tuple[Location, str]]:
+    for key in ("grid", "variants"):
+        if getattr(spec, key):
             yield (
                 (key,),
-                f"{key}: a search has its own `space`; expected `search` and at most `baseline` beside it",
+                f"{key}: a search has its own `space`; expected `search` and at most `baseline` "
+                "beside it",
             )
-        scores = [
-            f"{field}/{name}"
-            for field in _reached(spec)
-            if field in scored_fields()
-            for name in OBJECTIVES
-        ]
-        for key in spec.search.objectives:
-            if key not in (*scores, *COSTS):
-                place = ("search", "objectives", key)
-                yield (
-                    place,
-                    f"search.objectives: no trial has {key!r}; {_nearest(key, [*scores, *COSTS])}",
-                )
-    for key, axis in spec.grid.items() if spec.design == "leave_one_out" else ():
-        if len(axis.listed() or ()) != 2:
+    allowed: list[str] = []
+    for field in scored_fields():
+        if field in _reached(spec):
+            allowed += [f"{field}/{name}" for name in OBJECTIVES]
+    allowed += COSTS
+    for key in search.objectives:
+        if key not in allowed:
             yield (
-                ("grid", key),
-                f"grid.{key}: `leave_one_out` needs two values, without and with, got {axis.listed()}",
+                ("search", "objectives", key),
+                f"search.objectives: no trial has {shown(key)}; {_nearest(key, allowed)}",
             )
 
 
 def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
+    stages = list(pipeline_class().model_fields)
     seen: set[str] = set()
     for index, gate in enumerate(spec.gates):
         place = ("gates", index)
@@ -172,6 +233,12 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
             yield (
                 (*place, "after"),
                 f"gates.{index}.after: {gate.after!r} is no stage that `targets` need",
+            )
+        elif not _reached(spec).intersection(stages[stages.index(gate.after) + 1 :]):
+            yield (
+                (*place, "after"),
+                f"gates.{index}.after: no stage that `targets` need stands behind {gate.after!r}, "
+                "so the gate would hold nothing back",
             )
         if gate.after in seen:
             yield (
@@ -196,7 +263,7 @@ def _has_baseline(spec: Spec) -> bool:
 
 
 def _reached(spec: Spec) -> set[str]:
-    """The stages that a trial may need, whatever its knobs are."""
+    """Return the stages that a trial may need, whatever its knobs are."""
     default = default_pipeline()
     reached = {target for target in spec.targets if target in pipeline_class().model_fields}
     for field in reversed(pipeline_class().model_fields):
@@ -206,30 +273,30 @@ def _reached(spec: Spec) -> set[str]:
 
 
 def _faults_of_expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Constraints, conditions of axes and derived values that are no expressions."""
-    found: list[tuple[Location, str]] = [
-        (("constraints", index), text) for index, text in enumerate(spec.constraints)
-    ]
-    place, axes = _place_of_axes(spec), spec.axes()
-    found += [
-        ((*place, key, "when"), axis.when) for key, axis in axes.items() if axis.when is not None
-    ]
-    values = (
-        (key, index, value)
-        for key, axis in axes.items()
-        for index, value in enumerate(axis.values or ())
-    )
-    found += [((*place, key, index), value) for key, index, value in values if is_derived(value)]
-    for where, changes in (
-        (("base",), spec.base),
-        *((section(name), changes) for name, changes in spec.named().items()),
-    ):
-        found += [((*where, key), value) for key, value in changes.items() if is_derived(value)]
-    for location, text in found:
+    """Yield constraints, conditions of axes and derived values that are no expressions."""
+    for location, text in _expressions(spec):
         try:
             knobs_in(text)
         except ValueError as error:
-            yield location, f"{'.'.join(map(str, location))}: {error}"
+            yield location, f"{_dotted(location)}: {error}"
+
+
+def _expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
+    for index, text in enumerate(spec.constraints):
+        yield ("constraints", index), text
+    axes = _place_of_axes(spec)
+    for key, axis in spec.axes().items():
+        if axis.when is not None:
+            yield (*axes, key, "when"), axis.when
+        for index, value in enumerate(axis.values or ()):
+            if is_derived(value):
+                yield (*axes, key, index), value
+    sections: list[tuple[Location, Overrides]] = [(("base",), spec.base)]
+    sections += [(section(name), changes) for name, changes in spec.named().items()]
+    for location, changes in sections:
+        for key, value in changes.items():
+            if is_derived(value):
+                yield (*location, key), value
 
 
 def _place_of_axes(spec: Spec) -> Location:
@@ -237,13 +304,15 @@ def _place_of_axes(spec: Spec) -> Location:
 
 
 def _faults_of_axes(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]]:
-    """Axes without a knob, without an end, or with values that no knob takes."""
-    place, axes = _place_of_axes(spec), spec.axes()
+    """Yield axes without a knob, without an end, or with values that no knob takes."""
+    place = _place_of_axes(spec)
+    axes = spec.axes()
     first: Overrides = {}
     good: list[str] = []
     for key, axis in axes.items():
-        if found := [*_unknown(key, base), *_unusable(key, axis, search=spec.search is not None)]:
-            yield from (((*place, key), message) for message in found)
+        wrong = [*_unknown(key, base), *_unusable(key, axis, search=spec.search is not None)]
+        if wrong:
+            yield from (((*place, key), message) for message in wrong)
         else:
             first |= _plain(_settings(key, axis)[0])
             good.append(key)
@@ -255,22 +324,26 @@ def _faults_of_axes(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]
 
 
 def _settings(key: str, axis: Axis) -> list[Overrides]:
-    """What each value of the axis sets; of a range without values, which only a search has, its
-    ends.
-    """
+    """Return the overrides of each value of the axis.
+
+    A range without values, which only a search has, stands for its two ends."""
     return settings(key, axis) or settings(key, Axis(values=[axis.start, axis.stop]))
 
 
 def _unknown(key: str, base: Pipeline) -> list[str]:
-    knobs = [knob for knob in knobs_of(key) if not matching(knob)]
-    return [message for knob in knobs for _, message in _refused(base, {knob: None})]
+    unknown = {knob: None for knob in knobs_of(key) if not matching(knob)}
+    return [message for _, message in _refused(base, unknown)]
 
 
 def _unusable(key: str, axis: Axis, *, search: bool) -> Iterator[str]:
-    """What is wrong with the values of an axis, whatever its knobs are."""
-    listed, knobs = axis.listed(), knobs_of(key)
+    """Yield the faults of an axis's values, whatever its knobs are."""
+    listed = axis.listed()
+    knobs = knobs_of(key)
     if search and axis.num is not None:
-        yield f"{key}: `num` picks the values of a grid; a search draws from the whole range, or in a `step`"
+        yield (
+            f"{key}: `num` picks the values of a grid; a search draws from the whole range, or in "
+            "a `step`"
+        )
     elif search and listed is None and len(knobs) == 1:
         return
     elif listed is None:
@@ -281,34 +354,40 @@ def _unusable(key: str, axis: Axis, *, search: bool) -> Iterator[str]:
         ]
         if wrong:
             count = len(knobs)
-            yield f"{key}: {count} knobs move together, so each value is a list of {count} values, got {wrong[0]!r}"
+            yield (
+                f"{key}: {count} knobs move together, so each value is a list of {count} values, "
+                f"got {shown(wrong[0])}"
+            )
 
 
 def _plain(changes: Overrides) -> Overrides:
-    """`changes` without what is derived from other knobs: it has no value yet."""
+    """Return `changes` without values that are derived from other knobs: they have none yet."""
     return {key: value for key, value in changes.items() if not is_derived(value)}
 
 
 def _refused(pipeline: Pipeline, changes: Overrides) -> Iterator[tuple[str, str]]:
-    """Key and message of the overrides that are at fault on their own."""
+    """Yield key and message of the overrides that are at fault on their own."""
     for key, value in changes.items():
         if message := _fault(pipeline, key, value, beside=changes):
             yield key, message
 
 
 def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) -> str:
-    """Why a value is refused alone, unless what else is set in the same stages makes it good; else
-    empty.
-    """
+    """Return the message about a value that is refused, empty where it is good.
+
+    It is good where the values beside it, in the same stages, make it so."""
     if is_derived(value):
         return "" if matching(key) else _objection(pipeline, {key: value})
-    beside, fields = _plain(beside), _fields(key)
-    kind = {"data.kind": beside["data.kind"]} if "data" in fields and "data.kind" in beside else {}
+    beside = _plain(beside)
+    fields = _fields(key)
+    kind = {}
+    if "data" in fields and "data.kind" in beside:
+        kind = {"data.kind": beside["data.kind"]}
     related = {other: beside[other] for other in beside if _fields(other) & fields} | {key: value}
     alone = _objection(pipeline, kind | {key: value})
     if not alone or not _objection(pipeline, related):
         return ""
-    # a pattern is refused once for every stage that it reaches: the first says enough
+    # A pattern is refused once for every stage that it reaches; the first says enough.
     return alone.split(f"; {key}: ")[0].replace(f"override {key!r} matches", f"{key}: matches", 1)
 
 
@@ -325,15 +404,17 @@ def _fields(key: str) -> set[str]:
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Knobs that two parts of the spec would set in one trial, where the later would silently win."""
+    """Yield knobs that two parts of the spec set in one trial; the later would silently win."""
     seeded = dict.fromkeys(
         spec.seeded_knobs(), "`seeds`; leave its stage out of `seed_stages` to set it here"
     )
     axes: dict[str, str] = {}
-    for axis, knob in ((key, knob) for key in spec.axes() for knob in knobs_of(key)):
-        yield from _taken((*_place_of_axes(spec), axis), knob, seeded | axes)
-        axes |= dict.fromkeys(matching(knob), f"the axis {axis!r}; set it in one place only")
-    yield from (clash for key in spec.base for clash in _taken(("base", key), key, seeded))
+    for axis in spec.axes():
+        for knob in knobs_of(axis):
+            yield from _taken((*_place_of_axes(spec), axis), knob, seeded | axes)
+            axes |= dict.fromkeys(matching(knob), f"the axis {axis!r}; set it in one place only")
+    for key in spec.base:
+        yield from _taken(("base", key), key, seeded)
     multiplied = axes if spec.variants else {}
     for name, changes in spec.named().items():
         for key in changes:
@@ -346,5 +427,5 @@ def _taken(place: Location, key: str, owners: Mapping[str, str]) -> Iterator[tup
 
 
 def _nearest(word: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(word, allowed, n=1)
+    near = difflib.get_close_matches(shortened(word), allowed, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed are {', '.join(allowed)}"

@@ -1,5 +1,6 @@
-"""From the sections of a sweep file to the overrides of each of its variants."""
+"""Variants of a sweep: from the sections of its file to the overrides of each."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,12 +8,12 @@ from occse.pipeline import Pipeline
 from sweeps.spec.axes import Axis, points
 from sweeps.spec.document import Location
 from sweeps.spec.expressions import ValueOf, evaluate, is_derived
-from sweeps.spec.knobs import matching
+from sweeps.spec.knobs import matching, typed
 from sweeps.spec.model import BASELINE, Overrides, Spec
 
 
 class SpecError(ValueError):
-    """What is wrong with a sweep, and where in its file."""
+    """Fault of a sweep, and its place in the file."""
 
     def __init__(self, location: Location, message: str) -> None:
         super().__init__(message)
@@ -21,47 +22,50 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """A variant as the file writes it down.
+    """A variant as the file writes it down."""
 
-    Attributes:
-        name: of the variant, or of the centre of a design; empty for a mere point of the grid.
-        changes: its overrides without seeds, derived values computed.
-        shown: the keys that tell it from others beside its name.
-        baseline: whether the others are compared with it.
-        place: where it stands in the file.
-    """
-
+    #: Name of the variant, or of the centre of a design; empty for a mere point of the grid.
     name: str
+    #: Overrides without seeds, derived values computed.
     changes: Overrides
+    #: Keys that tell the variant from others beside its name.
     shown: tuple[str, ...]
+    #: True for the variant that the others are compared with.
     baseline: bool
+    #: Place in the file.
     place: Location
 
 
 def section(name: str) -> Location:
-    """Where the variant `name` stands in the file; the grid for a trial without a name."""
-    return (BASELINE,) if name == BASELINE else ("variants", name) if name else ("grid",)
+    """Return the place of the variant `name` in the file; that of a nameless one is the grid."""
+    if name == BASELINE:
+        return (BASELINE,)
+    return ("variants", name) if name else ("grid",)
 
 
 def writings(spec: Spec, base: Pipeline) -> Iterator[Writing]:
-    """Every variant that the file writes down, in its order, without those that break a constraint.
+    """Yield every variant of the file, in its order, without those that break a constraint.
 
     Raises:
         SpecError: an expression has no value, or a named variant breaks a constraint.
     """
-    named = spec.named()
-    if spec.grid and not spec.variants:
-        yield from (made for made in _at_points(spec, base, "") if made)
-        yield from (_named(spec, base, name) for name in named)
-    elif spec.grid:
-        yield from (made for name in named for made in _at_points(spec, base, name) if made)
+    names = spec.named()
+    if not spec.grid:
+        yield from (_named(spec, base, name) for name in names)
+    elif spec.variants:
+        for name in names:
+            yield from _at_points(spec, base, name)
     else:
-        yield from (_named(spec, base, name) for name in named)
+        yield from _at_points(spec, base, "")
+        yield from (_named(spec, base, name) for name in names)
 
 
 def value_of(base: Pipeline, overrides: Overrides) -> ValueOf:
-    """The value of a knob, as `overrides` write it, else as `base` has it."""
-    written = {knob: value for key, value in overrides.items() for knob in matching(key)}
+    """Return a function to the value of a knob: that of `overrides`, else that of `base`."""
+    written: Overrides = {}
+    for key, override in overrides.items():
+        written |= dict.fromkeys(matching(key), override)
+    # the knobs whose values are being derived, to notice a circle
     within: list[str] = []
 
     def value(knob: str) -> object:
@@ -80,7 +84,7 @@ def value_of(base: Pipeline, overrides: Overrides) -> ValueOf:
             )
         within.append(knob)
         try:
-            return evaluate(written[knob], value)
+            return typed(knob, evaluate(written[knob], value))
         finally:
             within.pop()
 
@@ -90,8 +94,9 @@ def value_of(base: Pipeline, overrides: Overrides) -> ValueOf:
 def holding(
     spec: Spec, base: Pipeline, axes: dict[str, Axis], point: dict[str, Overrides]
 ) -> Overrides:
-    """What the axes of `point` set, without those whose `when` is false; a later one sees what
-    earlier ones set.
+    """Return the overrides of a point, without those of axes whose `when` is false.
+
+    The `when` of an axis sees the values of earlier axes.
     """
     kept: Overrides = {}
     for key, values in point.items():
@@ -101,19 +106,18 @@ def holding(
 
 
 def holds(axis: Axis, base: Pipeline, overrides: Overrides) -> bool:
-    """Whether the `when` of an axis is true for the knobs of `base` with `overrides`; one without
-    it always holds.
-    """
+    """Tell whether the `when` of an axis, if any, is true of `base` with `overrides`."""
     return axis.when is None or bool(evaluate(axis.when, value_of(base, overrides)))
 
 
 def at(spec: Spec, base: Pipeline, changes: Overrides) -> Writing | None:
-    """The variant that a search suggests by `changes`; None where it breaks a constraint."""
+    """Return the variant that a search suggests, or None where it breaks a constraint."""
     place = ("search", "space")
     return _write(spec, base, changes, place=place, name="", shown=tuple(changes), baseline=False)
 
 
-def _at_points(spec: Spec, base: Pipeline, name: str) -> Iterator[Writing | None]:
+def _at_points(spec: Spec, base: Pipeline, name: str) -> Iterator[Writing]:
+    """Yield the variant `name` at every point of the grid that satisfies the constraints."""
     changes = spec.named().get(name, {})
     within = spec.model_copy(update={"base": spec.base | changes})
     for centre, point, shown in points(spec.grid, spec.design):
@@ -121,25 +125,30 @@ def _at_points(spec: Spec, base: Pipeline, name: str) -> Iterator[Writing | None
             kept = holding(within, base, spec.grid, point)
         except ValueError as error:
             raise SpecError(("grid",), f"grid: {error}") from None
-        yield _write(
+        knobs = itertools.chain.from_iterable(point[key] for key in shown)
+        writing = _write(
             spec,
             base,
             changes | kept,
             place=section(name),
             name=", ".join(part for part in (name, centre) if part),
-            shown=tuple(knob for key in shown for knob in point[key] if knob in kept),
+            shown=tuple(knob for knob in knobs if knob in kept),
             baseline=name == BASELINE or (bool(centre) and spec.baseline is None),
         )
+        if writing is not None:
+            yield writing
 
 
 def _named(spec: Spec, base: Pipeline, name: str) -> Writing:
-    place, changes = section(name), spec.named()[name]
-    made = _write(spec, base, changes, place=place, name=name, shown=(), baseline=name == BASELINE)
-    if made is None:
+    place = section(name)
+    changes = spec.named()[name]
+    baseline = name == BASELINE
+    writing = _write(spec, base, changes, place=place, name=name, shown=(), baseline=baseline)
+    if writing is None:
         raise SpecError(
             place, f"{'.'.join(map(str, place))}: breaks one of the constraints; change it, or them"
         )
-    return made
+    return writing
 
 
 def _write(
@@ -158,7 +167,7 @@ def _write(
         return None
     try:
         resolved = {
-            key: evaluate(written, value) if is_derived(written) else written
+            key: typed(key, evaluate(written, value)) if is_derived(written) else written
             for key, written in overrides.items()
         }
     except ValueError as error:

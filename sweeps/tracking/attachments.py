@@ -17,7 +17,8 @@ Of a trial:
 | `diff.patch` | the uncommitted change of the code, where there was one |
 
 Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see
-`occse.pipeline.pipeline_facts`); and `diff.patch`.
+`occse.pipeline.pipeline_facts`); `expectations.json`, the claims of its file, if any; and
+`diff.patch`.
 """
 
 import csv
@@ -70,6 +71,9 @@ def write_sweep(spec: Spec, folder: Path) -> None:
     _write_file(folder / "sweep.yaml", yaml.safe_dump(values, sort_keys=False).encode())
     facts = pipeline_facts(spec.base_pipeline())
     _write_file(folder / "pipeline.json", json.dumps(facts, indent=1).encode())
+    if spec.claims:
+        expectations = json.dumps(spec.expectations(), indent=1)
+        _write_file(folder / "expectations.json", expectations.encode())
     _write_diff(folder)
 
 

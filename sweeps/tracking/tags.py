@@ -52,7 +52,7 @@ class Record:
 
 def about_sweep(spec: Spec) -> dict[str, str]:
     """Return the tags of the sweep's run."""
-    note = f"{spec.question}\n\nExpected: {spec.expect}" if spec.expect else spec.question
+    note = f"{spec.question}\n\nExpected: {spec.prose}" if spec.prose else spec.question
     return {"mlflow.note.content": note, **about_code(spec)}
 
 

@@ -58,6 +58,16 @@ def test_on_aws_the_head_runs_no_stage_and_workers_are_spot_machines() -> None:
     assert markets == {"head": {}, "gpu": {"MarketType": "spot"}, "cpu": {"MarketType": "spot"}}
 
 
+def test_aws_machines_have_a_driver_credentials_and_no_open_port() -> None:
+    types = launcher_config(ROOT / "cluster.yaml")["available_node_types"]
+    assert all("ImageId" in kind["node_config"] for kind in types.values())
+    # Ray adds a group that admits ssh from everywhere to each type without one
+    assert all("SecurityGroupIds" in kind["node_config"] for kind in types.values())
+    assert "nvidia-smi" in types["gpu"]["worker_setup_commands"][0]
+    workers = [kind["node_config"] for name, kind in types.items() if name != "head"]
+    assert all("IamInstanceProfile" in node for node in workers)
+
+
 def test_shell_commands_of_the_launcher_parse() -> None:
     for path in LAUNCHED:
         config = launcher_config(path)
@@ -147,7 +157,7 @@ def test_the_slurm_script_starts_a_cluster_and_ends_with_the_sweeps_exit_code(
         "scontrol": "echo here",
         "sleep": "exit 0",
         "python": (
-            'case "$*" in *sweeps*) echo "sweep: $*"; exit 7;; '
+            'case "$*" in *ray.nodes*) echo 1;; *sweeps*) echo "sweep: $*"; exit 7;; '
             '*) echo "ray: $*"; exec /bin/sleep 60;; esac'
         ),
     }.items():

@@ -1,4 +1,4 @@
-"""What a plan is said to cost, against sums made by hand from manifests."""
+"""The cost of a plan, against sums made by hand from manifests."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What `explain` says of artifacts that differ in known ways."""
+"""Output of `explain` about artifacts that differ in known ways."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""What a plan counts, against counts made by hand."""
+"""Counts of a plan, against counts made by hand."""
 
 from collections.abc import Collection, Sequence
 
@@ -38,7 +38,7 @@ def counts(plan: Plan) -> dict[str, tuple[int, int, int]]:
 
 @pytest.fixture(scope="module")
 def large() -> tuple[Spec, list[Trial]]:
-    """2 backbones x (none + 5 lambdas x 2 erasing modes) x 3 alpha pairs x 4 alpha_walk x 3 seeds."""
+    """2 backbones x (none + 5 lambdas x 2 erasing modes) x 3 alphas x 4 alpha_walk x 3 seeds."""
     pairs = [(4, 24), (4, 32), (6, 24)]
     spec = make(
         base=SHAPES | {"crf.alpha": 4},

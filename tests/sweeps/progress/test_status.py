@@ -1,4 +1,4 @@
-"""What a sweep tells of itself, through the store, to another process."""
+"""The status file, from a sweep through the store to another process."""
 
 import io
 import os
@@ -37,7 +37,9 @@ def status_of() -> Status:
 def text_of(status: Status, *, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
     console.print(render(status))
-    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return [" ".join(line.split()) for line in output.getvalue().splitlines()]
 
 
 def test_stages_are_counted_where_they_stand_and_time_is_summed() -> None:
@@ -102,7 +104,7 @@ def test_a_driver_is_alive_as_long_as_it_writes_and_its_process_is_there() -> No
     ended.wait()
     dead = status.model_copy(update={"pid": ended.pid})
     assert not dead.alive(status.updated)
-    assert dead.model_copy(update={"host": "another"}).alive(status.updated), (
+    assert dead.model_copy(update={"boot": "another"}).alive(status.updated), (
         "who cannot look believes the clock"
     )
     (first, second) = describe(dead, now=dead.updated + 90)

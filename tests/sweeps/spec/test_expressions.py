@@ -8,7 +8,7 @@ VALUES = {
     "crf_low.alpha": 4,
     "crf_high.alpha": 24.0,
     "cam.source": "cgnet",
-    "cam.scales": [1.0],
+    "cam.scales": (1.0,),
     "cam.flip": True,
 }
 

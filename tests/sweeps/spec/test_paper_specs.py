@@ -24,7 +24,7 @@ def distinct(path: Path) -> dict[str, int]:
 
 
 def comment(path: Path, key: str) -> str:
-    """What the opening comment says under `key`, its lines joined."""
+    """The text of the opening comment under `key`, its lines joined."""
     opening = path.read_text().split("\n\n")[0].replace("\n#  ", "").splitlines()
     (found,) = [line.removeprefix(f"# {key}") for line in opening if line.startswith(f"# {key}")]
     return found

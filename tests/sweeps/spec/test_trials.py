@@ -1,4 +1,4 @@
-"""What a sweep file expands to, and what it is told when it is wrong."""
+"""Expansion of sweep files into trials."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from occse.pipeline import default_pipeline
 from occse.stages.trained import TrainedStage
 from sweeps.spec.trials import Spec, Trial, load_spec, trials
 
@@ -41,9 +42,7 @@ def test_grid_is_the_product_of_its_axes_in_file_order_with_seeds_innermost() ->
     assert [trial.order for trial in trials(spec)] == list(range(8))
 
 
-def test_trials_that_differ_in_unplanned_stages_only_collapse_to_one_with_a_label_of_what_matters() -> (
-    None
-):
+def test_trials_that_differ_in_unplanned_stages_only_collapse_to_one() -> None:
     spec = make(grid=ERASING_GRID, seeds=2)
     found = trials(spec)
     assert spec.combinations() == 16
@@ -192,13 +191,25 @@ def test_resources_of_a_stage_come_from_its_entry_then_from_the_star_then_from_t
         baseline={}, resources={"*": {"num_cpus": 2}, "oc": {"num_cpus": 3, "num_gpus": 0.5}}
     )
     trial = trials(spec)[0]
-    own = trial.nodes["cgnet"].stage.resources()
     granted = (
         spec.resources_of("oc", trial.nodes["oc"].stage),
         spec.resources_of("cgnet", trial.nodes["cgnet"].stage),
     )
     assert (granted[0].num_cpus, granted[0].num_gpus) == (3, 0.5)
-    assert (granted[1].num_cpus, granted[1].num_gpus) == (2, own.num_gpus)
+    assert (granted[1].num_cpus, granted[1].num_gpus) == (2, 0)
+
+
+def test_sweep_on_drawn_data_asks_for_no_gpu_unless_it_says_so() -> None:
+    drawn = make(baseline={})
+    real = Spec(name="s", question="why?", baseline={}, base={"data.kind": "voc"})
+    either = make(base={}, grid={"data.kind": ["shapes", "voc"]})
+    stage = default_pipeline().stage("cgnet")
+    assert stage.resources().num_gpus == 1
+    assert drawn.resources_of("cgnet", stage).num_gpus == 0
+    assert real.resources_of("cgnet", stage).num_gpus == 1
+    assert either.resources_of("cgnet", stage).num_gpus == 1
+    asked = make(baseline={}, resources={"cgnet": {"num_gpus": 1}})
+    assert asked.resources_of("cgnet", stage).num_gpus == 1
 
 
 def test_a_batch_that_does_not_divide_among_the_gpus_of_a_training_is_refused() -> None:

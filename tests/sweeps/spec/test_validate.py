@@ -1,4 +1,4 @@
-"""What a sweep file is told when it is wrong: the line, the key, and what would be accepted."""
+"""Errors of sweep files: the line, the key, and what would be accepted."""
 
 from pathlib import Path
 
@@ -95,7 +95,8 @@ BAD = {
         "variants.baseline: write the baseline under the key",
     ),
     "two knobs at odds": (
-        "grid:\n  data.num_train: [50, 10]\n  data.num_scored: [5, 20]\nbase: {data.kind: shapes}\n",
+        "grid:\n  data.num_train: [50, 10]\n  data.num_scored: [5, 20]\n"
+        "base: {data.kind: shapes}\n",
         3,
         "num_train=10, num_scored=20: data: ",
     ),
@@ -178,7 +179,7 @@ BAD = {
     "design of three values": (
         "design: leave_one_out\ngrid:\n  crf.alpha: [4, 6, 8]\n",
         5,
-        "grid.crf.alpha: `leave_one_out` needs two values, without and with, got [4, 6, 8]",
+        "grid.crf.alpha: `leave_one_out` needs two values, without and with, got (4 6 8)",
     ),
     "seeds of a stage without": (
         "baseline: {}\nseeds:\n  crf: 2\n",
@@ -198,7 +199,7 @@ BAD = {
     "gate after": (
         "baseline: {}\ngates:\n- {after: oc, asha: 2}\n",
         5,
-        "gates.0.after: Input should be 'cam', 'crf'",
+        "gates.0.after: expected a scored stage, one of cam, crf",
     ),
     "gate behind the targets": (
         "baseline: {}\ntargets: [crf]\ngates:\n- {after: pseudo, asha: 2}\n",
@@ -231,7 +232,8 @@ BAD = {
         "gpuhours: unknown key; did you mean 'gpu_hours'?",
     ),
     "search beside a grid": (
-        "grid: {crf.alpha: [1]}\nsearch: {trials: 3, objectives: {pseudo/miou: max}, space: {oc.lr: [1]}}\n",
+        "grid: {crf.alpha: [1]}\n"
+        "search: {trials: 3, objectives: {pseudo/miou: max}, space: {oc.lr: [1]}}\n",
         3,
         "grid: a search has its own `space`",
     ),
@@ -246,12 +248,14 @@ BAD = {
         "search.objectives: no trial has 'pseudo/mio'; did you mean 'pseudo/miou'?",
     ),
     "space value": (
-        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n  space:\n    crf.alpha: {from: 0, to: 4}\n",
+        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n"
+        "  space:\n    crf.alpha: {from: 0, to: 4}\n",
         7,
         "crf.alpha: Input should be greater than 0, got 0",
     ),
     "values of a grid in a space": (
-        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n  space:\n    crf.alpha: {from: 1, to: 4, num: 3}\n",
+        "search:\n  trials: 3\n  objectives: {crf/miou: max}\n"
+        "  space:\n    crf.alpha: {from: 1, to: 4, num: 3}\n",
         7,
         "crf.alpha: `num` picks the values of a grid",
     ),
@@ -351,7 +355,50 @@ BAD = {
     "bad date": (
         "baseline: {}\nprofile: 2024-99-99\n",
         4,
-        "'2024-99-99' is no value; put quotes around it",
+        "'2024-99-99' is no plain value: YAML 1.1 reads it as timestamp",
+    ),
+    "octal number": (
+        "base:\n  oc.batch_size: 010\n",
+        4,
+        "'010' is no plain value: YAML 1.1 reads it as int; expected a decimal number",
+    ),
+    "sexagesimal number": ("base: {oc.batch_size: 1:30}\n", 3, "'1:30' is no plain value"),
+    "number with underscores": ("base: {oc.batch_size: 1_0}\n", 3, "'1_0' is no plain value"),
+    "yes": ("base: {cam.flip: yes}\n", 3, "'yes' is no plain value: YAML 1.1 reads it as bool"),
+    "octal seed": ("baseline: {}\nseeds: [7,\n 010]\n", 5, "'010' is no plain value"),
+    "octal name of a variant": ("variants: {010: {}}\n", 3, "'010' is no plain value"),
+    "seed beyond 64 bits": (
+        "baseline: {}\nseeds: [99999999999999999999]\n",
+        4,
+        "seeds.0: Input should be less than or equal to 9223372036854775807",
+    ),
+    "more seeds than trials": (
+        "baseline: {}\nseeds: 100000000\n",
+        4,
+        "seeds: expected a count of at most 10,000 seeds",
+    ),
+    "escape sequence in a name": (
+        'variants: {"a\\e[31m": {}}\n',
+        3,
+        "the control character U+001B in 'a\\x1b[31m'; remove it",
+    ),
+    "direction mark in a name": ('baseline: {"\\u202ecrf": 1}\n', 3, "character U+202E"),
+    "gate behind everything": (
+        "baseline: {}\ngates:\n- {after: seg, asha: 2}\n",
+        5,
+        "gates.0.after: no stage that `targets` need stands behind 'seg'",
+    ),
+    "label of no knob": (
+        "baseline: {}\nlabels:\n  cgnet.lr: learning rate\n  cgnet.erase=cse: CSE\n",
+        6,
+        "labels: 'cgnet.erase' is no knob; expected a key such as cgnet.erasing=cse",
+    ),
+    "label of no stage": ("baseline: {}\nlabels: {pseud: x}\n", 4, "did you mean 'pseudo'?"),
+    "label of no score": ("baseline: {}\nlabels: {oc/miou: x}\n", 4, "no scored stage 'oc'"),
+    "huge value": (
+        f"base: {{oc.lr: {'9' * 500_000}}}\n",
+        3,
+        "999... (500,002 characters)",
     ),
     "no YAML": ("grid: [1\nbase: {}\n", 4, "this is not YAML: expected ',' or ']'"),
     "control character": (
@@ -366,31 +413,9 @@ BAD = {
 def test_bad_file_is_refused_with_its_line_and_key(case: str, tmp_path: Path) -> None:
     text, line, message = BAD[case]
     said = refusal(tmp_path, HEAD + text)
-    assert said.startswith(f"spec.yaml:{line}: {message}") or (
-        said.startswith(f"spec.yaml:{line}: ") and message in said
-    )
+    assert said.startswith(f"spec.yaml:{line}: ")
+    assert message in said
     assert "\n" not in said
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "spec.yaml:1: expected a mapping such as `name: lambda`, got an empty file"),
-        ("- a\n", "spec.yaml:1: expected a mapping such as `name: lambda`, got a list"),
-        (
-            "name: s\nbaseline: {}\n",
-            "spec.yaml:1: question: this key is missing; a sweep has name, question",
-        ),
-        (
-            "question: ' '\nname: a b\nbaseline: {}\n",
-            "spec.yaml:2: name: String should match pattern",
-        ),
-        (HEAD.encode() + b"expect: \xff\n", "spec.yaml:3: the file is not UTF-8 text"),
-        (b"#" * 1_000_001, "spec.yaml:1: the file is above 1,000,000 bytes"),
-    ],
-)
-def test_file_that_is_no_sweep_is_refused(text: str | bytes, said: str, tmp_path: Path) -> None:
-    assert said in refusal(tmp_path, text)
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
@@ -406,11 +431,6 @@ def test_grid_beyond_reason_is_refused_before_it_is_expanded(tmp_path: Path) -> 
         for knob in ("crf.alpha", "pseudo.beta", "oc.lr", "cgnet.lr")
     )
     assert "spec.yaml:3: grid: 2,560,000 combinations" in refusal(tmp_path, HEAD + "grid:\n" + axes)
-
-
-def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.yaml: cannot be read: No such file"):
-        load_spec(tmp_path / "none.yaml")
 
 
 def test_spec_made_in_code_is_checked_too() -> None:
