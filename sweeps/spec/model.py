@@ -32,8 +32,8 @@ BASELINE = "baseline"
 # pydantic puts these tags of the two forms of `seeds` into the place of an error
 SAME = "[same]"
 BY_STAGE = "[by stage]"
-# A seed has to fit the 64-bit integers of torch's generators.
-MAX_SEED = 2**63 - 1
+# torch's generators take seeds of 64 bits.
+END_OF_SEEDS = 2**64
 # Each variant is a trial for each seed; a larger count is a slip of the keyboard.
 MAX_SEEDS = 10_000
 # Version of `expectations`, which analysis reads.
@@ -70,7 +70,7 @@ def _typed_overrides(overrides: Overrides) -> Overrides:
     return {key: typed(key, value) for key, value in overrides.items()}
 
 
-Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=END_OF_SEEDS)]
 Count = Annotated[int, Field(ge=1, le=MAX_SEEDS)]
 SeedList = Annotated[list[Seed], Field(min_length=1)]
 CountUp = BeforeValidator(_count_up, json_schema_input_type=Count | SeedList)
