@@ -1,15 +1,22 @@
 """`occse data check`: count and verify the user's data set; writes nothing."""
 
 import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from occse.commands.options import Commands, Finding, add_set, assignments
-from occse.data.tree import describe, faults, tree_digest
+from occse.data.dataset import VOID, Dataset
+from occse.data.inspect import Findings, inspect
+from occse.data.tree import describe, tree_digest
 from occse.pipeline import default_pipeline, override
 from occse.stages.data import InPlace
 
 # A tree that is wrong as a whole has a fault in every file; the first ones tell the kind.
 SHOWN_FAULTS = 20
+# Images between two updates of the progress.
+PROGRESS_STEP = 50
 
 
 def add(commands: Commands) -> None:
@@ -33,10 +40,41 @@ def check_data(options: argparse.Namespace) -> None:
     assert isinstance(data, InPlace)
     dataset = data.read(options.data_root)
     print("\n".join(describe(dataset, published=data.published())), flush=True)
-    found = list(faults(dataset))
-    if found:
-        num_hidden = len(found) - SHOWN_FAULTS
+    found = inspect(dataset, workers=os.cpu_count() or 1, report=_progress())
+    print("\n".join(_pixels(dataset, found)), flush=True)
+    print("".join(f"note: {line}\n" for line in found.notes), end="", flush=True)
+    # A contradiction may be meant, so it is told and does not fail the command.
+    print("".join(f"contradiction: {line}\n" for line in found.contradictions), end="", flush=True)
+    if found.faults:
+        num_hidden = len(found.faults) - SHOWN_FAULTS
         more = [f"... and {num_hidden} more"] if num_hidden > 0 else []
-        lines = (f"{len(found)} files are at fault:", *found[:SHOWN_FAULTS], *more)
+        lines = (f"{len(found.faults)} files are at fault:", *found.faults[:SHOWN_FAULTS], *more)
         raise Finding("\n".join(lines))
     print(f"all images and masks are readable; digest {tree_digest(dataset)}")
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """Return a function that shows the number of images looked at; None without a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def report(done: int, total: int) -> None:
+        if done % PROGRESS_STEP == 0 or done == total:
+            end = "\n" if done == total else ""
+            print(f"\r{done:,} of {total:,} images decoded", end=end, file=sys.stderr, flush=True)
+
+    return report
+
+
+def _pixels(dataset: Dataset, found: Findings) -> Iterator[str]:
+    """Yield the masks and the share of their pixels by class."""
+    total = sum(found.pixels.values())
+    if total == 0:
+        return
+    labels = {0: "background", VOID: "void"}
+    labels |= {index + 1: name for index, name in enumerate(dataset.classes)}
+    width = max(map(len, labels.values()))
+    yield f"{'masks':<{width}}  {'masks':>9}  {'pixels':>9}"
+    for label in sorted(labels):
+        share = 100 * found.pixels[label] / total
+        yield f"{labels[label]:<{width}}  {found.images[label]:>9,}  {share:>7.1f} %"

@@ -103,7 +103,9 @@ def _print_scores(store: Path, nodes: Mapping[str, Node]) -> None:
         if field in made and "miou" in made[field].metrics:
             folder = artifact_folder(store, nodes[field])
             print(f"{field}/miou {made[field].metrics['miou']:.4f}  {folder}")
-    if "cam" in made and "crf_low" in made and "crf_high" in made:
+    bracketed = "cam" in made and "crf_low" in made and "crf_high" in made
+    # Without any mask the CAMs are not scored, and no threshold is the best.
+    if bracketed and "threshold" in made["cam"].metrics:
         fault = bracket_fault(
             made["cam"].metrics["threshold"],
             low=made["crf_low"].config["alpha"],

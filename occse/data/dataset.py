@@ -2,6 +2,7 @@
 
 import json
 import struct
+import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL.Image import Image
+from PIL.Image import Image, Resampling, Transpose, fromarray
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -23,6 +24,22 @@ MAX_PIXELS = 100_000_000
 VOID = 255
 # The file in a data stage's artifact.
 INDEX = "index.json"
+# The first bytes of PNG and JPEG files.
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+JPEG_HEAD = b"\xff\xd8\xff"
+# The number of the orientation in EXIF data, and the transposition that each value asks for.
+EXIF_ORIENTATION = 0x0112
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+# Orientations that exchange height and width.
+TURNED = (5, 6, 7, 8)
 # The exceptions that PIL's decoders raise on damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
@@ -38,6 +55,7 @@ class Dataset:
         labels: class indices that are present, ascending, by image name.
         files: paths below `root` of the images that are not JPEGImages/NAME.jpg, by image name.
         masks: the folder of the masks NAME.png; None: SegmentationClass below `root`.
+        max_side: images with a longer side are read at this length of it, masks too; 0: no bound.
         sources: files that masks are drawn from, if there are no mask files.
         notes: remarks for people on the origin of the data.
     """
@@ -48,6 +66,7 @@ class Dataset:
     labels: Mapping[str, tuple[int, ...]]
     files: Mapping[str, str] = field(default_factory=dict)
     masks: Path | None = None
+    max_side: int = 0
     sources: tuple[Path, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -57,25 +76,50 @@ class Dataset:
 
     def mask_path(self, name: str) -> Path:
         """Return the path of the mask of the image `name`; there may be no such file."""
-        return (self.masks or self.root / "SegmentationClass") / f"{name}.png"
+        folder = self.masks or self.root / "SegmentationClass"
+        path = folder / f"{name}.png"
+        if not name.isascii() and not path.exists():
+            # Some systems store "ü" as two characters, names here are composed.
+            decomposed = folder / f"{unicodedata.normalize('NFD', name)}.png"
+            return decomposed if decomposed.exists() else path
+        return path
 
     def size(self, name: str) -> tuple[int, int]:
-        """Return (height, width) of an image, from its header.
+        """Return (height, width) of an image as it is read, from its header.
 
         Raises:
-            ValueError: it is no readable JPEG (or PNG, by its suffix), or has more than 100
-                megapixels.
+            ValueError: it is no readable JPEG or PNG, or has more than 100 megapixels.
         """
+        return self._bounded(self._full_size(name))
+
+    def _full_size(self, name: str) -> tuple[int, int]:
+        """Return (height, width) of an image as it is shown."""
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
+            if _orientation(image) in TURNED:
+                return image.width, image.height
             return image.height, image.width
 
+    def _bounded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (height, width) with sides of at most `max_side`."""
+        height, width = size
+        longest = max(size)
+        if self.max_side == 0 or longest <= self.max_side:
+            return size
+        return (
+            max(1, round(height * self.max_side / longest)),
+            max(1, round(width * self.max_side / longest)),
+        )
+
     def image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Return an image as RGB.
+        """Return an image as RGB, turned as its EXIF orientation says.
+
+        Cameras store photographs as the sensor lies and note how they are to be shown. Programs
+        that draw masks show them so.
 
         Raises:
-            ValueError: it is no readable JPEG (or PNG with 8 bits per channel, by its suffix), or
-                has more than 100 megapixels.
+            ValueError: it is no readable JPEG, or PNG with 8 bits per channel, or has more than 100
+                megapixels.
         """
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
@@ -85,7 +129,13 @@ class Dataset:
                     f"{path} has pixels of mode {image.mode}; expected 8 bits per channel"
                 )
             # A copy, because torch warns of arrays that it cannot write to.
-            return np.array(_decode(image, path).convert("RGB"))
+            shown = _shown(_decode(image, path), _orientation(image))
+            height, width = self._bounded((shown.height, shown.width))
+            # Converted first: a palette has no colours between two others.
+            rgb = shown.convert("RGB")
+            if (height, width) != (rgb.height, rgb.width):
+                rgb = rgb.resize((width, height), Resampling.BICUBIC)
+            return np.array(rgb)
 
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
         """Return a mask as label values: 0 background, 1 to C classes, 255 void.
@@ -96,12 +146,20 @@ class Dataset:
         """
         path = self.mask_path(name)
         mask = read_label_map(path, num_classes=len(self.classes))
-        if mask.shape != (expected := self.size(name)):
+        expected = self._full_size(name)
+        if mask.shape != expected:
             raise ValueError(
                 f"{path} is {mask.shape[0]} x {mask.shape[1]} (height x width); "
                 f"expected the size of its image, {expected[0]} x {expected[1]}"
             )
-        return mask
+        return self.bounded_mask(mask)
+
+    def bounded_mask(self, mask: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "h w"]:
+        """Return a mask at the size at which its image is read."""
+        height, width = self._bounded((mask.shape[0], mask.shape[1]))
+        if (height, width) == mask.shape:
+            return mask
+        return np.array(fromarray(mask).resize((width, height), Resampling.NEAREST))
 
     def targets(self, names: Sequence[str]) -> Float32[np.ndarray, "B C"]:
         """Return the image labels of `names`, multi-hot."""
@@ -145,6 +203,7 @@ def save_index(dataset: Dataset, folder: Path) -> None:
         "labels": dict(dataset.labels),
         "files": dict(dataset.files),
         "masks": dataset.masks and _below(dataset.masks, artifact=folder, root=dataset.root),
+        "max_side": dataset.max_side,
     }
     (folder / INDEX).write_text(json.dumps(index))
 
@@ -167,6 +226,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         splits = {split: tuple(names) for split, names in index["splits"].items()}
         labels = {name: tuple(present) for name, present in index["labels"].items()}
         files, masks = dict(index.get("files", {})), index.get("masks")
+        max_side = int(index.get("max_side", 0))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no index of a data set: {error!r}") from None
     root = data_root if inside is None else folder / PurePosixPath(inside)
@@ -185,6 +245,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         labels=labels,
         files=files,
         masks=mask_folder,
+        max_side=max_side,
     )
 
 
@@ -196,7 +257,38 @@ def _below(path: Path, *, artifact: Path, root: Path) -> tuple[str, str]:
 
 
 def _kind(path: Path) -> type[ImageFile]:
+    """Return the decoder of a file by its first bytes, or by its suffix if they say nothing.
+
+    A PNG that is called .jpg is common where images come from the web.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(PNG_HEAD))
+    except OSError:
+        head = b""
+    if head == PNG_HEAD:
+        return PngImageFile
+    if head.startswith(JPEG_HEAD):
+        return JpegImageFile
     return PngImageFile if path.suffix.lower() == ".png" else JpegImageFile
+
+
+def _orientation(image: ImageFile) -> int:
+    """Return the EXIF orientation of an image; 1, as it is stored, if there is none."""
+    # PIL would decode a PNG to its end to look for EXIF data behind the pixels.
+    if "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except (*UNREADABLE, TypeError):
+        # EXIF data that cannot be read say nothing; viewers ignore them too.
+        return 1
+
+
+def _shown(image: Image, orientation: int) -> Image:
+    """Return an image as it is shown with an EXIF orientation."""
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _open(path: Path, kind: type[ImageFile]) -> ImageFile:

@@ -4,7 +4,7 @@ They are drawn here, or read where the user keeps them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -108,6 +108,8 @@ class InPlace(DataStage):
     """Path that a message shows as an example of a data root."""
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The tree's `tree_digest`, refused when it differs; empty: any tree."""
+    max_side: int = Field(default=0, ge=0)
+    """Images with a longer side are read at this length of it, with their masks; 0: no bound."""
 
     def read(self, root: Path) -> Dataset:
         """Return the data set below `root`.
@@ -169,7 +171,7 @@ class InPlace(DataStage):
                 f"give --data-root {self.example}"
             )
         try:
-            dataset = self.read(root)
+            dataset = replace(self.read(root), max_side=self.max_side)
         except ValueError as error:
             raise ValueError(f"{error} (--data-root is {root})") from None
         found = tree_digest(dataset)
@@ -198,9 +200,11 @@ class Voc(InPlace):
 
 
 class Coco(InPlace):
-    """MS COCO 2014, read in place; its masks are drawn once, into the artifact."""
+    """MS COCO, or data in its layout, read in place; masks are drawn once, into the artifact."""
 
-    effort: ClassVar[frozenset[str]] = frozenset({"kind", "images", "num_scored"})
+    effort: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "images", "num_scored", "train_file", "val_file"}
+    )
     example: ClassVar[str] = ".../coco"
     kind: Literal["coco"] = "coco"
     """Layout of the data set."""
@@ -215,10 +219,20 @@ class Coco(InPlace):
     None: all of them. The number is ours: the images behind the published scores are unknown, and
     all masks take long to draw.
     """
+    train_file: str = Field(default="", pattern=r"^([^/\\]+\.json)?$")
+    """Instances file of the training images in `annotations`; empty: that of 2014 or 2017."""
+    val_file: str = Field(default="", pattern=r"^([^/\\]+\.json)?$")
+    """Instances file of the validation images in `annotations`; empty: that of 2014 or 2017."""
 
     def read(self, root: Path) -> Dataset:
         """Return the MS COCO tree below `root`."""
-        return read_coco(root, images=self.images, num_scored=self.num_scored)
+        return read_coco(
+            root,
+            images=self.images,
+            num_scored=self.num_scored,
+            train=self.train_file,
+            val=self.val_file,
+        )
 
     def published(self) -> Mapping[str, int]:
         """Images of MS COCO 2014 in the list convention."""
@@ -230,8 +244,10 @@ class Coco(InPlace):
             dataset.size(name)
         masks = output / "masks"
         masks.mkdir()
+        # Masks are stored at the full size, as those of other data sets are.
+        full = replace(dataset, max_side=0)
         for name in masked_names(dataset):
-            write_label_map(masks / f"{name}.png", dataset.mask(name))
+            write_label_map(masks / f"{name}.png", full.mask(name))
         kept = {field.name: getattr(dataset, field.name) for field in fields(Dataset)}
         return Dataset(**kept | {"masks": masks})
 

@@ -27,6 +27,8 @@ from torch import Generator, Tensor
 
 from occse.data.transforms import classification_view
 from occse.method.cam import multi_scale_cam
+from occse.method.crf import PRESETS, dense_crf
+from occse.method.crf_torch import dense_crf_batch
 from occse.networks.checkpoint import place
 from occse.networks.classifier import Classifier, load_classifier
 from occse.networks.names import Precision
@@ -190,6 +192,39 @@ def differences(cams: list[np.ndarray], exact: list[np.ndarray]) -> str:
     return f"CAMs differ by {all_of.mean():.1e} in the mean, {all_of.max():.1e} at most"
 
 
+def crf_table(options: argparse.Namespace, *, labels: int) -> None:
+    """Compare the CRF of one core with that of the device, on the same images and scores."""
+    photos = Photos(options.images, crop=options.crop)
+    images = [photos.image(index)[: options.rows] for index in range(len(photos))]
+    height, width = images[0].shape[:2]
+    coarse = torch.rand(len(images), labels, 12, 16, generator=torch.Generator().manual_seed(0))
+    scores = list(torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").numpy())
+    preset = PRESETS["psa"]
+    exact: list[np.ndarray] = []
+
+    def measure(setting: Setting) -> tuple[float, str]:
+        start = time.perf_counter()
+        if setting.name.startswith("pydensecrf"):
+            exact.extend(
+                dense_crf(image, score, preset=preset)
+                for image, score in zip(images, scores, strict=True)
+            )
+            return len(images) / (time.perf_counter() - start), ""
+        found = dense_crf_batch(images, scores, preset=preset, device=options.device)
+        start = time.perf_counter()
+        found = dense_crf_batch(images, scores, preset=preset, device=options.device)
+        rate = len(images) / (time.perf_counter() - start)
+        wrong = sum(
+            int((ours.argmax(0) != theirs.argmax(0)).sum())
+            for ours, theirs in zip(found, exact, strict=True)
+        )
+        most = max(np.abs(ours - theirs).max() for ours, theirs in zip(found, exact, strict=True))
+        return rate, f"{wrong} labels differ, marginals by {most:.1e} at most"
+
+    rows = [Setting(name="pydensecrf, one core"), Setting(name=f"torch, {options.device}")]
+    table(f"dense CRF, {width} x {height}, {labels} labels", rows, measure)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -210,7 +245,9 @@ def parse() -> argparse.Namespace:
         "--tiny", action="store_true", help="seconds on a CPU: does the script work?"
     )
     options = parser.parse_args()
+    options.rows = SIZE[0]
     if options.tiny:
+        options.rows = 40
         options.backbone, options.crop, options.batches, options.steps = "tiny", 64, [2], 3
         options.images, options.scales, options.rounds, options.workers = 2, [0.25], 1, 1
     return options
@@ -255,6 +292,8 @@ def main() -> None:
     size = f"{SIZE[1]} x {SIZE[0]}"
     title = f"CAMs, {options.backbone}, {size}, scales {scales}, mirrored, batch {options.images}"
     table(title, [each for each in settings if not each.name.startswith("loader")], measure)
+    for labels in (4, 21):
+        crf_table(options, labels=labels)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The layout of MS COCO: images, and instances files with objects. Masks are drawn from them."""
 
+import codecs
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,14 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 from occse.data.dataset import MAX_PIXELS, VOID, Dataset
 from occse.data.reading import check_present, read_bytes
 
-# The name of each split in files and folders.
-YEARS = {"train": "train2014", "val": "val2014"}
+# Years whose files are found without being named.
+YEARS = ("2014", "2017")
+SPLITS = ("train", "val")
+# Names of a category of id 0 that stands for the background, in lower case.
+BACKGROUND = frozenset({"background", "_background_", "__background__"})
 # instances_train2014.json has 330 MB.
 MAX_JSON_BYTES = 2_000_000_000
 # pycocotools computes with 32-bit integers and takes memory by the perimeter of a polygon.
 MAX_COORDINATE = 1e6
 MAX_PERIMETER = 1e6
-IMAGE_NAME = re.compile(r"([\w-]+)\.jpg")
+# A file name without a folder. Artifacts are named after it.
+IMAGE_NAME = re.compile(r"(?!\.)([^/\\\x00-\x1f]+)\.(?:jpe?g|png)", re.IGNORECASE)
 
 Convention: TypeAlias = Literal[
     "annotated",  # images with an object: 82,081 for training, 40,137 for val
@@ -33,10 +38,13 @@ Polygons: TypeAlias = list[list[float]]
 
 @dataclass(frozen=True, slots=True)
 class RunLengths:
-    """Lengths of runs that are alternately outside and inside an object, column by column."""
+    """Lengths of runs that are alternately outside and inside an object, column by column.
+
+    `counts` is a list, or pycocotools' compressed text of it (`decompress`).
+    """
 
     size: tuple[int, int]
-    counts: list[int]
+    counts: list[int] | str
 
 
 Segmentation: TypeAlias = Polygons | RunLengths
@@ -55,7 +63,7 @@ class _Annotation:
     image_id: int
     category_id: int
     segmentation: Segmentation
-    iscrowd: bool = False
+    iscrowd: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,8 @@ class CocoDataset(Dataset):
                 run-length code of that size.
         """
         height, width = self.sizes[name]
-        if (found := self.size(name)) != (height, width):
+        found = self._full_size(name)
+        if found != (height, width):
             raise ValueError(
                 f"{self.image_path(name)} is {found[0]} x {found[1]} (height x width); "
                 f"its annotation says {height} x {width}"
@@ -107,17 +116,23 @@ class CocoDataset(Dataset):
                 raise ValueError(
                     f"{name}: an object of class {self.classes[index]} {error}"
                 ) from None
-        return labels
+        return self.bounded_mask(labels)
 
 
 def read_coco(
-    root: Path, *, images: Convention = "annotated", num_scored: int | None = None
+    root: Path,
+    *,
+    images: Convention = "annotated",
+    num_scored: int | None = None,
+    train: str = "",
+    val: str = "",
 ) -> CocoDataset:
     """Read the data set below `root`.
 
-    It holds `annotations/instances_{train,val}2014.json`, and images in `train2014` and `val2014`
-    or in `images/train2014` and `images/val2014`. Classes are the categories by ascending id, in
-    COCO 80 of 90 ids. Crowds give neither label nor mask.
+    `annotations` holds an instances file for each split. The images of `instances_NAME.json` lie in
+    `NAME` or `images/NAME`, or in `images`. Classes are the categories by ascending id, in COCO 80
+    of 90 ids; a category of id 0 is left out if it is called background or has no object. Crowds
+    give neither label nor mask.
 
     An image without an object has no class to erase and no CAM, so no training split has it. The
     convention "all" scores those of `val`, as background.
@@ -127,28 +142,28 @@ def read_coco(
         images: the list convention.
         num_scored: number of images of `train`, evenly spread over the ids of `train_aug`; None:
             all of them.
+        train: name of the instances file of the training images, without its folder; "":
+            `instances_train2014.json` or `instances_train2017.json`.
+        val: name of that of the validation images.
 
     Raises:
         ValueError: files are missing; or the JSON is damaged, contradicts itself, or names files
             that are not there.
     """
-    _check_layout(root)
-    paths = {
-        split: root / "annotations" / f"instances_{year}.json" for split, year in YEARS.items()
-    }
+    paths = _instances_files(root, {"train": train, "val": val})
+    folders = {split: _image_folder(root, path) for split, path in paths.items()}
     found = {split: _read_instances(path) for split, path in paths.items()}
     classes = _classes(found, paths)
+    background = _background(found)
     position = {category: index for index, (category, _) in enumerate(classes)}
     names = {split: _names(instances, paths[split]) for split, instances in found.items()}
     if shared := set(names["train"].values()) & set(names["val"].values()):
         raise ValueError(
             f"{paths['train']} and {paths['val']} share {min(shared)}; expected disjoint splits"
         )
-    objects = {
-        name: outlines
-        for split, instances in found.items()
-        for name, outlines in _objects(instances, names[split], position, paths[split]).items()
-    }
+    objects: dict[str, list[tuple[int, Segmentation]]] = {}
+    for split, instances in found.items():
+        objects |= _objects(instances, names[split], position, paths[split], background)
     listed = {
         split: [
             name
@@ -157,15 +172,22 @@ def read_coco(
         ]
         for split, by_id in names.items()
     }
-    for split in YEARS:
+    files: dict[str, str] = {}
+    for split, instances in found.items():
+        files |= {names[split][image.id]: image.file_name for image in instances.images}
+    for split in SPLITS:
         if not any(objects[name] for name in listed[split]):
             raise ValueError(f"{paths[split]} has no image with an object that is no crowd")
-    folders = {split: _image_folder(root, year) for split, year in YEARS.items()}
-    for split in YEARS:
         check_present(
-            root / folders[split], (f"{name}.jpg" for name in listed[split]), source=paths[split]
+            root / folders[split], (files[name] for name in listed[split]), source=paths[split]
         )
     without = sum(not objects[name] for name in names["train"].values())
+    notes = []
+    if without:
+        listed_in = paths["train"].stem.removeprefix("instances_")
+        notes.append(f"{without} images of {listed_in} have no object and are not trained on")
+    if background is not None:
+        notes.append(f"category 0, {background!r}, is taken for the background")
     return CocoDataset(
         root=root,
         classes=tuple(name for _, name in classes),
@@ -176,14 +198,15 @@ def read_coco(
         },
         labels={
             name: tuple(sorted({index for index, _ in objects[name]}))
-            for split in YEARS
+            for name in (*listed["train"], *listed["val"])
+        },
+        files={
+            name: (folders[split] / files[name]).as_posix()
+            for split in SPLITS
             for name in listed[split]
         },
-        files={name: f"{folders[split]}/{name}.jpg" for split in YEARS for name in listed[split]},
         sources=tuple(paths.values()),
-        notes=(f"{without} images of train2014 have no object and are not trained on",)
-        if without
-        else (),
+        notes=tuple(notes),
         objects=objects,
         sizes={
             names[split][image.id]: (image.height, image.width)
@@ -203,6 +226,8 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
     tools = _pycocotools()
     if isinstance(segmentation, RunLengths):
         counts = segmentation.counts
+        if isinstance(counts, str):
+            counts = decompress(counts, most=height * width + 1)
         if (
             segmentation.size != (height, width)
             or min(counts, default=-1) < 0
@@ -222,6 +247,41 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
             "ignore", message="__array__ implementation", category=DeprecationWarning
         )
         return np.asarray(tools.decode(runs)).astype(bool)
+
+
+def decompress(text: str, *, most: int) -> list[int]:
+    """Return the run lengths that pycocotools compressed into `text`.
+
+    A number takes one character for every five bits, from the lowest; bit 5 says that another
+    character follows, and the sign is that of the last one. From the third number on, the
+    difference to the number before the last is stored. pycocotools decodes such text without any
+    bound, so it is not given to it.
+
+    Args:
+        text: characters from "0" (0) to "o" (63).
+        most: largest allowed number of runs.
+
+    Raises:
+        ValueError: the text ends within a number, or has another character, or too many numbers.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - ord("0")
+        # Run lengths are below 2^31: seven characters hold any difference of two of them.
+        if not 0 <= bits < 64 or shift > 30 or len(counts) >= most:
+            raise ValueError("has compressed runs that are damaged")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("has compressed runs that are cut off")
+    return counts
 
 
 def _checked(polygon: list[float]) -> list[float]:
@@ -245,29 +305,52 @@ def _pycocotools() -> ModuleType:
     return module
 
 
-def _check_layout(root: Path) -> None:
-    files = [f"annotations/instances_{year}.json" for year in YEARS.values()]
-    missing = [file for file in files if not (root / file).is_file()]
-    missing += [
-        f"{year} (or images/{year})"
-        for year in YEARS.values()
-        if not (root / _image_folder(root, year)).is_dir()
-    ]
-    if missing:
-        raise ValueError(
-            f"{root} is not a folder in the layout of MS COCO 2014: {', '.join(missing)} missing; "
-            f"expected {', '.join((*files, *YEARS.values()))}"
-        )
+def _instances_files(root: Path, named: Mapping[str, str]) -> dict[str, Path]:
+    """Return the instances file of each split.
+
+    Raises:
+        ValueError: a file is missing, or there are files of two years and none is named.
+    """
+    folder = root / "annotations"
+    present = sorted(path.name for path in folder.glob("*.json")) if folder.is_dir() else []
+    paths = {}
+    for split in SPLITS:
+        defaults = [f"instances_{split}{year}.json" for year in YEARS]
+        wanted = [named[split]] if named[split] else defaults
+        found = [name for name in wanted if name in present]
+        if len(found) != 1:
+            problem = f"{' and '.join(found)} are there" if found else "it is missing"
+            raise ValueError(
+                f"{root} is not a folder in the layout of MS COCO: expected the objects of "
+                f"{split} in annotations/{' or '.join(wanted)}, but {problem} (annotations has "
+                f"{', '.join(present[:10]) or 'no .json file'}); data.{split}_file names one"
+            )
+        paths[split] = folder / found[0]
+    return paths
 
 
-def _image_folder(root: Path, year: str) -> str:
-    return f"images/{year}" if (root / "images" / year).is_dir() else year
+def _image_folder(root: Path, instances: Path) -> Path:
+    """Return the folder of the images of an instances file, relative to `root`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    name = instances.stem.removeprefix("instances_")
+    folders = [Path(name), Path("images", name), Path("images")]
+    for folder in folders:
+        if (root / folder).is_dir():
+            return folder
+    raise ValueError(
+        f"{root} is not a folder in the layout of MS COCO: {name} missing; expected the images of "
+        f"{instances.name} in {', '.join(folder.as_posix() for folder in folders)}"
+    )
 
 
 def _read_instances(path: Path) -> _Instances:
     content = read_bytes(path, limit=MAX_JSON_BYTES, expected="the objects of MS COCO")
     try:
-        return TypeAdapter(_Instances).validate_json(content)
+        # Some programs begin UTF-8 files with a byte order mark.
+        return TypeAdapter(_Instances).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -276,10 +359,31 @@ def _read_instances(path: Path) -> _Instances:
         ) from None
 
 
+def _background(found: Mapping[str, _Instances]) -> str | None:
+    """Return the name of a category of id 0 that stands for the background; None: there is none.
+
+    Roboflow writes a category of id 0 for the group of all classes, and gives it no object.
+    """
+    for category in found["train"].categories:
+        if category.id == 0:
+            used = any(
+                annotation.category_id == 0
+                for instances in found.values()
+                for annotation in instances.annotations
+            )
+            return category.name if category.name.lower() in BACKGROUND or not used else None
+    return None
+
+
 def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list[tuple[int, str]]:
+    skipped = {0} if _background(found) is not None else set()
     train, val = (
-        sorted((category.id, category.name) for category in found[split].categories)
-        for split in ("train", "val")
+        sorted(
+            (category.id, category.name)
+            for category in found[split].categories
+            if category.id not in skipped
+        )
+        for split in SPLITS
     )
     if train != val:
         raise ValueError(f"{paths['train']} and {paths['val']} have different categories")
@@ -301,7 +405,8 @@ def _names(instances: _Instances, path: Path) -> dict[int, str]:
         match = IMAGE_NAME.fullmatch(image.file_name)
         if match is None:
             raise ValueError(
-                f"{path} names the image {image.file_name[:100]!r}; expected a JPEG without folder"
+                f"{path} names the image {image.file_name[:100]!r}; "
+                "expected a JPEG or PNG file without a folder"
             )
         if not (min(image.height, image.width) >= 1 and image.height * image.width <= MAX_PIXELS):
             raise ValueError(
@@ -317,10 +422,16 @@ def _names(instances: _Instances, path: Path) -> dict[int, str]:
 
 
 def _objects(
-    instances: _Instances, names: Mapping[int, str], position: Mapping[int, int], path: Path
+    instances: _Instances,
+    names: Mapping[int, str],
+    position: Mapping[int, int],
+    path: Path,
+    background: str | None,
 ) -> dict[str, list[tuple[int, Segmentation]]]:
     objects: dict[str, list[tuple[int, Segmentation]]] = {name: [] for name in names.values()}
     for annotation in instances.annotations:
+        if annotation.category_id == 0 and background is not None:
+            continue
         if annotation.image_id not in names or annotation.category_id not in position:
             raise ValueError(
                 f"{path} has an object of image {annotation.image_id} "

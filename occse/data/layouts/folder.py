@@ -2,6 +2,7 @@
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +12,12 @@ from occse.data.reading import numbered_lines, read_text
 # The columns of labels.csv that are read; other columns are allowed.
 COLUMNS = ("image", "split", "labels")
 SPLITS = ("train", "val")
+# Names in class lists, in lower case, that are no class: LabelMe and VOC tools write them.
+NOT_CLASSES = frozenset({"background", "_background_", "__background__", "__ignore__"})
 SUFFIXES = (".jpg", ".jpeg", ".png")
-NAME = re.compile(r"\w[\w .+-]*")
+# Image names become names of files and archive members, so they have no slash and no control
+# character, and do not begin with a dot.
+NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]+")
 
 
 def read_folder(root: Path) -> Dataset:
@@ -27,42 +32,63 @@ def read_folder(root: Path) -> Dataset:
     - `masks` holds PNG files, palette or grey, with the names of their images.
 
     All of `train` is trained on (split `train_aug`). Its images with a mask are scored (split
-    `train`). Every image of `val` needs a mask.
+    `train`), and so are the images of `val` with a mask. Without any mask nothing is scored, and
+    `masks` may be missing.
+
+    File names and the names in `labels.csv` are compared in Unicode's composed form, because some
+    systems store "ü" as two characters.
 
     Raises:
         ValueError: a file is missing or unreadable, names an unknown class, split or image, or
-            contradicts itself; an image of `train` has no label, one of `val` no mask, or no image
-            of `train` has a mask.
+            contradicts itself; or an image of `train` has no label.
     """
-    needed = ("classes.txt", "labels.csv", "images", "masks")
+    needed = ("classes.txt", "labels.csv", "images")
     if missing := [name for name in needed if not (root / name).exists()]:
         raise ValueError(f"{root} lacks {', '.join(missing)}; expected {', '.join(needed)}")
     classes = _read_classes(root / "classes.txt")
     files = _image_files(root / "images")
     splits, labels = _read_labels(root / "labels.csv", classes=classes, files=files)
-    masked = {path.stem for path in (root / "masks").glob("*.png")}
-    scored = tuple(name for name in splits["train"] if name in masked)
-    _check(root, splits, labels, masked, scored)
-    loose = len(masked - labels.keys())
+    masked = {_composed(path.stem) for path in (root / "masks").glob("*.png")}
+    scored = {
+        split: tuple(name for name in names if name in masked) for split, names in splits.items()
+    }
+    _check(root, splits, labels)
     return Dataset(
         root=root,
         classes=classes,
-        splits={"train_aug": splits["train"], "train": scored, "val": splits["val"]},
+        splits={"train_aug": splits["train"], "train": scored["train"], "val": scored["val"]},
         labels=labels,
         files={name: f"images/{files[name]}" for name in labels},
         masks=root / "masks",
-        notes=(f"{loose} masks belong to no image of labels.csv",) if loose else (),
+        notes=tuple(_notes(splits, scored, loose=len(masked - labels.keys()))),
     )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _notes(
+    splits: Mapping[str, Sequence[str]], scored: Mapping[str, Sequence[str]], *, loose: int
+) -> Iterator[str]:
+    if loose:
+        yield f"{loose} masks belong to no image of labels.csv"
+    if not scored["train"]:
+        yield "no image of train has a mask: CAMs and pseudo labels are not scored"
+    lacking = len(splits["val"]) - len(scored["val"])
+    if lacking:
+        yield f"{lacking} images of val have no mask and are not scored"
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     classes: list[str] = []
     for number, line in numbered_lines(path, expected="one class per line"):
-        named = line.isprintable() and ";" not in line and line != "background"
+        named = line.isprintable() and ";" not in line and line.lower() not in NOT_CLASSES
         if line in classes or not named:
             raise ValueError(
                 f"{path}:{number}: {line[:100]!r}; expected every class once, in printable "
-                "characters without semicolons, and without the background, which is always label 0"
+                "characters without semicolons, and without the background, which is always label "
+                "0: with its line every label of a mask would be that of the class before"
             )
         classes.append(line)
     if not 1 <= len(classes) < VOID:
@@ -76,12 +102,14 @@ def _image_files(folder: Path) -> dict[str, str]:
     """Return files by image name, which is the file's name without suffix."""
     files: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            if path.stem in files:
-                raise ValueError(
-                    f"{folder} has {files[path.stem]} and {path.name}; expected one file per name"
-                )
-            files[path.stem] = path.name
+        name = _composed(path.stem)
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        if name in files:
+            raise ValueError(
+                f"{folder} has {files[name]} and {path.name}; expected one file per name"
+            )
+        files[name] = path.name
     return files
 
 
@@ -89,17 +117,17 @@ def _read_labels(
     path: Path, *, classes: Sequence[str], files: Mapping[str, str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
     """Return image names by split, in the order of the file, and class indices by image name."""
-    position = {label: index for index, label in enumerate(classes)}
-    names = {file: name for name, file in files.items()} | {name: name for name in files}
+    position = {_composed(label): index for index, label in enumerate(classes)}
+    names = {_composed(file): name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
     found: dict[str, set[int]] = {}
     for number, row in _rows(path):
-        image, split, listed = (row[column].strip() for column in COLUMNS)
+        image, split, listed = (_composed(row[column].strip()) for column in COLUMNS)
         labels = [label.strip() for label in listed.split(";") if label.strip()]
         if image not in names or not NAME.fullmatch(names[image]):
             raise ValueError(
                 f"{path}:{number}: no image {image[:100]!r} in {path.parent / 'images'}; expected "
-                f"the name of a {', '.join(SUFFIXES)} file of letters, digits, ._+- and spaces"
+                f"the name of a {', '.join(SUFFIXES)} file, in quotes if it has a comma"
             )
         if split not in SPLITS:
             raise ValueError(
@@ -147,11 +175,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _check(
-    root: Path,
-    splits: Mapping[str, Sequence[str]],
-    labels: Mapping[str, Sequence[int]],
-    masked: set[str],
-    scored: Sequence[str],
+    root: Path, splits: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[int]]
 ) -> None:
     for split in SPLITS:
         if not splits[split]:
@@ -160,14 +184,4 @@ def _check(
         raise ValueError(
             f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; "
             "without a class there is nothing to train on: label it or leave it out"
-        )
-    if lacking := [name for name in splits["val"] if name not in masked]:
-        raise ValueError(
-            f"{root / 'masks' / lacking[0]}.png is missing (and {len(lacking) - 1} more); "
-            "every image of val is scored and needs a mask"
-        )
-    if not scored:
-        raise ValueError(
-            f"{root / 'masks'} has no mask of any image of train; "
-            "expected some, for the scores of CAMs"
         )

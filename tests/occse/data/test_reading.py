@@ -1,6 +1,5 @@
 """Images and masks of a data set, as they are, damaged, or hostile."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,8 @@ def test_missing_images_and_other_formats_are_named(root: Path, dataset: Dataset
     (root / "SegmentationClass" / "b_1.png").unlink()
     with pytest.raises(ValueError, match=r"b_1\.png is missing; expected a PNG image"):
         dataset.mask("b_1")
-    shutil.copy(root / "SegmentationClass" / "a_2.png", root / "JPEGImages" / "a_1.jpg")
+    # A bitmap is refused whatever its name; a PNG called .jpg is read (test_inspect).
+    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "JPEGImages" / "a_1.jpg", format="BMP")
     with pytest.raises(ValueError, match=r"a_1\.jpg cannot be read as a JPEG image"):
         dataset.image("a_1")
 

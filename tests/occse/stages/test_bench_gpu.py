@@ -18,7 +18,7 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_tiny_run_on_the_cpu_fills_both_tables() -> None:
+def test_a_tiny_run_on_the_cpu_fills_all_tables() -> None:
     done = bench("--device", "cpu", "--tiny")
     assert done.returncode == 0, done.stderr
     training, inference = done.stdout.split("| CAMs,")
@@ -29,6 +29,9 @@ def test_a_tiny_run_on_the_cpu_fills_both_tables() -> None:
     assert found["float32, contiguous"] == "CAMs differ by 0.0e+00 in the mean, 0.0e+00 at most"
     mean, most = map(float, re.findall(r"\d\.\de-\d\d", found["bfloat16"]))
     assert 0 < mean < most < 0.1
+    for labels in (4, 21):
+        assert re.search(rf"dense CRF, 500 x 40, {labels} labels", done.stdout)
+    assert done.stdout.count("0 labels differ") == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
