@@ -76,7 +76,7 @@ def test_attachments_hold_counts_panels_and_configuration(
         with Image.open(path) as panel:
             assert panel.format == "PNG"
     assert [path.name for path in panels] == sorted(path.name for path in (left / "maps").iterdir())
-    assert (left / "gallery.html").read_text().count('<img src="data:image/jpeg;base64,') == 8
+    assert (left / "gallery.html").read_text().count('<img src="data:image/webp;base64,') == 8
     rows = table(left / "labels.csv")
     assert {row["image"] for row in rows} == set(
         Counts.load(left / "counts" / "cam.npz").names
