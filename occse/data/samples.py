@@ -37,9 +37,13 @@ class LabelledImages:
         hue: float,
         crop: int,
     ) -> None:
-        self.dataset, self.names = dataset, names
+        self.dataset = dataset
+        self.names = names
         self.targets = torch.from_numpy(dataset.targets(names))
-        self.long_side, self.jitter, self.hue, self.crop = long_side, jitter, hue, crop
+        self.long_side = long_side
+        self.jitter = jitter
+        self.hue = hue
+        self.crop = crop
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,8 +77,12 @@ class LabelMapImages:
         resampling: Resampling,
         crop: int,
     ) -> None:
-        self.dataset, self.names, self.labels = dataset, names, labels
-        self.scale, self.resampling, self.crop = scale, resampling, crop
+        self.dataset = dataset
+        self.names = names
+        self.labels = labels
+        self.scale = scale
+        self.resampling = resampling
+        self.crop = crop
 
     def __len__(self) -> int:
         return len(self.names)
@@ -113,8 +121,14 @@ class AffinityImages:
         crop: int,
         padding: Padding,
     ) -> None:
-        self.dataset, self.names, self.scores, self.label = dataset, names, scores, label
-        self.scale, self.jitter, self.hue, self.crop = scale, jitter, hue, crop
+        self.dataset = dataset
+        self.names = names
+        self.scores = scores
+        self.label = label
+        self.scale = scale
+        self.jitter = jitter
+        self.hue = hue
+        self.crop = crop
         self.fill = BLACK if padding == "black" else 0.0
 
     def __len__(self) -> int:

@@ -16,7 +16,8 @@ TEST_SPLIT = "test"
 
 def masked_names(dataset: Dataset) -> list[str]:
     """Return the images whose masks are read, ascending: those of `train` and `val`."""
-    return sorted({name for split in MASKED_SPLITS for name in dataset.splits.get(split, ())})
+    lists = [dataset.splits.get(split, ()) for split in MASKED_SPLITS]
+    return sorted(set().union(*lists))
 
 
 def tree_digest(dataset: Dataset) -> str:

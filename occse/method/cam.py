@@ -5,6 +5,7 @@ convolution of a classifier gives for class c. At test time f^c is computed at s
 for the mirror image, and the maps are summed before the division.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def multi_scale_cam(
     counts = [len(classes) for classes in present]
     rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(device)
     columns = torch.tensor(
-        [index for classes in present for index in classes], dtype=torch.long, device=device
+        list(itertools.chain.from_iterable(present)), dtype=torch.long, device=device
     )
     height, width = images.shape[1:3]
     merged = torch.zeros(len(rows), height, width, device=device)

@@ -318,7 +318,7 @@ class ScoresTask(NamedTuple):
 
 
 def label_scores(task: ScoresTask, crf: Crf = dense_crf) -> tuple[str, UInt8[np.ndarray, "H W"]]:
-    """Return the name of the image and its label map; `crf` is the backend that computes the CRF."""
+    """Return the name of the image and its label map; `crf` computes the CRF."""
     positions = task.scores.argmax(axis=0)
     if task.preset != "none" and task.unary == "scores":
         marginals = crf(task.image, task.scores, preset=PRESETS[task.preset])

@@ -309,7 +309,8 @@ def _validate(arrays: dict[str, np.ndarray]) -> None:
         if texts.ndim != 1 or texts.dtype.kind != "U" or len(set(texts)) != texts.size:
             raise ValueError(f"{key}: expected a list of distinct texts")
     _check_thresholds(arrays["thresholds"])
-    num_entries, num_labels = arrays["count"].size, arrays["classes"].size + 1
+    num_entries = arrays["count"].size
+    num_labels = arrays["classes"].size + 1
     limits = {
         "image": arrays["names"].size,
         "bin": _levels(arrays["thresholds"]) + 1,
@@ -353,7 +354,7 @@ def _bins(best: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     # Comparisons of whole maps and 8-bit sums: a binary search per pixel takes twice as long.
     bins = np.zeros(best.shape, np.min_scalar_type(thresholds.size))
     for threshold in thresholds:
-        bins += best > threshold
+        np.add(bins, best > threshold, out=bins)
     return bins
 
 

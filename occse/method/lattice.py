@@ -47,7 +47,8 @@ class Lattice:
         real = (torch.arange(padded.shape[1], device=features.device) < num_pixels).repeat(
             num_images
         )
-        self.positions, self.weights = positions[real], weights[real]
+        self.positions = positions[real]
+        self.weights = weights[real]
         self.splat = self._splat_matrix()
         # Blurring multiplies the sum of a constant by this factor's inverse (pydensecrf).
         self.gain = 1 / (1 + 2.0**-dims)

@@ -136,7 +136,8 @@ class Portions:
             left = "" if free is None else f" ({free / 2**30:.1f} GiB are free)"
             raise ValueError(
                 f"one image of {' x '.join(map(str, size))} (height x width) does not fit into the "
-                f"memory of the device{left}; expected smaller scales, smaller images or more memory"
+                f"memory of the device{left}; expected smaller scales, smaller images or more "
+                "memory"
             )
         self.limits[size] = count // 2
         if torch.cuda.is_available():

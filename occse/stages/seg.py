@@ -26,9 +26,9 @@ class Segment(Stage):
     """Label maps of `split`: scores of all scales and mirror images merged, then a dense CRF.
 
     `resampling` "opencv" scales the normalized images without antialiasing, as SEAM does; "pillow"
-    scales the 8-bit images with it. `crf` is the CRF's preset. `merge` "mean" averages the scores, "max" takes the maximum of the
-    probabilities. VOC's `test` has no masks here: it is not scored but packed for the evaluation
-    server.
+    scales the 8-bit images with it. `crf` is the CRF's preset. `merge` "mean" averages the scores,
+    "max" takes the maximum of the probabilities. VOC's `test` has no masks here: it is not scored
+    but packed for the evaluation server.
     """
 
     display_name: ClassVar[str] = "segmentation"

@@ -123,7 +123,8 @@ class _DType:
             code in NUMBERS or code == "O8" or TEXT.fullmatch(code)
         ):
             raise UnpicklingError("it has an array of another type than numbers or text")
-        self.code, self.order = code, "|"
+        self.code = code
+        self.order = "|"
 
     def build(self, state: Value) -> None:
         """Set the byte order."""
@@ -228,7 +229,8 @@ class _Machine:
                 arguments, function = self.pop(), self.pop()
                 self.stack.append(_reduce(function, arguments))
             case "BUILD":
-                state, target = self.pop(), self.stack[-1]
+                state = self.pop()
+                target = self.stack[-1]
                 if not isinstance(target, _Array | _DType):
                     raise UnpicklingError(f"it gives a state to a {type(target).__name__}")
                 target.build(state)

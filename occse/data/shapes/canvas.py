@@ -119,7 +119,10 @@ class Texture:
     @classmethod
     def random(cls, rng: Rng, index: int, *, contrast: Range) -> "Texture":
         """Draw the texture of class `index`, with a contrast from the range."""
-        period, angle, phase = rng.uniform(5, 7.5), rng.uniform(0, math.pi), rng.uniform()
+        # In this order: the draws are the data set.
+        period = rng.uniform(5, 7.5)
+        angle = rng.uniform(0, math.pi)
+        phase = rng.uniform()
         return cls(
             index=index, period=period, angle=angle, phase=phase, contrast=rng.uniform(*contrast)
         )

@@ -37,7 +37,8 @@ class DilatedConvNeXt(Pyramid):
             rate *= 2
             for block in features[position + 1]:
                 depthwise = block.block[0]
-                depthwise.dilation, depthwise.padding = (rate, rate), (3 * rate, 3 * rate)
+                depthwise.dilation = (rate, rate)
+        depthwise.padding = (3 * rate, 3 * rate)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the outputs of the four stages, the last one normalized."""
@@ -72,7 +73,8 @@ class _Dilated(nn.Sequential):
     def __init__(self, norm: nn.Module, conv: nn.Conv2d, *, rate: int) -> None:
         super().__init__(norm, conv)
         self.rate = rate
-        conv.stride, conv.dilation = (1, 1), (rate, rate)
+        conv.stride = (1, 1)
+        conv.dilation = (rate, rate)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, 2 C, h, w)."""

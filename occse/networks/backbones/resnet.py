@@ -24,7 +24,8 @@ class DilatedResNet(Pyramid):
 
         super().__init__()
         check_stride(stride)
-        self.depth, self.stride = depth, stride
+        self.depth = depth
+        self.stride = stride
         build = {50: resnet50, 101: resnet101}[depth]
         self.resnet = build(replace_stride_with_dilation=[False, stride == 8, True])
         del self.resnet.fc

@@ -90,7 +90,7 @@ def test_other_numbers_and_byte_orders_are_read(path: Path, dtype: str) -> None:
 
 
 class Payload:
-    """What runs a command when it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -124,7 +124,10 @@ def short(text: str) -> bytes:
 BILLION = op(short("x"), *(b"2\x86" for _ in range(60)))
 SHARED = op(short("x"), *(b"\x94h" + bytes([i]) + b"\x86" for i in range(60)))
 ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%s\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+DTYPE = (
+    b"cnumpy\ndtype\n(X\x02\x00\x00\x00%s\x89\x88tR(K\x03X\x01\x00\x00\x00<NNN"
+    b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+)
 
 
 def array_of(shape: bytes, data: bytes, code: bytes = b"f4") -> bytes:

@@ -34,7 +34,7 @@ def one_pixel(*, value: float, at: tuple[int, int], size: int = 3) -> Tensor:
 
 @pytest.fixture
 def hand_made() -> tuple[Tensor, Tensor]:
-    """Two images of 3 x 3 maps: the first shows the classes 0 and 2, the second the class 2 only."""
+    """Two images of 3 x 3 maps: the first shows the classes 0 and 2, the second class 2."""
     absent = one_pixel(value=100.0, at=(1, 1))
     first = [one_pixel(value=4.0, at=(0, 0)), absent, one_pixel(value=2.0, at=(2, 2))]
     second = [absent, absent, one_pixel(value=1.0, at=(0, 2))]

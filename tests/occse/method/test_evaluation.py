@@ -83,9 +83,7 @@ def test_a_threshold_of_zero_and_more_thresholds_than_fit_a_byte() -> None:
     assert np.array_equal(counts.confusion(), naive_confusion(*image, thresholds=thresholds))
 
 
-def test_a_tie_with_the_threshold_is_background_and_the_first_class_wins_a_tie_between_classes() -> (
-    None
-):
+def test_tie_with_the_threshold_is_background_and_the_first_class_wins_a_tie() -> None:
     cam = np.array([[[0.3, 0.8, 0.5]], [[0.2, 0.8, 0.9]]], np.float32)
     counts = count_cams(
         {"a": (cam, np.array([1, 3]), np.zeros((1, 3), np.uint8))}, thresholds=(0.3,)

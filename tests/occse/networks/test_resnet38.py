@@ -362,7 +362,7 @@ def test_parity_of_the_hits_among_the_highest_logits(training: Training) -> None
 
 
 def hits(scores: Tensor, truth: Tensor) -> tuple[int, int]:
-    """Count the labels that are, and are not, among the k highest scores of an image of k labels."""
+    """Count the labels that are, and are not, among the k highest scores of k labels."""
     right = wrong = 0
     for row, labels in zip(scores, truth, strict=True):
         present = labels.nonzero().flatten().tolist()

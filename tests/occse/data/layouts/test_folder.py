@@ -61,7 +61,8 @@ def test_splits_labels_and_files_are_read(root: Path) -> None:
 def test_one_row_per_pair_other_columns_and_a_byte_order_mark_say_the_same(root: Path) -> None:
     expected = read_folder(root)
     (root / "labels.csv").write_text(
-        "\ufefflabels, split,comment,image\nrust,train,,a.jpg\nbeetle,train,x,a.jpg\nleaf miner,train,,b\n"
+        "\ufefflabels, split,comment,image\nrust,train,,a.jpg\n"
+        "beetle,train,x,a.jpg\nleaf miner,train,,b\n"
         'rust,train,"y, z",c.jpg\n,val,,d\nbeetle,val,,e 1.png\nbeetle,val,,e 1.png\n'
     )
     assert read_folder(root) == expected
