@@ -38,7 +38,7 @@ class DilatedConvNeXt(Pyramid):
             for block in features[position + 1]:
                 depthwise = block.block[0]
                 depthwise.dilation = (rate, rate)
-        depthwise.padding = (3 * rate, 3 * rate)
+                depthwise.padding = (3 * rate, 3 * rate)
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the outputs of the four stages, the last one normalized."""
