@@ -17,7 +17,7 @@ TEST_SPLIT = "test"
 def masked_names(dataset: Dataset) -> list[str]:
     """Return the images whose masks are read, ascending: those of `train` and `val`."""
     lists = [dataset.splits.get(split, ()) for split in MASKED_SPLITS]
-    return sorted(set().union(*lists))
+    return sorted(set[str]().union(*lists))
 
 
 def tree_digest(dataset: Dataset) -> str:

@@ -84,7 +84,7 @@ def read_voc(
         check_present(
             root / "JPEGImages", (f"{name}.jpg" for name in listed), source=sources[split]
         )
-    names = sorted(set().union(*(lists[split] for split in splits)))
+    names = sorted(set[str]().union(*(lists[split] for split in splits)))
     return Dataset(
         root=root,
         classes=tuple(classes),
