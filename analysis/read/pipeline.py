@@ -20,6 +20,8 @@ from analysis.read.json_text import parse_json
 #: The version of `pipeline.json` that is read here.
 VERSION = 1
 COLUMN = "pipeline"
+#: The class of the three CRFs of old runs.
+CRF = "RefineCam"
 Split = Literal["train", "val"]
 
 
@@ -29,6 +31,7 @@ class Stage:
 
     Attributes:
         field: its name, as in `cam/miou`.
+        kind: the name of its class; stages of one class differ by their knobs alone.
         needs: the fields whose artifacts it may read.
         scored_split: the images on whose pixel ground truth it is scored; None for no score.
         display_name: its name for people.
@@ -37,6 +40,7 @@ class Stage:
     """
 
     field: str
+    kind: str = ""
     needs: tuple[str, ...] = ()
     scored_split: Split | None = None
     display_name: str = ""
@@ -73,6 +77,11 @@ class Pipeline:
         """Return the name of a field for people; the field itself where there is none."""
         found = (stage.display_name for stage in self.stages if stage.field == name)
         return next(found, "") or name
+
+    def like(self, name: str) -> tuple[str, ...]:
+        """Return the fields of the class of `name`, such as the CRFs of all alphas."""
+        kinds = {stage.field: stage.kind or stage.field for stage in self.stages}
+        return tuple(each for each in self.fields if kinds[each] == kinds.get(name))
 
     def upstream(self, name: str) -> tuple[str, ...]:
         """Return the fields that `name` rests on, directly or not, and itself, upstream first."""
@@ -134,9 +143,9 @@ BEFORE = Pipeline(
         _trained("oc", "data", "pretrain"),
         _trained("cgnet", "data", "oc", "pretrain"),
         _scored("cam", "data", "oc", "cgnet"),
-        _scored("crf", "data", "cam"),
-        Stage(field="crf_low", needs=("data", "cam")),
-        Stage(field="crf_high", needs=("data", "cam")),
+        Stage(field="crf", kind=CRF, needs=("data", "cam"), scored_split="train"),
+        Stage(field="crf_low", kind=CRF, needs=("data", "cam")),
+        Stage(field="crf_high", kind=CRF, needs=("data", "cam")),
         _trained("affinity", "data", "crf_low", "crf_high", "pretrain"),
         _scored("pseudo", "data", "cam", "crf", "affinity"),
         _trained("deeplab", "data", "pseudo", "pretrain"),
@@ -191,6 +200,7 @@ def _stage(values: dict[str, object]) -> Stage:
         raise ValueError(f"scored_split is {split!r}; expected 'train', 'val' or null")
     return Stage(
         field=str(values["field"]),
+        kind=str(values.get("class") or ""),
         needs=_texts(values.get("needs")),
         scored_split=split,
         display_name=str(values.get("display_name") or ""),

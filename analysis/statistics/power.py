@@ -1,12 +1,11 @@
-"""How many seeds a difference between two systems would need to be told from noise.
+"""The number of seeds that a difference between two systems needs to be told from noise.
 
-The test is that of `analysis.statistics.bootstrap`: the variance of a difference over n seeds is
-that of the images plus that of the seeds by n, and t has Satterthwaite's degrees of freedom. Where
-the seeds' variance is s2, what is seen of it in n seeds is s2 chi2(n - 1) / (n - 1), independent of
-their mean, which is normal. So the power is the mean over that chi-square distribution of P(|mean|
-> t sqrt(images_sd^2 + seen / n)). More seeds do not make the images more: some differences need
-more images instead. s2 is a guess from few seeds: its chi-square interval gives that of the number.
-"""
+The test is that of `analysis.statistics.bootstrap` for one pair: the variance of a difference over
+n seeds is that of the images plus that of the seeds by n. With a variance s2 from seed to seed,
+n seeds show s2 chi2(n - 1) / (n - 1), independent of their mean, which is normal. So the power is
+the mean over that chi-square distribution of the chance that the mean lies beyond the reach of the
+error. More seeds do not make the images more: some differences need more images instead. s2 is a
+guess from few seeds: its chi-square interval gives that of the number."""
 
 import math
 from dataclasses import dataclass
@@ -14,10 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.bootstrap import LEVEL, satterthwaite
+from analysis.statistics.behrens_fisher import reaches
+from analysis.statistics.bootstrap import LEVEL
 
+# The chance with which a difference shall be shown: the usual convention of power analysis.
 POWER = 0.8
+# Nobody trains a network with more seeds.
 MOST = 10_000
+# Quantiles of the chi-square distribution: the power errs by less than 0.001.
 QUANTILES = 400
 
 
@@ -27,9 +30,11 @@ class Need:
     level.
 
     Attributes:
+        delta: the difference.
         seeds: the number for the observed spread; None where 10,000 are not enough, as with too few
-        images. low, high: the numbers for the ends of the spread's 95 % interval; None as above.
-        smallest: the difference that these images can just show, were there no end of seeds.
+            images.
+        low, high: the numbers for the ends of the spread's 95 % interval; None as above.
+        smallest: the difference that these images can just show with seeds without end.
         freedom: degrees of freedom behind the spread.
     """
 
@@ -42,18 +47,22 @@ class Need:
 
     @property
     def text(self) -> str:
-        """In words, for a reader."""
-        delta = f"a difference of {100 * self.delta:.1f}"
+        """The need in words, in points."""
+        delta = f"a difference of {_points(self.delta)}"
+        if self.seeds is None and self.delta > self.smallest:
+            return f"{delta} would need more than {MOST} seeds"
         if self.seeds is None:
-            least = f"{100 * self.smallest:.1f}"
-            return f"{delta} cannot be shown with so few images, whatever the seeds; {least} can"
+            smallest = _points(self.smallest, above=self.delta)
+            return (
+                f"{delta} cannot be shown with so few images, whatever the seeds; at least "
+                f"{smallest} can"
+            )
         high = self.high if self.high is not None else f"more than {MOST}"
         return f"{delta} would need {self.seeds} seeds ({self.low} to {high})"
 
 
 def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float) -> Need:
-    """The number of seeds for `delta`, with the interval that an estimate of `freedom` degrees of
-    freedom leaves.
+    """Return the number of seeds for `delta`, and its interval for an uncertain variance.
 
     Args:
         delta: the true difference, a fraction above 0.
@@ -75,37 +84,48 @@ def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float
 
 
 def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -> float:
-    """The chance that `seeds` seeds, at least 2, show a true difference of `delta` at the 5 %
-    level.
+    """Return the chance that `seeds` seeds show a true difference of `delta` at the 5 % level.
+
+    Args:
+        delta: the true difference, a fraction.
+        seeds: at least 2.
+        images_sd: standard error of the difference that comes from the images.
+        seed_variance: variance of the difference from seed to seed.
     """
-    seen = (
-        seed_variance
-        * stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, seeds - 1)
-        / (seeds - 1)
-        / seeds
-    )
-    freedom = np.array([satterthwaite(images_sd**2, each, seeds - 1) for each in seen])
-    reach = np.sqrt(images_sd**2 + seen) * stats.t.ppf((1 + LEVEL) / 2, freedom)
+    chances = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    seen = seed_variance * stats.chi2.ppf(chances, seeds - 1) / (seeds - 1) / seeds
+    reach = reaches(images_sd**2, seen, seeds - 1, LEVEL)
     error = math.sqrt(images_sd**2 + seed_variance / seeds) or 1.0
-    return float(
-        np.mean(stats.norm.sf((reach - delta) / error) + stats.norm.cdf((-reach - delta) / error))
-    )
+    above = stats.norm.sf((reach - delta) / error)
+    below = stats.norm.cdf((-reach - delta) / error)
+    return float(np.mean(above + below))
 
 
 def _fewest(delta: float, images_sd: float, variance: float) -> int | None:
-    """The smallest number of seeds with enough power, at least 2; None where even a great many are
-    too few.
-    """
+    """Return the smallest number of seeds with enough power, at least 2; None above `MOST`."""
 
-    def enough(seeds: int) -> bool:
-        return power(delta, seeds, images_sd=images_sd, seed_variance=variance) >= POWER
+    def lacking(seeds: int) -> float:
+        return POWER - power(delta, seeds, images_sd=images_sd, seed_variance=variance)
 
     few, many = 1, 2
-    while not enough(many):
+    while lacking(many) > 0:
         few, many = many, 2 * many
         if few > MOST:
             return None
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if enough(middle) else (middle, many)
+        if lacking(middle) > 0:
+            few = middle
+        else:
+            many = middle
     return many
+
+
+def _points(value: float, *, above: float | None = None) -> str:
+    """Return a difference in points, with as many digits as set it apart from `above`."""
+    digits = 1
+    while above is not None and digits < 6:
+        if f"{100 * value:.{digits}f}" != f"{100 * above:.{digits}f}":
+            break
+        digits += 1
+    return f"{100 * value:.{digits}f}"

@@ -4,7 +4,11 @@ A sweep with `seeds: {cgnet: 3, deeplab: 2}` runs every combination. Within a va
 crossed design of random effects, y = mean + cgnet + deeplab + interaction; runs that share a seed
 are no independent replicates. The expected mean square of a source is that of the interaction plus
 n times the source's variance, where n runs share each of its seeds (method of moments). Sums of
-mean squares get Satterthwaite's degrees of freedom."""
+mean squares get Satterthwaite's degrees of freedom.
+
+The variance from seed to seed of one variant rests on one or two degrees of freedom, and where two
+seeds agree by luck it is next to nothing. `pooled_noise` therefore takes the mean over all variants
+of a sweep, and leaves that of a variant that is seen to be noisier at least partly to itself."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,6 +19,23 @@ import pandas as pd
 
 from analysis.read.counts import Floats
 from analysis.read.pipeline import pipeline_of
+
+# The weight of the variance that is pooled over variants beside a variant's own, in degrees of
+# freedom. With 2 the false claims of a noisy variant among quiet ones stay at the level, with 4
+# they exceed it from five seeds on (tests/benchmarks/bench_false_claims.py).
+POOLED_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNoise:
+    """The variance of a mean over seeds, and the degrees of freedom of its estimate."""
+
+    of_mean: float
+    freedom: float
+
+
+#: One replicate tells nothing of the seeds.
+NO_NOISE = SeedNoise(of_mean=0.0, freedom=math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +84,53 @@ class Square:
     value: float
     freedom: float
     sharing: int
+
+
+def seed_noise(values: Floats, design: "Design | None") -> SeedNoise:
+    """Return the noise of the mean of `values`, from these values alone.
+
+    Args:
+        values: (S,) scores or differences by replicate.
+        design: the seeds of the replicates; None for independent ones.
+    """
+    if len(values) == 1:
+        return NO_NOISE
+    if design is not None and len(design.sources) > 1:
+        of_mean, freedom = design.of_mean(values)
+        return SeedNoise(of_mean=of_mean, freedom=freedom)
+    return SeedNoise(of_mean=float(values.var(ddof=1)) / len(values), freedom=len(values) - 1)
+
+
+def pooled_noise(groups: "Sequence[tuple[Design, Floats]]") -> list[SeedNoise]:
+    """Return the noise of the mean of each group, pooled over the groups of one design.
+
+    A variant that is noisier than the others counts in part by itself: the variance of its mean is
+    the larger one of the pooled and of a weighted mean of both, with the pooled degrees of freedom.
+    A group whose design is not complete, or that no other is like, stands for itself.
+
+    Args:
+        groups: the design and the (S,) differences by replicate of each variant.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for index, (design, _) in enumerate(groups):
+        key = (design.sources, design.levels) if design.complete else (index,)
+        alike.setdefault(key, []).append(index)
+    noise = {index: seed_noise(values, design) for index, (design, values) in enumerate(groups)}
+    for members in alike.values():
+        if len(members) > 1:
+            tables = np.stack([groups[index][0].table(groups[index][1]) for index in members])
+            runs = tables[0].size
+            parts = [(value / runs, freedom) for value, freedom in _above_noise(squares(tables))]
+            of_mean, freedom = combined(parts)
+            pooled = SeedNoise(of_mean=of_mean, freedom=freedom)
+            noise |= {index: _blended(pooled, noise[index]) for index in members}
+    return [noise[index] for index in range(len(groups))]
+
+
+def _blended(pooled: SeedNoise, own: SeedNoise) -> SeedNoise:
+    total = POOLED_WEIGHT + own.freedom
+    weighted = (POOLED_WEIGHT * pooled.of_mean + own.freedom * own.of_mean) / total
+    return SeedNoise(of_mean=max(pooled.of_mean, weighted), freedom=pooled.freedom)
 
 
 def design(rows: pd.DataFrame, field: str) -> Design:

@@ -1,42 +1,38 @@
-"""Is a variant really better than the baseline: differences of mIoU with interval and p-value, from
-counts.
-"""
+"""Differences between variants with interval, p-value and verdict, from counts per image.
+
+The verdict of a comparison is computed here once, from the p-value that Holm's procedure adjusts
+over all comparisons that are shown together; tables, texts, figures and files take it from here.
+An interval speaks of its own difference alone, so it can exclude 0 beside the verdict "within
+noise"."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.read.artifact_ids import distinct
-from analysis.read.artifacts import counted_stages, counts_of
-from analysis.read.counts import Floats, PerImage, miou
+from analysis.read.artifacts import counts_of
 from analysis.read.knobs import sharing
-from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
     Interval,
     class_differences,
-    difference,
     holm,
+    with_error,
 )
 from analysis.statistics.power import Need, need
-from analysis.statistics.seed_design import Design, design, of_new_run
+from analysis.statistics.seed_design import of_new_run, pooled_noise
+from analysis.studies.elsewhere import Elsewhere, at_other_alphas, at_other_thresholds
+from analysis.studies.pairs import Pair, finished, pairs_with_baseline
 from analysis.table.grid import Passage, text_grid
 
+# The smallest difference that papers of the field report as a gain: one point of mIoU.
 DELTA = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Counts of a variant and of the baseline by number of the replicate, and the seeds of the
-    replicates.
-    """
-
-    system: Mapping[int, PerImage]
-    reference: Mapping[int, PerImage]
-    design: Design
+# Below it a p-value has no digits that mean anything.
+SMALLEST_P = 0.001
+Verdict = Literal["better", "worse", "within noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +40,15 @@ class Comparison:
     """A variant against the baseline.
 
     Attributes:
-        p_holm: adjusted over all comparisons that are shown together. need: the seeds that a
-        difference of `need.delta` would need; None where one seed tells nothing of the spread.
+        variant: its name.
+        difference: with the interval of this difference alone.
+        p_holm: adjusted over all comparisons that are shown together.
+        need: the seeds that a difference of `need.delta` would need; None where one seed tells
+            nothing of the spread.
         same: other variants with the same artifacts of that stage, which are no comparisons of
-        their own.
+            their own.
+        elsewhere: the difference at other alphas or thresholds; None where none are recorded, or
+            where nothing is claimed.
     """
 
     variant: str
@@ -55,13 +56,26 @@ class Comparison:
     p_holm: float
     need: Need | None
     same: tuple[str, ...] = ()
+    elsewhere: Elsewhere | None = None
 
     @property
-    def verdict(self) -> str:
-        """What may be claimed at the level of the interval."""
-        if self.p_holm >= 1 - LEVEL:
-            return "within noise"
-        return "better" if self.difference.value > 0 else "worse"
+    def verdict(self) -> Verdict:
+        """The claim that holds at the level, after Holm's adjustment."""
+        return verdict_of(self.p_holm, self.difference.value)
+
+    @property
+    def remark(self) -> str:
+        """The verdict in words: how far it holds, or how many seeds a difference would need."""
+        if self.verdict == "within noise":
+            return f"{self.verdict}; {self.need.text}" if self.need else self.verdict
+        return f"{self.verdict}; {self.elsewhere.text}" if self.elsewhere else self.verdict
+
+
+def verdict_of(p: float, difference: float) -> Verdict:
+    """Return the claim that a difference with the adjusted p-value `p` allows."""
+    if p >= 1 - LEVEL:
+        return "within noise"
+    return "better" if difference > 0 else "worse"
 
 
 def compare(
@@ -73,11 +87,10 @@ def compare(
     resamples: int = RESAMPLES,
     delta: float = DELTA,
 ) -> list[Comparison]:
-    """Every variant of `trials` (from `load`) against the baseline, by the mIoU of the scored stage
-    `field`.
+    """Compare every variant with the baseline, by the mIoU of the scored stage `field`.
 
     Variants whose artifacts are those of the baseline, or of a variant before, are not compared
-    again.
+    again. The variance from seed to seed is pooled over the variants.
 
     Args:
         trials: from `load`.
@@ -90,29 +103,34 @@ def compare(
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
-    current = _current(trials, field, tracking)
+    current = finished(trials, field, tracking=tracking)
     alike = sharing(current, field)
-    pairs = _pairs(current[current["variant"].isin(alike)], field, tracking=tracking, subset=subset)
-    found = [
-        difference(pair.system, pair.reference, design=pair.design, resamples=resamples)
-        for pair in pairs.values()
+    pairs = pairs_with_baseline(current[current["variant"].isin(alike)], field)
+    counts = counts_of(_used(current, pairs), field, tracking=tracking, subset=subset)
+    measured = [pair.measured(counts, resamples=resamples) for pair in pairs.values()]
+    groups = [
+        (pair.design, each.values) for pair, each in zip(pairs.values(), measured, strict=True)
     ]
+    noises = pooled_noise(groups)
+    found = [with_error(each, noise) for each, noise in zip(measured, noises, strict=True)]
     adjusted = holm([interval.p or 0.0 for interval in found])
-    spread = _spread(list(pairs.values()))
-    return [
-        Comparison(
-            variant=variant,
-            difference=interval,
-            p_holm=p,
-            need=need(
-                delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1]
+    spread = _spread(list(pairs.values()), [each.values for each in measured])
+    comparisons = []
+    for (variant, pair), interval, p in zip(pairs.items(), found, adjusted, strict=True):
+        elsewhere = None
+        if subset == "all" and verdict_of(p, interval.value) != "within noise":
+            elsewhere = _elsewhere(current, field, pair, interval.value, tracking)
+        comparisons.append(
+            Comparison(
+                variant=variant,
+                difference=interval,
+                p_holm=p,
+                need=_need(interval, spread, delta),
+                same=tuple(alike[variant]),
+                elsewhere=elsewhere,
             )
-            if spread
-            else None,
-            same=tuple(alike[variant]),
         )
-        for variant, interval, p in zip(pairs, found, adjusted, strict=True)
-    ]
+    return comparisons
 
 
 def compare_classes(
@@ -124,28 +142,42 @@ def compare_classes(
     subset: str = "all",
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """The differences of one variant from the baseline in the IoU of the background and of every
-    class.
+    """Return one variant's differences from the baseline in the IoU of every class, unadjusted.
 
     Raises:
         ValueError: there is no such variant or baseline, or a run has no counts of that stage.
     """
-    chosen = _current(trials, field, tracking)
+    chosen = finished(trials, field, tracking=tracking)
     chosen = chosen[chosen["baseline"] | (chosen["variant"] == variant)]
     if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
-        raise ValueError(
-            f"no variant {variant!r} beside the baseline; there are: {'; '.join(trials['variant'].unique())}"
-        )
-    pair = _pairs(chosen, field, tracking=tracking, subset=subset)[variant]
-    return class_differences(pair.system, pair.reference, design=pair.design, resamples=resamples)
+        known = "; ".join(trials["variant"].unique())
+        raise ValueError(f"no variant {variant!r} beside the baseline; there are: {known}")
+    pairs = pairs_with_baseline(chosen, field)
+    counts = counts_of(_used(chosen, pairs), field, tracking=tracking, subset=subset)
+    pair = pairs[variant]
+    return class_differences(
+        {number: counts[run] for number, run in enumerate(pair.system)},
+        {number: counts[run] for number, run in enumerate(pair.reference)},
+        design=pair.design,
+        resamples=resamples,
+    )
+
+
+def class_verdicts(classes: Mapping[str, Interval]) -> dict[str, Verdict]:
+    """Return the verdict of every class, adjusted by Holm over the classes."""
+    adjusted = holm([interval.p or 0.0 for interval in classes.values()])
+    return {
+        name: verdict_of(p, interval.value)
+        for (name, interval), p in zip(classes.items(), adjusted, strict=True)
+    }
 
 
 def comparison_passage(
     comparisons: Sequence[Comparison], field: str, *, subset: str = "all"
 ) -> Passage:
-    """Return the table of differences in percentage points, and what its interval speaks of."""
+    """Return the differences in percentage points, with the chance that their intervals cover."""
     kind = "" if subset == "all" else f"_{subset}"
-    suffix = "" if subset == "all" else ", images with several classes"
+    suffix = "" if subset == "all" else ", on the images with several classes"
     rows = [_comparison_cells(comparison) for comparison in comparisons]
     grid = text_grid(
         f"comparison_{field}{kind}",
@@ -153,6 +185,7 @@ def comparison_passage(
         ["variant", "difference", "95 % interval", "p (Holm)", "seeds", "verdict"],
         rows,
     )
+    notes = [method_text([each.difference for each in comparisons], field, subset=subset)]
     method = []
     if any(comparison.need for comparison in comparisons):
         method.append(
@@ -160,7 +193,6 @@ def comparison_passage(
             "the spread between seeds pooled over all variants; in brackets, what the 95 % "
             "interval of that spread allows."
         )
-    notes = [_method([comparison.difference for comparison in comparisons], field, subset)]
     return Passage(grids=[grid], notes=notes, method=method)
 
 
@@ -172,7 +204,7 @@ def classes_passage(
     adjusted = dict(zip(classes, p_values, strict=True))
     ranked = sorted(classes.items(), key=lambda item: -item[1].value)
     rows = [
-        [name, _points(interval.value), _ends(interval), p_text(adjusted[name])]
+        [name, points(interval.value), ends(interval), p_text(adjusted[name])]
         for name, interval in ranked
     ]
     grid = text_grid(
@@ -181,8 +213,38 @@ def classes_passage(
         ["class", "difference", "95 % interval", "p (Holm)"],
         rows,
     )
-    method = _method(list(classes.values()), field, subset)
+    method = method_text(list(classes.values()), field, subset=subset)
     return Passage(grids=[grid], notes=[f"{variant}, IoU by class. {method}"])
+
+
+def points(value: float) -> str:
+    """Return a difference in percentage points, with its sign."""
+    return f"{100 * value:+.1f}"
+
+
+def ends(interval: Interval) -> str:
+    """Return the ends of an interval in percentage points."""
+    return f"{points(interval.low)} to {points(interval.high)}"
+
+
+def p_text(value: float) -> str:
+    """Return a p-value, of which small ones are not zero."""
+    return f"< {SMALLEST_P}" if value < SMALLEST_P else f"{value:.3f}"
+
+
+def method_text(
+    found: Sequence[Interval], field: str, *, subset: str = "all", against: str = "the baseline"
+) -> str:
+    """Return what differences with intervals are, and the chance that they speak of."""
+    covers = sorted({interval.covers for interval in found})
+    images = sorted({interval.images for interval in found})
+    kind = "" if subset == "all" else f"_{subset}"
+    return (
+        f"{field}/miou{kind} against {against}, in points: paired bootstrap over "
+        f"{', '.join(map(str, images))} images. The interval speaks of chance in "
+        f"{' or '.join(covers)}, of one difference at a time; p and verdict are adjusted for all "
+        "differences of the table (Holm)."
+    )
 
 
 def _comparison_cells(comparison: Comparison) -> list[object]:
@@ -191,128 +253,47 @@ def _comparison_cells(comparison: Comparison) -> list[object]:
         name += f" (and {len(comparison.same)} with the same artifacts)"
     return [
         name,
-        _points(comparison.difference.value),
-        _ends(comparison.difference),
+        points(comparison.difference.value),
+        ends(comparison.difference),
         p_text(comparison.p_holm),
         comparison.difference.seeds,
-        _verdict(comparison),
+        comparison.remark,
     ]
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+def _used(trials: pd.DataFrame, pairs: Mapping[str, Pair]) -> pd.DataFrame:
+    """Return the trials that stand in a pair: others share their artifacts and need no counts."""
+    used = set[str]()
+    for pair in pairs.values():
+        used.update(pair.system, pair.reference)
+    return trials[trials["run_id"].isin(list(used))]
 
 
-def _ends(interval: Interval) -> str:
-    return f"{_points(interval.low)} to {_points(interval.high)}"
+def _elsewhere(
+    trials: pd.DataFrame, field: str, pair: Pair, claimed: float, tracking: str | None
+) -> Elsewhere | None:
+    if f"{field}/threshold" in trials and trials[f"{field}/threshold"].notna().any():
+        return at_other_thresholds(pair, field, claimed=claimed, tracking=tracking)
+    return at_other_alphas(trials, field, pair)
 
 
-def p_text(value: float) -> str:
-    """A p-value, of which small ones are not zero."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _need(interval: Interval, spread: tuple[float, float] | None, delta: float) -> Need | None:
+    if spread is None:
+        return None
+    return need(delta, images_sd=interval.images_sd, seed_variance=spread[0], freedom=spread[1])
 
 
-def _method(found: Sequence[Interval], field: str, subset: str) -> str:
-    covers, images = (
-        sorted({each.covers for each in found}),
-        sorted({each.images for each in found}),
-    )
-    kind = "" if subset == "all" else f"_{subset}"
-    return (
-        f"{field}/miou{kind} against the baseline, in points: paired bootstrap over "
-        f"{', '.join(map(str, images))} images. The interval speaks of chance in {' or '.join(covers)}."
-    )
+def _spread(pairs: Sequence[Pair], differences: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """Return variance and degrees of freedom of the difference of new runs.
 
-
-def _verdict(comparison: Comparison) -> str:
-    if comparison.verdict != "within noise":
-        return comparison.verdict
-    return "; ".join(["within noise", *([comparison.need.text] if comparison.need else [])])
-
-
-def _pairs(
-    trials: pd.DataFrame, field: str, *, tracking: str | None, subset: str
-) -> dict[str, Pair]:
-    """Counts by seed of every variant and of the baseline; seeds that share an artifact count once."""
-    baseline, others = trials[trials["baseline"]], trials[~trials["baseline"]]
-    if baseline.empty or others.empty:
-        raise ValueError(
-            f"the sweep has {len(baseline)} finished trials of a baseline and {len(others)} others with artifacts of "
-            "their own; it needs both"
-        )
-    counts = counts_of(trials, field, tracking=tracking, subset=subset)
-    reference = distinct(baseline, field)
-    return {
-        str(variant): _pair(distinct(group, field), reference, field, counts)
-        for variant, group in others.groupby("variant", sort=False)
-    }
-
-
-def _pair(
-    system: pd.DataFrame, reference: pd.DataFrame, field: str, counts: Mapping[str, PerImage]
-) -> Pair:
-    """Runs with equal seeds of all stages that both have: a baseline without CGNet stands beside
-    every CGNet.
+    They come from the pairs of the design that most runs have.
     """
-    seeds = [f"seed.{stage}" for stage in pipeline_of(system).seeded(field)]
-    both = [
-        name
-        for name in seeds
-        if all(name in rows and rows[name].notna().all() for rows in (system, reference))
-    ]
-    if min(len(system), len(reference)) == 1:  # one artifact, which no seed of the other can change
-        pairs = system.merge(reference, how="cross", suffixes=("", ".other"))
-    else:
-        pairs = system.merge(reference, on=both or ["seed"], suffixes=("", ".other"))
-    if pairs.empty:
-        raise ValueError(
-            f"{system['variant'].iloc[0]}: no run has the seeds of one of the baseline"
-        )
-    for name in seeds:
-        if name + ".other" in pairs:
-            pairs[name] = pairs[name].fillna(pairs[name + ".other"])
-    return Pair(
-        system={number: counts[run] for number, run in enumerate(pairs["run_id"])},
-        reference={number: counts[run] for number, run in enumerate(pairs["run_id.other"])},
-        design=design(pairs, field),
-    )
-
-
-def _current(trials: pd.DataFrame, field: str, tracking: str | None) -> pd.DataFrame:
-    """The finished trials that have the score, the baseline's first; a gate may have stopped some
-    before.
-
-    Imported runs without counts per image cannot be compared, only tabled: they are left out.
-    """
-    current = trials[trials["current"] & (trials["status"] == "FINISHED")]
-    if (metric := f"{field}/miou") in current:
-        current = current[current[metric].notna()]
-    runs = current[["run_id", "imported"]].itertuples(index=False, name=None)
-    counted = [
-        not imported or field in counted_stages(run, tracking=tracking) for run, imported in runs
-    ]
-    current = current[counted]
-    return current.sort_values("baseline", ascending=False, kind="stable")
-
-
-def _spread(pairs: Sequence[Pair]) -> tuple[float, float] | None:
-    """Variance of the difference of new runs and its degrees of freedom, from the pairs with most
-    seeds alike.
-    """
-    tables: dict[tuple[object, ...], list[Floats]] = {}
-    for pair in pairs:
+    tables: dict[tuple[object, ...], list[np.ndarray]] = {}
+    for pair, values in zip(pairs, differences, strict=True):
         if pair.design.complete:
-            scores = [
-                _score(pair.system[each]) - _score(pair.reference[each]) for each in pair.system
-            ]
             key = (pair.design.sources, pair.design.levels)
-            tables.setdefault(key, []).append(pair.design.table(scores))
+            tables.setdefault(key, []).append(pair.design.table(values))
     if not tables:
         return None
-    return of_new_run(
-        np.stack(max(tables.values(), key=lambda found: len(found) * int(np.size(found[0]))))
-    )
-
-
-def _score(counts: PerImage) -> float:
-    return float(miou(counts.table.sum(axis=0)))
+    most = max(tables.values(), key=lambda found: len(found) * found[0].size)
+    return of_new_run(np.stack(most))

@@ -123,7 +123,7 @@ def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: s
     assert list(found) == ["background", "fish"]
     assert (found["background"].value, found["background"].p) == (0, 1), "no pixel of it was scored"
     assert found["fish"].value == pytest.approx(2 * better.difference.value)
-    assert found["fish"].low == pytest.approx(2 * better.difference.low)
+    assert found["fish"].images_sd == pytest.approx(2 * better.difference.images_sd)
     with pytest.raises(
         ValueError, match="no variant 'worse' beside the baseline; there are: plain; better; same"
     ):

@@ -1,0 +1,118 @@
+"""The runs of two variants that are compared with each other: paired by the seeds of their stages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.read.artifact_ids import distinct
+from analysis.read.artifacts import counted_stages
+from analysis.read.counts import Floats, PerImage
+from analysis.read.pipeline import pipeline_of
+from analysis.statistics.bootstrap import RESAMPLES, Measured, measure
+from analysis.statistics.seed_design import Design, design
+
+OTHER = ".other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Runs of a system and of its reference, run by run with the same seeds.
+
+    Attributes:
+        system, reference: run ids by replicate.
+        design: the seeds by stage of the replicates.
+    """
+
+    system: tuple[str, ...]
+    reference: tuple[str, ...]
+    design: Design
+
+    def measured(self, counts: Mapping[str, PerImage], *, resamples: int = RESAMPLES) -> Measured:
+        """Return the differences of mIoU from counts by run id.
+
+        Raises:
+            ValueError: the runs were scored on different images.
+        """
+        return measure(
+            {number: counts[run] for number, run in enumerate(self.system)},
+            {number: counts[run] for number, run in enumerate(self.reference)},
+            resamples=resamples,
+        )
+
+    def differences(self, scores: "pd.Series[float]") -> Floats:
+        """Return (S,) differences of scores, which are given by run id."""
+        system, reference = scores.loc[list(self.system)], scores.loc[list(self.reference)]
+        return np.asarray(system.to_numpy(float) - reference.to_numpy(float))
+
+
+def finished(trials: pd.DataFrame, field: str, *, tracking: str | None) -> pd.DataFrame:
+    """Return the finished trials that have a score of `field`, the baseline's first.
+
+    Imported runs without counts per image can be tabled but not compared; they are left out.
+    """
+    rows = trials[trials["current"] & (trials["status"] == "FINISHED")]
+    if (metric := f"{field}/miou") in rows:
+        rows = rows[rows[metric].notna()]
+    is_imported = rows["imported"].fillna("") != ""
+    uncounted = [
+        run
+        for run in rows.loc[is_imported, "run_id"]
+        if field not in counted_stages(run, tracking=tracking)
+    ]
+    rows = rows[~rows["run_id"].isin(uncounted)]
+    return rows.sort_values("baseline", ascending=False, kind="stable")
+
+
+def pairs_with_baseline(trials: pd.DataFrame, field: str) -> dict[str, Pair]:
+    """Return each other variant beside the baseline; seeds that share an artifact count once.
+
+    Raises:
+        ValueError: there is no baseline, or nothing else, or a variant shares no seed with it.
+    """
+    baseline, others = trials[trials["baseline"]], trials[~trials["baseline"]]
+    if baseline.empty or others.empty:
+        raise ValueError(
+            f"expected finished trials of a baseline and of other variants with artifacts of their "
+            f"own; there are {len(baseline)} and {len(others)}"
+        )
+    return {
+        str(variant): pair_of(group, baseline, field)
+        for variant, group in others.groupby("variant", sort=False)
+    }
+
+
+def pair_of(system: pd.DataFrame, reference: pd.DataFrame, field: str) -> Pair:
+    """Return runs with equal seeds of all stages that both variants have.
+
+    A baseline without CGNet stands beside every CGNet.
+
+    Raises:
+        ValueError: no run of one has the seeds of a run of the other.
+    """
+    system, reference = distinct(system, field), distinct(reference, field)
+    seeds = [f"seed.{stage}" for stage in pipeline_of(system).seeded(field)]
+    common = [name for name in seeds if _has(system, name) and _has(reference, name)]
+    if min(len(system), len(reference)) == 1:
+        # One artifact, which no seed of the other variant can change, stands beside all of its.
+        runs = system.merge(reference, how="cross", suffixes=("", OTHER))
+    else:
+        runs = system.merge(reference, on=common or ["seed"], suffixes=("", OTHER))
+    if runs.empty:
+        raise ValueError(
+            f"{system['variant'].iloc[0]}: no run has the seeds of a run of "
+            f"{reference['variant'].iloc[0]}"
+        )
+    for name in seeds:
+        if name + OTHER in runs:
+            runs[name] = runs[name].fillna(runs[name + OTHER])
+    return Pair(
+        system=tuple(runs["run_id"]),
+        reference=tuple(runs["run_id" + OTHER]),
+        design=design(runs, field),
+    )
+
+
+def _has(rows: pd.DataFrame, column: str) -> bool:
+    return column in rows and bool(rows[column].notna().all())
