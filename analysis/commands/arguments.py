@@ -1,7 +1,14 @@
 """The arguments that several commands share."""
 
 import argparse
+from collections.abc import Iterable
 
+import yaml
+
+from analysis.read.spec_error import Where
+
+# The start of an argument tells which one is meant.
+SHOWN_CHARACTERS = 60
 EXPERIMENT = "name of a sweep, or a file that `export` wrote"
 
 
@@ -23,3 +30,27 @@ def _add_tracking(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="default: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db",
     )
+
+
+def where_of(conditions: Iterable[str]) -> Where:
+    """Return what `--where KNOB=VALUE ...` says; a value is read as YAML, so it may be a list.
+
+    Raises:
+        ValueError: a condition has no `=`, or its value is no YAML.
+    """
+    where: Where = {}
+    for condition in conditions:
+        knob, sign, value = condition.partition("=")
+        if not sign:
+            raise ValueError(
+                f"--where {condition!r}: expected KNOB=VALUE, such as cgnet.erasing=cse or "
+                "'lambda_start=[1, 3]'"
+            )
+        try:
+            where[knob] = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError):
+            raise ValueError(
+                f"--where {condition[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, such "
+                "as 6, cse or [cse, class_agnostic]"
+            ) from None
+    return where

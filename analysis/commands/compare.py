@@ -2,7 +2,7 @@
 
 import argparse
 
-from analysis.commands.arguments import add_experiment
+from analysis.commands.arguments import add_experiment, where_of
 from analysis.read.artifacts import SUBSETS
 from analysis.read.mlflow import load
 from analysis.studies.compare import (
@@ -12,11 +12,27 @@ from analysis.studies.compare import (
     compare_classes,
     comparison_passage,
 )
+from analysis.studies.contrasts import Side, contrast, contrast_passage
 from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     add_experiment(parser)
+    parser.add_argument(
+        "variants",
+        nargs="*",
+        metavar="VARIANT",
+        help="one variant against the baseline, or two against each other, as a table names them",
+    )
+    parser.add_argument(
+        "--where", nargs="+", metavar="KNOB=VALUE", help="the variants with these knobs ..."
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        metavar="KNOB=VALUE",
+        help="... against those with these, matched over the other knobs (default: the baseline)",
+    )
     parser.add_argument("--stage", default="cam", help="a scored stage (default: %(default)s)")
     parser.add_argument(
         "--subset", choices=SUBSETS, default="all", help="multi: images with at least two classes"
@@ -36,7 +52,17 @@ def run(options: argparse.Namespace) -> int:
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
     trials = load(options.experiment, tracking=options.tracking)
-    if options.variant is not None:
+    sides = _sides(options)
+    if sides:
+        found = contrast(
+            trials,
+            options.stage,
+            *sides,
+            tracking=options.tracking,
+            subset=options.subset,
+        )
+        passage = contrast_passage(found, options.stage, *sides, subset=options.subset)
+    elif options.variant is not None:
         classes = compare_classes(
             trials,
             options.stage,
@@ -46,13 +72,27 @@ def run(options: argparse.Namespace) -> int:
         )
         passage = classes_passage(classes, options.stage, options.variant, subset=options.subset)
     else:
-        found = compare(
+        comparisons = compare(
             trials,
             options.stage,
             tracking=options.tracking,
             subset=options.subset,
             delta=options.delta / 100,
         )
-        passage = comparison_passage(found, options.stage, subset=options.subset)
+        passage = comparison_passage(comparisons, options.stage, subset=options.subset)
     print(passages_markdown([passage]))
     return 0
+
+
+def _sides(options: argparse.Namespace) -> tuple[Side, Side | None] | None:
+    """Return the two sides that the command line names, or None for all variants."""
+    if len(options.variants) > 2 or (options.variants and (options.where or options.against)):
+        raise ValueError("expected two VARIANTs, or --where with --against, and not both")
+    if options.against and not options.where:
+        raise ValueError("--against needs --where: which variants are compared with these?")
+    if options.variants:
+        first, *others = options.variants
+        return first, others[0] if others else None
+    if options.where:
+        return where_of(options.where), where_of(options.against) if options.against else None
+    return None

@@ -8,9 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from analysis.commands.arguments import add_experiments
+from analysis.commands.arguments import add_experiments, where_of
 from analysis.read.artifacts import counted_stages
 from analysis.read.mlflow import load, server_address
 from analysis.read.spec_error import SpecError
@@ -29,8 +28,6 @@ CUTS = (
     "at the best threshold of 50"
 )
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
-# The start of an argument tells which one is meant.
-SHOWN_CHARACTERS = 60
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +134,7 @@ def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
         "columns": options.columns,
         "metrics": options.metric,
         "delta": options.delta,
-        "where": options.where and dict(map(_pair, options.where)),
+        "where": options.where and where_of(options.where),
         "paper": options.paper,
         "best": _best(options.best_of, options.best_by),
     }
@@ -150,22 +147,6 @@ def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
             f"write it into {document.path}"
         )
     return read_table_spec(document)
-
-
-def _pair(text: str) -> tuple[str, object]:
-    knob, sign, value = text.partition("=")
-    if not sign:
-        raise ValueError(
-            f"--where {text!r}: expected KNOB=VALUE, "
-            "such as cgnet.erasing=cse or 'lambda_start=[1, 3]'"
-        )
-    try:
-        return knob, yaml.safe_load(value)
-    except (yaml.YAMLError, RecursionError):
-        raise ValueError(
-            f"--where {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, such as 6, cse "
-            "or [cse, class_agnostic]"
-        ) from None
 
 
 def _best(of: Sequence[str] | None, by: str | None) -> dict[str, object] | None:

@@ -91,7 +91,7 @@ def _read(experiment: str, uri: str) -> pd.DataFrame:
     try:
         client = MlflowClient(uri)
         runs = _trial_runs(client, experiment, uri)
-        pipeline = _pipeline(client, runs[0].info.experiment_id) if runs else ""
+        pipeline = _text_of_sweep(client, runs[0].info.experiment_id, PIPELINE_FILE) if runs else ""
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         reason = masked(str(error)).strip().splitlines()[0]
         raise ConnectionError(f"cannot read experiments from {masked(uri)}: {reason}") from error
@@ -120,6 +120,19 @@ def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str
     except (ValueError, MlflowException, SQLAlchemyError, RequestException):
         runs = []
     return dict(runs[0].data.tags) if runs else {}
+
+
+def sweep_text(experiment: str, name: str, *, tracking: str | None = None) -> str:
+    """Return the file `name` that the sweep logged on its own run.
+
+    Empty where there is none, or where MLflow does not answer.
+    """
+    try:
+        client = connect(tracking)
+        found = client.get_experiment_by_name(experiment)
+        return _text_of_sweep(client, found.experiment_id, name) if found else ""
+    except (ValueError, MlflowException, SQLAlchemyError, RequestException):
+        return ""
 
 
 def connect(tracking: str | None) -> MlflowClient:
@@ -218,14 +231,16 @@ def _all(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
     return runs
 
 
-def _pipeline(client: MlflowClient, experiment_id: str) -> str:
-    """Return the text that the sweep logged, of the newest of its own runs that has one."""
+def _text_of_sweep(client: MlflowClient, experiment_id: str, name: str) -> str:
+    """Return a file that the sweep logged, of the newest of its own runs that has it, or nothing.
+
+    An older sweep does not have every file; the reader says what holds without.
+    """
     for run in client.search_runs([experiment_id], "tags.`occse.kind` = 'sweep'"):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = client.download_artifacts(run.info.run_id, PIPELINE_FILE, folder)
+                path = client.download_artifacts(run.info.run_id, name, folder)
             except (MlflowException, OSError):
-                # An older sweep has no such file; the schema says what its runs have.
                 continue
             return Path(path).read_text(encoding="utf-8")
     return ""

@@ -65,13 +65,24 @@ class Measured:
 
     Attributes:
         values: (S,) by replicate.
-        of_images: variance of their mean that comes from the choice of the images.
+        of_images: variance of their mean that the images bring to all replicates alike.
+        of_images_alone: variance of their mean that the images bring, all of it.
         images: number of images.
     """
 
     values: Floats
     of_images: float
+    of_images_alone: float
     images: int
+
+    @property
+    def known(self) -> float:
+        """The variance that the images add to that of the seeds.
+
+        A training also errs at each image by itself. That is in the variance from seed to seed, so
+        it would count twice; a single seed has no such variance beside it.
+        """
+        return self.of_images_alone if len(self.values) == 1 else self.of_images
 
 
 def interval(
@@ -96,11 +107,7 @@ def interval(
     """
     tables = _stack(list(system.values()))
     drawn = _resampled(tables, resamples, seed)
-    measured = Measured(
-        values=miou(tables.sum(axis=1)),
-        of_images=_image_variance(drawn),
-        images=tables.shape[1],
-    )
+    measured = _measured(miou(tables.sum(axis=1)), drawn, images=tables.shape[1])
     found = with_error(measured, seed_noise(measured.values, design), level=level)
     return Interval(**{**found.__dict__, "p": None})
 
@@ -154,11 +161,7 @@ def class_differences(
     values = _half_differences(iou(tables.sum(axis=1)), axis=0)
     found = {}
     for label, name in enumerate(("background", *next(iter(system.values())).classes)):
-        measured = Measured(
-            values=values[:, label],
-            of_images=_image_variance(drawn[:, :, label]),
-            images=tables.shape[1],
-        )
+        measured = _measured(values[:, label], drawn[:, :, label], images=tables.shape[1])
         found[name] = with_error(measured, seed_noise(measured.values, design), level=level)
     return found
 
@@ -177,11 +180,8 @@ def measure(
     """
     tables = _paired(system, other)
     drawn = _half_differences(_resampled(tables, resamples, seed), axis=1)
-    return Measured(
-        values=_half_differences(miou(tables.sum(axis=1)), axis=0),
-        of_images=_image_variance(drawn),
-        images=tables.shape[1],
-    )
+    values = _half_differences(miou(tables.sum(axis=1)), axis=0)
+    return _measured(values, drawn, images=tables.shape[1])
 
 
 def with_error(measured: Measured, noise: SeedNoise, *, level: float = LEVEL) -> Interval:
@@ -196,14 +196,14 @@ def with_error(measured: Measured, noise: SeedNoise, *, level: float = LEVEL) ->
         p=error.p_value(value),
         seeds=seeds,
         images=measured.images,
-        images_sd=math.sqrt(measured.of_images),
+        images_sd=math.sqrt(measured.known),
         seed_sd=float(measured.values.std(ddof=1)) if seeds > 1 else None,
     )
 
 
 def error_of(measured: Measured, noise: SeedNoise) -> Error:
     """Return the distribution of the error of what was measured."""
-    return Error(known=measured.of_images, estimated=noise.of_mean, freedom=noise.freedom)
+    return Error(known=measured.known, estimated=noise.of_mean, freedom=noise.freedom)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -216,22 +216,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
 
 
-def _image_variance(drawn: Floats) -> float:
-    """Return the variance of the mean over seeds that the images bring to all seeds alike.
-
-    A training also errs at each image by itself. That is in the variance from seed to seed, so
-    taking it from the resamples too would count it twice: the covariance of two seeds is without
-    it. A single seed has no such variance beside it, and all of its own counts.
-
-    Args:
-        drawn: (R, S) scores or differences of every seed in each resample.
-    """
+def _measured(values: Floats, drawn: Floats, *, images: int) -> Measured:
+    """Return (S,) values with the variance of their mean over (R, S) resamples of the images."""
+    alone = float(drawn.mean(axis=1).var(ddof=1))
     seeds = drawn.shape[1]
     if seeds == 1:
-        return float(drawn.var(ddof=1))
+        return Measured(values=values, of_images=alone, of_images_alone=alone, images=images)
     covariance = np.cov(drawn, rowvar=False)
-    between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
-    return max(0.0, float(between))
+    # What two trainings have in common is the covariance of their scores.
+    alike = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+    return Measured(
+        values=values,
+        of_images=max(0.0, float(alike)),
+        of_images_alone=alone,
+        images=images,
+    )
 
 
 def _half_differences(scores: Floats, *, axis: int) -> Floats:

@@ -1,0 +1,237 @@
+"""Two variants, or two sets of variants, against each other: matched over all other knobs.
+
+`cgnet.erasing=cse` against `cgnet.erasing=class_agnostic` is the mean, over every setting of the
+other knobs that both have, of the difference of the two variants at that setting. Its noise is
+taken to be that of a single difference, pooled over the sweep: the mean over several variants that
+share their seeds has at most that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.read.artifacts import counts_of
+from analysis.read.counts import Floats, PerImage
+from analysis.read.knobs import PARAM, comparable, matching, short_names, varied
+from analysis.read.spec_error import Where
+from analysis.statistics.bootstrap import RESAMPLES, Interval, Measured, measure, with_error
+from analysis.statistics.seed_design import SeedNoise, pooled_noise
+from analysis.studies.compare import ends, method_text, p_text, points, verdict_of
+from analysis.studies.pairs import Pair, finished, pair_of, pairs_with_baseline
+from analysis.table.grid import Passage, text_grid
+
+#: Variants as a user names them: by knobs, or one by its name as a table shows it.
+Side = Where | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """One side against the other.
+
+    Attributes:
+        one, other: the variants of each side, matched pair by pair.
+        difference: mean over the pairs, with interval and p-value.
+        confounded: knobs that differ between the sides beside those that were asked for.
+    """
+
+    one: tuple[str, ...]
+    other: tuple[str, ...]
+    difference: Interval
+    confounded: tuple[str, ...]
+
+
+def contrast(
+    trials: pd.DataFrame,
+    field: str,
+    one: Side,
+    other: Side | None = None,
+    *,
+    tracking: str | None = None,
+    subset: str = "all",
+    resamples: int = RESAMPLES,
+) -> Contrast:
+    """Compare `one` with `other`, by default the baseline, by the mIoU of the stage `field`.
+
+    Args:
+        trials: from `load`, of one sweep.
+        field: a scored stage.
+        one, other: the sides.
+        tracking: as in `load`.
+        subset: `all` images, or the `multi`-label ones.
+        resamples: number of the bootstrap's draws.
+
+    Raises:
+        ValueError: a side is empty, the sides overlap or have no setting in common, or a run has no
+            counts of that stage.
+    """
+    rows = finished(trials, field, tracking=tracking)
+    first, second = _side(rows, one), _side(rows, other)
+    if set(first["run_id"]) & set(second["run_id"]):
+        raise ValueError(f"{told(one)} and {told(other)} have variants in common; expected none")
+    matched, confounded = _matched(first, second, asked={*_knobs(one), *_knobs(other)})
+    if not matched:
+        raise ValueError(
+            f"no variant of {told(one)} has the other knobs of a variant of {told(other)}"
+        )
+    pairs = [
+        pair_of(rows[rows["variant"] == a], rows[rows["variant"] == b], field) for a, b in matched
+    ]
+    used = list[str]()
+    for pair in pairs:
+        used += [*pair.system, *pair.reference]
+    counts = counts_of(rows[rows["run_id"].isin(used)], field, tracking=tracking, subset=subset)
+    kind = "miou" if subset == "all" else f"miou_{subset}"
+    noise = _noise(rows, f"{field}/{kind}", pairs, field, counts)
+    measured = _mean_over(pairs, counts, resamples=resamples)
+    return Contrast(
+        one=tuple(a for a, _ in matched),
+        other=tuple(b for _, b in matched),
+        difference=with_error(measured, noise),
+        confounded=tuple(confounded),
+    )
+
+
+def contrast_passage(
+    found: Contrast, field: str, one: Side, other: Side | None, *, subset: str = "all"
+) -> Passage:
+    """Return a contrast as a table of one row, with the variants that were matched."""
+    p = found.difference.p or 0.0
+    row = [
+        told(one),
+        told(other),
+        points(found.difference.value),
+        ends(found.difference),
+        p_text(p),
+        found.difference.seeds,
+        verdict_of(p, found.difference.value),
+    ]
+    grid = text_grid(
+        f"contrast_{field}",
+        f"{field}/miou: one side against the other, in points",
+        ["one", "against", "difference", "95 % interval", "p", "seeds", "verdict"],
+        [row],
+    )
+    notes = [method_text([found.difference], field, subset=subset, against=told(other))]
+    names = [f"{a} with {b}" for a, b in zip(found.one, found.other, strict=True)]
+    notes.append(f"Matched: {'; '.join(names)}.")
+    if found.confounded:
+        notes.append(f"The sides differ in these knobs too: {', '.join(found.confounded)}.")
+    return Passage(grids=[grid], notes=notes)
+
+
+def told(side: Side | None) -> str:
+    """Return a side in words."""
+    if side is None:
+        return "the baseline"
+    if isinstance(side, str):
+        return side
+    return ", ".join(f"{knob}={value}" for knob, value in side.items())
+
+
+def _side(rows: pd.DataFrame, side: Side | None) -> pd.DataFrame:
+    if side is None:
+        found = rows[rows["baseline"]]
+        if found.empty:
+            raise ValueError("the sweep has no finished trial of a baseline: say --against what")
+        return found
+    if isinstance(side, str):
+        return rows[rows["variant"] == _variant(rows, side)]
+    runs = matching(rows.to_dict("records"), side, location=("where",))
+    found = rows[rows["run_id"].isin([run["run_id"] for run in runs])]
+    if found.empty:
+        raise ValueError(f"no finished trial has all of {told(side)} at once")
+    return found
+
+
+def _variant(rows: pd.DataFrame, name: str) -> str:
+    """Return the variant of a name, which may be the short one of figures."""
+    variants = [str(variant) for variant in rows["variant"].unique()]
+    by_name = {short: full for full, short in short_names(variants).items()}
+    by_name |= {variant: variant for variant in variants}
+    if name not in by_name:
+        raise ValueError(f"no variant {name!r}; there are: {'; '.join(variants)}")
+    return by_name[name]
+
+
+def _knobs(side: Side | None) -> set[str]:
+    return set(side) if isinstance(side, Mapping) else set()
+
+
+def _matched(
+    first: pd.DataFrame, second: pd.DataFrame, *, asked: set[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs of variants that agree in all knobs that both sides vary, and confounders.
+
+    A knob that one side does not have, or that has one value on each side, cannot be matched.
+    """
+    both = pd.concat([first, second])
+    shared, confounded = [], []
+    for knob in varied(both):
+        own, others = first[PARAM + knob], second[PARAM + knob]
+        is_asked = knob in asked or knob.rpartition(".")[2] in asked
+        if is_asked or own.isna().all() or others.isna().all():
+            continue
+        if own.nunique(dropna=False) == others.nunique(dropna=False) == 1:
+            confounded.append(knob)
+        else:
+            shared.append(PARAM + knob)
+
+    def settings(rows: pd.DataFrame) -> dict[str, tuple[object, ...]]:
+        firsts = rows.drop_duplicates("variant").to_dict("records")
+        return {
+            str(run["variant"]): tuple(comparable(run[column]) for column in shared)
+            for run in firsts
+        }
+
+    of_second = settings(second)
+    pairs = []
+    for variant, setting in settings(first).items():
+        pairs += [(variant, other) for other, its in of_second.items() if its == setting]
+    return pairs, confounded
+
+
+def _noise(
+    rows: pd.DataFrame,
+    metric: str,
+    pairs: Sequence[Pair],
+    field: str,
+    counts: Mapping[str, PerImage],
+) -> SeedNoise:
+    """Return the noise of the noisiest of the pairs, pooled with the sweep's other variants."""
+    scores = rows.set_index("run_id")[metric] if metric in rows else None
+    groups = [(pair.design, _differences(pair, scores, counts)) for pair in pairs]
+    if scores is not None and rows["baseline"].any() and not rows["baseline"].all():
+        taken = {pair.system for pair in pairs}
+        others = [
+            pair for pair in pairs_with_baseline(rows, field).values() if pair.system not in taken
+        ]
+        groups += [(pair.design, pair.differences(scores)) for pair in others]
+    noises = pooled_noise(groups)[: len(pairs)]
+    return max(noises, key=lambda noise: noise.of_mean)
+
+
+def _differences(
+    pair: Pair, scores: "pd.Series[float] | None", counts: Mapping[str, PerImage]
+) -> Floats:
+    if scores is None:
+        return pair.measured(counts, resamples=2).values
+    return pair.differences(scores)
+
+
+def _mean_over(
+    pairs: Sequence[Pair], counts: Mapping[str, PerImage], *, resamples: int
+) -> Measured:
+    """Return the mean difference over the pairs, replicate by replicate."""
+    system = dict[int, PerImage]()
+    reference = dict[int, PerImage]()
+    for pair in pairs:
+        for run, other in zip(pair.system, pair.reference, strict=True):
+            system[len(system)] = counts[run]
+            reference[len(reference)] = counts[other]
+    measured = measure(system, reference, resamples=resamples)
+    lengths = {len(pair.system) for pair in pairs}
+    if len(lengths) > 1:
+        return measured
+    by_replicate = measured.values.reshape(len(pairs), lengths.pop()).mean(axis=0)
+    return replace(measured, values=np.asarray(by_replicate))

@@ -1,0 +1,170 @@
+"""The expectations of a sweep, held against its results: held, not shown, or contradicted.
+
+A sweep's file states them under `expect`; the sweep logs those that can be checked as
+`expectations.json` on its own run."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from analysis.read.mlflow import sweep_text
+from analysis.statistics.bootstrap import LEVEL, Interval, holm
+from analysis.studies.compare import ends, p_text, points
+from analysis.studies.contrasts import Side, contrast, told
+from analysis.table.grid import Passage, text_grid
+
+FILE = "expectations.json"
+# The version of that file that is read here.
+VERSION = 1
+Outcome = Literal["held", "not shown with this many seeds", "contradicted", "not judged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A claim about two sides.
+
+    Attributes:
+        compare, against: the sides; None for the baseline.
+        metric: the mIoU of a scored stage.
+        sign: `+` where `compare` shall be better, `-` where worse.
+        text: the claim in words; empty for none.
+    """
+
+    compare: Side
+    against: Side | None
+    metric: str
+    sign: Literal["+", "-"]
+    text: str = ""
+
+    @property
+    def claim(self) -> str:
+        """The claim in words."""
+        better = "better" if self.sign == "+" else "worse"
+        return self.text or f"{told(self.compare)} {better} than {told(self.against)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """An expectation with its outcome.
+
+    Attributes:
+        expectation: the claim.
+        difference: as measured; None where it could not be.
+        p_holm: adjusted over all expectations of the sweep.
+        why_not: why it could not be judged; empty where it was.
+    """
+
+    expectation: Expectation
+    difference: Interval | None
+    p_holm: float | None
+    why_not: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome at the level, after Holm's adjustment."""
+        if self.difference is None or self.p_holm is None:
+            return "not judged"
+        if self.p_holm >= 1 - LEVEL:
+            return "not shown with this many seeds"
+        wanted = self.expectation.sign == "+"
+        return "held" if (self.difference.value > 0) == wanted else "contradicted"
+
+
+def expectations(experiment: str, *, tracking: str | None = None) -> list[Expectation]:
+    """Return the checkable expectations that a sweep logged; none for sweeps without.
+
+    Raises:
+        ValueError: the sweep's `expectations.json` cannot be read.
+    """
+    text = sweep_text(experiment, FILE, tracking=tracking)
+    if not text:
+        return []
+    try:
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise ValueError(f"expected version {VERSION}, it has {content['version']}")
+        return [_expectation(claim) for claim in content["claims"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{FILE} of {experiment} cannot be read: {error!r}") from None
+
+
+def judge(
+    trials: pd.DataFrame, claims: Sequence[Expectation], *, tracking: str | None = None
+) -> list[Judgement]:
+    """Judge the expectations of a sweep by its trials (from `load`)."""
+    found: list[Interval | None] = []
+    reasons: list[str] = []
+    for claim in claims:
+        field = claim.metric.partition("/")[0]
+        try:
+            result = contrast(trials, field, claim.compare, claim.against, tracking=tracking)
+        except ValueError as error:
+            found.append(None)
+            reasons.append(str(error))
+        else:
+            found.append(result.difference)
+            reasons.append("")
+    adjusted = iter(holm([each.p or 0.0 for each in found if each is not None]))
+    return [
+        Judgement(
+            expectation=claim,
+            difference=difference,
+            p_holm=None if difference is None else next(adjusted),
+            why_not=reason,
+        )
+        for claim, difference, reason in zip(claims, found, reasons, strict=True)
+    ]
+
+
+def expectations_passage(judgements: Sequence[Judgement]) -> Passage:
+    """Return each expectation with its outcome and its numbers."""
+    heads = ["expectation", "metric", "outcome", "difference", "95 % interval", "p (Holm)"]
+    grid = text_grid(
+        "expectations",
+        "Expectations, and what came of them; differences in points",
+        heads,
+        [_cells(judgement) for judgement in judgements],
+    )
+    notes = [
+        f"{judgement.expectation.claim}: not judged, since {judgement.why_not}."
+        for judgement in judgements
+        if judgement.why_not
+    ]
+    return Passage(grids=[grid], notes=notes)
+
+
+def _cells(judgement: Judgement) -> list[object]:
+    claim, difference = judgement.expectation, judgement.difference
+    if difference is None or judgement.p_holm is None:
+        return [claim.claim, claim.metric, judgement.outcome, "", "", ""]
+    return [
+        claim.claim,
+        claim.metric,
+        judgement.outcome,
+        points(difference.value),
+        ends(difference),
+        p_text(judgement.p_holm),
+    ]
+
+
+def _expectation(claim: dict[str, object]) -> Expectation:
+    sign = claim["sign"]
+    if sign not in ("+", "-"):
+        raise ValueError(f"sign is {sign!r}; expected '+' or '-'")
+    against = claim.get("against")
+    return Expectation(
+        compare=_as_side(claim["compare"]),
+        against=None if against is None else _as_side(against),
+        metric=str(claim["metric"]),
+        sign="+" if sign == "+" else "-",
+        text=str(claim.get("text") or ""),
+    )
+
+
+def _as_side(value: object) -> Side:
+    if isinstance(value, str | dict) and value:
+        return value
+    raise ValueError(f"expected knobs or the name of a variant, not {value!r}")
