@@ -1,0 +1,29 @@
+"""Three cells of `bench_false_claims.py`: false claims are rare, and intervals hold the truth."""
+
+import math
+
+import pytest
+from benchmarks.bench_false_claims import NOISES, cell
+
+SWEEPS = 120
+# The goal, and what the simulation may err by: 2.6 standard errors, a false alarm in 200.
+FALSE_CLAIMS = 0.06
+ERROR = 2.6 * math.sqrt(FALSE_CLAIMS * (1 - FALSE_CLAIMS) / SWEEPS)
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize(
+    ("seeds", "noise", "shape", "sharing"),
+    [
+        (2, 1.3, "equal", "nested"),
+        (3, 2.5, "unequal", "shared"),
+        (5, 5.0, "equal", "nested"),
+    ],
+)
+def test_false_claims_are_rare_and_intervals_hold_the_truth(
+    seeds: int, noise: float, shape: str, sharing: str
+) -> None:
+    found = cell(SWEEPS, seeds=seeds, skill_sd=NOISES[noise], shape=shape, sharing=sharing)
+    assert found.false_claims <= FALSE_CLAIMS + ERROR
+    assert 0.93 - 0.02 <= found.coverage <= 0.97 + 0.02
+    assert found.seed_sd == pytest.approx(noise, rel=0.25)
