@@ -18,6 +18,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -164,19 +165,13 @@ def main() -> None:
     sweeps = parser.parse_args().sweeps
     print("| seeds | noise | noise of variants | seeds are | false claims | coverage | ± |")
     print("| --: | --: | :-- | :-- | --: | --: | --: |")
-    for seeds in SEEDS:
-        for noise, skill_sd in NOISES.items():
-            for shape in SHAPES:
-                for sharing in SHARED:
-                    found = cell(
-                        sweeps, seeds=seeds, skill_sd=skill_sd, shape=shape, sharing=sharing
-                    )
-                    print(
-                        f"| {seeds} | {noise} | {shape} | {sharing} "
-                        f"| {100 * found.false_claims:.1f} % "
-                        f"| {100 * found.coverage:.1f} % | {found.half_width:.1f} |",
-                        flush=True,
-                    )
+    for sharing, noise, shape, seeds in product(SHARED, NOISES, SHAPES, SEEDS):
+        found = cell(sweeps, seeds=seeds, skill_sd=NOISES[noise], shape=shape, sharing=sharing)
+        print(
+            f"| {seeds} | {noise} | {shape} | {sharing} | {100 * found.false_claims:.1f} % "
+            f"| {100 * found.coverage:.1f} % | {found.half_width:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
