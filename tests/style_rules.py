@@ -15,20 +15,12 @@ PACKAGES = ("occse", "sweeps", "analysis")
 
 # Folders whose clean-up is under way. The list only shrinks, and ends empty.
 EXEMPT = {
-    "analysis",
-    "analysis/commands",
-    "analysis/read",
-    "analysis/statistics",
-    "analysis/studies",
-    "analysis/table",
     "occse/data",
     "occse/data/layouts",
     "occse/data/npy_dicts",
     "occse/data/shapes",
     "occse/method",
     "occse/networks/backbones",
-    "tests/analysis/statistics",
-    "tests/analysis/table",
     "tests/occse/data",
     "tests/occse/data/layouts",
     "tests/occse/method",

@@ -1,6 +1,6 @@
 """Analysis of variance of a table of scores by categorical factors: type II, marginal means.
 
-Designs of sweeps are seldom balanced, and some factors cannot be told apart. Each model is therefore
+Designs of sweeps are seldom balanced, and some factors cannot be told apart. So each model is
 a projection on the columns of its terms, each factor coded by one column less than it has levels,
 and degrees of freedom are differences of ranks. A term that the others explain has none, and gets
 no p-value. The block, which is in every model, is projected out first by subtracting its means, so
@@ -10,7 +10,7 @@ against statsmodels' `anova_lm(typ=2)` for designs of 8 to 5,000 rows."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import pandas as pd
@@ -210,7 +210,7 @@ def _blocks(frame: pd.DataFrame, block: str | None) -> int:
 
 
 def _levels(frame: pd.DataFrame, terms: Sequence[Term]) -> dict[str, list[str]]:
-    names = dict.fromkeys(name for term in terms for name in term)
+    names = dict.fromkeys(chain.from_iterable(terms))
     return {name: sorted(frame[name].unique()) for name in names}
 
 

@@ -1,13 +1,13 @@
-"""Uncertainty of an mIoU and of a difference of two: the paired bootstrap over images, and the seeds.
+"""Uncertainty of an mIoU and of a difference of two: paired bootstrap over images, and seeds.
 
 mIoU is a ratio of sums, not a mean of images, so each resample sums the counts of the drawn images
 and computes the ratios anew; all seeds and both systems share the drawn images. That gives the
-variance that the images bring to all seeds alike. The variance of a mean over seeds is estimated beside it
-(`analysis.statistics.seed_design`), from this difference alone or pooled over all that are compared
-together, and both make the error of `analysis.statistics.behrens_fisher`. Drawing two or three
-seeds with replacement would pretend to know their spread. With one seed the interval speaks of the
-images alone, and says so. tests/benchmarks/bench_false_claims.py counts how often intervals hold
-the truth and how often a difference is claimed where there is none."""
+variance that the images bring to all seeds alike. The variance of a mean over seeds is estimated
+beside it (`analysis.statistics.seed_design`), from this difference alone or pooled over all that
+are compared together, and both make the error of `analysis.statistics.behrens_fisher`. Drawing two
+or three seeds with replacement would pretend to know their spread. With one seed the interval
+speaks of the images alone, and says so. tests/benchmarks/bench_false_claims.py counts how often
+intervals hold the truth, and how often a difference is claimed where there is none."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

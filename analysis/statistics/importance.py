@@ -12,8 +12,10 @@ from optuna.trial import create_trial
 
 from analysis.read.knobs import PARAM, ordered
 
+# Of the random forest, so that the same trials give the same shares.
 SEED = 0
-FEW = 10  # values: with more, a numeric knob was searched, and its range is continuous
+# With more values a numeric knob was searched, and its range is continuous.
+FEW = 10
 
 
 def importances(rows: pd.DataFrame, metric: str, knobs: Sequence[str]) -> dict[str, float]:

@@ -146,14 +146,16 @@ def design(rows: pd.DataFrame, field: str) -> Design:
     if not by_codes:
         by_codes[_codes(rows["seed"])] = ["all stages"]
     varying = {codes: tuple(stages) for codes, stages in by_codes.items() if max(codes)}
+    constant = list[str]()
+    for codes, stages in by_codes.items():
+        if codes not in varying:
+            constant += stages
     levels = tuple(max(codes) + 1 for codes in varying)
     return Design(
         sources=tuple(varying.values()),
         levels=levels,
         codes=tuple(varying),
-        constant=tuple(
-            stage for codes, stages in by_codes.items() if not max(codes) for stage in stages
-        ),
+        constant=tuple(constant),
         complete=len(rows) == math.prod(levels) == len(set(zip(*by_codes, strict=True))) > 1,
     )
 
@@ -233,8 +235,9 @@ def combined(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _above_noise(found: Sequence[Square]) -> list[tuple[float, float]]:
-    """What the variance of a mean is made of, times the number of runs; a source below the noise
-    adds nothing.
+    """Return the parts of the variance of a mean, times the number of runs.
+
+    A source below the noise adds nothing.
     """
     *sources, noise = found
     counted = [each for each in sources if each.value > noise.value]

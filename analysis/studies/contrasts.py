@@ -81,13 +81,13 @@ def contrast(
     for pair in pairs:
         used += [*pair.system, *pair.reference]
     counts = counts_of(rows[rows["run_id"].isin(used)], field, tracking=tracking, subset=subset)
+    measured = _measured(pairs, counts, resamples=resamples)
     kind = "miou" if subset == "all" else f"miou_{subset}"
-    noise = _noise(rows, f"{field}/{kind}", pairs, field, counts)
-    measured = _mean_over(pairs, counts, resamples=resamples)
+    noise = _noise(rows, f"{field}/{kind}", pairs, _by_pair(measured.values, pairs), field)
     return Contrast(
         one=tuple(a for a, _ in matched),
         other=tuple(b for _, b in matched),
-        difference=with_error(measured, noise),
+        difference=with_error(_mean_over(pairs, measured), noise),
         confounded=tuple(confounded),
     )
 
@@ -191,17 +191,45 @@ def _matched(
     return pairs, confounded
 
 
+def _measured(pairs: Sequence[Pair], counts: Mapping[str, PerImage], *, resamples: int) -> Measured:
+    """Return the differences of all runs of all pairs, one after the other."""
+    system = dict[int, PerImage]()
+    reference = dict[int, PerImage]()
+    for pair in pairs:
+        for run, other in zip(pair.system, pair.reference, strict=True):
+            system[len(system)] = counts[run]
+            reference[len(reference)] = counts[other]
+    return measure(system, reference, resamples=resamples)
+
+
+def _by_pair(values: Floats, pairs: Sequence[Pair]) -> list[Floats]:
+    ends = np.cumsum([len(pair.system) for pair in pairs])
+    return np.split(values, ends[:-1])
+
+
+def _mean_over(pairs: Sequence[Pair], measured: Measured) -> Measured:
+    """Return the mean difference over the pairs, replicate by replicate where they have as many."""
+    lengths = {len(pair.system) for pair in pairs}
+    if len(lengths) > 1:
+        return measured
+    values: Floats = np.mean(_by_pair(measured.values, pairs), axis=0)
+    return replace(measured, values=values)
+
+
 def _noise(
     rows: pd.DataFrame,
     metric: str,
     pairs: Sequence[Pair],
+    differences: Sequence[Floats],
     field: str,
-    counts: Mapping[str, PerImage],
 ) -> SeedNoise:
-    """Return the noise of the noisiest of the pairs, pooled with the sweep's other variants."""
-    scores = rows.set_index("run_id")[metric] if metric in rows else None
-    groups = [(pair.design, _differences(pair, scores, counts)) for pair in pairs]
-    if scores is not None and rows["baseline"].any() and not rows["baseline"].all():
+    """Return the noise of the noisiest of the pairs, pooled with the sweep's other variants.
+
+    The scores of the others are those that the sweep logged, which need no counts.
+    """
+    groups = [(pair.design, values) for pair, values in zip(pairs, differences, strict=True)]
+    if metric in rows and rows["baseline"].any() and not rows["baseline"].all():
+        scores = rows.set_index("run_id")[metric]
         taken = {pair.system for pair in pairs}
         others = [
             pair for pair in pairs_with_baseline(rows, field).values() if pair.system not in taken
@@ -209,29 +237,3 @@ def _noise(
         groups += [(pair.design, pair.differences(scores)) for pair in others]
     noises = pooled_noise(groups)[: len(pairs)]
     return max(noises, key=lambda noise: noise.of_mean)
-
-
-def _differences(
-    pair: Pair, scores: "pd.Series[float] | None", counts: Mapping[str, PerImage]
-) -> Floats:
-    if scores is None:
-        return pair.measured(counts, resamples=2).values
-    return pair.differences(scores)
-
-
-def _mean_over(
-    pairs: Sequence[Pair], counts: Mapping[str, PerImage], *, resamples: int
-) -> Measured:
-    """Return the mean difference over the pairs, replicate by replicate."""
-    system = dict[int, PerImage]()
-    reference = dict[int, PerImage]()
-    for pair in pairs:
-        for run, other in zip(pair.system, pair.reference, strict=True):
-            system[len(system)] = counts[run]
-            reference[len(reference)] = counts[other]
-    measured = measure(system, reference, resamples=resamples)
-    lengths = {len(pair.system) for pair in pairs}
-    if len(lengths) > 1:
-        return measured
-    by_replicate = measured.values.reshape(len(pairs), lengths.pop()).mean(axis=0)
-    return replace(measured, values=np.asarray(by_replicate))

@@ -25,12 +25,16 @@ from analysis.statistics.bootstrap import LEVEL
 from analysis.table.grid import Grid, Passage, text_grid
 
 Texts = NDArray[np.str_]
+# The 2.5 % quantile of 2,000 resamples is known to some 0.3 % of the distribution.
 RESAMPLES = 2000
-FEWEST = 5  # groups of variants: with fewer an interval would be empty words
+# With fewer groups of variants resamples repeat each other, and the bootstrap says nothing.
+FEWEST = 5
 METHOD = (
-    "Method: Spearman's correlation over variants (means of their seeds), bootstrap over groups of variants that share "
-    "the artifact of the earlier stage (percentiles, 2,000 resamples); ranks within the ways of erasing, pooled, for "
-    "`within`. The interval speaks of the choice of variants, not of seeds or images."
+    "Method: Spearman's correlation over variants (means of their seeds), bootstrap over groups of "
+    "variants that share the artifact of the earlier stage (percentiles, 2,000 resamples); ranks "
+    "within the ways of erasing, pooled, for `within`. The interval speaks of the choice of "
+    "variants, not of seeds or images. There is none for fewer than five groups, or where all "
+    "agree: n variants fall into one order by chance once in n! times."
 )
 
 
@@ -62,8 +66,9 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True)
 class Regret:
-    """What of the last stage's best score is lost, as a fraction, when only the best `kept` by
-    `stage` go on.
+    """The part of the last stage's best score, a fraction, that a choice by `stage` loses.
+
+    Only the best `kept` variants go on.
 
     `by_chance` is the mean loss of as many variants drawn at random.
     """
@@ -88,7 +93,7 @@ class Correlation:
 
 
 def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> Correlation:
-    """How the scores of the stages hang together over the variants of `trials` (from `load`).
+    """Return how the stages' scores go together over the variants of `trials` (from `load`).
 
     Raises:
         ValueError: fewer than two stages are scored, or fewer than three variants have the scores
@@ -98,30 +103,32 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     stages = tuple(stage for stage in scored_stages(trials) if stage in partners)
     if len(stages) < 2:
         raise ValueError(
-            f"a correlation needs two scored stages; there are: {', '.join(stages) or 'none'}"
+            f"correlation needs at least 2 scored stages; there are: {', '.join(stages) or 'none'}"
         )
     rows = scored(trials, f"{stages[-1]}/miou")
     rows = rows.dropna(subset=[f"{stage}/miou" for stage in stages])
     groups = [group for _, group in rows.groupby("variant", sort=False)]
     if len(groups) < 3:
         raise ValueError(
-            f"a correlation needs three variants with all of {', '.join(stages)}; {len(groups)} have them"
+            f"correlation needs at least 3 variants that are scored at {', '.join(stages)}; this "
+            f"sweep has {len(groups)}"
         )
     points = tuple(_point(group, stages) for group in groups)
     modes = list(dict.fromkeys(point.mode for point in points))
     scopes = ("all", "within", *modes) if len(modes) > 1 else ("all",)
-    ranks = (
-        _rank(pair, scope, points, [_artifact(group, pair[0]) for group in groups], resamples, seed)
-        for pair in combinations(stages, 2)
-        for scope in scopes
-    )
+    ranks = list[Rank]()
+    for pair in combinations(stages, 2):
+        artifacts = [_artifact(group, pair[0]) for group in groups]
+        found = [_rank(pair, scope, points, artifacts, resamples, seed) for scope in scopes]
+        ranks += [rank for rank in found if rank is not None]
+    lost = list[Regret]()
+    for stage in stages[:-1]:
+        lost += regrets(points, stage, last=stages[-1])
     return Correlation(
         stages=stages,
         points=points,
-        ranks=tuple(rank for rank in ranks if rank is not None),
-        regrets=tuple(
-            regret for stage in stages[:-1] for regret in regrets(points, stage, last=stages[-1])
-        ),
+        ranks=tuple(ranks),
+        regrets=tuple(lost),
         left_out=trials.loc[trials["current"], "variant"].nunique() - len(points),
     )
 
@@ -175,14 +182,10 @@ def _regret_passage(found: Correlation) -> Passage:
 
 
 def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:
-    """What a gate after `stage` would have lost of the best `last`, by the number of variants that
-    go on.
-    """
+    """Return what a gate after `stage` loses of the best `last`, by the variants that go on."""
     ordered = sorted(points, key=lambda point: -point.scores[stage])
-    final, best = (
-        [point.scores[last] for point in ordered],
-        max(point.scores[last] for point in points),
-    )
+    final = [point.scores[last] for point in ordered]
+    best = max(point.scores[last] for point in points)
     found = []
     for kept in range(1, len(ordered) + 1):
         edge = ordered[kept - 1].scores[stage]
@@ -251,7 +254,7 @@ def _rank(
     if len(chosen) < 3 or math.isnan(value := _spearman(scores, modes)):
         return None
     number = int(groups.max()) + 1
-    # where all agree, so does every resample of them
+    # Where all agree, so does every resample of them.
     certain = number < FEWEST or math.isclose(abs(value), 1)
     low, high = (None, None) if certain else _interval(scores, modes, groups, resamples, seed)
     return Rank(
@@ -279,10 +282,8 @@ def _spearman(scores: Floats, modes: Texts) -> float:
 def _interval(
     scores: Floats, modes: Texts, groups: Ints, resamples: int, seed: int
 ) -> tuple[float, float]:
-    chance, members = (
-        np.random.default_rng(seed),
-        [np.flatnonzero(groups == each) for each in range(groups.max() + 1)],
-    )
+    chance = np.random.default_rng(seed)
+    members = [np.flatnonzero(groups == each) for each in range(groups.max() + 1)]
     found = []
     for _ in range(resamples):
         drawn = np.concatenate(

@@ -9,7 +9,7 @@ CGNet, with the CGNets as blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import pandas as pd
 
@@ -33,9 +33,9 @@ from analysis.table.grid import Passage, text_grid
 METHOD = (
     "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs "
     "of CGNet on the means of CGNets, with seeds as blocks; later knobs on what becomes of each, "
-    "with those as blocks. Values of a knob are categories. Partial eta squared: the effect's share "
-    "of its own and the error's sum of squares. Marginal means weigh all combinations of the other "
-    "knobs the same; their 95 % intervals take artifacts of a kind for independent. fANOVA: "
+    "with those as blocks. Values of a knob are categories. Partial eta squared: the effect's part "
+    "of its own and the error's sum of squares. Marginal means weigh all combinations of the "
+    "other knobs the same; their 95 % intervals take artifacts of a kind for independent. fANOVA: "
     "Optuna's, share of the variance by a random forest with seed 0. No p-value is adjusted."
 )
 # A factor of more levels was searched, not set: a table with a row for each would say nothing.
@@ -139,8 +139,8 @@ def _group(
         variants=rows["variant"].nunique(),
         artifacts=len(rows),
         mean=float(rows.groupby("variant")[metric].mean().mean()),
-        rows=tuple(row for analysis in found for row in analysis.rows),
-        margins=tuple(margin for analysis in found for margin in analysis.margins),
+        rows=tuple(chain.from_iterable(analysis.rows for analysis in found)),
+        margins=tuple(chain.from_iterable(analysis.margins for analysis in found)),
         importance=importances(rows, metric, factors) if forest and len(factors) > 1 else {},
         notes=tuple(notes),
     )

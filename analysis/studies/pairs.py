@@ -1,4 +1,4 @@
-"""The runs of two variants that are compared with each other: paired by the seeds of their stages."""
+"""The runs of two variants that are compared: paired by the seeds of their stages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

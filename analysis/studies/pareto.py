@@ -1,5 +1,4 @@
-"""What a score costs: stage seconds of each variant against its score, and which variants nothing
-else beats.
+"""Cost against score: stage seconds of each variant, and the variants that no other beats.
 
 Two rules of what a trial costs, since trials of a sweep share stages:
 
@@ -14,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -25,9 +25,10 @@ from analysis.table.grid import Passage, text_grid
 LONGEST_MINUTES_S = 7200
 
 METHOD = (
-    "Cost: seconds of all stages of a trial, mean over its seeds. `alone`: as if nothing else had been run; `shared`: "
-    "each artifact's seconds divided by the trials that use it, which add up to the sweep's. On the front (*): no "
-    "other variant scores as high for less, or higher for as much."
+    "Cost: seconds of all stages of a trial, mean over its seeds. `alone`: as if nothing else had "
+    "been run; `shared`: each artifact's seconds divided by the trials that use it, which add up "
+    "to the sweep's. On the front (*): no other variant scores as high for less, or higher for as "
+    "much, where costs that differ by less than their spread over seeds count as equal."
 )
 
 
@@ -52,6 +53,15 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Point:
+    """Cost and score of a variant; `spread` is the standard deviation of the cost over seeds."""
+
+    cost: float
+    score: float
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pareto:
     """All variants in the order of the sweep; `sweep_s` is what all its distinct artifacts took,
     None if unknown.
@@ -63,7 +73,7 @@ class Pareto:
 
 
 def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
-    """The costs of the variants of `trials` (from `load`) against `metric`.
+    """Return the costs of the variants of `trials` (from `load`) against `metric`.
 
     Raises:
         ValueError: no trial has the metric, or none the seconds of its stages.
@@ -75,10 +85,7 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     bills = [_bill(row) for row in rows.to_dict("records")]
     known = all(bills)
     table = _by_variant(rows, metric, bills)
-    fronts = {
-        rule: front(list(zip(table[rule], table["score"], strict=True)))
-        for rule in ("alone", "shared")
-    }
+    fronts = {rule: front(_points(table, rule)) for rule in ("alone", "shared")}
     costs = tuple(
         Cost(
             variant=str(variant),
@@ -92,7 +99,9 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
         )
         for place, (variant, row) in enumerate(table.iterrows())
     )
-    once = {name: seconds for bill in bills for name, seconds in bill.items()}
+    once = dict[str, float]()
+    for bill in bills:
+        once |= bill
     return Pareto(metric=metric, costs=costs, sweep_s=sum(once.values()) if known else None)
 
 
@@ -100,7 +109,7 @@ def _by_variant(
     rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]
 ) -> pd.DataFrame:
     """Score and mean costs of each variant; `alone` as the runs say where a bill is unknown."""
-    users = Counter(artifact for bill in bills for artifact in bill)
+    users = Counter(chain.from_iterable(bills))
     costs = pd.DataFrame(
         {
             "variant": rows["variant"],
@@ -119,18 +128,37 @@ def _by_variant(
         seeds=("score", "size"),
         alone=("alone", "mean"),
         shared=("shared", "mean"),
+        alone_std=("alone", "std"),
+        shared_std=("shared", "std"),
     )
 
 
-def front(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Positions of the (cost, score) that no other point beats: as high for less, or higher for as
-    much.
+def front(points: Sequence[Point]) -> set[int]:
+    """Return the positions of the points that no other point beats.
+
+    A point beats another that scores lower for as much, or no higher for more. Costs that differ by
+    less than their spread count as equal: minutes of a busy machine decide nothing.
     """
+
+    def beats(one: Point, other: Point) -> bool:
+        tie = max(one.spread, other.spread)
+        if one.score > other.score:
+            return one.cost <= other.cost + tie
+        return one.score == other.score and one.cost < other.cost - tie
+
     return {
-        place
-        for place, (cost, score) in enumerate(points)
-        if not any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+        index
+        for index, point in enumerate(points)
+        if not any(beats(other, point) for other in points)
     }
+
+
+def _points(table: pd.DataFrame, rule: str) -> list[Point]:
+    spreads = table[f"{rule}_std"].fillna(0.0)
+    return [
+        Point(cost=float(cost), score=float(score), spread=float(spread))
+        for cost, score, spread in zip(table[rule], table["score"], spreads, strict=True)
+    ]
 
 
 def pareto_passage(found: Pareto) -> Passage:

@@ -1,4 +1,4 @@
-"""How much of a score's spread comes from the seed of which stage: the variance components of
+"""The spread of a score by the seed of each stage: the variance components of
 `analysis.statistics.seed_design`.
 
 Intervals of differences of mean squares are those of the modified large-sample method (Burdick and
@@ -20,10 +20,12 @@ from analysis.statistics.bootstrap import LEVEL, interval
 from analysis.statistics.seed_design import Design, Square, design, squares
 from analysis.table.grid import Passage, text_grid
 
+# A standard error from 2,000 resamples is known to 1.6 %.
 RESAMPLES = 2000
 METHOD = (
-    "Method: crossed random effects of seeds within variants, by the method of moments; mean squares are averaged over "
-    "variants, and the intervals are those of the modified large-sample method."
+    "Method: crossed random effects of seeds within variants, by the method of moments; mean "
+    "squares are averaged over variants, and the intervals are those of the modified large-sample "
+    "method."
 )
 
 
@@ -56,7 +58,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Variance:
-    """Where the spread of `metric` over seeds comes from.
+    """The sources of the spread of `metric` over seeds.
 
     Attributes:
         components: by stage, upstream first, then their interaction. constant: stages that had one
@@ -112,7 +114,8 @@ def variance(
             f"no variant has two seeds of {field}, each combined with every one of another stage"
         )
     chosen = max(found.values(), key=lambda each: len(each) * len(each[0][1]))
-    made, groups = chosen[0][0], [group for _, group in chosen]
+    made = chosen[0][0]
+    groups = [group for _, group in chosen]
     of_images = (
         _of_images([group.iloc[:1] for group in groups], field, tracking)
         if images
@@ -161,20 +164,22 @@ def _notes(found: Variance) -> list[str]:
     lines = [f"{found.metric} in points; {found.variants} variants of {found.runs} runs each."]
     if found.left_out:
         lines[0] += (
-            f" Left out: {found.left_out} with other stages, or without all combinations of their seeds."
+            f" Left out: {found.left_out} with other stages, or without all combinations of their "
+            "seeds."
         )
     lines += [
-        f"{each.name}: always the same seed for them all, so their shares cannot be told apart."
-        for each in found.components
-        if len(each.stages) > 1
+        f"{component.name}: always the same seed for them all, so their shares cannot be told "
+        "apart."
+        for component in found.components
+        if len(component.stages) > 1
     ]
     if found.constant:
-        lines.append(
-            f"One seed only: {', '.join(found.constant)}; what another one would change is not in here."
-        )
+        constant = ", ".join(found.constant)
+        lines.append(f"One seed only: {constant}; what another one would change is not in here.")
     if found.images is not None:
         lines.append(
-            "All runs are scored on the same images: their choice moves scores together (bootstrap)."
+            "All runs are scored on the same images: their choice moves scores together "
+            "(bootstrap)."
         )
     return lines
 
@@ -205,7 +210,9 @@ def _alone(stages: tuple[str, ...], square: Square) -> Component:
 
 def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
     """The variance by which a mean square is above the noise, with its interval."""
-    tail, freedom, below_freedom = (1 - LEVEL) / 2, square.freedom, noise.freedom
+    tail = (1 - LEVEL) / 2
+    freedom = square.freedom
+    below_freedom = noise.freedom
     upper_f, lower_f = (stats.f.isf(side, freedom, below_freedom) for side in (tail, 1 - tail))
     g1, h1 = (
         1 - freedom / stats.chi2.isf(tail, freedom),
@@ -215,7 +222,9 @@ def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
     h2 = below_freedom / stats.chi2.isf(1 - tail, below_freedom) - 1
     g12 = ((upper_f - 1) ** 2 - g1**2 * upper_f**2 - h2**2) / upper_f
     h12 = ((1 - lower_f) ** 2 - h1**2 * lower_f**2 - g2**2) / lower_f
-    first, second, both = square.value**2, noise.value**2, square.value * noise.value
+    first = square.value**2
+    second = noise.value**2
+    both = square.value * noise.value
     down = math.sqrt(max(0.0, g1**2 * first + h2**2 * second + g12 * both))
     up = math.sqrt(max(0.0, h1**2 * first + g2**2 * second + h12 * both))
     value = square.value - noise.value

@@ -49,12 +49,13 @@ def build(
     table_rows = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(table_rows, rows, columns, current, allow_mixed=allow_mixed)
     told = [group.told for group in (*rows, *(group for _, group in columns))]
+    table_rows = list(with_deltas(table_rows, guarded, to=spec.delta))
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=row_heads(runs, spec),
         columns=tuple(guarded),
-        rows=mark(with_deltas(table_rows, guarded, to=spec.delta), guarded),
+        rows=mark(table_rows, guarded),
         common=common,
         notes=(*_notes(spec, table_rows, told), *in_parts(current)),
         runs={
@@ -204,5 +205,11 @@ def _notes(spec: TableSpec, rows: Sequence[Row], told: Sequence[str]) -> tuple[s
                 told += map("=".join, zip(spec.best.of, cell.chosen.split("/"), strict=True))
     if spec.delta is not None:
         reference = "row above" if spec.delta == "previous" else "baseline"
-        notes.append(f"In parentheses: difference to the {reference}.")
+        if any(cell.delta is not None for cell in chain.from_iterable(row.cells for row in rows)):
+            notes.append(f"In parentheses: difference to the {reference}.")
+        else:
+            notes.append(
+                f"No difference to the {reference} is shown: no row has one to be held against. "
+                "Differences are between rows, so the baseline must be one of them."
+            )
     return tuple(filter(None, (*notes, thresholds_text(told))))

@@ -38,21 +38,25 @@ SYMBOLS = {
         "⊘": r"\oslash", "†": r"^\dagger", "²": "^2",
     }.items()},
     "§": r"\S{}",
+    "µ": r"\textmu{}",
+    "°": r"\textdegree{}",
+    "€": r"\texteuro{}",
     "–": "--",
     "…": r"\dots{}",
 }  # fmt: skip
+# Letters of T1, the font encoding of western and central Europe, beside the accented ones of
+# Latin-1; pdflatex sets them with \\usepackage[T1]{fontenc}.
+LETTERS = frozenset("ßæÆøØåÅœŒþÞðÐ¡¿«»ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž")
 
 
 def escape(text: str) -> str:
-    """`text` such that any LaTeX prints it; line breaks become spaces, letters that it may not have
-    their code.
-    """
+    """Return `text` such that pdflatex prints it; a letter that it cannot set becomes its code."""
     return "".join(map(_letter, " ".join(text.split()).translate(ESCAPES)))
 
 
 def _letter(letter: str) -> str:
     accented = ord(letter) < 0x100 and unicodedata.decomposition(letter)[:2] == "00"
-    if letter.isascii() or accented:
+    if letter.isascii() or accented or letter in LETTERS:
         return letter
     return SYMBOLS.get(letter, f"{{[}}U+{ord(letter):04X}{{]}}")
 

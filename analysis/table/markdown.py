@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from scipy.special import stdtrit
+
 from analysis.table.grid import in_markdown
 from analysis.table.model import Cell, Column, Row, Status, Table
 from analysis.table.pixel_truth import NOT_KNOWN
@@ -19,6 +21,9 @@ MEANING: Mapping[Status, str] = {
     "unknown": "not known",
 }
 NUMBERS = ("mean", "std", "n", "planned", "status")
+MORE = ("unit", "low", "high", "baseline")
+# With more seeds an agreement to the printed digit says that the spread is small.
+FEW_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,11 @@ def summary(table: Table, style: Style) -> list[str]:
         numbers += f" The best mean of a metric is bold{second}, ties as printed."
     runs = ", ".join(f"{count} {status.lower()}" for status, count in table.runs.items())
     lines = [numbers]
+    if _agrees_by_luck(table):
+        lines.append(
+            f"{style.plus_minus} 0.0: the seeds agree to the digit that is printed; of two or "
+            "three seeds that is luck, not a small spread."
+        )
     if metrics := {
         column.metric
         for column in table.columns
@@ -222,24 +232,48 @@ def inert(text: str) -> str:
     return text
 
 
+def _agrees_by_luck(table: Table) -> bool:
+    """Return True if a deviation of two or three seeds is printed as zero."""
+    for row in table.rows:
+        for cell, column in zip(row.cells, table.columns, strict=True):
+            is_few = cell.std is not None and cell.n <= FEW_SEEDS
+            if is_few and column.score and float(column.text(cell.std or 0.0)) == 0:
+                return True
+    return False
+
+
 def to_csv(table: Table) -> str:
-    """Return a line for each cell, in full precision; scores in percent, as in the table."""
+    """Return one line per cell with the numbers in full precision, for programs.
+
+    Scores are in percent, as in the table; `low` and `high` are the ends of the 95 % t-interval of
+    the mean over seeds. Texts that a spreadsheet would run as a formula begin with an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     knobs = [name for name, _ in table.columns[0].knobs]
     extra = [
         name for name in ("delta", "chosen") if any(getattr(cell, name) for cell in _cells(table))
     ]
-    writer.writerow([*table.heads, *knobs, "metric", *NUMBERS, *extra])
+    writer.writerow([*table.heads, *knobs, "metric", *NUMBERS, *MORE, *extra])
     for row in table.rows:
         for cell, column in zip(row.cells, table.columns, strict=True):
             values = [value for _, value in column.knobs] or [""] * len(knobs)
             writer.writerow(
                 [
-                    *map(inert, row.names),
-                    *map(inert, values),
-                    column.metric,
-                    *(getattr(cell, name) for name in (*NUMBERS, *extra)),
+                    *map(inert, (*row.names, *values, column.metric)),
+                    *(getattr(cell, name) for name in NUMBERS),
+                    "%" if column.score else "",
+                    *interval_of(cell),
+                    str(row.baseline).lower(),
+                    *(getattr(cell, name) for name in extra),
                 ]
             )
     return text.getvalue()
+
+
+def interval_of(cell: Cell) -> tuple[float | None, float | None]:
+    """Return the 95 % t-interval of a cell's mean over seeds; nothing for one seed."""
+    if cell.mean is None or cell.std is None:
+        return None, None
+    reach = float(stdtrit(cell.n - 1, 0.975)) * cell.std / cell.n**0.5
+    return cell.mean - reach, cell.mean + reach

@@ -15,7 +15,7 @@ SIZES = (8, 18, 100, 300, 500, 1000, 2000, 5000)
 
 
 def frame_of(rows: int, *, lost: float = 0.0, seed: int = 0) -> pd.DataFrame:
-    """A 2 x 3 design with an effect of each factor, of which a share `lost` is missing at random."""
+    """A 2 x 3 design with an effect of each factor; a share `lost` of it is missing."""
     chance = np.random.default_rng([seed, rows])
     index = np.arange(rows)
     frame = pd.DataFrame(

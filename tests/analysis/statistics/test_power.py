@@ -13,9 +13,7 @@ SIMULATIONS = 20_000
 
 
 def share_shown(seeds: int, *, delta: float) -> float:
-    """How often the test of `analysis.statistics.bootstrap` tells systems apart whose true
-    difference is `delta`.
-    """
+    """Share of experiments with the true difference `delta` that the test shows."""
     chance = np.random.default_rng(seeds)
     differences = (
         delta
@@ -59,9 +57,9 @@ def test_fewer_degrees_of_freedom_leave_a_wider_interval() -> None:
 def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
     found = need(0.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
     assert (found.seeds, found.low, found.high) == (None, None, None)
-    assert (
-        found.text
-        == "a difference of 1.0 cannot be shown with so few images, whatever the seeds; at least 1.7 can"
+    assert found.text == (
+        "a difference of 1.0 cannot be shown with so few images, whatever the seeds; at least 1.7 "
+        "can"
     )
     just = need(found.smallest * 1.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
     assert just.seeds is not None

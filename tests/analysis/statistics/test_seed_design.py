@@ -18,9 +18,7 @@ def crossed(cgnet: int, deeplab: int) -> Design:
 
 
 def shares_covered(cgnet: int, deeplab: int) -> tuple[float, float]:
-    """How often 95 % intervals of a mean hold the truth: with shared seeds known, and runs taken
-    for independent.
-    """
+    """Shares of 95 % intervals that hold the truth: seeds known, and runs taken as independent."""
     chance, known, taken = np.random.default_rng(cgnet), [], []
     for _ in range(SIMULATIONS):
         values = chance.normal(0, 1, (cgnet, 1)) + chance.normal(0, 0.5, (1, deeplab))
@@ -33,9 +31,7 @@ def shares_covered(cgnet: int, deeplab: int) -> tuple[float, float]:
     return float(np.mean(known)), float(np.mean(taken))
 
 
-def test_95_percent_of_the_intervals_of_a_mean_hold_the_truth_and_few_do_if_runs_are_taken_for_independent() -> (
-    None
-):
+def test_interval_of_a_mean_holds_the_truth_only_if_shared_seeds_are_known() -> None:
     known, taken = shares_covered(6, 3)
     assert 0.93 <= known <= 0.97
     assert taken < 0.8

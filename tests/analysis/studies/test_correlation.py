@@ -138,6 +138,6 @@ def test_two_variants_are_too_few(
         record("two", f"v{order}", order=order, metrics={"cam/miou": 0.5, "seg/miou": 0.5})
     assert main(["correlation", "two", "--tracking", tracking]) == 2
     assert (
-        "a correlation needs three variants with all of cam, seg; 2 have them"
+        "correlation needs at least 3 variants that are scored at cam, seg; this sweep has 2"
         in capsys.readouterr().err
     )

@@ -6,7 +6,7 @@ from conftest import Record
 
 from analysis.__main__ import main
 from analysis.read.mlflow import load
-from analysis.studies.pareto import front, pareto
+from analysis.studies.pareto import Point, front, pareto
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 SECONDS = {"oc": 100.0, "cam": 10.0, "seg": 50.0}
@@ -46,7 +46,15 @@ def test_alone_a_trial_pays_all_and_shared_costs_add_up_to_the_sweeps(trials: pd
 
 def test_the_front_is_what_nothing_beats(trials: pd.DataFrame) -> None:
     assert [cost.best_alone for cost in pareto(trials).costs] == [True, True, False]
-    assert front([(1, 5), (1, 4), (2, 5), (2, 6), (3, 7), (1, 5)]) == {0, 3, 4, 5}
+    points = [(1, 5), (1, 4), (2, 5), (2, 6), (3, 7), (1, 5)]
+    assert front([Point(cost=cost, score=score) for cost, score in points]) == {0, 3, 4, 5}
+
+
+def test_costs_that_differ_by_less_than_their_spread_tie() -> None:
+    cheap, good = Point(cost=1.0, score=5, spread=0.1), Point(cost=1.05, score=6, spread=0.02)
+    assert front([cheap, good]) == {1}, "0.05 of noise does not make the worse one the cheaper"
+    assert front([cheap, Point(cost=1.2, score=6)]) == {0, 1}
+    assert front([cheap, Point(cost=1.05, score=5)]) == {0, 1}
 
 
 def test_an_artifact_that_stands_at_two_places_of_a_trial_is_paid_once(

@@ -1,4 +1,4 @@
-"""Which cells are stale, and what stands behind each, from trials as a sweep records them."""
+"""Cells that are stale, and what stands behind each, from trials as a sweep records them."""
 
 import json
 from collections.abc import Callable

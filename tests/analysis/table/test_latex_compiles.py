@@ -1,4 +1,4 @@
-"""What `analysis table --format latex` prints goes through a real LaTeX."""
+"""Tables of `analysis table --format latex` go through a real LaTeX."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Tables of chosen rows and columns, the guard and the ledger, from trials as a sweep records them."""
+"""Tables of chosen rows and columns, the guard and the ledger, from recorded trials."""
 
 import io
 from collections.abc import Callable
@@ -86,7 +86,8 @@ def test_knobs_make_rows_and_columns(trials: pd.DataFrame) -> None:
     # one best of a metric
     assert [[cell.best for cell in row.cells] for row in table.rows][2] == [False, False, True]
     assert (
-        to_csv(table).splitlines()[0] == "lambda_start,crf.alpha,metric,mean,std,n,planned,status"
+        to_csv(table).splitlines()[0]
+        == "lambda_start,crf.alpha,metric,mean,std,n,planned,status,unit,low,high,baseline"
     )
     assert "4 of 0.276, 6 of 0.222" in markdown(table)
 
@@ -241,7 +242,8 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
 ) -> None:
     path = tmp_path / "table.yaml"
     path.write_text(
-        "title: Which lambda?\nrows: [lambda_start]\nmetrics: [cam/miou]\nwhere:\n  cam.source: cgnet\n"
+        "title: Which lambda?\nrows: [lambda_start]\nmetrics: [cam/miou]\n"
+        "where:\n  cam.source: cgnet\n"
     )
     assert main(["table", "grid", "--tracking", tracking, "--spec", str(path)]) == 0
     printed = capsys.readouterr().out
@@ -357,7 +359,9 @@ def test_a_search_used_pixel_truth_for_every_number_and_a_gate_for_those_behind_
     record: Record, tracking: str
 ) -> None:
     tags = {
-        "occse.pixel_truth": "cam.threshold on train, gate after crf on train, search for seg/miou on val"
+        "occse.pixel_truth": (
+            "cam.threshold on train, gate after crf on train, search for seg/miou on val"
+        )
     }
     record(
         "searched",
@@ -365,7 +369,10 @@ def test_a_search_used_pixel_truth_for_every_number_and_a_gate_for_those_behind_
         metrics={f"{stage}/miou": 0.5 for stage in ("cam", "crf", "pseudo", "seg")},
         tags=tags,
     )
-    search = "A search for the best seg/miou chose with the pixel ground truth of val which variants there are"
+    search = (
+        "A search for the best seg/miou chose with the pixel ground truth of val which variants "
+        "there are"
+    )
     gate = "A gate after crf chose with the pixel ground truth of train which variants went on"
     threshold = "cam.threshold was chosen with the pixel ground truth of train"
     table = build(load("searched", tracking=tracking))
@@ -385,8 +392,8 @@ def test_what_an_imported_run_does_not_tell_of_pixel_truth_is_a_doubt(
     text = markdown(build(load("doubtful", tracking=tracking)))
     assert "cam/miou†" in text
     assert (
-        "† What pixel ground truth chose for imported runs is not known: cam/miou may be more than image"
-        in text
+        "† What pixel ground truth chose for imported runs is not known: cam/miou may be more than "
+        "image" in text
     )
 
 

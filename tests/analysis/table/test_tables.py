@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from openpyxl import load_workbook
+from scipy import stats
 
 from analysis.read.mlflow import load
 from analysis.table.build import build
@@ -192,9 +193,29 @@ def test_single_seed_has_no_deviation_and_csv_leaves_it_empty(
     table = build(load("single", tracking=tracking), columns(["cam/miou"]))
     assert "| oc | 1 | **25.0** |" in squeeze(markdown(table))
     assert to_csv(table).splitlines() == [
-        "variant,metric,mean,std,n,planned,status",
-        "oc,cam/miou,25.0,,1,1,done",
+        "variant,metric,mean,std,n,planned,status,unit,low,high,baseline",
+        "oc,cam/miou,25.0,,1,1,done,%,,,false",
     ]
+
+
+def test_csv_has_intervals_of_seeds_and_no_formulas(record: Record, tracking: str) -> None:
+    values = (0.50, 0.52, 0.57)
+    for seed, value in enumerate(values):
+        record("for programs", "=1+1", seed=seed, metrics=scores(value), fields=("cam",))
+    table = build(load("for programs", tracking=tracking), columns(["cam/miou"]))
+    (line,) = csv.DictReader(io.StringIO(to_csv(table)))
+    assert line["variant"] == "'=1+1"
+    reach = stats.t.ppf(0.975, 2) * 100 * np.std(values, ddof=1) / 3**0.5
+    assert float(line["high"]) - float(line["mean"]) == pytest.approx(reach)
+    assert float(line["mean"]) - float(line["low"]) == pytest.approx(reach)
+    assert (line["unit"], line["baseline"]) == ("%", "false")
+
+
+def test_seeds_that_agree_to_the_digit_get_a_word(record: Record, tracking: str) -> None:
+    for seed in range(2):
+        record("agrees", "oc", seed=seed, metrics=scores(0.5 + 0.0001 * seed), fields=("cam",))
+    said = "of two or three seeds that is luck, not a small spread"
+    assert said in markdown(build(load("agrees", tracking=tracking), columns(["cam/miou"])))
 
 
 def test_trials_that_the_sweep_no_longer_asks_for_are_left_out(
@@ -326,7 +347,8 @@ def test_latex_escapes_labels_and_metrics(record: Record, tracking: str) -> None
         metrics={"cam/iou/potted_plant": 0.5},
     )
     text = latex(build(load("escapes", tracking=tracking), columns(["cam/iou/potted_plant"])))
-    label = r"{*}.seed=\{1\} \& 50\% \#2 a\_b \textasciitilde{}x\textasciicircum{}2 \$ \textbackslash{}n {[}x{]}"
+    label = r"{*}.seed=\{1\} \& 50\% \#2 a\_b \textasciitilde{}x\textasciicircum{}2 \$ "
+    label += r"\textbackslash{}n {[}x{]}"
     assert f"{label} & 1 & \\textbf{{50.0}} \\\\" in text
     assert r"variant & n & cam/iou/potted\_plant \\" in text
     assert escape("a<b>|c\nd") == r"a\textless{}b\textgreater{}\textbar{}c d"
