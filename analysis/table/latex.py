@@ -44,9 +44,11 @@ SYMBOLS = {
     "–": "--",
     "…": r"\dots{}",
 }  # fmt: skip
-# Letters of T1, the font encoding of western and central Europe, beside the accented ones of
-# Latin-1; pdflatex sets them with \\usepackage[T1]{fontenc}.
+# Letters of western and central Europe beside the accented ones of Latin-1.
 LETTERS = frozenset("ßæÆøØåÅœŒþÞðÐ¡¿«»ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž")
+
+# Those of them that only the font encoding T1 has.
+ONLY_T1 = frozenset("ĄąĘęĐđÞþÐð«»ĮįŲų")
 
 
 def escape(text: str) -> str:
@@ -81,17 +83,15 @@ LATEX = Style(
 
 
 def latex(table: Table) -> str:
-    """The tabular; what a caption would say stands in comments above it, what a reader needs below
-    it.
-    """
-    caption = filter(
-        None, (escape(table.title), *summary(table, LATEX), r"Needs \usepackage{booktabs}.")
-    )
-    comments = [f"% {line}" for line in caption]
+    """Return the tabular: a caption's content in comments above it, a reader's notes below it."""
     rows = [f"{' & '.join(texts)} \\\\" for texts in row_texts(table, LATEX)]
     notes = legend(table, LATEX)
+    needs = r"\usepackage{booktabs}"
+    if ONLY_T1 & set("".join([*rows, *header_texts(table, LATEX), *notes])):
+        needs += r" and \usepackage[T1]{fontenc}"
+    caption = filter(None, (escape(table.title), *summary(table, LATEX), f"Needs {needs}."))
     lines = [
-        *comments,
+        *(f"% {line}" for line in caption),
         rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * (1 + len(table.columns))}}}",
         r"\toprule",
         f"{' & '.join(header_texts(table, LATEX))} \\\\",

@@ -120,7 +120,10 @@ def test_one_artifact_behind_two_seeds_is_told_and_has_no_deviation(
 def test_a_mean_over_more_than_seeds_is_refused_with_the_knob(trials: pd.DataFrame) -> None:
     with pytest.raises(
         SpecError,
-        match=r"lambda_start=1 would average over more than the seed: crf.alpha \(6, 4\); add it to `rows`",
+        match=(
+            r"lambda_start=1 would average over more than the seed: crf.alpha \(6, 4\); "
+            "add it to `rows`"
+        ),
     ):
         build(trials, TableSpec(rows=("lambda_start",), metrics=("seg/miou",)))
 
