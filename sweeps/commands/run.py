@@ -1,9 +1,11 @@
 """`python -m sweeps run SPEC`: run the missing stages, record trials in MLflow, print the table."""
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occse.artifacts.secrets import masked
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from occse.pipeline import Node
     from sweeps.driver.remake import Forced
     from sweeps.store.store import Store
+
+
+# Ray sets it for the program of `ray job submit`.
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def add(commands: Commands) -> None:
@@ -81,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
             "--autoscaling: a cluster on this machine cannot grow; give the --address of one that "
             "can"
         )
+    if JOB in os.environ:
+        _refuse_lost_paths(options.store, options.tracking)
     spec, found = read_sweep(options)
     # Ray and MLflow take seconds to import, which a faulty file need not wait for.
     from occse.pipeline import check_files, scored_fields
@@ -150,6 +158,22 @@ def _changed(options: argparse.Namespace, store: "Store", nodes: "Mapping[str, N
     command = f"{python()} -m sweeps {shlex.join(sys.argv[1:])} --changed-code rerun"
     print("\n".join([*lines, f"They are taken as they are. To make them again: {command}"]))
     return []
+
+
+def _refuse_lost_paths(store: str, tracking: str) -> None:
+    """Refuse a store or a database in the working folder of a job, which Ray removes at its end.
+
+    Raises:
+        ValueError: one of them is a relative path.
+    """
+    from sweeps.tracking.database import database
+
+    expected = "expected an absolute path in a submitted job, whose working folder Ray removes"
+    if "://" not in store and not Path(store).is_absolute():
+        raise ValueError(f"--store {store}: {expected}, or a URL such as s3://bucket/prefix")
+    path = database(tracking)
+    if path is not None and not path.is_absolute():
+        raise ValueError(f"--tracking {masked(tracking)}: {expected}, or the URL of a server")
 
 
 def _show_table(name: str, uri: str) -> None:
