@@ -87,7 +87,8 @@ def _value(text: str, value: str) -> object:
         return yaml.safe_load(value)
     except (yaml.YAMLError, RecursionError):
         raise ValueError(
-            f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, such as 0.02, cse or [0.5, 1.0]"
+            f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, "
+            "such as 0.02, cse or [0.5, 1.0]"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A look at every pixel of a data set: damaged files, and masks that contradict the image labels."""
+"""A look at every pixel of a data set: damaged files, and masks that contradict image labels."""
 
 import multiprocessing
 from collections import Counter
@@ -98,7 +98,8 @@ class _Process:
 
     @classmethod
     def keep(cls, dataset: Dataset, masked: set[str]) -> None:
-        cls.dataset, cls.masked = dataset, masked
+        cls.dataset = dataset
+        cls.masked = masked
 
     @classmethod
     def look(cls, name: str) -> Seen:

@@ -196,7 +196,7 @@ def _write_csv(path: Path, head: CsvRow, rows: Iterable[CsvRow]) -> None:
 
 
 def _inert(cell: object) -> object:
-    """Return a cell that a spreadsheet does not run as a formula: the name of a class may be one."""
+    """Return a cell that a spreadsheet does not run as a formula; a class name may be one."""
     if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{cell}"
     return cell

@@ -85,8 +85,10 @@ def experiments(client: "MlflowClient") -> "list[Experiment]":
     def page(number: int, token: str | None) -> "PagedList[Experiment]":
         return client.search_experiments(max_results=number, page_token=token)
 
-    experiments: list[Experiment] = get_results_from_paginated_fn(page, PAGE)  # type: ignore[no-untyped-call]
-    return experiments
+    found: list[Experiment] = get_results_from_paginated_fn(  # type: ignore[no-untyped-call]
+        page, PAGE
+    )
+    return found
 
 
 def search(client: "MlflowClient", experiment_ids: Sequence[str]) -> "list[Run]":

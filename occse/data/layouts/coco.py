@@ -1,5 +1,6 @@
 """The layout of MS COCO: images, and instances files with objects. Masks are drawn from them."""
 
+import itertools
 import codecs
 import re
 import warnings
@@ -188,6 +189,13 @@ def read_coco(
         notes.append(f"{without} images of {listed_in} have no object and are not trained on")
     if background is not None:
         notes.append(f"category 0, {background!r}, is taken for the background")
+    paths_below: dict[str, str] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for split in SPLITS:
+        folder = folders[split]
+        paths_below |= {name: (folder / files[name]).as_posix() for name in listed[split]}
+        by_id = names[split]
+        sizes |= {by_id[image.id]: (image.height, image.width) for image in found[split].images}
     return CocoDataset(
         root=root,
         classes=tuple(name for _, name in classes),
@@ -200,19 +208,11 @@ def read_coco(
             name: tuple(sorted({index for index, _ in objects[name]}))
             for name in (*listed["train"], *listed["val"])
         },
-        files={
-            name: (folders[split] / files[name]).as_posix()
-            for split in SPLITS
-            for name in listed[split]
-        },
+        files=paths_below,
         sources=tuple(paths.values()),
         notes=tuple(notes),
         objects=objects,
-        sizes={
-            names[split][image.id]: (image.height, image.width)
-            for split, instances in found.items()
-            for image in instances.images
-        },
+        sizes=sizes,
     )
 
 
@@ -366,11 +366,10 @@ def _background(found: Mapping[str, _Instances]) -> str | None:
     """
     for category in found["train"].categories:
         if category.id == 0:
-            used = any(
-                annotation.category_id == 0
-                for instances in found.values()
-                for annotation in instances.annotations
+            annotations = itertools.chain.from_iterable(
+                instances.annotations for instances in found.values()
             )
+            used = any(annotation.category_id == 0 for annotation in annotations)
             return category.name if category.name.lower() in BACKGROUND or not used else None
     return None
 

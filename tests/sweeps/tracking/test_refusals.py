@@ -1,4 +1,4 @@
-"""Names and requests that MLflow refuses: no record is lost over a name, and no refusal is an outage."""
+"""Names and requests that MLflow refuses: no record is lost, and no refusal is an outage."""
 
 import csv
 import subprocess
