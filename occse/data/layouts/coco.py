@@ -1,7 +1,7 @@
 """The layout of MS COCO: images, and instances files with objects. Masks are drawn from them."""
 
-import itertools
 import codecs
+import itertools
 import re
 import warnings
 from collections.abc import Mapping
