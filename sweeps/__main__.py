@@ -5,6 +5,8 @@ such as a trial or a server that does not answer; 2 bad input; 130 stopped by a 
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,7 +41,19 @@ WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 def console() -> int:
     """Run the command line as a program of its own."""
     exit_on_signals()
-    return main()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without · or λ must not end a sweep: such letters come out as \\u03bb.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more at its end,
+        # when it flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, *WRONG_PATHS) as error:
         print(shown(str(error)), file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(shown(str(error)), file=sys.stderr)
         return FAILED

@@ -1,5 +1,6 @@
 """Commands import only what they need: torch, Ray and MLflow take seconds and half a gigabyte."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,12 @@ def test_plan_imports_no_torch_either(tmp_path: Path) -> None:
     spec = tmp_path / "sweep.yaml"
     spec.write_text("name: a\nquestion: b\nprofile: embedded\ngrid: {cam.source: [oc, cgnet]}\n")
     assert imported(["plan", str(spec)], tmp_path) == set()
+
+
+def test_output_in_a_locale_without_its_letters_is_escaped(tmp_path: Path) -> None:
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text("name: a\nquestion: λ?\nprofile: embedded\ngrid: {cam.source: [oc, cgnet]}\n")
+    command = [sys.executable, "-m", "sweeps", "plan", str(spec)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert result.stdout.startswith(b"a: \\u03bb?")
