@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.style import BETTER, COLORS, GREY, WORSE, legend_below, look, page
-from analysis.statistics.bootstrap import LEVEL, Interval, holm
-from analysis.studies.compare import Comparison
+from analysis.statistics.bootstrap import Interval
+from analysis.studies.compare import Comparison, class_verdicts
 
 # Inches that a line of 7 pt text takes with its leading.
 LINE = 0.17
@@ -101,11 +101,10 @@ def class_deltas(classes: Mapping[str, Interval], *, name: str) -> Figure:
     A bar is coloured where its p-value, adjusted for all classes by Holm's method, is below 0.05;
     the lines are the 95 % intervals, which are not adjusted.
     """
-    p_values = holm([interval.p or 0.0 for interval in classes.values()])
-    adjusted = dict(zip(classes, p_values, strict=True))
+    verdicts = class_verdicts(classes)
     ranked = sorted(classes.items(), key=lambda item: item[1].value)
     intervals = [interval for _, interval in ranked]
-    colors = [_color(interval, adjusted[label]) for label, interval in ranked]
+    colors = [VERDICT_COLORS[verdicts[label]] for label, _ in ranked]
     with page(0.7 + LINE * len(ranked)) as (figure, (axes,)):
         _draw_differences(axes, intervals, colors)
         axes.set_title(_wrapped(f"{name} against the baseline", TITLE_WIDTH), fontsize=7)
@@ -129,17 +128,11 @@ def variant_deltas(
     ranked = sorted(comparisons, key=lambda comparison: comparison.difference.value)
     labels = [_wrapped(names[comparison.variant], NAME_WIDTH) for comparison in ranked]
     lines = max(label.count("\n") + 1 for label in labels)
-    colors = [VERDICT_COLORS.get(comparison.verdict, GREY) for comparison in ranked]
+    colors = [VERDICT_COLORS[comparison.verdict] for comparison in ranked]
     with page(0.5 + (0.06 + 0.11 * lines) * len(ranked)) as (figure, (axes,)):
         _draw_differences(axes, [comparison.difference for comparison in ranked], colors)
         _name_bars(axes, labels, f"Δ {metric} (points)")
     return figure
-
-
-def _color(interval: Interval, p_adjusted: float) -> str:
-    if p_adjusted >= 1 - LEVEL:
-        return GREY
-    return BETTER if interval.value > 0 else WORSE
 
 
 def _draw_differences(axes: Axes, intervals: Sequence[Interval], colors: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from analysis.report.material import Sweep
 from analysis.statistics.bootstrap import Interval, interval
 from analysis.statistics.seed_design import design
 from analysis.studies.compare import Comparison, compare
+from analysis.studies.expectations import Judgement, expectations, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,12 @@ def finding(sweep: Sweep, stage: str, *, tracking: str | None) -> Finding:
         multi=multi,
         why_not=why_not,
     )
+
+
+def judgements(sweep: Sweep, *, tracking: str | None) -> list[Judgement]:
+    """Judge the expectations of the sweep's file; none where it states none that can be checked."""
+    claims = expectations(sweep.name, tracking=tracking)
+    return judge(sweep.trials, claims, tracking=tracking)
 
 
 def _best(trials: pd.DataFrame, stage: str, tracking: str | None) -> Best:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.report.blocks import Section
-from analysis.report.findings import Finding, finding
+from analysis.report.findings import Finding, finding, judgements
 from analysis.report.material import Material, gather
 from analysis.report.sections.answers import answers
 from analysis.report.sections.costs import cost
@@ -62,8 +62,12 @@ def make_report(
 def sections(material: Material, progress: Progress) -> list[Section]:
     """Return all sections; those that have nothing to show are left out."""
     found = {sweep.name: _findings(material, sweep.name, progress) for sweep in material.sweeps}
+    progress("judging the expectations")
+    judged = {
+        sweep.name: judgements(sweep, tracking=material.tracking) for sweep in material.sweeps
+    }
     steps: list[tuple[str, Callable[[], Section | None]]] = [
-        ("answers", lambda: answers(material, found)),
+        ("answers", lambda: answers(material, found, judged)),
         ("results", lambda: results(material)),
         ("runs to explore", lambda: explore(material)),
         ("images", lambda: gallery(material)),

@@ -58,5 +58,11 @@ def against_baseline(comparison: Comparison) -> str:
     sign = "" if p.startswith("<") else "= "
     return (
         f"{points(comparison.difference.value)} points (95 % interval "
-        f"{ends(comparison.difference)}, Holm-adjusted p {sign}{p}): {comparison.verdict}"
+        f"{ends(comparison.difference)}, Holm-adjusted p {sign}{p}): {claim(comparison)}"
     )
+
+
+def claim(comparison: Comparison) -> str:
+    """Return the verdict, and how far it holds at other alphas or thresholds."""
+    is_claim = comparison.verdict != "within noise"
+    return comparison.remark if is_claim else comparison.verdict

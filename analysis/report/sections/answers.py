@@ -5,13 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from analysis.report.blocks import Block, Quote, Section, Text, beside
+from analysis.report.blocks import Block, Quote, Section, Text, beside, passage_blocks
 from analysis.report.findings import Finding
 from analysis.report.material import Material, Sweep
 from analysis.report.pictures import attempt, differences
 from analysis.report.sections.costs import cost_text
-from analysis.report.words import against_baseline, ends, listed, number, points, score
+from analysis.report.words import (
+    against_baseline,
+    claim,
+    ends,
+    listed,
+    number,
+    points,
+    score,
+)
 from analysis.studies.compare import p_text
+from analysis.studies.expectations import Judgement, expectations_passage
 from analysis.table.grid import Grid, GridCell, cell
 
 ADJUSTED = (
@@ -20,14 +29,21 @@ ADJUSTED = (
 )
 
 
-def answers(material: Material, found: Mapping[str, Sequence[Finding]]) -> Section:
-    """Return the answers of all sweeps; `found` is by the name of the sweep."""
+def answers(
+    material: Material,
+    found: Mapping[str, Sequence[Finding]],
+    judged: Mapping[str, Sequence[Judgement]],
+) -> Section:
+    """Return the answers of all sweeps; `found` and `judged` are by the name of the sweep."""
     blocks: list[Block] = []
     for sweep in material.sweeps:
         findings = found[sweep.name]
         if not sweep.is_alone:
             blocks.append(Text(title=sweep.name, paragraphs=[]))
         blocks += _asked(sweep)
+        if judged[sweep.name]:
+            passage = expectations_passage(judged[sweep.name])
+            blocks += passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
         if findings:
             blocks.append(Text(paragraphs=[_headline(sweep, findings[-1])]))
             blocks += beside(_grid(sweep, findings), _picture(sweep, findings[-1]))
@@ -93,7 +109,7 @@ def _row(sweep: Sweep, finding: Finding) -> list[GridCell]:
         cell(points(compared.difference.value)),
         cell(ends(compared.difference)),
         cell(p_text(compared.p_holm)),
-        GridCell(text=compared.verdict),
+        GridCell(text=claim(compared)),
     ]
 
 
