@@ -1,6 +1,7 @@
 """The report of sweeps as MLflow has them: finished, running, failed, with little in them."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+from mlflow import MlflowClient
 from recorded import Record, record_sweep
 
 from analysis.__main__ import main
@@ -348,6 +350,25 @@ def test_without_a_baseline_without_seg_and_of_several_sweeps(
         name for name in page.tables if name.startswith("comparison") and name.endswith("_maps")
     ]
     assert {row[1] for row in page.tables["runs"][1:]} == {"maps", "more: of/it"}
+
+
+def test_expectations_stand_on_the_first_page_with_their_outcomes(
+    record: Record, tracking: str, tmp_path: Path
+) -> None:
+    variants = {"source=oc": 0.0, "ours": 0.08}
+    runs = record_sweep(record, tracking, tmp_path / "files", "hoped", variants=variants, seeds=5)
+    client = MlflowClient(tracking)
+    parent = client.get_run(runs["ours", 0]).data.tags["mlflow.parentRunId"]
+    claims = [
+        {"compare": "ours", "metric": "seg/miou", "sign": sign, "text": f"ours {sign}"}
+        for sign in ("+", "-")
+    ]
+    content = json.dumps({"version": 1, "claims": claims})
+    client.log_text(parent, content, "expectations.json")
+    page = make(tmp_path / "out", tracking, "hoped")
+    outcomes = {row[0]: row[2] for row in page.tables["expectations"][1:]}
+    assert outcomes == {"ours +": "held", "ours -": "contradicted"}
+    assert next(iter(page.tables)) == "expectations"
 
 
 def test_a_bar_in_a_name_of_a_variant_stays_in_its_cell(
