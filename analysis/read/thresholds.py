@@ -1,7 +1,9 @@
 """Scores of CAMs at thresholds that the images which score them did not choose, from their counts.
 
 `cam/miou@0.3` is the mIoU at that threshold. For `cam/miou@held-out-50` the threshold is the best
-on 50 images, drawn once and the same for all trials, and the mIoU is that of the other images."""
+on 50 images, drawn once and the same for all trials, and the mIoU is that of the other images.
+`cam/miou@best-without-50` is the mIoU of these other images at their own best threshold: both
+scores are of the same images, while `cam/miou` is that of all images."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +15,10 @@ import pandas as pd
 from analysis.read.artifacts import run_file
 from analysis.read.counts import miou, read_counts, read_curve
 
-WANTED = re.compile(r"(?P<field>\w+)/miou@(?:(?P<fixed>0?\.\d+)|held-out-(?P<held_out>[1-9]\d*))")
+WANTED = re.compile(
+    r"(?P<field>\w+)/miou@"
+    r"(?:(?P<fixed>0?\.\d+)|held-out-(?P<held_out>[1-9]\d*)|best-without-(?P<without>[1-9]\d*))"
+)
 # Thresholds are hundredths, stored in single precision.
 CLOSE = 0.001
 # The seed that draws the held-out images: one for all trials, so that scores can be compared.
@@ -34,7 +39,8 @@ def with_thresholds(
         wanted = WANTED.fullmatch(metric)
         if wanted is None:
             raise ValueError(
-                f"metric {metric!r}: expected such as cam/miou@0.3, or cam/miou@held-out-50"
+                f"metric {metric!r}: expected such as cam/miou@0.3, cam/miou@held-out-50 or "
+                "cam/miou@best-without-50"
             )
         scored = trials.get(
             f"{wanted['field']}/miou", pd.Series(np.nan, index=trials.index)
@@ -52,7 +58,9 @@ def _score(run: str, wanted: re.Match[str], tracking: str | None) -> float:
         try:
             if wanted["fixed"]:
                 return _fixed(path, float(wanted["fixed"]))
-            return _held_out(path, int(wanted["held_out"]))
+            if wanted["held_out"]:
+                return _held_out(path, int(wanted["held_out"]))
+            return _best_without(path, int(wanted["without"]))
         except ValueError as error:
             raise ValueError(f"{wanted.string} of run {run}: {error}") from None
 
@@ -68,13 +76,24 @@ def _fixed(path: Path, threshold: float) -> float:
     return float(scores[nearest])
 
 
-def _held_out(path: Path, number: int) -> float:
+def _divided(path: Path, number: int) -> tuple[list[str], list[str]]:
+    """Return the `number` images that are drawn, and the others."""
     names = read_counts(path, threshold=0).names
     if number >= len(names):
         raise ValueError(f"{number} of {len(names)} images held out leave none to score")
     drawn = np.random.default_rng(DRAW).permutation(len(names))[:number]
     chosen = {names[index] for index in drawn}
+    return sorted(chosen), [name for name in names if name not in chosen]
+
+
+def _best_without(path: Path, number: int) -> float:
+    _, others = _divided(path, number)
+    _, scores = read_curve(path, names=others)
+    return float(scores.max())
+
+
+def _held_out(path: Path, number: int) -> float:
+    chosen, others = _divided(path, number)
     thresholds, scores = read_curve(path, names=chosen)
-    others = [name for name in names if name not in chosen]
     counts = read_counts(path, threshold=float(thresholds[scores.argmax()])).only(others)
     return float(miou(counts.table.sum(axis=0)))

@@ -13,6 +13,7 @@ from analysis.table.spec import Best
 
 NOT_KNOWN = "What pixel ground truth chose for imported runs is not known"
 HELD_OUT = "@held-out-"
+WITHOUT = "@best-without-"
 GATE, SEARCH = "gate after ", "search for "
 
 
@@ -30,7 +31,14 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
         images = metric.partition(HELD_OUT)[2]
         sentences.append(
             f"{field}.threshold was chosen with the pixel ground truth of {images} images "
-            "that are not scored"
+            "that are not scored; @best-without-"
+            f"{images} has the best threshold of the same scored images"
+        )
+    if WITHOUT in metric:
+        images = metric.partition(WITHOUT)[2]
+        sentences.append(
+            f"{field}.threshold was chosen with the pixel ground truth that scores it, "
+            f"on all but {images} images"
         )
     if any(
         protocol.get(field, {}).get("pixel_truth") == UNKNOWN for protocol in trials["protocol"]
