@@ -49,6 +49,8 @@ def start(retries: str) -> None:
         "RAY_memory_usage_threshold": f"{(used + ROOM_BYTES) / total:.3f}",
         "RAY_memory_monitor_refresh_ms": "200",
         "RAY_task_oom_retries": retries,
+        # Ray doubles its pause before each try, from a second on; the test need not wait for that
+        "RAY_task_oom_retry_delay_base_ms": "50",
     }
     start_ray(
         print,
