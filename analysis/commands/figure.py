@@ -34,7 +34,7 @@ ERASING = "cgnet.erasing"
 def declare(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     for kind, (draw, summary, arguments) in KINDS.items():
-        of_kind = kinds.add_parser(kind, help=summary, description=summary)
+        of_kind = kinds.add_parser(kind, help=summary, description=summary.replace("%%", "%"))
         add_experiment(of_kind)
         of_kind.set_defaults(draw=draw)
         of_kind.add_argument(

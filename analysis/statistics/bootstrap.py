@@ -16,7 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from analysis.read.counts import Floats, Ints, PerImage, iou, miou
 from analysis.statistics.behrens_fisher import Error
@@ -204,16 +203,6 @@ def with_error(measured: Measured, noise: SeedNoise, *, level: float = LEVEL) ->
 def error_of(measured: Measured, noise: SeedNoise) -> Error:
     """Return the distribution of the error of what was measured."""
     return Error(known=measured.known, estimated=noise.of_mean, freedom=noise.freedom)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values with Holm's step-down adjustment for all claims that are made together.
-
-    With these, the chance of any false claim among all stays at the level.
-    """
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
 
 
 def _measured(values: Floats, drawn: Floats, *, images: int) -> Measured:

@@ -14,12 +14,12 @@ import pandas as pd
 
 from analysis.read.artifacts import counts_of
 from analysis.read.knobs import sharing
+from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
     Interval,
     class_differences,
-    holm,
     with_error,
 )
 from analysis.statistics.power import Need, need

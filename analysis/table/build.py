@@ -1,4 +1,4 @@
-"""From the trials of a sweep to its `Table`."""
+"""Build a `Table` from the trials of a sweep."""
 
 from collections.abc import Sequence
 from dataclasses import replace

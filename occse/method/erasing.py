@@ -1,4 +1,4 @@
-"""The heart of the paper: class-specific erasing, and the class-agnostic erasing beside it.
+"""Class-specific erasing, and the class-agnostic erasing beside it.
 
 CGNet's CAMs become a mask M in [0, 1]. The erased image is image * (1 - M). The frozen ordinary
 classifier (OC) then says which classes it still sees. Class-specific erasing (CSE) removes one

@@ -1,4 +1,4 @@
-"""Decides which stages start next, and on which machine.
+"""Decide which stages start next, and on which machine.
 
 All functions are pure: the scheduler calls them for the cluster, the simulation of a plan for a
 made-up one. Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as Ray gives them."""

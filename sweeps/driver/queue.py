@@ -1,4 +1,4 @@
-"""Decides which step of which trial runs next, and which trials pass their gates.
+"""Decide which step of which trial runs next, and which trials pass their gates.
 
 A trial runs in steps, each up to its next gate, and holds no process between them. The queue does
 no input or output: it gets plans and scores from the functions that it is made with, and hands out

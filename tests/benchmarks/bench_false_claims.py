@@ -23,7 +23,8 @@ from itertools import product
 import numpy as np
 
 from analysis.read.counts import PerImage, miou
-from analysis.statistics.bootstrap import LEVEL, Measured, error_of, holm, measure
+from analysis.statistics.adjustment import holm
+from analysis.statistics.bootstrap import LEVEL, Measured, error_of, measure
 from analysis.statistics.seed_design import Design, pooled_noise
 
 CLASSES = tuple("abcde")

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.read.counts import PerImage, miou
-from analysis.statistics.bootstrap import Interval, difference, holm, interval
+from analysis.statistics.adjustment import holm
+from analysis.statistics.bootstrap import Interval, difference, interval
 from analysis.statistics.seed_design import design
 
 PIXELS, LABELS = 4000, 4
