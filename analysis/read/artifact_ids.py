@@ -21,6 +21,8 @@ def artifact_ids(trials: pd.DataFrame, field: str) -> "pd.Series[str]":
     """Return the `artifact_id` of every trial."""
     if (column := f"fingerprint.{field}") not in trials:
         return trials["run_id"]
+    # Runs that are imported, or that an early version recorded, have no fingerprint: each is its
+    # own.
     known = trials[column].notna() & (trials[column] != "")
     return trials[column].where(known, trials["run_id"])
 

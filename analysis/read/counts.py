@@ -73,11 +73,14 @@ def read_counts(path: Path, *, threshold: float | None = None) -> PerImage:
     arrays = _read(path)
     level = _level(path, arrays["thresholds"], threshold)
     image, bins, gt, pred, count = (arrays[key].astype(np.int64) for key in ENTRIES)
+    # At threshold number `level` a pixel is foreground if it exceeds more than `level` thresholds.
     pred = np.where(bins > level, pred, 0)
     names = tuple(arrays["names"].tolist())
     classes = tuple(arrays["classes"].tolist())
     table = np.zeros((len(names), 3, len(classes) + 1), np.int64)
     hit = gt == pred
+    # `add.at`, since an index occurs many times: `table[...] += count` would keep the last one
+    # only.
     np.add.at(table[:, 0], (image[hit], gt[hit]), count[hit])
     np.add.at(table[:, 1], (image, gt), count)
     np.add.at(table[:, 2], (image, pred), count)
@@ -136,6 +139,8 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
             }
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ValueError(f"{path} holds no counts, or they are damaged: {error}") from error
+    # An index out of range would end in numpy with a message about an axis, and a negative one
+    # would count pixels of another image without any sign.
     lengths = {len(arrays[key]) for key in ENTRIES}
     limits = {
         "image": len(arrays["names"]),
@@ -152,6 +157,7 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def _level(path: Path, thresholds: NDArray[np.generic], threshold: float | None) -> int:
+    # Label maps are stored with bin 1, which is above level 0.
     if not thresholds.size:
         return 0
     if threshold is None:

@@ -56,6 +56,7 @@ def sharing(trials: pd.DataFrame, field: str) -> dict[str, list[str]]:
     column = f"fingerprint.{field}"
     groups: dict[frozenset[str], list[str]] = {}
     for variant, group in trials.groupby("variant", sort=False):
+        # Without all fingerprints nothing is known to be shared: run ids are never equal.
         known = column in group and group[column].notna().all()
         groups.setdefault(frozenset(group[column if known else "run_id"]), []).append(str(variant))
     return {first: others for first, *others in groups.values()}
@@ -75,6 +76,8 @@ def aliases(trials: pd.DataFrame, knobs: Sequence[str]) -> dict[str, list[str]]:
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for knob in knobs:
+        # Codes in the order of appearance: knobs that split the trials in the same way have the
+        # same codes, whatever their values are.
         groups.setdefault(tuple(pd.factorize(trials[PARAM + knob])[0].tolist()), []).append(knob)
     return {first: others for first, *others in groups.values()}
 
@@ -172,6 +175,7 @@ def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
     if found:
         raise SpecError(location, f"{name!r} is a knob of several stages: {', '.join(found)}")
     near = difflib.get_close_matches(name, knobs, n=4)
+    # Most knobs that people name without a stage are CGNet's.
     near = near or difflib.get_close_matches(f"cgnet.{name}", knobs, n=4)
     hint = f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
     if near:

@@ -64,6 +64,7 @@ def maps_of(run: str, image: str, *, tracking: str | None) -> Maps:
 
 def _read(path: Path) -> Maps:
     with Image.open(path, formats=["PNG"]) as sheet:
+        # Before the pixels are decoded: a small PNG can claim an image that fills the memory.
         if sheet.width * sheet.height > MOST_PIXELS:
             raise ValueError(f"{sheet.width} x {sheet.height} pixels")
         described = json.loads(sheet.info[KEY])

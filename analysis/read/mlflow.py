@@ -83,6 +83,7 @@ def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
         read_export(Path(each)) if each.endswith(SUFFIX) else _read(each, tracking_uri(tracking))
         for each in experiments
     ]
+    # An experiment and an export of it may be named together.
     return pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
 
 
@@ -202,6 +203,7 @@ def _check_sqlite(uri: str) -> None:
 
 
 def _has_experiments(path: Path) -> bool:
+    # Read-only, so that a look at a database that another program writes never locks it.
     address = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as database:
         tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'")
@@ -210,6 +212,7 @@ def _has_experiments(path: Path) -> bool:
 
 def _trial_runs(client: MlflowClient, experiment: str, uri: str) -> list[Run]:
     found = client.get_experiment_by_name(experiment)
+    # MLflow finds an experiment by its name even if it was deleted.
     if found is None or found.lifecycle_stage != "active":
         names = sorted(
             other.name for other in client.search_experiments() if other.name != "Default"
@@ -253,6 +256,7 @@ def _metrics(run: Run) -> dict[str, float]:
     """
     metrics = {}
     for key, value in sorted(run.data.metrics.items()):
+        # Only the name of the class, the third part, may have been changed.
         *parts, name = key.split("/", 2)
         original = run.data.tags.get(f"{NAME_TAG}{name}", name)
         metrics["/".join([*parts, original])] = value

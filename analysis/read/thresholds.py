@@ -95,5 +95,6 @@ def _best_without(path: Path, number: int) -> float:
 def _held_out(path: Path, number: int) -> float:
     chosen, others = _divided(path, number)
     thresholds, scores = read_curve(path, names=chosen)
+    # The first threshold of equals, as the official evaluation takes it.
     counts = read_counts(path, threshold=float(thresholds[scores.argmax()])).only(others)
     return float(miou(counts.table.sum(axis=0)))

@@ -84,6 +84,8 @@ def _about(trial: Trial, stage: str, pipeline: Pipeline) -> dict[str, Any]:
         "pixel_truth": ", ".join(pixel_truth(trial, stage)),
     }
     own: dict[str, Any] = trial["protocol"].get(stage, {})
+    # The later ones win: what an imported run says of itself is better known than what its stage
+    # usually does.
     return protocol | fixed | _split(trial, stage) | own
 
 
@@ -144,6 +146,7 @@ def _pseudo(trial: Trial) -> dict[str, Any]:
     if _knob(trial, "pseudo.source") == "crf":
         return _crf(trial)
     cut = {"threshold_rule": _alpha(trial, "pseudo.alpha_walk"), "threshold": None}
+    # Without a walk no CRF follows, and the knob is not recorded.
     walked = _knob(trial, "pseudo.source") != "cam"
     return _cam(trial) | cut | ({"crf": _knob(trial, "pseudo.crf")} if walked else {})
 

@@ -48,6 +48,7 @@ def training_curves(runs: Sequence[str], *, tracking: str | None) -> list[Curve]
                 if "/iou/" in name or not is_curve.get(name, True):
                     continue
                 curve = _curve(client, run, name)
+                # Each look is a request; one run tells for all whether a metric has steps.
                 is_curve.setdefault(name, curve is not None)
                 if curve is not None:
                     found.append(curve)

@@ -12,4 +12,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     if not p_values:
         return []
+    # Holm's procedure holds for dependent claims too: those of a sweep share one baseline.
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]]

@@ -85,14 +85,21 @@ def type_two(
         given: terms that are in every model and not tested.
     """
     whole = _fit(frame, score, [*given, *terms], block=block)
+    # All F ratios share the error of the whole model, as statsmodels' `anova_lm(typ=2)` does: the
+    # error of a smaller model would hold the effects that it leaves out. `_blocks` is 1 without a
+    # block, the constant's degree of freedom.
     error = len(frame) - _blocks(frame, block) - whole.rank
     rows = []
     for term in terms:
+        # Type II: a main effect is tested beside everything but the interactions that contain it,
+        # and an interaction beside all main effects.
         beside = [other for other in terms if not set(term) <= set(other)]
         without = _fit(frame, score, [*given, *beside], block=block)
         with_it = _fit(frame, score, [*given, *beside, term], block=block)
+        # A term that explains nothing can come out some round-off below 0, and F with it.
         squares = max(0.0, without.squares - with_it.squares)
         freedom = with_it.rank - without.rank
+        # A model that fits all scores exactly leaves no error to test against.
         is_tested = freedom > 0 and error > 0 and whole.squares > 0
         f = squares / freedom / (whole.squares / error) if is_tested else None
         rows.append(
@@ -121,6 +128,8 @@ def error_freedom(
 
 def separable(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
     """Return True if the data can tell the effects of all factors apart."""
+    # The rank falls short of the levels where one factor is a function of others, as where two
+    # knobs were always changed together.
     wanted = sum(frame[name].nunique() - 1 for name in factors)
     rank = _basis(frame, [(name,) for name in factors], block=None).shape[1]
     return bool(rank == wanted)
@@ -142,6 +151,8 @@ def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str)
     levels = _levels(frame, terms)
     columns = np.hstack([np.ones((len(frame), 1)), _columns(frame, terms, levels)])
     values = frame[score].to_numpy(float)
+    # Among the many coefficients that fit where factors are confounded, the pseudo-inverse takes
+    # the shortest; an estimable mean is the same for all of them.
     inverse, rank = linalg.pinv(columns, rtol=NOTHING_LEFT, return_rank=True)
     residual = values - columns @ (inverse @ values)
     freedom = len(frame) - rank
@@ -150,12 +161,16 @@ def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str)
     for level in levels[factor]:
         combinations = list(product([level], *(levels[name] for name in others)))
         grid = pd.DataFrame(combinations, columns=[factor, *others])
+        # The model's mean over the full grid, whatever was run: a level that was run with good
+        # partners only must not look good for that.
         weights = np.append(1.0, _columns(grid, terms, levels).mean(axis=0))
         of_rows = weights @ inverse
         # A mean is estimable where some sum of the observed rows has its weights.
         if not np.allclose(of_rows @ columns, weights, atol=1e-6):
             raise ValueError(f"the mean of {factor} at {level} cannot be told from these data")
         mean = float(of_rows @ values)
+        # The mean is a weighted sum of the scores, so its variance is that of the error times the
+        # sum of the squared weights.
         reach = None
         if freedom:
             variance = float(residual @ residual) / freedom * float(of_rows @ of_rows)
@@ -175,6 +190,8 @@ def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str)
 def _fit(frame: pd.DataFrame, score: str, terms: Sequence[Term], *, block: str | None) -> Fit:
     values = _within(frame[[score]].to_numpy(float), frame, block)[:, 0]
     basis = _basis(frame, terms, block=block)
+    # The basis is orthonormal, so this projects out the terms without normal equations, which would
+    # square the condition number of collinear columns.
     residual = values - basis @ (basis.T @ values)
     return Fit(squares=float(residual @ residual), rank=basis.shape[1])
 
@@ -188,6 +205,8 @@ def _basis(frame: pd.DataFrame, terms: Sequence[Term], *, block: str | None) -> 
     columns = _within(columns[:, observed] / lengths[observed], frame, block)
     if not columns.shape[1]:
         return columns
+    # Pivoting takes the longest remaining column first, so the diagonal falls, and the first `rank`
+    # columns of the basis span what all columns span.
     basis, triangle, _ = linalg.qr(columns, mode="economic", pivoting=True)
     rank = int((np.abs(np.diagonal(triangle)) > NOTHING_LEFT).sum())
     independent: Floats = basis[:, :rank]
@@ -226,6 +245,7 @@ def _columns(
 
 
 def _indicators(values: "pd.Series[str]", levels: Sequence[str]) -> Floats:
+    # The constant (or the blocks) already spans the sum of all indicators: one level less.
     hits = np.equal.outer(values.to_numpy(), np.array(levels[1:], dtype=object))
     indicators: Floats = hits.astype(float)
     return indicators

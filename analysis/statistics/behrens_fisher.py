@@ -42,6 +42,7 @@ class Error:
         """Return the two-sided chance of an error of at least `value`; 1 for no error at all."""
         if not self.known + self.estimated:
             return float(value == 0)
+        # For a value of 0 the tail sums to one half only up to round-off.
         return min(1.0, 2 * self._beyond(abs(value)))
 
     def reach(self, level: float) -> float:
@@ -66,6 +67,7 @@ class Error:
             return float(stats.norm.sf(value / self.known**0.5))
         if not self.known:
             return float(stats.t.sf(value / self.estimated**0.5, self.freedom))
+        # The chance that t exceeds what the normal part leaves of `value`, averaged over that part.
         rest: Floats = (value - self.known**0.5 * _GRID) / self.estimated**0.5
         return float(_WEIGHTS @ stats.t.sf(rest, self.freedom))
 
@@ -73,7 +75,9 @@ class Error:
 def reaches(known: float, estimated: Floats, freedom: int, level: float) -> Floats:
     """Return `Error.reach` for each of the variances `estimated`, from a table by their share."""
     total = known + estimated
+    # Two systems that agree everywhere have no error at all, and no share.
     shares = np.divide(estimated, total, out=np.zeros_like(total), where=total > 0)
+    # The reach grows with the scale of the error, so a table for a total variance of 1 serves all.
     found: Floats = np.sqrt(total) * np.interp(shares, _SHARES, _reach_by_share(freedom, level))
     return found
 

@@ -108,6 +108,7 @@ def interval(
     drawn = _resampled(tables, resamples, seed)
     measured = _measured(miou(tables.sum(axis=1)), drawn, images=tables.shape[1])
     found = with_error(measured, seed_noise(measured.values, design), level=level)
+    # That p-value would test whether an mIoU is 0, which nobody asks.
     return Interval(**{**found.__dict__, "p": None})
 
 
@@ -216,6 +217,7 @@ def _measured(values: Floats, drawn: Floats, *, images: int) -> Measured:
     alike = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
     return Measured(
         values=values,
+        # The estimate of a covariance near 0 may come out below it; a variance may not.
         of_images=max(0.0, float(alike)),
         of_images_alone=alone,
         images=images,
@@ -231,6 +233,8 @@ def _half_differences(scores: Floats, *, axis: int) -> Floats:
 
 def _paired(system: Mapping[int, PerImage], other: Mapping[int, PerImage]) -> Ints:
     """Return (2 S, I, 3, L) counts of the common seeds: of `system`, then of `other`."""
+    # One order for both halves: replicate i of one system is paired with replicate i of the other,
+    # so what a shared seed (such as a shared CGNet) brings to both cancels.
     seeds = sorted(system.keys() & other.keys())
     if not seeds:
         raise ValueError(f"no seed is common to both: {sorted(system)} and {sorted(other)}")
@@ -246,6 +250,8 @@ def _stack(parts: Sequence[PerImage]) -> Ints:
                 f"scored on different images or classes: {len(first.names)} images of "
                 f"{len(first.classes)} classes, and {len(part.names)} of {len(part.classes)}"
             )
+    # Resamples draw images by position. Runs may have written theirs in another order, which would
+    # pair different images without any sign of it.
     return np.stack(
         [
             part.table if part.names == first.names else part.only(first.names).table
@@ -264,6 +270,8 @@ def _resampled(
     weights = _weights(images, resamples, seed)
     drawn = []
     for start in range(0, resamples, CHUNK):
+        # A resample's summed counts are the weighted sum over images: one matrix product for all
+        # seeds, parts and labels at once.
         chosen = weights[start : start + CHUNK].astype(np.float64)
         drawn.append(score((chosen @ flat).reshape(len(chosen), seeds, parts, labels)))
     return np.concatenate(drawn)

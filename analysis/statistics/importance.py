@@ -32,6 +32,8 @@ def importances(rows: pd.DataFrame, metric: str, knobs: Sequence[str]) -> dict[s
         knobs: at least two that vary.
     """
     distributions = {knob: _distribution(rows[PARAM + knob]) for knob in knobs}
+    # Optuna announces each new study on stderr, and nobody asked for a study here. Its level is
+    # global, so the user's own is put back.
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -51,6 +53,8 @@ def importances(rows: pd.DataFrame, metric: str, knobs: Sequence[str]) -> dict[s
 
 def _distribution(values: "pd.Series[str]") -> BaseDistribution:
     levels = ordered(values)
+    # A forest splits a range between any two values; of categories it knows no order, so a searched
+    # knob as categories would have a level for nearly every trial.
     if len(levels) > FEW and all(_number(level) is not None for level in levels):
         return FloatDistribution(float(levels[0]), float(levels[-1]))
     return CategoricalDistribution(levels)

@@ -70,8 +70,11 @@ def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float
         seed_variance: variance of the difference from seed to seed, paired where the systems are.
         freedom: degrees of freedom of that estimate.
     """
+    # The interval of a variance estimate s2: s2 * freedom over quantiles of chi-square. The upper
+    # quantile gives the smaller variance, and so the smaller number of seeds.
     ends = [freedom / stats.chi2.ppf(tail, freedom) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)]
     numbers = [_fewest(delta, images_sd, seed_variance * factor) for factor in (1.0, *ends)]
+    # With endless seeds only the images' error is left, and it is normal: the textbook formula.
     smallest = images_sd * float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
     return Need(
         delta=delta,
@@ -92,9 +95,11 @@ def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -
         images_sd: standard error of the difference that comes from the images.
         seed_variance: variance of the difference from seed to seed.
     """
+    # The mean over equally likely quantiles stands for the integral over the variance estimate.
     chances = (np.arange(QUANTILES) + 0.5) / QUANTILES
     seen = seed_variance * stats.chi2.ppf(chances, seeds - 1) / (seeds - 1) / seeds
     reach = reaches(images_sd**2, seen, seeds - 1, LEVEL)
+    # Where neither images nor seeds vary, any positive scale gives a power of 1: the reach is 0.
     error = math.sqrt(images_sd**2 + seed_variance / seeds) or 1.0
     above = stats.norm.sf((reach - delta) / error)
     below = stats.norm.cdf((-reach - delta) / error)
@@ -107,6 +112,8 @@ def _fewest(delta: float, images_sd: float, variance: float) -> int | None:
     def lacking(seeds: int) -> float:
         return POWER - power(delta, seeds, images_sd=images_sd, seed_variance=variance)
 
+    # Power grows with the number of seeds, so doubling brackets the answer and halving finds it.
+    # One seed shows no spread, so the smallest answer is 2.
     few, many = 1, 2
     while lacking(many) > 0:
         few, many = many, 2 * many

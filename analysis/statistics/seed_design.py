@@ -73,6 +73,8 @@ class Design:
             return combined(
                 (value / len(values), freedom) for value, freedom in _above_noise(found)
             )
+        # An incomplete design has no simple mean squares. Means by the first (most upstream) source
+        # are independent; what later seeds add is within them.
         means = pd.Series(values).groupby(list(self.codes[0])).mean()
         return float(means.var(ddof=1)) / len(means), float(len(means) - 1)
 
@@ -93,6 +95,7 @@ def seed_noise(values: Floats, design: "Design | None") -> SeedNoise:
         values: (S,) scores or differences by replicate.
         design: the seeds of the replicates; None for independent ones.
     """
+    # No spread can be estimated from one replicate; the interval then speaks of the images alone.
     if len(values) == 1:
         return NO_NOISE
     if design is not None and len(design.sources) > 1:
@@ -113,6 +116,7 @@ def pooled_noise(groups: "Sequence[tuple[Design, Floats]]") -> list[SeedNoise]:
     """
     alike: dict[tuple[object, ...], list[int]] = {}
     for index, (design, _) in enumerate(groups):
+        # Mean squares of unlike designs have different expectations and cannot be averaged.
         key = (design.sources, design.levels) if design.complete else (index,)
         alike.setdefault(key, []).append(index)
     noise = {index: seed_noise(values, design) for index, (design, values) in enumerate(groups)}
@@ -130,6 +134,8 @@ def pooled_noise(groups: "Sequence[tuple[Design, Floats]]") -> list[SeedNoise]:
 def _blended(pooled: SeedNoise, own: SeedNoise) -> SeedNoise:
     total = POOLED_WEIGHT + own.freedom
     weighted = (POOLED_WEIGHT * pooled.of_mean + own.freedom * own.of_mean) / total
+    # Never below the pooled variance: seeds of one variant that agree by luck must not make a
+    # claim.
     return SeedNoise(of_mean=max(pooled.of_mean, weighted), freedom=pooled.freedom)
 
 
@@ -139,6 +145,8 @@ def design(rows: pd.DataFrame, field: str) -> Design:
 
     Runs whose seeds by stage are not known are told apart by the number of the replicate.
     """
+    # Stages whose seeds always move together have the same codes: they are one source, since no
+    # data can tell their variances apart.
     by_codes: dict[tuple[int, ...], list[str]] = {}
     for stage in pipeline_of(rows).seeded(field):
         if (column := f"seed.{stage}") in rows and rows[column].notna().all():
@@ -156,6 +164,7 @@ def design(rows: pd.DataFrame, field: str) -> Design:
         levels=levels,
         codes=tuple(varying),
         constant=tuple(constant),
+        # As many runs as combinations, and no combination twice.
         complete=len(rows) == math.prod(levels) == len(set(zip(*by_codes, strict=True))) > 1,
     )
 
@@ -186,11 +195,14 @@ def squares(table: Floats) -> list[Square]:
     found = []
     for levels, effect in zip(table.shape[1:], effects, strict=True):
         value, freedom = pooled(effect.reshape(len(table), -1), freedom=levels - 1)
+        # `effect` is a mean over the runs that share a seed; a mean square counts each of them.
         sharing = table[0].size // levels
         found.append(Square(value=sharing * value, freedom=freedom, sharing=sharing))
         rest = rest - effect
     if len(effects) == 1:
         return found
+    # All orders of interaction stand for the noise together: degrees of freedom of the runs but the
+    # mean's and those of the main effects.
     left = table[0].size - 1 - sum(levels - 1 for levels in table.shape[1:])
     value, freedom = pooled(rest.reshape(len(table), -1), freedom=left)
     return [*found, Square(value=value, freedom=freedom, sharing=1)]
@@ -200,8 +212,11 @@ def of_new_run(table: Floats) -> tuple[float, float]:
     """Variance of a run whose seeds are all new, and its degrees of freedom; `table` as for
     `squares`.
     """
+    # For a design of one source that source is the last square, and all the noise there is.
     *sources, noise = squares(table)
     counted = [each for each in sources if each.value > noise.value]
+    # A source's variance is (its mean square - noise) / sharing; summed over the sources and one
+    # noise, this is what is left as the factor of the noise. Negative estimates count as 0.
     share = 1 - sum(1 / each.sharing for each in counted)
     return combined(
         [(each.value / each.sharing, each.freedom) for each in counted]
@@ -220,6 +235,8 @@ def pooled(deviations: Floats, *, freedom: int) -> tuple[float, float]:
         variant. freedom: those of one variant.
     """
     variants = len(deviations)
+    # By Pythagoras the two sums of squares add up to the mean square over variants, and for normal
+    # noise they are independent, which Satterthwaite's formula requires.
     common = deviations.mean(axis=0)
     shared = float((common**2).sum()) / freedom
     single = float(((deviations - common) ** 2).sum()) / freedom / variants
@@ -230,6 +247,7 @@ def combined(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
     """The sum of variances, and Satterthwaite's degrees of freedom from theirs."""
     listed = list(parts)
     total = sum(value for value, _ in listed)
+    # A part of 0 may come with 0 degrees of freedom, as of what is left beside a single variant.
     doubt = sum(value**2 / freedom for value, freedom in listed if value)
     return total, total**2 / doubt if doubt else float(listed[0][1])
 
@@ -243,6 +261,7 @@ def _above_noise(found: Sequence[Square]) -> list[tuple[float, float]]:
     counted = [each for each in sources if each.value > noise.value]
     return [
         *((each.value, each.freedom) for each in counted),
+        # Each counted source holds the noise once, and the mean holds it once altogether.
         ((1 - len(counted)) * noise.value, noise.freedom),
     ]
 

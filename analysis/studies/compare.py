@@ -103,6 +103,8 @@ def compare(
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
+    # Variants that share all artifacts are one result. Compared one by one they would make Holm's
+    # adjustment stricter for everyone, for claims that are the same claim.
     current = finished(trials, field, tracking=tracking)
     alike = sharing(current, field)
     pairs = pairs_with_baseline(current[current["variant"].isin(alike)], field)
@@ -118,6 +120,8 @@ def compare(
     comparisons = []
     for (variant, pair), interval, p in zip(pairs.items(), found, adjusted, strict=True):
         elsewhere = None
+        # Other alphas and thresholds are scored on all images only, and a difference within noise
+        # makes no claim that could be limited.
         if subset == "all" and verdict_of(p, interval.value) != "within noise":
             elsewhere = _elsewhere(current, field, pair, interval.value, tracking)
         comparisons.append(
@@ -295,5 +299,6 @@ def _spread(pairs: Sequence[Pair], differences: Sequence[np.ndarray]) -> tuple[f
             tables.setdefault(key, []).append(pair.design.table(values))
     if not tables:
         return None
+    # A number of seeds is meant for one design, so designs are not mixed here.
     most = max(tables.values(), key=lambda found: len(found) * found[0].size)
     return of_new_run(np.stack(most))

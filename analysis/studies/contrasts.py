@@ -67,6 +67,7 @@ def contrast(
     """
     rows = finished(trials, field, tracking=tracking)
     first, second = _side(rows, one), _side(rows, other)
+    # A run paired with itself would add a difference of exactly 0, and make the noise look small.
     if set(first["run_id"]) & set(second["run_id"]):
         raise ValueError(f"{told(one)} and {told(other)} have variants in common; expected none")
     matched, confounded = _matched(first, second, asked={*_knobs(one), *_knobs(other)})
@@ -82,6 +83,7 @@ def contrast(
         used += [*pair.system, *pair.reference]
     counts = counts_of(rows[rows["run_id"].isin(used)], field, tracking=tracking, subset=subset)
     measured = _measured(pairs, counts, resamples=resamples)
+    # The other variants' spread is taken from logged scores, which exist for both subsets.
     kind = "miou" if subset == "all" else f"miou_{subset}"
     noise = _noise(rows, f"{field}/{kind}", pairs, _by_pair(measured.values, pairs), field)
     return Contrast(
@@ -170,8 +172,11 @@ def _matched(
     for knob in varied(both):
         own, others = first[PARAM + knob], second[PARAM + knob]
         is_asked = knob in asked or knob.rpartition(".")[2] in asked
+        # CGNet's knobs do not exist for the classifier's own maps: there is nothing to match.
         if is_asked or own.isna().all() or others.isna().all():
             continue
+        # One value on each side, and not the same (else it would not vary): the difference may be
+        # due to this knob as well, which the reader must be told.
         if own.nunique(dropna=False) == others.nunique(dropna=False) == 1:
             confounded.append(knob)
         else:
@@ -193,6 +198,8 @@ def _matched(
 
 def _measured(pairs: Sequence[Pair], counts: Mapping[str, PerImage], *, resamples: int) -> Measured:
     """Return the differences of all runs of all pairs, one after the other."""
+    # Numbered anew: the replicates of all pairs go through one bootstrap, so that all share the
+    # drawn images and the covariance between pairs is seen.
     system = dict[int, PerImage]()
     reference = dict[int, PerImage]()
     for pair in pairs:
@@ -210,6 +217,8 @@ def _by_pair(values: Floats, pairs: Sequence[Pair]) -> list[Floats]:
 def _mean_over(pairs: Sequence[Pair], measured: Measured) -> Measured:
     """Return the mean difference over the pairs, replicate by replicate where they have as many."""
     lengths = {len(pair.system) for pair in pairs}
+    # Pairs with unlike numbers of replicates cannot be averaged seed by seed; all runs then weigh
+    # the same.
     if len(lengths) > 1:
         return measured
     values: Floats = np.mean(_by_pair(measured.values, pairs), axis=0)
@@ -231,9 +240,12 @@ def _noise(
     if metric in rows and rows["baseline"].any() and not rows["baseline"].all():
         scores = rows.set_index("run_id")[metric]
         taken = {pair.system for pair in pairs}
+        # A pair of two or three seeds says little of its own noise; the sweep's other variants say
+        # more.
         others = [
             pair for pair in pairs_with_baseline(rows, field).values() if pair.system not in taken
         ]
         groups += [(pair.design, pair.differences(scores)) for pair in others]
     noises = pooled_noise(groups)[: len(pairs)]
+    # The mean over pairs has at most the noise of its noisiest pair (see the module's docstring).
     return max(noises, key=lambda noise: noise.of_mean)

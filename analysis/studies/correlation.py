@@ -108,6 +108,7 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     rows = scored(trials, f"{stages[-1]}/miou")
     rows = rows.dropna(subset=[f"{stage}/miou" for stage in stages])
     groups = [group for _, group in rows.groupby("variant", sort=False)]
+    # Two variants always agree or disagree perfectly.
     if len(groups) < 3:
         raise ValueError(
             f"correlation needs at least 3 variants that are scored at {', '.join(stages)}; this "
@@ -115,6 +116,7 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
         )
     points = tuple(_point(group, stages) for group in groups)
     modes = list(dict.fromkeys(point.mode for point in points))
+    # With one way of erasing all scopes say the same.
     scopes = ("all", "within", *modes) if len(modes) > 1 else ("all",)
     ranks = list[Rank]()
     for pair in combinations(stages, 2):
@@ -188,6 +190,8 @@ def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:
     best = max(point.scores[last] for point in points)
     found = []
     for kept in range(1, len(ordered) + 1):
+        # Variants that tie at the edge of the gate go on by chance: those above it are sure, and
+        # the rest of the places are drawn from the tied ones.
         edge = ordered[kept - 1].scores[stage]
         sure = sum(point.scores[stage] > edge for point in ordered)
         tied = [
@@ -206,6 +210,8 @@ def _expected_best(pool: Sequence[float], number: int, *, at_least: float) -> fl
     `at_least`.
     """
     total = math.comb(len(pool), number)
+    # In falling order, the value at `place` is the best drawn one if it is drawn and all others
+    # come from behind it.
     shares = [math.comb(len(pool) - place - 1, number - 1) / total for place in range(len(pool))]
     return sum(
         share * max(value, at_least)
@@ -271,6 +277,7 @@ def _rank(
 
 def _spearman(scores: Floats, modes: Texts) -> float:
     """Correlation of ranks within each mode, over all modes; NaN where nothing varies."""
+    # Ranks within each mode, centred there: a mode that is better at both stages adds nothing.
     centred = np.zeros_like(scores)
     for each in np.unique(modes):
         ranks = stats.rankdata(scores[modes == each], axis=0)
@@ -290,5 +297,6 @@ def _interval(
             [members[each] for each in chance.integers(len(members), size=len(members))]
         )
         found.append(_spearman(scores[drawn], modes[drawn]))
+    # A resample that drew one group only has no correlation (NaN).
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -101,11 +101,13 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
     every = scored(trials, metric)
     rows = measurements(trials, metric)
     artifacts = artifact_ids(every, metric.partition("/")[0])
+    # A knob that varies among the trials of one and the same artifact cannot have changed it.
     knobs = [knob for knob in varied(every) if _is_constant(every[PARAM + knob], artifacts)]
     powerless = [knob for knob in varied(every) if knob not in knobs]
     together = aliases(rows, knobs)
     if not together:
         raise ValueError(f"no knob that can reach {metric} varies between the trials")
+    # Only active knobs are recorded, so a knob without effect for a trial is missing there.
     active = rows[[PARAM + knob for knob in together]].notna()
     groups = [group for _, group in rows.groupby([active[column] for column in active], sort=False)]
     groups.sort(key=len, reverse=True)
@@ -153,6 +155,8 @@ def _tested(rows: pd.DataFrame, factors: Sequence[str], notes: list[str]) -> lis
         notes.append(f"{', '.join(fine)}: more than {MOST_LEVELS} values, so only by importance.")
     named = [knob for knob in factors if knob not in fine]
     values = rows[[PARAM + knob for knob in named]].set_axis(named, axis=1)
+    # Confounded factors would share their effect by the order in which they stand. The one with the
+    # most levels goes first: it is the likeliest to be a function of the others.
     while len(named) > 1 and not separable(values, named):
         lost = max(named, key=lambda knob: values[knob].nunique())
         named.remove(lost)
@@ -179,6 +183,9 @@ def _analyses(
     frame = rows[[PARAM + knob for knob in factors]].set_axis(list(factors), axis=1)
     frame = frame.assign(**{SCORE: rows[metric]})
     home = {
+        # A knob belongs to the most shared artifact that it decides. Testing lambda on
+        # segmentations would count each CGNet as often as it has segmentations, and call noise an
+        # effect.
         knob: next(at for at, unit in enumerate(chain) if _is_constant(frame[knob], unit))
         for knob in factors
     }
@@ -186,6 +193,8 @@ def _analyses(
     for index in sorted(set(home.values())):
         known = [knob for knob in factors if home[knob] <= index]
         here = [knob for knob in known if home[knob] == index]
+        # At the first level the same seeds of all variants are the blocks; at later ones the
+        # artifact of the level before, whose quality all that is made from it shares.
         frame[BLOCK] = _seeds(rows, chain[index]) if blocks is None else blocks
         columns = {**dict.fromkeys([*known, BLOCK], "first"), SCORE: "mean"}
         units = frame.groupby(chain[index], sort=False).agg(columns)
@@ -197,6 +206,7 @@ def _analysis(
     units: pd.DataFrame, known: Sequence[str], here: Sequence[str], notes: list[str]
 ) -> Analysis:
     """Test the factors `here` on their units, and their interactions with all `known` ones."""
+    # One block is the constant; as many blocks as units leave nothing to test with.
     block = BLOCK if 1 < units[BLOCK].nunique() < len(units) else None
     mains: list[Term] = [(knob,) for knob in here]
     # Blocks take in the factors that were tested on earlier artifacts; without them they must be
@@ -206,6 +216,7 @@ def _analysis(
     if pairs and not error_freedom(units, [*given, *mains, *pairs], block=block):
         notes.append(f"Interactions of {', '.join(known)}: too few runs to tell them from noise.")
         pairs = []
+    # With empty cells an interaction stands for whichever combinations happened to be run.
     if not crossed(units, known):
         notes.append(
             f"Not all combinations of {', '.join(known)} were run: effects are adjusted for each "
@@ -232,6 +243,7 @@ def _chain(rows: pd.DataFrame, metric: str) -> list["pd.Series[str]"]:
     units = pipeline_of(rows).units(metric.partition("/")[0])
     columns = [f"fingerprint.{stage}" for stage in units]
     known = [column for column in columns if column in rows and rows[column].notna().all()]
+    # The trial itself comes last, so every knob is constant within some unit.
     return [*(rows[column] for column in known), rows["run_id"]]
 
 

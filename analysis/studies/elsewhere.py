@@ -56,6 +56,7 @@ class Elsewhere:
         if not self.opposite:
             return "everywhere"
         same = [each for each in self.settings if each.difference * self.claimed > 0]
+        # The one setting with the same sign is the claim's own.
         return "reversed" if len(same) <= 1 else "in part"
 
     @property
@@ -85,6 +86,8 @@ def at_other_alphas(trials: pd.DataFrame, field: str, pair: Pair) -> Elsewhere |
     for other in _same_class(trials, field):
         found = _at_alpha(trials, other, pair)
         if found is not None:
+            # Two CRF stages may have one alpha (`crf` and `crf_low`): the claimed stage's
+            # difference stands, so that this list and the claim do not contradict each other.
             settings.setdefault(found.value, found)
         if other == field and found is not None:
             settings[found.value] = found
@@ -105,6 +108,7 @@ def at_other_thresholds(
         for system, reference in zip(pair.system, pair.reference, strict=True)
     ]
     settings = tuple(
+        # Levels are stored in single precision; 0.30000001 would be printed as such.
         Setting(value=float(level), difference=float(gain))
         for level, gain in zip(np.round(levels, 4), np.mean(gains, axis=0), strict=True)
     )
@@ -126,6 +130,7 @@ def _at_alpha(trials: pd.DataFrame, field: str, pair: Pair) -> Setting | None:
     if metric not in trials or knob not in trials:
         return None
     rows = trials.set_index("run_id").loc[[*pair.system, *pair.reference]]
+    # Runs with different alphas differ by the alpha as well as by the system.
     if rows[metric].isna().any() or rows[knob].nunique(dropna=False) != 1:
         return None
     difference = float(pair.differences(trials.set_index("run_id")[metric]).mean())

@@ -102,11 +102,14 @@ def judge(
         try:
             result = contrast(trials, field, claim.compare, claim.against, tracking=tracking)
         except ValueError as error:
+            # A gate may have stopped one side, or it has not run yet: the other claims are judged
+            # all the same.
             found.append(None)
             reasons.append(str(error))
         else:
             found.append(result.difference)
             reasons.append("")
+    # Only what was judged is adjusted for: a claim without data is no test.
     adjusted = iter(holm([each.p or 0.0 for each in found if each is not None]))
     return [
         Judgement(

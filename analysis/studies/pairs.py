@@ -55,6 +55,7 @@ def finished(trials: pd.DataFrame, field: str, *, tracking: str | None) -> pd.Da
     rows = trials[trials["current"] & (trials["status"] == "FINISHED")]
     if (metric := f"{field}/miou") in rows:
         rows = rows[rows[metric].notna()]
+    # Only imported runs are asked: each question is a request to the tracking server.
     is_imported = rows["imported"].fillna("") != ""
     uncounted = [
         run
@@ -62,6 +63,7 @@ def finished(trials: pd.DataFrame, field: str, *, tracking: str | None) -> pd.Da
         if field not in counted_stages(run, tracking=tracking)
     ]
     rows = rows[~rows["run_id"].isin(uncounted)]
+    # The baseline first, so that `sharing` names variants with its artifacts after the baseline.
     return rows.sort_values("baseline", ascending=False, kind="stable")
 
 
@@ -104,6 +106,8 @@ def pair_of(system: pd.DataFrame, reference: pd.DataFrame, field: str) -> Pair:
             f"{system['variant'].iloc[0]}: no run has the seeds of a run of "
             f"{reference['variant'].iloc[0]}"
         )
+    # A baseline without CGNet takes the CGNet seeds of its partners: the pair's design is that of
+    # the side that has them.
     for name in seeds:
         if name + OTHER in runs:
             runs[name] = runs[name].fillna(runs[name + OTHER])

@@ -83,6 +83,7 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     if rows.empty:
         raise ValueError(f"no trial with {metric} has the seconds that its stages took")
     bills = [_bill(row) for row in rows.to_dict("records")]
+    # One unknown bill makes the shares of all wrong: its artifacts would count too few users.
     known = all(bills)
     table = _by_variant(rows, metric, bills)
     fronts = {rule: front(_points(table, rule)) for rule in ("alone", "shared")}
@@ -99,6 +100,7 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
         )
         for place, (variant, row) in enumerate(table.iterrows())
     )
+    # By fingerprint, so that an artifact of several trials counts once.
     once = dict[str, float]()
     for bill in bills:
         once |= bill
@@ -205,6 +207,7 @@ def _bill(trial: dict[Hashable, Any]) -> dict[str, float]:
     fields = [
         str(name).removeprefix(prefix)
         for name, value in trial.items()
+        # NaN, which is not equal to itself, stands where a trial lacks the stage.
         if str(name).startswith(prefix) and value == value
     ]
     seconds = {

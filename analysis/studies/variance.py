@@ -105,6 +105,8 @@ def variance(
     if field not in expected:
         raise ValueError(f"expected a scored stage ({', '.join(expected)}), not {field!r}")
     rows = measurements(trials, f"{field}/miou")
+    # Mean squares can be averaged over variants of one design only; the design with most runs is
+    # taken.
     found: dict[tuple[object, ...], list[tuple[Design, pd.DataFrame]]] = {}
     for _, group in rows.groupby("variant", sort=False):
         if (made := design(group, field)).complete:
@@ -202,6 +204,7 @@ def components(table: Floats, names: Sequence[tuple[str, ...]]) -> tuple[Compone
 
 def _alone(stages: tuple[str, ...], square: Square) -> Component:
     tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    # The exact interval of a variance under normal noise, from the chi-square distribution.
     low, high = (
         square.value * square.freedom / stats.chi2.ppf(tail, square.freedom) for tail in tails
     )
@@ -213,6 +216,9 @@ def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
     tail = (1 - LEVEL) / 2
     freedom = square.freedom
     below_freedom = noise.freedom
+    # Modified large-sample interval of a difference of mean squares (Burdick and Graybill 1992).
+    # With g12 the lower end is 0 just where the F test of this source is at its limit; with h12 the
+    # same holds of the upper end. Without them interval and test could contradict each other.
     upper_f, lower_f = (stats.f.isf(side, freedom, below_freedom) for side in (tail, 1 - tail))
     g1, h1 = (
         1 - freedom / stats.chi2.isf(tail, freedom),
@@ -225,6 +231,7 @@ def _above(stages: tuple[str, ...], square: Square, noise: Square) -> Component:
     first = square.value**2
     second = noise.value**2
     both = square.value * noise.value
+    # g12 and h12 may be negative, and the sums then fall below 0 by a little.
     down = math.sqrt(max(0.0, g1**2 * first + h2**2 * second + g12 * both))
     up = math.sqrt(max(0.0, h1**2 * first + g2**2 * second + h12 * both))
     value = square.value - noise.value
@@ -241,5 +248,6 @@ def _of_images(groups: list[pd.DataFrame], field: str, tracking: str | None) -> 
     one run of each.
     """
     counts = counts_of(pd.concat(groups), field, tracking=tracking).values()
+    # One run at a time: the error that the images bring to a single score.
     found = [interval({0: each}, resamples=RESAMPLES) for each in counts]
     return found[0].images, math.sqrt(float(np.mean([each.images_sd**2 for each in found])))

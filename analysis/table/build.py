@@ -84,6 +84,7 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
         raise ValueError(
             f"the sweep no longer asks for any of its {len(trials)} trials; run it again"
         )
+    # Rows that a filter leaves out must not decide which metrics, columns and averages are allowed.
     wanted = [
         run["run_id"]
         for run in matching(current.to_dict("records"), spec.where, location=("where",))
@@ -113,6 +114,8 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
                 f"there are: {', '.join(planned)}",
             )
         siblings = [name for name in logged if name.startswith(f"{field}/")]
+        # Of a stage that nobody has scored yet no metric is known: its cells are "pending", no
+        # fault.
         if siblings and metric not in siblings:
             raise SpecError(
                 location,
@@ -163,6 +166,7 @@ def _guarded(
     """
     frame = tidy(trials)
     reasons: dict[str, tuple[str, ...]] = {}
+    # Columns of one metric are read against each other, so they are guarded together.
     for metric in dict.fromkeys(column.metric for column, _ in columns):
         reasons[metric] = mixed(metric, frame, _names_of_runs(metric, rows, groups, columns))
     lines = list(chain.from_iterable(reasons.values()))
@@ -201,6 +205,8 @@ def _notes(spec: TableSpec, rows: Sequence[Row], told: Sequence[str]) -> tuple[s
             f"In brackets: {shown}, of whose values the one with the best {spec.best.by} is shown."
         )
         for cell in chain.from_iterable(row.cells for row in rows):
+            # The alphas that `best` chose stand in cells, not in names; their thresholds are told
+            # as well.
             if cell.chosen:
                 told += map("=".join, zip(spec.best.of, cell.chosen.split("/"), strict=True))
     if spec.delta is not None:

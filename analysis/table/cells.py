@@ -35,6 +35,8 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
     refuse_averages(planned, field, name=", ".join(filter(None, (row.told, group.told))))
     # a trial that failed later has the artifact too, so those that measured come first
     ranked = sorted(planned, key=lambda run: not has(run, column.metric))
+    # One run for each artifact: trials that share one are one measurement, and counting it twice
+    # would make the deviation too small. Reversed, so that the first of `ranked` stays.
     own = {artifact_id(run, field): run for run in reversed(ranked)}
     measured = [
         run for run in ranked if own[artifact_id(run, field)] is run and has(run, column.metric)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+# By dimension of the protocol, the knobs whose value in a name tells that it differs.
 TOLD_BY = {
     "data": frozenset({"kind"}),
     "data_id": frozenset[str](),  # and any knob of the data
@@ -57,6 +58,7 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
                 (*known, ("source", str(source)))
                 for known, source in zip(told, rows["param.cam.source"], strict=True)
             ]
+        # Only runs whose names say the same can mislead: within such a group nothing may differ.
         groups = rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object))
         if (groups.nunique() > 1).any():
             there = ", ".join(

@@ -93,6 +93,7 @@ class Passage:
 def cell(text: object) -> GridCell:
     """Return a cell that is sorted by the number at its start, if it has no words but `to`."""
     words = str(text)
+    # "3 variants" is a remark that starts with a number; "1.2 to 3.4" is an interval.
     is_prose = bool(set(WORD.findall(words)) - {"to"})
     found = None if is_prose else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
@@ -121,6 +122,7 @@ def passages_markdown(passages: Sequence[Passage]) -> str:
         for grid in passage.grids:
             paragraphs += [grid_markdown(grid), *_paragraph(grid.notes)]
         paragraphs += _paragraph(passage.notes)
+    # A dict keeps the first of equal texts, and their order.
     methods = dict.fromkeys(chain.from_iterable(passage.method for passage in passages))
     paragraphs += _paragraph(list(methods))
     return "\n\n".join(paragraphs)
@@ -151,5 +153,6 @@ def _line(texts: Sequence[str]) -> str:
 
 def in_markdown(text: str) -> str:
     """Return a text as one cell of a Markdown table, in which a name is no HTML and no border."""
+    # A line break or a bar in a name would end the row or the cell.
     text = " ".join(text.split()).replace("|", r"\|")
     return TAG.sub(r"\<", text)

@@ -79,6 +79,7 @@ def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
         return runs, ""
     found: list[tuple[float, Group]] = []
     for group in _by_values(runs, columns):
+        # By artifact, so that one that several trials share has no more weight than another.
         values = {artifact_id(run, field): run[best.by] for run in group.runs if has(run, best.by)}
         if values:
             found.append((sum(values.values()) / len(values), group))
@@ -106,6 +107,7 @@ def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, 
     common = tuple(part for part in parts[0] if part in shared)
     labels = [", ".join(part for part in own if part not in shared) for own in parts]
     named = {(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}
+    # The short labels must still tell all variants apart, and none may be empty.
     if all(labels) and len(named) == len(keys):
         return dict(zip(keys, labels, strict=True)), common
     return {key: key[1] for key in keys}, ()
@@ -120,6 +122,7 @@ def _by_variant(runs: Sequence[Run]) -> tuple[list[Group], tuple[str, ...]]:
     own: dict[Variant, list[Run]] = {key: [] for key in labels}
     for run in runs:
         own[run["experiment"], run["variant"]].append(run)
+    # The name of the only experiment says nothing in every row.
     first = 0 if len({experiment for experiment, _ in labels}) > 1 else 1
     return [
         Group(names=key[first:], labels=(key[0], label)[first:], told=key[1], runs=own[key])
@@ -162,6 +165,7 @@ def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
 def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:
     if spec.baseline is None:
         return any(run["baseline"] for run in group.runs)
+    # All trials of the row: a mean over baseline and others is no baseline.
     fits = {run["run_id"] for run in matching(runs, spec.baseline, location=("baseline",))}
     return all(run["run_id"] in fits for run in group.runs)
 

@@ -126,6 +126,8 @@ def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
     """
     best, second = set[tuple[int, str]](), set[tuple[int, str]]()
     for metric in {column.metric for column in columns if column.score and not column.paper}:
+        # The paper's numbers are of other data or hardware than ours, and would take the mark of
+        # the best.
         places = [
             place
             for place, column in enumerate(columns)
@@ -137,6 +139,7 @@ def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
             printed += [
                 (place, columns[place].text(mean)) for place, mean in means if mean is not None
             ]
+        # By the printed text: of two that read 61.3 a reader could not see why one is bold.
         ranked = sorted({float(text) for _, text in printed}, reverse=True)
         best |= {each for each in printed if float(each[1]) == ranked[0]}
         if len(printed) > 2 and len(ranked) > 1:

@@ -76,6 +76,7 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
     }
     columns: list[Column] = []
     cells: list[list[Cell]] = [[] for _ in table.rows]
+    # Where knobs make several columns of a metric, the paper's number stands once, behind the last.
     last = {column.metric: place for place, column in enumerate(table.columns)}
     for place, column in enumerate(table.columns):
         columns.append(column)

@@ -82,6 +82,7 @@ class TableFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            # One byte more than allowed is enough to see that a file is too long.
             text = path.read_bytes()[: MAX_BYTES + 1].decode()
             if len(text) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
@@ -99,6 +100,7 @@ class TableFile:
     def _refuse_twice(self, node: yaml.Node | None) -> None:
         """Refuse a key that stands twice; YAML would take the last of them without a word."""
         if isinstance(node, yaml.MappingNode):
+            # YAML's own loader has merged the keys already; only the tree of nodes still has both.
             keys = [key.value for key, _ in node.value]
             for place, (key, value) in enumerate(node.value):
                 if key.value in keys[:place]:

@@ -74,6 +74,7 @@ def _append(sheet: Worksheet, values: Sequence[Value]) -> None:
     sheet.append(list(values))
     for cell in sheet[sheet.max_row]:
         if isinstance(cell.value, str):
+            # openpyxl decides by the first character, so the type is set again after the value.
             cell.data_type = "s"
 
 

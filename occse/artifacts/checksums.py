@@ -55,6 +55,8 @@ def damage(folder: Path, sealed: str) -> str | None:
     listed = sealed_files(folder, sealed)
     if listed is None:
         return f"{FILES} is missing or damaged"
+    # The mark's name holds seal, names and times: any change of them makes another name, so a mark
+    # never has to be removed.
     stamp = hashlib.sha256(sealed.encode())
     for name, (size, _) in listed.items():
         try:

@@ -94,6 +94,7 @@ def execute(
     manifest = find(root, node)
     if manifest is not None:
         return manifest
+    # Other stages have no batch to share: their processes would all do the same work.
     if not node.stage.shares_batches:
         machine = replace(machine, processes=1, accumulate=1)
     final = artifact_folder(root, node)
@@ -123,6 +124,7 @@ def execute(
         with contextlib.suppress(OSError):
             output.rename(final)
         shutil.rmtree(scratch, ignore_errors=True)
+    # Whichever attempt was first: the caller must use the artifact that everybody else will read.
     published = load_manifest(root, node)
     if published is None:
         raise OSError(f"{final} could not be written; is the store full or read-only?")
@@ -155,9 +157,12 @@ def _room(root: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _aside(final: Path, scratch: Path) -> Iterator[Path]:
     """Make a hidden folder beside `final` that is gone afterwards, unless it was renamed."""
+    # With a private scratch folder another attempt is alive, and its output is no leftover.
     if not scratch.suffix:
         _remove_leftovers(final, scratch)
     output = final.with_name(f".{final.name}{scratch.suffix or _unique()}")
+    # Beside the final folder, thus on the same file system: a rename across two would be a copy,
+    # which a reader could see half done.
     output.mkdir(parents=True)
     try:
         yield output
@@ -182,6 +187,7 @@ def _remove_leftovers(final: Path, scratch: Path) -> None:
 
 
 def _input_folder(root: Path, field: str, fingerprint: str) -> Path:
+    # A stage knows its inputs by field and fingerprint; the class of the stage is found here.
     for manifest in root.glob(f"*/{fingerprint}/{MANIFEST}"):
         if intact(root, manifest.parent.parent.name, fingerprint):
             return manifest.parent

@@ -57,6 +57,8 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
         raise ValueError(
             f"{number} processes need as many GPUs; here are {torch.cuda.device_count()}"
         )
+    # A forked process inherits a CUDA context that it cannot use, and locks of threads that it
+    # lacks.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     shared = replace(
@@ -64,6 +66,7 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
         machine=replace(machine, workers=machine.workers // number),
         caller=Caller(stopping=stop.is_set, report=_ignore),
     )
+    # All threads for each process would make them fight for the cores.
     threads = max(1, torch.get_num_threads() // number)
     processes: list[SpawnProcess] = []
     ranks: dict[Connection, int] = {}
@@ -94,6 +97,8 @@ def _watch(ranks: dict[Connection, int], caller: Caller, stop: Event) -> dict[st
     """Pass on reports, and the wish to stop, until all have finished or one has failed."""
     metrics: dict[str, float] = {}
     while ranks:
+        # Set once and never cleared: each process sees it at its own next step, and they vote
+        # there.
         if caller.stopping():
             stop.set()
         for rank, kind, value in _messages(ranks, POLL_S):
@@ -114,9 +119,12 @@ def _messages(ranks: dict[Connection, int], timeout: float) -> Iterator[Message]
         value: Any
         try:
             kind, value = connection.recv()
+        # The pipe's other end closed without a last word: the process was killed, or crashed in
+        # C++. A ChildProcessError tells the caller that a new attempt may succeed.
         except EOFError:
             kind = "failed"
             value = ChildProcessError(f"process {rank + 1} of those that share the training died")
+        # A finished process closes its end, which `wait` would report as ready for ever.
         if kind != "report":
             del ranks[connection]
         yield rank, kind, value
@@ -154,14 +162,17 @@ def _work(
     if rank == 0:
         ctx = replace(ctx, caller=replace(ctx.caller, report=partial(_report, connection)))
     else:
+        # All processes run the same stage, and only the first one's files are the artifact.
         ctx = replace(ctx, output=folder / f"output{rank}")
         ctx.output.mkdir()
     try:
+        # A file, not a port: another program may take a free port before the processes have met.
         _meet(rank, ctx, folder / "meeting")
         connection.send(("done", stage.run(ctx)))
         distributed.destroy_process_group()
     except Exception as error:
         number = ctx.machine.processes
+        # A traceback does not survive pickling; a note does.
         error.add_note(f"in process {rank + 1} of {number}:\n{traceback.format_exc()}")
         connection.send(("failed", error))
 
@@ -185,6 +196,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    # Not `sys.exit`, which in a thread ends the thread alone.
     os._exit(1)
 
 

@@ -49,6 +49,8 @@ def multi_scale_cam(
         device: where the network lives and the maps are merged.
     """
     counts = [len(classes) for classes in present]
+    # One (row, column) pair for each present class of each image: images with unlike numbers of
+    # classes then go through everything below as one stack of maps.
     rows = torch.arange(len(images)).repeat_interleave(torch.tensor(counts)).to(device)
     columns = torch.tensor(
         list(itertools.chain.from_iterable(present)), dtype=torch.long, device=device
@@ -62,6 +64,7 @@ def multi_scale_cam(
         for part, cams in enumerate(torch.split(network(views), len(images))):
             maps = cams[rows, columns].float()
             _add_activations(merged, maps.flip(-1) if part == 1 else maps)
+    # The sum is divided, not each pass: a scale at which the network is unsure weighs less.
     merged /= merged.amax(dim=(1, 2), keepdim=True) + EPSILON
     return [maps.numpy() for maps in torch.split(merged.cpu(), counts)]
 

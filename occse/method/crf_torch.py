@@ -58,6 +58,7 @@ def dense_crf_batch(
     most_labels = max((len(score) for score in scores), default=1)
     marginals: list[np.ndarray] = []
     while len(marginals) < len(images):
+        # At least one image, whatever the estimate: `_try` finds out if it fits after all.
         tile = max(1, budget // _image_bytes(images, most_labels))
         part = slice(len(marginals), len(marginals) + tile)
         found = _try(images[part], scores[part], preset, device=device, budget=budget)
@@ -70,6 +71,7 @@ def dense_crf_batch(
                 "fit into the memory of the device; expected smaller images or more memory"
             )
         else:
+            # The same images are tried again, with smaller tiles and fewer columns at a time.
             budget //= 2
     return marginals
 
@@ -142,6 +144,7 @@ def _infer(
     num_labels = logs.shape[2]
     smooth_columns = _columns(budget, smoothness, height * width)
     appearance_columns = _columns(budget, appearance, num_images * height * width)
+    # Mean field starts from the unary alone: Q = exp(-U) / Z.
     marginals = logs.softmax(dim=2)
     for _ in range(preset.iterations):
         # The smoothness lattice is the same for all images, so their labels are its columns.
@@ -155,6 +158,7 @@ def _infer(
         marginals = energy.softmax(dim=2)
     shape = (num_images, num_labels, height, width)
     maps = marginals.movedim(2, 1).reshape(shape).cpu().numpy()
+    # Labels beyond an image's own were padded with -inf, so their marginals are exactly 0.
     return [maps[index, : len(score)] for index, score in enumerate(scores)]
 
 

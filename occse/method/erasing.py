@@ -50,6 +50,7 @@ def draw_class(
     """
     _require_labels(labels)
     chances = labels.cpu() if weights is None else labels.cpu() * weights
+    # `multinomial` normalizes the chances, so 0 and 1 give each present class the same chance.
     drawn = torch.multinomial(chances, 1, generator=generator).squeeze(1)
     return functional.one_hot(drawn, labels.shape[1]).to(labels)
 
@@ -109,6 +110,7 @@ def class_agnostic_mask(
     # A map belongs to the group of its class, or to a group of its own.
     groups = present.nonzero()[:, 1] if mask_max == "batch" else torch.arange(len(activation))
     normalized = activation / (_group_maximum(activation, groups) + EPSILON)
+    # Maps lie image by image, as many for each image as it has classes.
     maps_per_image = torch.split(normalized, present.sum(dim=1).tolist())
     return torch.stack([maps.amax(dim=0, keepdim=True) for maps in maps_per_image])
 
@@ -126,6 +128,7 @@ def harden(mask: Float[Tensor, "B 1 H W"], *, threshold: float) -> Float[Tensor,
     The hard mask of lucasdavid/PNOC has no gradient: it trains a second classifier there, while
     soft masks train CGNet.
     """
+    # The second term is 0 in value and carries the gradient.
     return (mask > threshold).to(mask) + (mask - mask.detach())
 
 
@@ -226,4 +229,5 @@ def _group_maximum(
     """
     peaks = maps.amax(dim=(1, 2))
     same_group = (groups[:, None] == groups[None, :]).to(maps.device, non_blocking=True)
+    # No map is negative, so the 0 that stands for maps of other groups never exceeds a peak.
     return torch.where(same_group, peaks, 0).amax(dim=1).view(-1, 1, 1)

@@ -70,6 +70,8 @@ class Counts:
         entries = slice(None) if names is None else np.isin(self.image, self._indices(names))
         labels = len(self.classes) + 1
         histogram = np.zeros((_levels(self.thresholds) + 1, labels, labels), np.int64)
+        # `add.at`, since many entries share a cell: `histogram[...] += count` would add one of
+        # them.
         np.add.at(
             histogram,
             (self.bin[entries], self.gt[entries], self.pred[entries]),
@@ -226,6 +228,7 @@ class CountsBuilder:
                 f"{name}: ground truth labels {found.tolist()}; "
                 f"allowed are {self._allowed} and {VOID}"
             )
+        # Void pixels are in no count, neither as hits nor as false positives.
         counted = histogram[:, :, :VOID]
         bins, positions, gt = np.nonzero(counted)
         image = np.full(bins.size, len(self._names))
@@ -344,6 +347,8 @@ def _best(cam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     best = np.zeros(cam.shape[1:], cam.dtype)
     winner = np.zeros(cam.shape[1:], np.uint8)
     for position, scores in enumerate(cam, start=1):
+        # Strictly above: of equal scores the first class wins, as `argmax` does in the official
+        # code.
         np.copyto(winner, position, where=scores > best)
         np.maximum(best, scores, out=best)
     return best, winner
@@ -364,4 +369,5 @@ def _histogram(values: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.nda
     for value, size in zip(values[1:], shape[1:], strict=True):
         index *= size
         index += value
+    # One mixed-radix number per pixel, so that one pass counts all combinations in 64 bits.
     return np.bincount(index.ravel(), minlength=int(np.prod(shape))).reshape(shape)

@@ -39,6 +39,7 @@ class Lattice:
         # One pixel of features 0 adds the same vertices as three of them.
         padded = torch.nn.functional.pad(features.float(), (0, 0, 0, min(missing, 1)))
         corners, ranks, weights = _simplices(padded.flatten(0, 1))
+        # The image is part of a vertex's key, so pixels of two images never share a vertex.
         images = torch.arange(num_images, device=features.device).repeat_interleave(padded.shape[1])
         keys, steps = _keys(corners, ranks, images, num_images)
         vertices, positions = torch.unique(keys, return_inverse=True)
@@ -88,6 +89,7 @@ class Lattice:
 
     def _filter(self, values: Float[Tensor, "P C"]) -> Float[Tensor, "P C"]:
         # Row `num_vertices` stands for all vertices that do not exist. It is 0 and stays 0.
+        # Splat, blur along each axis, slice: the three steps of the paper.
         heights = self.splat @ values
         for before, after in self.axes:
             sums = heights[before] + heights[after]

@@ -44,7 +44,10 @@ def transition_matrix(
         grid = pairs.reshape(*pairs.shape[:-1], *source.shape[-2:])
         source[..., middle + 1 + p, :, :] = grid
         partner[..., middle - 1 - p, :, :] = grid
+    # One row per pixel, its neighbours in the order of their node numbers, as CSR wants them.
     weights = planes.flatten(-2).movedim(-1, -2).reshape(-1, 2 * middle + 1) ** beta
+    # Neighbours beyond the image's edge have weight 0; their node numbers would be those of pixels
+    # at the other edge, or of another image.
     kept = weights != 0
     reach = [dy * width + dx for dy, dx in offsets]
     backward = [-distance for distance in reversed(reach)]
@@ -138,9 +141,11 @@ def walk_scores(
     scores = functional.pad(_with_background(cams, alpha), padding)
     start = block_mean(scores, pool=network.stride)
     if isinstance(network, BoundaryNet):
+        # In irn the classes walk alone; the background is made from them after the walk.
         start[:, 0] = 0
         more = (0, max(pad_to - padded.shape[3], 0), 0, max(pad_to - padded.shape[2], 0))
         boundaries = network.boundaries(functional.pad(padded, more))
+        # Of the map with the further padding only the part with the image walks.
         boundaries = boundaries[:, : start.shape[2], : start.shape[3]]
         walked = boundary_walk(boundaries, start, radius=radius, beta=beta, steps=steps)
     else:
@@ -160,6 +165,7 @@ def walk_scores(
 
 def _with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tensor, "B K+1 H W"]:
     """Return [(1 - max_c A^c)^alpha, A], as `occse.method.crf.with_background` does in numpy."""
+    # Without a class the maximum would be over nothing; a zero map makes all of it background.
     nothing = cams.new_zeros(len(cams), 1, *cams.shape[2:])
     best = torch.cat([nothing, cams], dim=1).amax(dim=1, keepdim=True)
     return torch.cat([(1 - best) ** alpha, cams], dim=1)

@@ -39,11 +39,14 @@ def recursive_cams(
     sees is noise, blown up to 1.
     """
     counts = [len(classes) for classes in present]
+    # A copy of the image for each class: erasing one class must not take away another's evidence.
     alone = [[index] for index in chain.from_iterable(present)]
     pixels = images.repeat(counts, axis=0).astype(np.float32)
     visible = np.ones(pixels.shape[:3], np.float32)
     merged = np.zeros_like(visible)
     for number in range(num_erasures + 1):
+        # Erased in 8 bits, in the image: each scale of the CAM then resizes the erased image
+        # itself.
         left = np.rint(MEAN_COLOR + visible[..., None] * (pixels - MEAN_COLOR)).astype(np.uint8)
         probability = _probabilities(network, left, np.concatenate(alone), device=device)
         cam = np.concatenate(
@@ -76,6 +79,8 @@ def activations(counted: Sequence[Counts]) -> Iterator[dict[str, float]]:
     All are taken at the threshold that is best for the first of them.
     """
     confusions = [counts.confusion() for counts in counted]
+    # One threshold for all: with a new one each time, the number of erasures and the threshold
+    # would change together, and a curve over erasures would mean nothing.
     best = int(iou(confusions[0]).mean(axis=-1).argmax())
     for confusion in confusions:
         hits = int(np.trace(confusion[best]) - confusion[best, 0, 0])

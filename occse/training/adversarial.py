@@ -49,6 +49,7 @@ def adversarial_loss(model: Classifier, oc: Classifier, erasing: ErasingChoices)
         images, labels = batch
         cams = step.spread(model, images)
         lambda_ = erasing.lambda_start + erasing.lambda_slope * step.epoch
+        # Without a weight the erasing changes nothing, and OC's pass would be computed for nothing.
         if lambda_ == 0:
             return {"loss": functional.binary_cross_entropy_with_logits(logits(cams), labels)}
         mask, remaining = erasing_targets(
@@ -63,6 +64,7 @@ def adversarial_loss(model: Classifier, oc: Classifier, erasing: ErasingChoices)
         if erasing.mask_threshold is not None:
             mask = harden(mask, threshold=erasing.mask_threshold)
         if erasing.remaining == "oc" and erasing.mode == "cse":
+            # A target takes no gradient; only OC's answer to the erased image teaches CGNet.
             with torch.no_grad():
                 intact_logits = logits(step.spread(oc, images))
             remaining = soft_labels(remaining, intact_logits)

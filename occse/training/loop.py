@@ -156,6 +156,7 @@ def train(
         raise ValueError(
             f"{len(samples)} training images do not fill one batch of {recipe.batch_size}"
         )
+    # Before the optimizer is made: it must hold the parameters where they are trained.
     place(model, session.device)
     if recipe.compile:
         model.compile()
@@ -171,6 +172,7 @@ def train(
     )
     batches = _Batches(len(samples), recipe, spread.rows, first=progress.step, last=num_steps)
     for batch in _loader(samples, batches, recipe=recipe, session=session):
+        # Only images are divided among processes; the loss looks at the targets of the whole batch.
         images, *targets = (_to(tensor, session.device) for tensor in batch)
         targets = [gather(target) for target in targets]
         step = Step(
@@ -181,15 +183,22 @@ def train(
             on_host=tuple(batch[1:] if ranks() == 1 else (each.cpu() for each in targets)),
             spread=spread,
         )
+        # Anew in each step, so that a resumed run drops what an uninterrupted one drops; by rank,
+        # so that processes do not drop the same units in different images.
         torch.manual_seed(_mix(recipe.seed, DROPOUT_STREAM, progress.step, rank()))
+        # Poly decay, lr * (1 - step / steps)^power, as in DeepLab and in psa's optimizer.
         remaining = 1 - progress.step / (num_steps + recipe.optimization.poly_extra)
         set_lr(optimizer, remaining**recipe.optimization.poly_power)
         parts = loss((images, *targets), step)
+        # On the CPU the values are there at once, so a loss that is not finite never moves the
+        # weights.
         progress.hear(parts)
         optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         progress.advance(steps_per_epoch)
+        # All processes must leave at one step: one that went on would wait for the others'
+        # gradients.
         if progress.step < num_steps and any_process(session.stopping(), device=session.device):
             progress.write()
             # The first process to leave ends all of them, so none leaves before the checkpoint.
@@ -210,6 +219,8 @@ def _loader(
         _Views(samples, recipe.seed),
         batch_sampler=batches,
         num_workers=session.workers,
+        # Only from pinned memory can a copy to a GPU run beside the GPU's work (`non_blocking`
+        # below).
         pin_memory=session.device != "cpu",
     )
 
@@ -236,6 +247,7 @@ class _Progress:
         self.written = time.monotonic()
 
     def _restore(self) -> None:
+        # On the CPU first: loaded on the GPU, the state would be there twice, and may not fit.
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -256,6 +268,8 @@ class _Progress:
 
     def _add(self, steps: Iterable[tuple[int, dict[str, float]]]) -> None:
         for step, values in steps:
+            # A training that diverges in its first epoch has a mean of that epoch that is huge
+            # already.
             if step == 0:
                 self.first_loss = values["loss"]
             for name, value in values.items():
@@ -266,6 +280,7 @@ class _Progress:
         self.step += 1
         if self.step % steps_per_epoch == 0:
             self._add(self.losses.take(keep=0))
+            # Once an epoch: it waits for the device, so it is too slow for every step.
             self._check(check_weights, self.model, largest_at_start=self.largest_at_start)
             means = {name: value / steps_per_epoch for name, value in self.sums.items()}
             self.records.append({"step": float(self.step // steps_per_epoch), **means})
@@ -296,6 +311,7 @@ class _Progress:
     def write(self) -> None:
         """Write the checkpoint, unless a loss before it was not finite."""
         self._add(self.losses.take(keep=0))
+        # All processes hold the same weights, and two that write one file would damage it.
         if rank():
             return
         start = time.monotonic()

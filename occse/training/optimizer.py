@@ -35,6 +35,8 @@ def set_training(model: nn.Module, options: Optimization) -> None:
     """Set the model to training mode, but for the frozen modules."""
     model.train()
     for module in _frozen(model, options):
+        # `train` sets the whole model: without this, frozen batch norms would go on moving their
+        # means.
         module.eval()
 
 
@@ -61,6 +63,7 @@ def build_optimizer(model: nn.Module, options: Optimization) -> torch.optim.Opti
     settings: list[dict[str, Any]] = []
     for (is_head, is_bias), parameters in groups.items():
         lr = options.lr * (options.head_lr if is_head else 1) * (options.bias_lr if is_bias else 1)
+        # The groups of psa and OC-CSE: biases move at a rate of their own and do not decay.
         decay = 0.0 if is_bias else options.weight_decay
         settings.append({"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay})
     if options.optimizer == "adamw":
