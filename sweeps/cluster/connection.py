@@ -51,10 +51,12 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
     Raises:
         ConnectionError: no cluster answers at its address, or Ray does not start here.
     """
+    # A caller that connected before (a notebook, a test) also disconnects.
     if ray.is_initialized():
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # Before Ray starts: it makes the file itself where there is none.
     keep_token_private()
     if cluster.address is not None:
         check_address(cluster.address)

@@ -32,9 +32,12 @@ def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: A
             asked[scheduler.ensure.remote(request, trial, WAIT_S)] = request
         if not asked:
             return
+        # One answer at a time: what it frees is requested before the other stages end.
         (reference,), _ = ray.wait(list(asked), num_returns=1)
         request = asked.pop(reference)
         answer = ray.get(reference)
+        # A pending stage is forgotten here, so the next `ready` asks for it again; that request
+        # renews the hold.
         stages.take(request.field, answer)
         if answer.state is not AnswerState.PENDING:
             tune.report({"num_done": len(stages.done), "failed": dict(stages.failed)})

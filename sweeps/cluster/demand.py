@@ -56,6 +56,7 @@ class Demand:
         self._demands = {
             owner: (at, bundles)
             for owner, (at, bundles) in self._demands.items()
+            # A scheduler that died would keep its machines running, and paid for, without end.
             if now - at < SILENT_S
         }
         self._asked = []

@@ -17,6 +17,7 @@ def clamp(asked: Resources, machines: Sequence[Machine], *, batch_size: int = 0)
     if batch_size and num_gpus > 1:
         divisors = (number for number in range(int(num_gpus), 0, -1) if batch_size % number == 0)
         num_gpus = next(divisors)
+    # CPUs and GPUs must be on one machine: the largest CPU machine may have no GPU.
     able = [machine for machine in machines if machine.get("GPU", 0.0) >= num_gpus]
     num_cpus = min(asked.num_cpus, max(machine.get("CPU", 0.0) for machine in able))
     return Resources(num_cpus=num_cpus, num_gpus=num_gpus)

@@ -113,10 +113,13 @@ def choose(
             keep = _affordable(stage.needs, totals, kept)
         index = _best_machine(stage.needs, left, totals, kept=keep, reservation=reservation)
         if index is not None:
+            # Taken at once, so that the next stage in line does not see the same room as free.
             for name, amount in stage.needs.items():
                 left[index][name] = left[index].get(name, 0.0) - amount
             chosen.append((stage, index))
             line.start(stage)
+        # Only the first one that does not fit: with a reservation for each, machines would stand
+        # empty for stages far back in line.
         elif reservation is None and stage.needs.get("GPU"):
             reservation = _reserve(stage.needs, left, totals)
     return chosen
@@ -163,6 +166,8 @@ def share_of(needs: Amounts, totals: Sequence[Amounts]) -> float:
     for name, amount in needs.items():
         whole = sum(machine.get(name, 0.0) for machine in totals)
         if amount and whole:
+            # The scarcest resource counts (dominant resource fairness, Ghodsi et al., NSDI 2011): a
+            # sweep that holds all GPUs holds the cluster, however few CPUs it has.
             parts.append(amount / whole)
     return min(1.0, max(parts))
 
@@ -218,6 +223,8 @@ def _best_machine(
         if reserved and reservation is not None and not reservation.allows(needs, machine):
             continue
         if fits(needs, _without_kept(machine, kept)):
+            # A GPU stage takes the machine with the fewest free GPUs, any other the one that has
+            # the fewest at all: whole GPU machines stay free for stages that need several.
             order.append((gpus[index].get("GPU", 0.0), machine.get("CPU", 0.0), index))
     return min(order)[-1] if order else None
 

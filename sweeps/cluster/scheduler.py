@@ -107,10 +107,13 @@ class Scheduler:
         """Hold the stage of `request` for `trial`, and wait up to `wait` seconds for its end."""
         run = self._runs.get(request.fingerprint)
         if run is None:
+            # The store first, then the failures: another cluster may have made what failed here.
             if await self._is_stored(request):
                 return Answer(state=AnswerState.DONE)
             if (error := self._failures.get(request.fingerprint)) is not None:
                 return Answer(state=AnswerState.FAILED, error=error)
+            # Not an error: the trial's sweep is stopping, and a failure would be recorded for the
+            # trial. The wait keeps its coordinator from asking again at once, again and again.
             if trial in self._drained:
                 await asyncio.sleep(wait)
                 return Answer(state=AnswerState.PENDING)
@@ -118,7 +121,10 @@ class Scheduler:
             run = self._runs.get(request.fingerprint) or self._start(request)
         # a stage that is being cancelled cannot be joined: let it end, then start anew
         if run.cancelled is None and trial not in self._drained:
+            # Renewed by each request. A trial whose process died stops asking, and its hold runs
+            # out, so nobody has to notice its death.
             run.holds[trial] = time.monotonic() + wait + HOLD_S
+            # A stage that several trials share is as urgent as for the trial that needs it most.
             run.request = replace(
                 run.request,
                 path_s=max(run.request.path_s, request.path_s),
@@ -142,6 +148,7 @@ class Scheduler:
         for trial in trials:
             await self.release(trial)
         self._cancel_unwanted()
+        # Cancelled now, not at the next tick: the driver may be killed seconds from now.
         left = [run for run in self._runs.values() if run.cancelled is not None]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(run.ended.wait() for run in left)), wait)
@@ -219,6 +226,7 @@ class Scheduler:
         if self._ticker is None:
             self._view.look()
             self._ticker = asyncio.create_task(self._tick())
+        # The reference is kept, or the event loop may collect the task while it waits.
         run.task = asyncio.create_task(self._see_through(run))
         return run
 
@@ -244,6 +252,9 @@ class Scheduler:
         while run.cancelled is None:
             pause = ELSEWHERE_S
             try:
+                # Lease before look: in the other order another cluster could publish and give the
+                # lease back in between, and a machine would be taken for an artifact that is there
+                # already.
                 holder = await asyncio.to_thread(self._leases.take, fingerprint)
                 manifest = await asyncio.to_thread(self._store.peek, kind, fingerprint)
                 if manifest is not None:
@@ -263,9 +274,12 @@ class Scheduler:
                 if not may_pass(error):  # such as a full disk: the stage itself tells it best
                     run.ready()
                     return None
+                # The store was away for the whole of its patience: the stage fails with the store's
+                # error.
                 if (pause := next(patience, 0.0)) == 0.0:
                     raise
                 self._store_is_away(run, str(error))
+            # A cancellation ends the pause, so that no trial waits for a stage that nobody wants.
             await _within(run.wake.wait(), pause)
         return StageOutcome(kind=OutcomeKind.CANCELLED)
 
@@ -324,6 +338,8 @@ class Scheduler:
             [run.as_candidate() for run in ready],
             self._view.free(self._runs.values()),
             totals=list(self._view.machines.values()),
+            # CPUs that any stage to come may need beside a GPU: without them CPU stages could take
+            # every core of a GPU machine, and the GPU would idle.
             kept=max(run.request.cpus_per_gpu for run in self._runs.values()),
             growing=self._settings.autoscaling,
             held=self._view.held(self._runs.values()),
@@ -388,6 +404,7 @@ class Scheduler:
         if time.monotonic() > self._renewed + RENEW_S:
             self._renewed = time.monotonic()
             for run in self._runs.values():
+                # A cancelled stage is not renewed: if it hangs, its lease must run out for others.
                 if run.leased and run.cancelled is None:
                     self._in_background(self._leases.renew, run.fingerprint)
 
@@ -427,7 +444,14 @@ def connect(settings: SchedulerSettings) -> Any:  # noqa: ANN401 - Ray types no 
     Its name carries the settings and the source code: a detached actor goes on running the code it
     was started with."""
     actor = ray.remote(
-        num_cpus=0, resources=HEAD, max_restarts=-1, max_task_retries=-1, max_concurrency=10_000
+        # On the head, so that it dies with no worker machine. Restarts and retries without end: a
+        # trial whose request met a crash asks the new actor. Each waiting request of `ensure` takes
+        # one of the concurrent calls.
+        num_cpus=0,
+        resources=HEAD,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=10_000,
     )(Scheduler)
     text = json.dumps(asdict(settings), sort_keys=True)
     name = f"scheduler:{short_digest(text, source_digest())}"

@@ -85,6 +85,8 @@ class StageRun:
     def answer(self) -> Answer:
         """Return what a trial that asked for the stage is told."""
         outcome = self.outcome
+        # A trial that still asks did not want that end: told "pending", it asks again, and the
+        # stage starts anew. As a failure it would be recorded as the trial's.
         if outcome is None or outcome.kind in (OutcomeKind.STOPPED, OutcomeKind.CANCELLED):
             return Answer(state=AnswerState.PENDING)
         if outcome.kind is OutcomeKind.DONE:
@@ -131,4 +133,5 @@ class StageRun:
         self.machine = ""
         self.worker = None
         self.starts = 0
+        # Without this the stage would run on before a machine is chosen for the new attempt.
         self.wake.clear()

@@ -69,11 +69,15 @@ def run_stage(
     Raises:
         ChildProcessError: one of the processes that share a training died; Ray tries again.
     """
+    # Before anything else: a cancellation that is ignored leaves the stage running until it is
+    # killed by force, with no chance to tidy up.
     hear_cancellation()
     worker = Worker(pid=os.getpid(), node=ray.get_runtime_context().get_node_id())
+    # Not waited for: a scheduler that is restarting must not hold up the stage.
     scheduler.started.remote(request.fingerprint, worker)
     try:
         return _execute(request, settings, scheduler)
+    # Raised, not returned: only an exception makes Ray try again, from the last checkpoint.
     except ChildProcessError:
         raise
     except Exception as error:
@@ -138,6 +142,8 @@ def _execute(
     load_plugins(tuple(settings.plugins))
     # what was made in hours must not be lost because the store is away for a minute
     store = Store(settings.root, patient=True)
+    # Ray counts CPUs but binds no process to them: more threads than CPUs would slow down the
+    # stages beside this one.
     cpus = max(1, int(request.num_cpus))
     torch.set_num_threads(cpus)
 
@@ -158,6 +164,8 @@ def _execute(
             ),
             caller=Caller(
                 report=report,
+                # A store without patience: a look at the stop file must not hold the training for
+                # an hour.
                 stopping=StopRequested(Store(settings.root).files, stop_file(request.fingerprint)),
             ),
             origin=Origin(git=settings.git, command=request.command),

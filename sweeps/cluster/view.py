@@ -52,6 +52,8 @@ class ClusterView:
         for run in runs:
             if run.machine in left:
                 for name, amount in run.request.needs.items():
+                    # Ray's own count lags behind by a heartbeat, in which a second stage would be
+                    # sent to the same room.
                     left[run.machine][name] -= amount
         return list(left.values())
 

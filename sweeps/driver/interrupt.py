@@ -47,6 +47,7 @@ class Interrupt:
         """Raise `KeyboardInterrupt` in the main thread, from another one.
 
         Called when all stages that could stop have stopped."""
+        # Ray Tune holds the main thread, which can be left by an exception only.
         _thread.interrupt_main()
 
     def _press(self, number: int, frame: FrameType | None) -> None:

@@ -138,6 +138,7 @@ class Monitor:
 
     def _turn(self) -> bool:
         """Poll once; return whether the sweep was interrupted and all its stages have ended."""
+        # Not 0: before the interruption nothing may look as if all stages had ended.
         left = 1
         if self.interrupt.pressed:
             left = ray.get(self._scheduler.drain.remote(list(self._launched)), timeout=ANSWER_S)
@@ -161,6 +162,7 @@ def watched(
     monitor = Monitor(scheduler, telling, launched=launched, hear=hear)
     monitor.start()
     try:
+        # The handler is put back before the end is told, so that a Ctrl-C then acts as usual.
         with monitor.interrupt:
             yield
         monitor.stop()

@@ -181,6 +181,8 @@ class TrialQueue:
             gpu_s: seconds that GPUs were held so far.
             wall_s: seconds since the start.
         """
+        # Limits of time hold for every step. That of trials is looked at below, for it holds back
+        # new trials only.
         over = self._limits.reached(trials=0, gpu_s=gpu_s, wall_s=wall_s)
         # a limit that keeps nothing back is not worth a word
         self.limit = over if self._waiting or self._to_come else ""
@@ -209,6 +211,7 @@ class TrialQueue:
 
     def requeue_running(self) -> None:
         """Let every running step wait again, in the same order: the cluster gave up on them."""
+        # `extendleft` turns the order round, so it gets them in reverse: at the head, as they were.
         self._waiting.extendleft(reversed(self._running))
         self._running.clear()
 
@@ -266,6 +269,7 @@ class TrialQueue:
             except ValueError as error:
                 self._lose(trial, {after: str(error)})
                 return
+        # The order breaks ties of one second, in which several artifacts may be made.
         heapq.heappush(self._arrivals, (score.made, trial.order, trial, score.miou))
 
     def _settle(self) -> None:
@@ -285,6 +289,8 @@ class TrialQueue:
     def _gather(self, name: str) -> None:
         """Let a variant arrive at its gate once no trial of it is on its way any more."""
         variant = self._variants[name]
+        # A mean over some of the seeds would depend on which trial was faster; a variant whose
+        # trials all failed has no mean, and does not arrive.
         if variant.scores and variant.complete:
             self._gates[variant.level].arrive(name, fmean(variant.scores.values()))
 
@@ -296,6 +302,7 @@ class TrialQueue:
     def _apply(self, verdict: Verdict, level: int) -> None:
         variant = self._variants[verdict.variant]
         trials = [trial for trial in variant.trials if trial.identity in variant.scores]
+        # The scores were those of this gate; the next one starts without.
         variant.scores.clear()
         if verdict.goes_on:
             variant.level += 1

@@ -150,6 +150,8 @@ class Recorder:
         """Take in the stages of `plan`, which was made before any of them ran."""
         self._live.add(plan)
         for fingerprint in plan.reasons:
+            # A stage that an earlier plan saw in the store, and that is missing now, was damaged:
+            # it still counts as reused, or it would be counted twice.
             if fingerprint not in self._stored:
                 self._missing[fingerprint] = plan.nodes[fingerprint]
         self._stored |= plan.nodes.keys() - plan.reasons.keys() - self._missing.keys()
@@ -214,6 +216,7 @@ class Recorder:
 
     def _write(self, log: Callable[[], None]) -> None:
         """Call `log`, unless the server was away a moment ago; note and tell when it is away."""
+        # Each request to a server that is away takes its whole timeout, and trials wait meanwhile.
         if time.monotonic() < self._away_until:
             return
         try:
@@ -234,6 +237,7 @@ class Recorder:
                 # said now, while the sweep runs: no later try will do better
                 self._refused[record.trial.name] = str(error)
                 self._say(f"warning: {record.trial.name} cannot be recorded: {error}")
+            # After the log: a ConnectionError leaves the record here, for the next try.
             del self._unlogged[record.trial.identity]
 
     def _log_live(self) -> None:
@@ -242,6 +246,7 @@ class Recorder:
             return
         for trial, metrics in self._live.take():
             self._tracking.append(trial, metrics)
+        # The next turn comes after ten times what this one took.
         self._live_due = start + (time.monotonic() - start) / LIVE_SHARE
 
     def _unclaimed(self) -> Iterator[float]:

@@ -78,6 +78,7 @@ def run_sweep(
         KeyboardInterrupt: the sweep was stopped.
     """
     say = _unbreakable(say)
+    # Before anything runs: a full or read-only disk would show only when the first stage has ended.
     store.check_writable()
     # it answers now; from here on an outage is waited for
     patient = Store(store.url, patient=True)
@@ -92,6 +93,7 @@ def run_sweep(
         suggestions=suggestions,
     )
     try:
+        # Before the queue: it records stored trials at once, which need the sweep's run.
         tracking.open(trials)
         queue.add(trials)
         for line in _opening(spec, trials, planner, suggestions):
@@ -162,6 +164,7 @@ class _Planner:
         )
         self.fresh.append(plan)
         self.recorder.add(plan)
+        # Checked now: otherwise a stage would wait for a machine, start, and fail on its input.
         stored = [plan.nodes[key] for key in plan.nodes.keys() - plan.reasons.keys()]
         faulty = self.store.faults(stored)
         return {trial.identity: _need(trial, plan, faulty) for trial in trials}
@@ -240,6 +243,7 @@ class _ClusterRun:
                 "start workers first, or say --autoscaling if the cluster starts them on demand"
             )
         scheduler = connect(_settings(self._planner.spec, self._planner.store, self._cluster))
+        # Waited for: requests that overtake it would be answered with an earlier sweep's failures.
         ray.get(scheduler.begin.remote())
         slots = self._slots()
         for line in self._about_machines(slots):
@@ -269,6 +273,8 @@ class _ClusterRun:
                         ) from error
                     left = number(self._queue.left, "trial")
                     say(f"warning: {reason}; going on with the {left} that are left")
+                    # Tune's coordinators are gone with it; the stages go on in the scheduler, and
+                    # are joined.
                     self._queue.requeue_running()
 
     def _announce(self) -> None:

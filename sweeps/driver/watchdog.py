@@ -42,6 +42,7 @@ class Watchdog:
 
     def _line(self, reason: str) -> str:
         now = self._clock()
+        # Once per `STILL_S`, not with each look, which comes every second.
         if now - max(self._moved, self._told) < STILL_S:
             return ""
         self._told = now

@@ -77,6 +77,7 @@ class FolderFiles:
     def write(self, name: str, data: bytes) -> None:
         """Make or replace a file; a reader never sees a part of it."""
         with self._permitted(name), self._aside(name, data) as path:
+            # One rename: a reader, or a crash, finds the old content or the new one, never a part.
             path.replace(self._root / name)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -125,12 +126,15 @@ class FolderFiles:
         with self._permitted(name):
             (self._root / to).parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
+                # Of two processes that move it at once, the second finds nothing, which is no
+                # fault.
                 (self._root / name).rename(self._root / to)
 
     def remove(self, name: str) -> None:
         """Remove a folder or a file, if it exists."""
         path = self._root / name
         if path.is_dir():
+            # Another process may be removing the same folder.
             shutil.rmtree(path, ignore_errors=True)
             return
         with self._permitted(name):
@@ -141,6 +145,8 @@ class FolderFiles:
         """Write `data` to a hidden file beside the final one, and remove that in the end."""
         final = self._root / name
         final.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own for each writer: two that shared one would mix their bytes. Beside the
+        # final file, since a rename works within one file system only.
         path = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
         try:
             path.write_bytes(data)
@@ -362,6 +368,8 @@ def _kind_of(error: Exception) -> type[OSError]:
         return FileNotFoundError
     if isinstance(error, PermissionError):
         return PermissionError
+    # By name, so that botocore need not be there for other object stores. Anything unknown counts
+    # as an outage: waiting in vain costs an hour, giving up may cost days of a sweep.
     return OSError if type(error).__name__ in FAULTS_OF_THE_CALLER else StoreAwayError
 
 

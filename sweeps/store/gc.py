@@ -103,6 +103,7 @@ def unneeded(
         if item.what == "lease" and not _expired(store, item, now)
     }
     young = {item.fingerprint for item in items if now - item.modified < keep_s}
+    # A stage that is waiting or running reads its inputs, though no run refers to them yet.
     kept = _with_inputs(held | young | set(referenced), store.manifests())
     least_age_s = {
         "artifact": keep_s,
@@ -113,8 +114,10 @@ def unneeded(
     }
     found = []
     for item in items:
+        # What is no part of a store belongs to the user, whatever it is.
         if item.what not in REASONS or item.fingerprint in held:
             continue
+        # A sweep that runs now may have made the artifact, and not have recorded it yet.
         if now - item.modified < least_age_s[item.what]:
             continue
         if item.what == "artifact" and item.fingerprint in kept:

@@ -79,6 +79,7 @@ class Leases:
     def take(self, fingerprint: str) -> Lease | None:
         """Take the lease of a stage; return None on success, else the lease of its holder."""
         self._since[fingerprint] = self._clock()
+        # `create` and not `write`: of all clusters that ask at once only one must get the lease.
         if self._files.create(_name(fingerprint), self._mine(fingerprint)):
             return None
         holder = self._holder(fingerprint)
@@ -99,6 +100,8 @@ class Leases:
     def release(self, fingerprint: str) -> None:
         """Give the lease back, unless another scheduler took it over."""
         holder = self._holder(fingerprint)
+        # After a take-over the file is the other cluster's; to remove it would let a third one
+        # start.
         if holder is not None and holder.owner == self._owner:
             self._files.remove(_name(fingerprint))
 

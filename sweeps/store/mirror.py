@@ -80,11 +80,14 @@ class NodeCache:
         seal = (read_manifest(data) or {})["files"]
         names = [FILES, *(sealed_files(folder, seal) or {})]
         target = sealed_at(kind, fingerprint, seal)
+        # Files first: a manifest without them would make every reader set the artifact aside.
         self._files.upload((folder / name, f"{target}/{name}") for name in names)
         # the manifest comes last and only once: all machines go on with the same artifact
         if not self._files.create(f"{kind}/{fingerprint}/{MANIFEST}", data):
             first = read_manifest(self._files.read(f"{kind}/{fingerprint}/{MANIFEST}") or b"") or {}
             if first.get("files") != seal:
+                # Nothing points to these files any more. The local copy goes too: this machine must
+                # go on with the artifact that all others use.
                 self._files.remove(target)
                 shutil.rmtree(folder)
         trim(self._root, most=self._most)
@@ -116,6 +119,8 @@ class NodeCache:
         thread.start()
         try:
             yield
+        # A failed or stopped attempt leaves its last checkpoint for the next one, which may run on
+        # another machine. After success it is not needed, and the folder is removed below.
         except Exception:
             stop.set()
             thread.join()
@@ -153,6 +158,8 @@ class NodeCache:
             names = sealed_files(folder, seal)
             if names is None:
                 return f"{FILES} is damaged"
+            # The list comes from the store, to which others may write: `../` in it would overwrite
+            # files of this user.
             outside = [name for name in names if _leaves_folder(name)]
             if outside:
                 return f"{FILES} names {outside[0]}, which lies outside"
@@ -165,12 +172,14 @@ class NodeCache:
         """Fetch those files of a checkpoint that are newer on the store than here."""
         for entry in self._files.find(f"{SCRATCH}/{fingerprint}"):
             path = self._root / entry.name
+            # This machine made the last attempt itself, and its checkpoint is ahead of the upload.
             if path.exists() and path.stat().st_mtime >= entry.modified:
                 continue
             aside = path.with_name(f".{path.name}")
             # the attempt that wrote it may end and remove it at the same time
             with contextlib.suppress(FileNotFoundError):
                 self._files.download({entry.name: aside})
+                # A download that is cut off must not stand where the checkpoint was.
                 aside.replace(path)
                 uploaded[entry.name] = path.stat().st_mtime
 
@@ -212,6 +221,7 @@ class NodeCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_CREAT | os.O_RDWR)
         try:
+            # The kernel frees it when the process dies, so a killed stage blocks nobody.
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:

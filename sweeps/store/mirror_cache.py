@@ -57,6 +57,8 @@ def in_use(root: Path, fingerprints: Iterable[str]) -> Iterator[None]:
     """Keep these artifacts below `root`, even those that are not there yet."""
     with contextlib.ExitStack() as stack:
         for fingerprint in fingerprints:
+            # Shared: any number of stages may read an artifact; the one who removes it needs it
+            # alone.
             fcntl.flock(_lock(root, fingerprint, stack), fcntl.LOCK_SH)
         yield
 
@@ -98,6 +100,8 @@ def _remove(root: Path, folder: Path) -> bool:
     """Remove an artifact, unless a stage works with it."""
     with contextlib.ExitStack() as stack:
         try:
+            # Without waiting: an artifact that is in use for hours must not stop the clearing of
+            # others.
             fcntl.flock(_lock(root, folder.name, stack), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False

@@ -46,8 +46,11 @@ class ProcessId:
         here = this_process()
         if not self.boot or not self.namespace:
             return "unknown"
+        # A pid means nothing on another machine or in another container: its lease must expire by
+        # time.
         if (self.boot, self.namespace) != (here.boot, here.namespace):
             return "unknown"
+        # The same pid with another start time is another process that got the number.
         return "alive" if _started(self.pid) == self.started else "dead"
 
 

@@ -206,6 +206,8 @@ class Store:
         manifest = self.manifest(node)
         if manifest is not None:
             return manifest
+        # Before the fetch: another process that trims the cache could remove an input between its
+        # arrival and its use.
         with self._cache.in_use([*node.inputs.values(), node.fingerprint]):
             kinds = self.kinds() if node.inputs else []
             for field, fingerprint in node.inputs.items():
@@ -222,6 +224,7 @@ class Store:
                 fault = f"{MANIFEST} is cut off or no JSON"
                 self._cache.set_aside(node.kind, node.fingerprint, fault=fault)
             self._cache.publish(node.kind, node.fingerprint)
+        # The store's, which may be that of another attempt that was first.
         return self.manifest(node) or made
 
     def check_writable(self) -> None:
@@ -272,6 +275,8 @@ class Store:
         if known is not None:
             return known
         data = self.files.read(name)
+        # Checked on every read, for these bytes go into the record, and no later check would see
+        # them.
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             self._set_aside(node.kind, node.fingerprint, fault=f"{name} is missing or damaged")
             raise ValueError(
