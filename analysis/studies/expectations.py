@@ -11,7 +11,8 @@ from typing import Literal
 import pandas as pd
 
 from analysis.read.mlflow import sweep_text
-from analysis.statistics.bootstrap import LEVEL, Interval, holm
+from analysis.statistics.adjustment import holm
+from analysis.statistics.bootstrap import LEVEL, Interval
 from analysis.studies.compare import ends, p_text, points
 from analysis.studies.contrasts import Side, contrast, told
 from analysis.table.grid import Passage, text_grid
