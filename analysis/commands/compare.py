@@ -22,7 +22,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "variants",
         nargs="*",
         metavar="VARIANT",
-        help="one variant against the baseline, or two against each other, as a table names them",
+        help="directly behind EXPERIMENT: one variant against the baseline, or two against each "
+        "other, as a table names them",
     )
     parser.add_argument(
         "--where", nargs="+", metavar="KNOB=VALUE", help="the variants with these knobs ..."

@@ -132,7 +132,9 @@ def test_the_identity_is_that_of_the_files_and_not_of_the_path(tree: tuple[str, 
     kind, root = tree
     pipeline = override(Pipeline(), {"data.kind": kind})
     resolved = pipeline.resolve(root)
-    assert plan(resolved)["data"].fingerprint != plan(pipeline)["data"].fingerprint
+    # these trees are too small for the other stages
+    with_files, without = (plan(each, targets=("data",))["data"] for each in (resolved, pipeline))
+    assert with_files.fingerprint != without.fingerprint
     moved = root.rename(root.with_name("moved"))
     assert pipeline.resolve(moved) == resolved == resolved.resolve(Path(os.devnull))
 

@@ -349,6 +349,7 @@ def rename(root: Path, old: str, new: str) -> None:
         (root / f"{split}{old}").rename(root / new.format(split).removeprefix("instances_"))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_2017_is_found_and_other_files_are_named(root: Path) -> None:
     expected = read_coco(root)
     rename(root, "2014", "instances_{}2017")
