@@ -28,6 +28,7 @@ def counts_of(
     Raises:
         ValueError: a run has no such counts, they are damaged, or of no image.
     """
+    # Label maps have no threshold. CAMs are counted at all of them, and the score holds at one.
     thresholds = trials.get(f"{field}/threshold", pd.Series(float("nan"), index=trials.index))
     found = {}
     for run, threshold in zip(trials["run_id"], thresholds, strict=True):

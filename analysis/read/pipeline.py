@@ -169,6 +169,7 @@ def merged(pipelines: Sequence[Pipeline]) -> Pipeline:
     """Return the first pipeline, and behind it the stages that only others have."""
     if not pipelines:
         return BEFORE
+    # A field that both have is taken from the first: sweeps of two versions may order it otherwise.
     stages = {stage.field: stage for stage in pipelines[0].stages}
     for pipeline in pipelines[1:]:
         for stage in pipeline.stages:
@@ -176,6 +177,7 @@ def merged(pipelines: Sequence[Pipeline]) -> Pipeline:
     return Pipeline(stages=tuple(stages.values()))
 
 
+# The same text stands with every trial, and most functions of `analysis` ask for the pipeline.
 @cache
 def read_pipeline(text: str) -> Pipeline:
     """Return the pipeline that the text of a `pipeline.json` describes.

@@ -108,6 +108,7 @@ def compare(
     current = finished(trials, field, tracking=tracking)
     alike = sharing(current, field)
     pairs = pairs_with_baseline(current[current["variant"].isin(alike)], field)
+    # Each run's counts are a file of the tracking server: only those that are compared are fetched.
     counts = counts_of(_used(current, pairs), field, tracking=tracking, subset=subset)
     measured = [pair.measured(counts, resamples=resamples) for pair in pairs.values()]
     groups = [

@@ -40,6 +40,8 @@ def check(
     used: list[tuple[Run, Column]] = []
     for _, column, cell in cells:
         used += [(runs[source.run_id], column) for source in cell.sources]
+    # Held against the majority of the table, not against the code at hand: a table may be checked
+    # on any checkout, and what matters is that its numbers belong together.
     usual = _usual(used, pipeline)
     found: dict[str, list[str]] = {}
     for name, column, cell in cells:
@@ -48,6 +50,7 @@ def check(
             reasons += _of_run(runs[source.run_id], column, usual=usual, pipeline=pipeline)
             if column.score and column.field not in counted[source.run_id]:
                 reasons.append("no counts per image in MLflow: no interval, no other threshold")
+        # The seeds of a cell mostly share their reasons.
         for reason in dict.fromkeys(reasons):
             found.setdefault(reason, []).append(name)
     return [f"{_names(names, len(cells))}: {reason}" for reason, names in found.items()]
@@ -113,6 +116,7 @@ def _code(run: Run, column: Column, pipeline: Pipeline) -> list[str]:
 
     Old records have no commit by stage: theirs is the commit of the code that recorded the trial.
     """
+    # Stages upstream count too: their artifacts may come from the store, made by older code.
     commits = [run.get(f"code.{field}") for field in pipeline.upstream(column.field)]
     known = {commit for commit in commits if isinstance(commit, str)}
     if known:

@@ -92,6 +92,7 @@ def cell_texts(table: Table, row: Row, style: Style) -> list[str]:
 
 def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
     """Return mean, deviation of two or more seeds, and the remarks that this cell needs."""
+    # "done" has no glyph.
     glyph = style.glyphs.get(cell.status, "")
     if cell.mean is None:
         return glyph
@@ -106,6 +107,8 @@ def cell_text(cell: Cell, column: Column, row: Row, style: Style) -> str:
         text += f" {style.escape(f'[{cell.chosen}]')}"
     if cell.n != cell.planned:
         return f"{text} (n={cell.n} of {cell.planned} {glyph})"
+    # A stage whose inputs do not depend on the seed has fewer artifacts than the row has seeds, and
+    # the row's n would be taken for theirs.
     return text if cell.n == row.seeds or column.paper else f"{text} (n={cell.n})"
 
 
@@ -216,6 +219,7 @@ def display_width(text: str) -> int:
 
 
 def _letter_width(letter: str) -> int:
+    # An accent stands on the letter before it; Chinese, Japanese and Korean letters take two cells.
     if unicodedata.combining(letter):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
@@ -236,6 +240,7 @@ def _agrees_by_luck(table: Table) -> bool:
     """Return True if a deviation of two or three seeds is printed as zero."""
     for row in table.rows:
         for cell, column in zip(row.cells, table.columns, strict=True):
+            # Judged by what is printed, as the reader sees it.
             is_few = cell.std is not None and cell.n <= FEW_SEEDS
             if is_few and column.score and float(column.text(cell.std or 0.0)) == 0:
                 return True

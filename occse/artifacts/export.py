@@ -52,6 +52,7 @@ def export_cams(artifact: Path, dataset: Dataset, out: Path, *, form: CamFormat)
     from occse.data.score_archives import CAMS, read_cam
 
     reader = ArrayReader(artifact / CAMS)
+    # CAMs need image labels, and are made for the training images only.
     names = dataset.splits["train_aug"]
     for name in names:
         image = dataset.image(name)
@@ -61,6 +62,8 @@ def export_cams(artifact: Path, dataset: Dataset, out: Path, *, form: CamFormat)
         if form == "psa":
             _save_dict(target, dict(zip(classes, maps, strict=True)))
         elif form == "irn":
+            # irn's files have both: `cam` as the network's maps are stored, `high_res` at the
+            # image's size.
             stored = reader[name]["cam"].astype(np.float32)
             keys = np.array(classes, np.int64)
             _save_dict(target, {"keys": keys, "cam": stored, "high_res": maps})

@@ -94,6 +94,8 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
             f"{where} is no manifest of this version ({key}: {fault['msg']}); "
             "move that folder away to compute it again"
         ) from None
+    # The fingerprint is a digest of these four, so they differ only where a folder was renamed by
+    # hand or where two digests collide.
     expected = {
         "stage": node.kind,
         "version": node.stage.version,

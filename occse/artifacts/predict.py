@@ -128,6 +128,8 @@ def _maps(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str, np.ndar
         image = read_image(path)
         with torch.inference_mode():
             scores = logits(compute(to_tensor(image[None]).to(recipe.device)))[0].sigmoid()
+        # Where no class is seen, the likeliest one is shown: a run without a file would look
+        # failed.
         present = (scores > PRESENT).nonzero().flatten().tolist() or [int(scores.argmax())]
         (cams,) = multi_scale_cam(
             compute,

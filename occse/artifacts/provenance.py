@@ -77,6 +77,7 @@ def git_state() -> dict[str, str]:
 
     return {
         "sha": git("rev-parse", "HEAD") or os.environ.get("OCCSE_COMMIT", ""),
+        # Of the package alone: tests, papers and sweep files of a user change no artifact.
         "diff": git("diff", "HEAD", "--", ".")[:MAX_DIFF],
     }
 

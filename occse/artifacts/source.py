@@ -49,6 +49,7 @@ def changed_modules(manifest: Manifest, stage: type[Stage]) -> tuple[str, ...]:
     if not before or _minor(manifest.packages.get("python", "")) != _minor(_python()):
         return ()
     here = _reached(stage.__module__)
+    # A module that was added or dropped is a change of the code too.
     names = before.keys() | here.keys()
     return tuple(sorted(name for name in names if before.get(name) != here.get(name)))
 
@@ -91,6 +92,8 @@ def _reached(module: str) -> Mapping[str, str]:
     while waiting:
         name = waiting.pop()
         path = _path(root, name)
+        # Seen before (imports may be circular), an attribute and no module, or of another package,
+        # whose version stands among the manifest's packages.
         if name in digests or path is None:
             continue
         digest, imported = _read(path, name)
@@ -142,6 +145,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             source = _absolute(node, package)
             yield source
+            # `from package import name`: only the file system tells if `name` is a module.
             yield from (f"{source}.{alias.name}" for alias in node.names)
         elif not _is_for_type_checkers(node):
             yield from _imports(node, package)

@@ -56,6 +56,8 @@ def set_changed_aside(
 
 
 def _check_folder(store: Store, option: str) -> None:
+    # The cache of any machine may hold a copy, which its next stage would take for the new
+    # artifact.
     if "://" in store.url:
         raise ValueError(
             f"{option}: expected a store in a folder, got {store.url}; "
@@ -66,6 +68,7 @@ def _check_folder(store: Store, option: str) -> None:
 def _move_aside(store: Store, nodes: Iterable[Node]) -> Forced:
     forced: Forced = []
     for node in nodes:
+        # Read before the move: the comparison at the end needs its metrics.
         manifest = store.manifest(node)
         if manifest is not None:
             name = f"{node.kind}/{node.fingerprint}"

@@ -53,6 +53,7 @@ def rebuild(run: Run) -> dict[str, Node]:
         )
     nodes: dict[str, Node] = {}
     for field in pipeline_class().model_fields:
+        # In the order of the pipeline, so that the fingerprints of the inputs are known.
         if field in knobs:
             stage = _stage(field, knobs.pop(field))
             missing = [need for need in stage.needs() if need not in nodes]
@@ -128,6 +129,7 @@ def run_again(
     parts: dict[str, int] = parse_json(run.data.tags.get("occse.accumulated", "{}"))
     metrics: dict[str, float] = {}
     for number, (field, node) in enumerate(nodes.items(), start=1):
+        # Set for each stage: a sweep may have given each of them another number of CPUs.
         torch.set_num_threads(threads.get(field) or 1)
         found = store.manifest(node)
         manifest = store.execute(node, machine=replace(machine, accumulate=parts.get(field, 1)))
@@ -204,6 +206,7 @@ def _value(stage: type[Stage], knob: str, text: str) -> object:
 def _agree(recorded: float, here: float | None, tolerance: float) -> bool:
     if here is None:
         return False
+    # NaN is not equal to itself.
     return abs(here - recorded) <= tolerance or (here != here and recorded != recorded)
 
 

@@ -47,6 +47,8 @@ class Requests:
             estimate = self._history.seconds(node, self._nodes, granted=resources)
             if estimate is not None:
                 known[fingerprint] = estimate.usual
+        # Without any history all stages count the same, so the longest chain is that of most
+        # stages.
         usual = median(known.values()) if known else 1.0
         seconds = {fingerprint: known.get(fingerprint, usual) for fingerprint in inputs}
         needs = {fingerprint: needs_of(granted[fingerprint]) for fingerprint in inputs}

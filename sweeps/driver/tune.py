@@ -61,6 +61,7 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         """Return the next step as Tune's configuration; FINISHED where none will come any more."""
         step = self._launch()
         if step is None:
+            # None makes Tune ask again: a gate may let a trial go on when a running step has ended.
             return str(Searcher.FINISHED) if self._finished() else None
         self.steps[trial_id] = step
         return {"requests": self._requests(step)}
@@ -93,6 +94,8 @@ def run_steps(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=source,
+                # Without end: the source says when there is nothing more, which depends on gates
+                # and search.
                 num_samples=-1,
                 max_concurrent_trials=at_once,
                 reuse_actors=True,  # a process of its own takes each coordinator a second
@@ -149,6 +152,8 @@ class _Ended(tune.Callback):  # type: ignore[misc]
 
     def _finish(self, trial: Any, failed: Mapping[str, str]) -> None:  # noqa: ANN401
         try:
+            # A coordinator that died too often holds its stages still, and they would run on for a
+            # minute.
             self._scheduler.release.remote(trial.trial_id)
             self._end(self._steps[trial.trial_id], failed)
         except Exception as error:
