@@ -112,8 +112,7 @@ class Scheduler:
                 return Answer(state=AnswerState.DONE)
             if (error := self._failures.get(request.fingerprint)) is not None:
                 return Answer(state=AnswerState.FAILED, error=error)
-            # Not an error: the trial's sweep is stopping, and a failure would be recorded for the
-            # trial. The wait keeps its coordinator from asking again at once, again and again.
+            # An error would be recorded for the trial; without the wait it would ask again at once.
             if trial in self._drained:
                 await asyncio.sleep(wait)
                 return Answer(state=AnswerState.PENDING)
@@ -121,10 +120,8 @@ class Scheduler:
             run = self._runs.get(request.fingerprint) or self._start(request)
         # a stage that is being cancelled cannot be joined: let it end, then start anew
         if run.cancelled is None and trial not in self._drained:
-            # Renewed by each request. A trial whose process died stops asking, and its hold runs
-            # out, so nobody has to notice its death.
+            # Renewed by each request: the hold of a trial whose process died runs out by itself.
             run.holds[trial] = time.monotonic() + wait + HOLD_S
-            # A stage that several trials share is as urgent as for the trial that needs it most.
             run.request = replace(
                 run.request,
                 path_s=max(run.request.path_s, request.path_s),
@@ -148,7 +145,6 @@ class Scheduler:
         for trial in trials:
             await self.release(trial)
         self._cancel_unwanted()
-        # Cancelled now, not at the next tick: the driver may be killed seconds from now.
         left = [run for run in self._runs.values() if run.cancelled is not None]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(run.ended.wait() for run in left)), wait)
@@ -226,7 +222,6 @@ class Scheduler:
         if self._ticker is None:
             self._view.look()
             self._ticker = asyncio.create_task(self._tick())
-        # The reference is kept, or the event loop may collect the task while it waits.
         run.task = asyncio.create_task(self._see_through(run))
         return run
 
@@ -252,9 +247,8 @@ class Scheduler:
         while run.cancelled is None:
             pause = ELSEWHERE_S
             try:
-                # Lease before look: in the other order another cluster could publish and give the
-                # lease back in between, and a machine would be taken for an artifact that is there
-                # already.
+                # Lease before look: between a look and the lease another cluster could publish, and
+                # a machine would be taken for an artifact that is there.
                 holder = await asyncio.to_thread(self._leases.take, fingerprint)
                 manifest = await asyncio.to_thread(self._store.peek, kind, fingerprint)
                 if manifest is not None:
@@ -274,12 +268,9 @@ class Scheduler:
                 if not may_pass(error):  # such as a full disk: the stage itself tells it best
                     run.ready()
                     return None
-                # The store was away for the whole of its patience: the stage fails with the store's
-                # error.
                 if (pause := next(patience, 0.0)) == 0.0:
                     raise
                 self._store_is_away(run, str(error))
-            # A cancellation ends the pause, so that no trial waits for a stage that nobody wants.
             await _within(run.wake.wait(), pause)
         return StageOutcome(kind=OutcomeKind.CANCELLED)
 
@@ -338,8 +329,7 @@ class Scheduler:
             [run.as_candidate() for run in ready],
             self._view.free(self._runs.values()),
             totals=list(self._view.machines.values()),
-            # CPUs that any stage to come may need beside a GPU: without them CPU stages could take
-            # every core of a GPU machine, and the GPU would idle.
+            # For GPU stages to come: a GPU idles where CPU stages took every core beside it.
             kept=max(run.request.cpus_per_gpu for run in self._runs.values()),
             growing=self._settings.autoscaling,
             held=self._view.held(self._runs.values()),
@@ -443,15 +433,10 @@ def connect(settings: SchedulerSettings) -> Any:  # noqa: ANN401 - Ray types no 
 
     Its name carries the settings and the source code: a detached actor goes on running the code it
     was started with."""
+    # On the head, so that it dies with no worker machine. A request that met a crash is repeated to
+    # the new actor. Each waiting `ensure` takes one of the concurrent calls.
     actor = ray.remote(
-        # On the head, so that it dies with no worker machine. Restarts and retries without end: a
-        # trial whose request met a crash asks the new actor. Each waiting request of `ensure` takes
-        # one of the concurrent calls.
-        num_cpus=0,
-        resources=HEAD,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=10_000,
+        num_cpus=0, resources=HEAD, max_restarts=-1, max_task_retries=-1, max_concurrency=10_000
     )(Scheduler)
     text = json.dumps(asdict(settings), sort_keys=True)
     name = f"scheduler:{short_digest(text, source_digest())}"
