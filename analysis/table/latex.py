@@ -35,7 +35,7 @@ SYMBOLS = {
         "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "λ": r"\lambda",
         "μ": r"\mu", "σ": r"\sigma", "τ": r"\tau", "±": r"\pm", "×": r"\times", "·": r"\cdot",
         "≥": r"\ge", "≤": r"\le", "→": r"\to", "Δ": r"\Delta", "−": "-", "✗": r"\times",
-        "⊘": r"\oslash", "†": r"^\dagger", "²": "^2",
+        "⊘": r"\oslash", "†": r"^\dagger", "²": "^2", "«": r"\ll", "»": r"\gg",
     }.items()},
     "§": r"\S{}",
     "µ": r"\textmu{}",
@@ -45,10 +45,10 @@ SYMBOLS = {
     "…": r"\dots{}",
 }  # fmt: skip
 # Letters of western and central Europe beside the accented ones of Latin-1.
-LETTERS = frozenset("ßæÆøØåÅœŒþÞðÐ¡¿«»ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž")
+LETTERS = frozenset("ßæÆøØåÅœŒþÞðÐ¡¿ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž")
 
 # Those of them that only the font encoding T1 has.
-ONLY_T1 = frozenset("ĄąĘęĐđÞþÐð«»ĮįŲų")
+ONLY_T1 = frozenset("ĄąĘęĐđÞþÐðĮįŲų")
 
 
 def escape(text: str) -> str:
