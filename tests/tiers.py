@@ -35,6 +35,7 @@ OF_MODULE = {
     "test_disk_outages": ("ray", "soak"),
     "test_server_outages": ("ray", "service", "soak"),
     "test_shared_store": ("ray", "service"),
+    "test_no_secret": ("ray", "service"),
     "test_mlflow_server": ("service",),
     "test_report_browser": ("service",),
     "test_gc": ("service",),

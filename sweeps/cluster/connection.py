@@ -4,11 +4,12 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
@@ -78,14 +79,17 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
 def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray.init`
     """Call `ray.init`, and once more where the machine was too busy for Ray's patience.
 
+    A cluster on this machine (`address="local"`) listens on the loopback only.
+
     Raises:
         ConnectionError: it failed again.
     """
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(
-                namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **options
-            )
+            with _loopback() if options.get("address") == "local" else nullcontext():
+                ray.init(
+                    namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **options
+                )
             return
         # Ray raises a bare Exception where its start times out
         except Exception as error:
@@ -95,6 +99,23 @@ def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray
             if attempt == STARTS or isinstance(error, ValueError):
                 raise ConnectionError(message) from error
             say(f"warning: {message}; trying once more")
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Make a cluster that starts in the block take 127.0.0.1 as the address of its machine.
+
+    All of its processes then listen there only. Ray replaces a loopback address that it is given by
+    one that other machines reach, unless this constant says that there are no other machines, as
+    it does on Windows and macOS. Its environment variable is read when Ray is imported, which is
+    too early: a driver that joins a cluster elsewhere must be reached from there.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def check_address(address: str) -> None:

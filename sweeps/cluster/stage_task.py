@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, TaskCancelledError
 
+from occse.artifacts.secrets import masked
 from sweeps.cluster.messages import (
     OutcomeKind,
     SchedulerSettings,
@@ -81,7 +82,8 @@ def run_stage(
     except ChildProcessError:
         raise
     except Exception as error:
-        text = explain(error) + _keep_traceback(settings.root, request.fingerprint)
+        # it is printed, and stored in MLflow and in status files
+        text = masked(explain(error)) + _keep_traceback(settings.root, request.fingerprint)
         return StageOutcome(kind=_kind_of(request, error), text=text)
 
 
@@ -199,6 +201,6 @@ def _keep_traceback(root: str, fingerprint: str) -> str:
     name = f"scratch/{fingerprint}/error.txt"
     with suppress(OSError):
         store = Store(root)
-        store.files.write(name, traceback.format_exc().encode())
+        store.files.write(name, masked(traceback.format_exc()).encode())
         return f" [{store.url}/{name}]"
     return ""

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +154,7 @@ def _changed(options: argparse.Namespace, store: "Store", nodes: "Mapping[str, N
     if treatment is ChangedCode.RERUN:
         print("\n".join([*lines, "They are made again."]), flush=True)
         return set_changed_aside(store, nodes, reasons)
-    command = f"{python()} -m sweeps {shlex.join(sys.argv[1:])} --changed-code rerun"
+    command = f"{options.again} --changed-code rerun"
     print("\n".join([*lines, f"They are taken as they are. To make them again: {command}"]))
     return []
 
@@ -187,5 +186,5 @@ def _show_server(uri: str) -> None:
     if uri.startswith("http"):
         print(f"\nMLflow: open {masked(uri)}{PAGE}")
     else:
-        command = f"{python()} -m sweeps mlflow --tracking {uri}"
+        command = f"{python()} -m sweeps mlflow --tracking {masked(uri)}"
         print(f"\nMLflow: {command}, then open http://127.0.0.1:5000{PAGE}")

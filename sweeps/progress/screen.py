@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from occse.artifacts.secrets import masked
 from sweeps.progress.status import RunningStage, Status
 from sweeps.text import duration, number
 
@@ -96,7 +97,8 @@ class Screen:
         return self._console.is_terminal
 
     def say(self, line: str) -> None:
-        """Show a line."""
+        """Show a line, without secrets."""
+        line = masked(line)
         if self.live:
             self._console.print(Text(line))
         else:

@@ -33,6 +33,7 @@ from jaxtyping import Int64
 
 from occse.artifacts.panels import choose, draw_panel, write_maps
 from occse.artifacts.provenance import git_state
+from occse.artifacts.secrets import masked
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import Counts, iou, precision, recall
 from occse.pipeline import Node, pipeline_facts, scored_fields
@@ -68,7 +69,9 @@ def write_attachments(
 def write_sweep(spec: Spec, folder: Path) -> None:
     """Write the files of the sweep itself below `folder`."""
     values = spec.model_dump(mode="json", exclude_defaults=True)
-    _write_file(folder / "sweep.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    # a study's storage is an address of a database, often with a password
+    text = masked(yaml.safe_dump(values, sort_keys=False))
+    _write_file(folder / "sweep.yaml", text.encode())
     facts = pipeline_facts(spec.base_pipeline())
     _write_file(folder / "pipeline.json", json.dumps(facts, indent=1).encode())
     if spec.claims:
