@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from analysis.read.secrets import shown
+from analysis.read.secrets import Parser, shown
 
 #: The commands and their line in `--help`, in the order of what a newcomer asks first.
 COMMANDS = {
@@ -50,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """Return the parser of all commands, of which `chosen` alone knows its arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis", description="Results of sweeps, read from MLflow."
-    )
+    parser = Parser(prog="python -m analysis", description="Results of sweeps, read from MLflow.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)

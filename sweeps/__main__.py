@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from occse.artifacts.secrets import masked_command, shown
+from occse.artifacts.secrets import Parser, masked_command, shown
 from sweeps.commands import (
     artifacts,
     doctor,
@@ -79,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeps", description="Ablations of the whole pipeline."
-    )
+    parser = Parser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     every = (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema)
     for command in (*every, artifacts):

@@ -41,3 +41,18 @@ def test_masked_command_is_quoted_as_a_person_types_it(module: object) -> None:
     words = ["python", "-m", "sweeps", "--tracking", f"http://me:{SECRET}@ml", "--name", "a b"]
     expected = "python -m sweeps --tracking 'http://me:***@ml' --name 'a b'"
     assert module.masked_command(words) == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("module", [of_occse, of_analysis], ids=["occse", "analysis"])
+def test_parser_repeats_no_secret_of_an_argument_that_it_refuses(
+    module: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = module.Parser()  # type: ignore[attr-defined]
+    commands = parser.add_subparsers()
+    commands.add_parser("run")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["run", "--tracking", f"http://user:{SECRET}@host\x1b[2J"])
+    error = capsys.readouterr().err
+    assert "http://user:***@host" in error
+    assert SECRET not in error
+    assert "\x1b" not in error

@@ -3,9 +3,11 @@
 Analysis imports nothing of `occse`; `tests/test_secrets.py` holds the two against each other.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterable
+from typing import NoReturn
 
 MASK = "***"
 # Longer lines of an error repeat what the user fed in; the start tells what is wrong.
@@ -49,3 +51,11 @@ def shown(text: str) -> str:
             visible = f"{visible[:LINE_CHARACTERS]}... ({len(line):,} characters)"
         lines.append(visible)
     return "\n".join(lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """Command-line parser whose errors, which repeat what was typed, show no secrets."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` and exit with code 2."""
+        super().error(shown(message))

@@ -3,12 +3,11 @@
 0 all is well; 1 something failed, or a check found faults; 2 the input is bad.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 
-from occse.artifacts.secrets import shown
+from occse.artifacts.secrets import Parser, shown
 from occse.commands import data_check, explain, export, knobs, panels, predict, run, weights
 from occse.commands.options import Finding
 from occse.plugins import load_plugins
@@ -28,7 +27,7 @@ WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m occse", description=DESCRIPTION)
+    parser = Parser(prog="python -m occse", description=DESCRIPTION)
     commands = parser.add_subparsers(required=True)
     for module in COMMANDS:
         module.add(commands)

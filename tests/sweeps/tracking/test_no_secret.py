@@ -66,6 +66,7 @@ def test_password_of_the_tracking_address_is_written_and_printed_nowhere(
             assert MASKED in manifest.read_text(), "the manifest has the command"
         questions = (
             ("sweeps", "status", "quiet", "--store", store),
+            # it takes no --tracking, and says so
             ("sweeps", "explain", spec, "--store", store, "--tracking", tracking),
             ("sweeps", "store", "gc", "--store", store, "--tracking", tracking),
             ("analysis", "table", "quiet", "--tracking", tracking),
