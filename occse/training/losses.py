@@ -37,7 +37,8 @@ class Losses:
     def push(self, step: int, parts: dict[str, Tensor]) -> None:
         """Begin to copy the parts of a step's loss."""
         # One copy for all parts: each copy has its own start-up cost on a GPU.
-        values = torch.stack([part.detach().float() for part in parts.values()])
+        # Float64 holds a loss of any precision.
+        values = torch.stack([part.detach().double() for part in parts.values()])
         copied = None
         if values.is_cuda:
             values = values.to("cpu", non_blocking=True)

@@ -75,7 +75,7 @@ class Spread:
     def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return the outputs of `network` for the whole batch, from this process's `images`.
 
-        They are float32 whatever the precision.
+        They are float32 whatever the precision; float64 where the weights are.
         """
         if network is self.model:
             # By way of the wrapper: it hooks the backward pass, in which it averages the gradients.
@@ -99,12 +99,13 @@ class _Share(nn.Module):
         self.precision = precision
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.to(next(self.network.parameters()).dtype)
         with autocast(images.device, self.precision):
             if self.parts == 1:
                 outputs: Tensor = self.network(images)
             else:
                 outputs = torch.cat([self._part(part) for part in images.chunk(self.parts)])
-        return outputs.float()
+        return _at_least_float32(outputs)
 
     def _part(self, images: Tensor) -> Tensor:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -114,6 +115,12 @@ class _Share(nn.Module):
 
         output: Tensor = checkpoint(self.network, images, use_reentrant=False, context_fn=contexts)
         return output
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    # Sums over a batch lose too much in bfloat16. Float64 stays, so that trainings which differ by
+    # the order of their sums only can be compared.
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @contextmanager
@@ -181,7 +188,7 @@ class _SharedBatchNorm(nn.BatchNorm2d):
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
             return super().forward(images)
-        values = images.float()
+        values = _at_least_float32(images)
         variances, means = (
             gather(own[None]) for own in torch.var_mean(values, (0, 2, 3), correction=0)
         )
