@@ -115,8 +115,9 @@ def test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     options = {"optimizer": optimizer, "momentum": 0.9, "freeze_bn": freeze_bn}
     whole, records = run(tmp_path_folder(tmp_path, "whole"), **options)
     scratch = tmp_path_folder(tmp_path, "killed")
-    # bit for bit holds for one number of threads, here the one that conftest sets
-    code = "import pathlib, sys, torch, test_loop; torch.set_num_threads(1); "
+    # Bit for bit holds for one number of threads: the child takes the one that conftest has set.
+    code = "import pathlib, sys, torch, test_loop; "
+    code += f"torch.set_num_threads({torch.get_num_threads()}); "
     code += f"test_loop.run(pathlib.Path(sys.argv[1]), pause_s=0.05, hold_at=12, **{options!r})"
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(scratch)],
