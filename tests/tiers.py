@@ -56,6 +56,7 @@ OF_MODULE = {
     "test_resnet38": ("heavy",),
     "test_report": ("heavy",),
     "test_contributing": ("heavy",),
+    "test_contract": ("heavy",),
     "test_timm_features": ("heavy",),
     "test_plugin_sweep": ("ray",),
     "test_latex_compiles": ("heavy",),

@@ -20,9 +20,10 @@ GATE, SEARCH = "gate after ", "search for "
 def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tuple[str, ...]:
     """Return a sentence for each choice by pixel ground truth behind the numbers of `metric`."""
     uses = {use.strip() for use in ",".join(trials["pixel_truth"]).split(",")} - {""}
-    uses |= {f"{GATE}{field} on train" for field in trials["stopped"] if field}
-    field = metric.partition("/")[0]
     pipeline = pipeline_of(trials)
+    gates = set(trials["stopped"]) - {""}
+    uses |= {f"{GATE}{gate} on {pipeline.split_of(gate) or UNKNOWN}" for gate in gates}
+    field = metric.partition("/")[0]
     # behind the @ stands a threshold that these images did not choose
     if "@" in metric:
         uses = {use for use in uses if not use.startswith(f"{field}.threshold")}
@@ -45,7 +46,7 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     ):
         sentences.append(NOT_KNOWN)
     if best is not None:
-        split = "val" if best.by.startswith("seg/") else "train"
+        split = pipeline.split_of(best.by.partition("/")[0]) or UNKNOWN
         same = ", the very numbers that are shown" if best.by == metric else ""
         knobs = f"{' and '.join(best.of)} {'was' if len(best.of) == 1 else 'were'}"
         sentences.append(
