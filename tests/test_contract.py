@@ -4,7 +4,6 @@ The second half adds a scored stage, its class and one line in a pipeline, runs 
 finds it wherever a result is shown.
 """
 
-import ast
 import contextlib
 import io
 import json
@@ -12,16 +11,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from grown_stage import SWEEP, WithGrown
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from scipy.ndimage import maximum_filter
-from small import SMALL
+from schema_words import documented, words_of
 
 import analysis
 import sweeps
@@ -39,12 +37,7 @@ from analysis.table.markdown import markdown
 from analysis.table.pixel_truth import pixel_truth
 from analysis.table.spec import Best
 from occse.artifacts.manifest import artifact_folder
-from occse.data.array_archive import ArrayReader
-from occse.data.dataset import load_dataset
-from occse.data.layouts.voc import write_label_map
-from occse.data.score_archives import CAMS, read_cam
-from occse.method.crf import ScoresTask, label_scores, with_background
-from occse.method.evaluation import Counts, CountsBuilder, iou
+from occse.method.evaluation import Counts, iou
 from occse.pipeline import (
     STAGES,
     Node,
@@ -54,19 +47,16 @@ from occse.pipeline import (
     scored_fields,
     use_pipeline,
 )
-from occse.stage import COUNTS, LABELS, Context, ScoredSplit, Split, Stage
-from occse.stages.scored import scores_of
+from occse.stage import COUNTS
 from sweeps.__main__ import main
 from sweeps.spec.trials import load_sweep
 from sweeps.store.store import Store
-from sweeps.tracking import writer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 SCORED = ("cam", "crf", "pseudo", "seg")
 # No cluster answers there: a sweep that is in the store needs none.
 NOWHERE = "127.0.0.1:1"
-WORD = re.compile(r"occse\.[a-z_]+(\.[a-z_]+)*\.?")
 # Tags that `analysis` leaves alone, and the reader that each is written for.
 NOT_FOR_ANALYSIS = {
     "occse.complete": "sweeps: a run that has it is never written again",
@@ -153,27 +143,6 @@ def test_score_of_a_stage_follows_in_analysis_from_its_counts(
     assert miou(read.multi.table.sum(axis=0)) == manifest.metrics["miou_multi"]
 
 
-def words_of(package: Path, *, below: str = ".") -> set[str]:
-    """Return the words of the schema in the code of a package; docstrings do not count."""
-    words: set[str] = set()
-    for path in sorted((package / below).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if is_text and id(node) not in prose:
-                words |= {found.group() for found in WORD.finditer(node.value)}
-    return words
-
-
-def documented() -> set[str]:
-    """Return the tags in the tables of the schema, those by field or by name as prefixes."""
-    assert writer.__doc__
-    rows = [line for line in writer.__doc__.splitlines() if line.startswith("|")]
-    heads = "\n".join(line.split("|")[1] for line in rows)
-    return set(re.findall(r"`(occse\.[a-z_.]+)(?:<\w+>)?`", heads))
-
-
 def test_schema_of_tags_is_read_by_analysis_or_listed_as_not_for_it() -> None:
     root = Path(sweeps.__file__).parent
     written = words_of(root, below="tracking") | words_of(root, below="imports")
@@ -183,76 +152,6 @@ def test_schema_of_tags_is_read_by_analysis_or_listed_as_not_for_it() -> None:
     assert written == documented()
     assert read - written == set(), "analysis reads tags that nobody writes"
     assert written - read == set(NOT_FOR_ANALYSIS)
-
-
-class GrowLabels(Stage):
-    """Scored stage of this test: label maps of the CAMs, whose objects grow by some pixels."""
-
-    display_name: ClassVar[str] = "grown labels"
-    scored_split: ClassVar[ScoredSplit | None] = "train"
-    may_need: ClassVar[tuple[str, ...]] = ("data", "cam")
-    effort: ClassVar[frozenset[str]] = frozenset({"pixels"})
-    mapped_split: ClassVar[Split | None] = "train_aug"
-
-    pixels: int = 1
-
-    def needs(self) -> tuple[str, ...]:
-        return ("data", "cam")
-
-    def run(self, ctx: Context) -> dict[str, float]:
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
-        reader = ArrayReader(ctx.inputs["cam"] / CAMS)
-        counts = CountsBuilder(dataset.classes)
-        (ctx.output / LABELS).mkdir()
-        for name in dataset.splits["train_aug"]:
-            image = dataset.image(name)
-            cam, classes = read_cam(reader, name, image.shape[:2])
-            scores = with_background(cam, 4)
-            task = ScoresTask(name, image, scores, classes, "none", "scores")
-            _, labels = label_scores(task)
-            size = 2 * self.pixels + 1
-            grown = np.where(labels == 0, maximum_filter(labels, size=size), labels)
-            write_label_map(ctx.output / LABELS / f"{name}.png", grown)
-            if name in set(dataset.splits["train"]):
-                counts.add_labels(name, grown, gt=dataset.mask(name))
-        return scores_of(counts, dataset, ctx.output)
-
-
-class Measure(Stage):
-    """A stage behind it, so that a gate has something to hold back."""
-
-    may_need: ClassVar[tuple[str, ...]] = ("grown",)
-
-    def needs(self) -> tuple[str, ...]:
-        return ("grown",)
-
-    def run(self, ctx: Context) -> dict[str, float]:
-        return {"maps": float(len(list((ctx.inputs["grown"] / LABELS).iterdir())))}
-
-
-class WithGrown(Pipeline):
-    grown: GrowLabels = GrowLabels()
-    measure: Measure = Measure()
-
-
-SWEEP = {
-    "name": "grown",
-    "question": "Do labels get better when objects grow?",
-    "expect": [
-        {
-            "compare": {"cam.source": "oc", "grown.pixels": 8},
-            "metric": "grown/miou",
-            "sign": "-",
-        }
-    ],
-    "profile": "embedded",
-    "base": SMALL,
-    "grid": {"cam.source": ["oc", "cgnet"], "grown.pixels": [0, 8]},
-    "baseline": {"cam.source": "oc", "grown.pixels": 0},
-    "gates": [{"after": "grown", "top_k": 1}],
-    "targets": ["measure"],
-    "seeds": 2,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
