@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,8 @@ def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(
                 every_s=0.02,
             )
         )
+        # The worker takes the stage's name a moment before it tells the scheduler that it has begun.
+        time.sleep(0.3)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
 
