@@ -116,7 +116,7 @@ def test_killing_the_worker_of_a_stage_changes_nothing_in_the_table(
                 every_s=0.02,
             )
         )
-        # The worker takes the stage's name a moment before it tells the scheduler that it has begun.
+        # the worker takes the stage's name a moment before the scheduler knows that it has begun
         time.sleep(0.3)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
