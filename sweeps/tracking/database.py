@@ -221,7 +221,7 @@ def _has_tables(path: Path, patience: _Patience) -> bool:
                 raise ConnectionError(f"MLflow at {path}: {error}") from error
             patience.wait("the database is locked by another program", path=path)
         except sqlite3.DatabaseError as error:
-            raise ConnectionError(
+            raise ValueError(
                 f"MLflow at {path}: expected an SQLite database, got another file ({error}); "
                 "give another --tracking, or move the file away"
             ) from error

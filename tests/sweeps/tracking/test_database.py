@@ -85,7 +85,7 @@ def test_database_that_stays_locked_is_told_with_its_remedy(
     monkeypatch.setattr(database, "PATIENCE_S", 1.5)
     with closing(lock(path)):
         uri = f"sqlite:///{path}?timeout=60"
-        assert main([*command, "--store", str(tmp_path / "store"), "--tracking", uri]) == 2
+        assert main([*command, "--store", str(tmp_path / "store"), "--tracking", uri]) == 1
     message = capsys.readouterr().err
     assert "the database is locked by another program for" in message
     assert f"fuser {path}" in message
