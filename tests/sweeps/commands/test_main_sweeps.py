@@ -104,7 +104,7 @@ def test_nothing_runs_when_the_tracking_server_does_not_answer(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, but nobody listens
         uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        assert main(["run", str(spec), "--store", str(tmp_path / "store"), "--tracking", uri]) == 2
+        assert main(["run", str(spec), "--store", str(tmp_path / "store"), "--tracking", uri]) == 1
     assert f"MLflow at {uri}" in capsys.readouterr().err
     assert not list((tmp_path / "store").iterdir())
 
@@ -114,7 +114,7 @@ def test_nothing_runs_when_the_store_cannot_be_written(
 ) -> None:
     store = tmp_path / "no" / "such" / "disk"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert main(["run", str(spec), "--store", str(store), "--tracking", uri]) == 2
+    assert main(["run", str(spec), "--store", str(store), "--tracking", uri]) == 1
     assert f"store {store}" in capsys.readouterr().err
     assert not (tmp_path / "mlflow.db").exists()
 

@@ -14,6 +14,7 @@ from mlflow.utils.validation import _validate_metric_name, _validate_tag
 from PIL import Image
 from probe_stages import Probe, make_trial
 
+from occse.stage import Machine
 from sweeps.cluster.messages import News
 from sweeps.driver.recorder import Recorder
 from sweeps.spec.model import Spec
@@ -108,7 +109,7 @@ def test_sweep_of_classes_that_mlflow_refuses_is_recorded_and_shown_by_their_nam
     (trial,) = trials(spec)
     store = Store(tmp_path / "store")
     manifests = {
-        field: store.execute(node, data_root=tmp_path / "data")
+        field: store.execute(node, machine=Machine(data_root=tmp_path / "data"))
         for field, node in trial.nodes.items()
     }
     tracking = Tracking(uri, spec=spec)
