@@ -13,7 +13,6 @@ from probe_sweep import PROBES
 
 from sweeps.cluster.connection import OBJECT_STORE_BYTES, start_ray
 from sweeps.cluster.messages import AnswerState
-from sweeps.cluster.stage_task import MAX_STARTS
 
 # Room for torch, and for what other programs of this machine may take meanwhile. The machine itself
 # is never short: Ray ends the stage when this much is taken.
@@ -81,12 +80,3 @@ def test_stage_that_needs_too_much_host_memory_fails_after_a_few_tries_with_its_
     assert "needs more host memory than this machine has: it had " in answer.error
     assert "GB when " in answer.error
     assert len(executions(tmp_path)) == 2
-
-
-def test_stage_is_bounded_on_a_cluster_whose_head_lets_ray_try_without_end(tmp_path: Path) -> None:
-    start(retries="-1")
-    with undisturbed():
-        answer = ensure(scheduler_of(tmp_path), request_of(Greedy(label="greedy")))
-    assert answer.state is AnswerState.FAILED
-    assert "most likely because it needs more host memory than its machine has" in answer.error
-    assert len(executions(tmp_path)) <= MAX_STARTS + 1
