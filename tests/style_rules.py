@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("occse", "sweeps", "analysis")
 
 # Relative clauses: a docstring that opens with one never says its subject.
-OPENERS = re.compile(r"(What|Which|Where|Whether|Who|Whom|Whose|How|When|Why)\b")
+OPENERS = re.compile(r"(What(?:ever)?|Which|Where|Whether|Who(?:ever)?|Whom|Whose|How|When|Why)\b")
 
 # A reader scrolls sideways past this column.
 LINE_LENGTH = 100

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.read.artifact_ids import distinct
 from analysis.read.artifacts import counted_stages
 from analysis.read.counts import Floats, PerImage
+from analysis.read.knobs import scored_stages
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import RESAMPLES, Measured, measure
 from analysis.statistics.seed_design import Design, design
@@ -51,7 +52,13 @@ def finished(trials: pd.DataFrame, field: str, *, tracking: str | None) -> pd.Da
     """Return the finished trials that have a score of `field`, the baseline's first.
 
     Imported runs without counts per image can be tabled but not compared; they are left out.
+
+    Raises:
+        ValueError: no trial has such a stage.
     """
+    if not any(field in planned for planned in trials["planned"]):
+        known = ", ".join(scored_stages(trials)) or "none yet"
+        raise ValueError(f"no trial has a stage {field!r}; expected a scored one: {known}")
     rows = trials[trials["current"] & (trials["status"] == "FINISHED")]
     if (metric := f"{field}/miou") in rows:
         rows = rows[rows[metric].notna()]

@@ -116,7 +116,7 @@ def _row(sweep: Sweep, finding: Finding) -> list[GridCell]:
 def _counts(finding: Finding) -> str:
     """Return how many variants are better and worse than the baseline."""
     if finding.why_not:
-        return f"{finding.metric}: nothing is compared, since {finding.why_not}."
+        return f"{finding.metric}: nothing is compared: {finding.why_not}."
     verdicts = Counter(comparison.verdict for comparison in finding.comparisons)
     counts = [f"{verdicts.pop(verdict, 0)} {verdict}" for verdict in ("better", "worse")]
     counts += [f"{count} {verdict}" for verdict, count in verdicts.items()]

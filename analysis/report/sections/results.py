@@ -88,7 +88,7 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
     for sweep in material.sweeps:
         for finding in found[sweep.name]:
             if finding.why_not:
-                reason = f"nothing is compared, since {finding.why_not}."
+                reason = f"nothing is compared: {finding.why_not}."
                 blocks.append(Text(paragraphs=[f"{sweep.prefix}{finding.metric}: {reason}"]))
             if finding.comparisons:
                 passage = comparison_passage(finding.comparisons, finding.stage)

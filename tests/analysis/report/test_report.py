@@ -343,7 +343,7 @@ def test_without_a_baseline_without_seg_and_of_several_sweeps(
         record, tracking, tmp_path / "b", "more: of/it", variants={"source=oc": 0.0, "c": 0.05}
     )
     page = make(tmp_path / "out", tracking, "maps", "more: of/it")
-    assert "nothing is compared, since expected finished trials of a baseline" in page.text
+    assert "nothing is compared: expected finished trials of a baseline" in page.text
     assert "comparison_seg_more_of_it" in page.tables
     assert (tmp_path / "out" / "figures" / "differences_seg_more_of_it.pdf").exists()
     assert not [

@@ -125,6 +125,13 @@ def test_sides_that_cannot_be_compared_are_refused(
         contrast(trials, "cam", one, other, tracking=tracking)
 
 
+def test_compare_of_a_stage_that_is_not_there_names_those_that_are(
+    experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", experiment, "--stage", "cm", "--tracking", tracking]) == 2
+    assert "no trial has a stage 'cm'; expected a scored one: cam" in capsys.readouterr().err
+
+
 def test_command_compares_two_variants_and_two_sets(
     experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

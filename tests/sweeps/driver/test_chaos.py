@@ -1,4 +1,4 @@
-"""Whatever happens to a sweep, the same command ends it with the same table, and nothing twice.
+"""Faults drawn at random: the same command ends a sweep with the same table, and nothing twice.
 
 The faults are drawn anew in each run; the seed is printed, and OCCSE_CHAOS_SEED repeats it. A
 campaign of many faults by hand: `python tests/sweeps/chaos.py --faults 200 --seed 7`.
