@@ -10,6 +10,7 @@ import ast
 import hashlib
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
@@ -21,6 +22,9 @@ from occse.stage import Stage
 
 # Two versions of a module share a digest with a probability of 1 in 4 billion.
 DIGITS = 8
+# Python 3.11 counts the depth of syntax trees once for all threads: two that parse at the same time
+# can end in a SystemError (CPython issue 106905).
+_PARSING = threading.Lock()
 
 
 class ChangedCode(Enum):
@@ -127,7 +131,8 @@ def _path(root: Path, name: str) -> Path | None:
 @cache
 def _read(path: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Return the digest of a module's code, and the names that it may import."""
-    tree = ast.parse(path.read_bytes())
+    with _PARSING:
+        tree = ast.parse(path.read_bytes())
     is_package = path.stem == "__init__"
     imported = tuple(_imports(tree, name if is_package else name.rpartition(".")[0]))
     code = ast.dump(_WithoutDocstrings().visit(tree))

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -158,3 +159,36 @@ def test_changed_code_reaches_what_was_made_from_it(tmp_path: Path) -> None:
     assert found[oc.fingerprint] == "made from data of other code"
     absent = {name: manifest for name, manifest in manifests.items() if name != data.fingerprint}
     assert changes(absent, nodes) == {}
+
+
+class Litter:
+    """A reference circle that the garbage collector ends, with Python code at its end."""
+
+    def __init__(self) -> None:
+        self.circle = self
+
+    def __del__(self) -> None:
+        sum(range(2000))
+
+
+def test_threads_read_the_code_of_stages_at_the_same_time() -> None:
+    from occse.artifacts import source
+
+    # Python 3.11 raised SystemError here in one of some 60 readings: a thread that collects garbage
+    # while it builds a syntax tree lets another one build its own.
+    read = source._read.__wrapped__
+    files = sorted(Path(source.__file__).parents[1].rglob("*.py")) * 2
+
+    def digest(file: Path) -> str:
+        for _ in range(20):
+            Litter()
+        return read(file, "occse.module")[0]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            digests = list(pool.map(digest, files))
+    finally:
+        sys.setswitchinterval(before)
+    assert digests == [read(file, "occse.module")[0] for file in files]

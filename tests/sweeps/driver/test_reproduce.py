@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from small import SMALL
 
 from occse.pipeline import Node, Pipeline, override, plan
+from occse.stage import Machine
 from sweeps.__main__ import main
 from sweeps.driver.reproduce import compare, differences, rebuild, run_again
 from sweeps.store.store import Store
@@ -153,7 +154,7 @@ def test_each_stage_gets_the_recorded_threads_and_parts_of_a_batch(
     )
     store, first = Store(tmp_path), {field: nodes[field] for field in ("data", "pretrain")}
     try:
-        run_again(trial, first, store, say=print)
+        run_again(trial, first, store, say=print, machine=Machine())
     finally:
         torch.set_num_threads(1)
     data, pretrain = (store.manifest(node) for node in first.values())
