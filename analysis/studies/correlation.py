@@ -152,13 +152,19 @@ def _rank_grid(found: Correlation) -> Grid:
     scopes = list(dict.fromkeys(rank.scope for rank in found.ranks))
     by_pair: dict[str, dict[str, str]] = {}
     for rank in found.ranks:
-        text = f"{rank.value:+.2f}"
-        if rank.low is not None and rank.high is not None:
-            text += f" ({rank.low:+.2f} to {rank.high:+.2f})"
+        text = f"{rank.value:+.2f} ({_doubt(rank)})"
         by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = text
     rows = [[pair, *(row.get(scope, "–") for scope in scopes)] for pair, row in by_pair.items()]
     caption = "Rank correlation of the stages' scores"
     return text_grid("correlation", caption, ["stages", *scopes], rows)
+
+
+def _doubt(rank: Rank) -> str:
+    """Return the interval as text; without one, the number of witnesses."""
+    if rank.low is not None and rank.high is not None:
+        return f"{rank.low:+.2f} to {rank.high:+.2f}"
+    # Few groups, or groups that all agree: every resample says the same.
+    return f"{rank.groups} groups, no interval"
 
 
 def _regret_passage(found: Correlation) -> Passage:

@@ -126,7 +126,7 @@ def test_the_command_shows_both_tables_and_says_how_many_have_no_segmentation(
         )
     assert main(["correlation", "correlated", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
-    assert "| cam and seg | +1.00 |" in out
+    assert "| cam and seg | +1.00 (3 groups, no interval) |" in out
     assert "Left out: 1 variants without a score of seg" in out
     assert "nothing is lost from 1 on" in out
 
