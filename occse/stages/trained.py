@@ -118,8 +118,14 @@ class TrainedStage(Stage):
             )
 
     def doubts(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
-        """Yield the knobs that keep random weights as they are."""
-        if self.epochs == 0 or getattr(self, "init", "") != "random":
+        """Yield a weight file that nobody has read, and knobs that keep random weights as they are."""
+        init = getattr(self, "init", "")
+        if is_file(init) and not init.startswith(SHA256):
+            yield (
+                f"init is the file {init}, which is not checked yet: a run needs its folder, "
+                "as --weights or in a sweep's file as weights"
+            )
+        if self.epochs == 0 or init != "random":
             return
         if self.freeze_bn and self.has_batch_norm() and "freeze_bn" not in self.inactive():
             yield (

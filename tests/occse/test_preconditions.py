@@ -92,6 +92,12 @@ def test_a_stage_that_is_not_planned_has_no_say() -> None:
     assert "affinity" not in plan(pipeline, targets=("cam",))
 
 
+def test_weight_file_without_its_folder_is_doubted() -> None:
+    made = override(default_pipeline("embedded"), {"deeplab.init": "convnext_tiny.pth"})
+    (doubt,) = doubts(plan(made))
+    assert "deeplab: init is the file convnext_tiny.pth, which is not checked yet" in doubt
+
+
 def test_random_weights_that_stay_frozen_are_doubted() -> None:
     pipeline = override(default_pipeline("modern"), {"*.init": "random"})
     lines = doubts(plan(pipeline))
