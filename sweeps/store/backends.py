@@ -207,9 +207,14 @@ class ObjectFiles:
         if not paths:
             return
         with self._answering():
-            contents = self._fs.cat(list(paths), on_error="omit", **self._whole)
+            contents = self._fs.cat(list(paths), on_error="return", **self._whole)
+            for data in contents.values():
+                # Left out, an error would say that a finished artifact is not there.
+                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                    raise data
         for path, data in contents.items():
-            yield paths[path], data
+            if not isinstance(data, FileNotFoundError):
+                yield paths[path], data
 
     def modified(self, name: str) -> float | None:
         """Return when a file was last written, in seconds since 1970; None where there is none."""

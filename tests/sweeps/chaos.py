@@ -35,6 +35,9 @@ NAMES = {
 }
 # A loaded machine takes ten minutes for a sweep with a dozen faults.
 PATIENCE_S = 1500.0
+# A fault may have no object for ever, as a lease when no stage waits any more. Another one then takes
+# its place, for the last stage of the sweep waits for them.
+NO_OBJECT_S = 20.0
 # Long enough to be noticed by every party, short enough for a test.
 HELD_S = 6.0
 RECORDED = [("sweep", "FINISHED"), *[("trial", "FINISHED")] * 4]
@@ -80,9 +83,12 @@ class Chaos:
                 assert self.faults, self._output()
                 self._driver = start_sweep(self.root, self.nodes.address)
             # before the first artifact is finished, nothing could be lost
-            if left and self._finished and time.monotonic() > due and FAULTS[left[0]](self):
-                self.faults.append(left.pop(0))
-                due = time.monotonic() + self.draw.uniform(0.5, 4.0)
+            if left and self._finished and time.monotonic() > due:
+                if FAULTS[left[0]](self):
+                    self.faults.append(left.pop(0))
+                    due = time.monotonic() + self.draw.uniform(0.5, 4.0)
+                elif time.monotonic() > due + NO_OBJECT_S:
+                    left[0] = self.draw.choice(kinds)
             if not left:
                 # the last stage waits for it, so that no fault comes too late
                 (self.root / "store" / "go").touch()
