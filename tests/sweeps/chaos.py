@@ -35,7 +35,7 @@ NAMES = {
 }
 # A loaded machine takes ten minutes for a sweep with a dozen faults.
 PATIENCE_S = 1500.0
-# A fault may have no object for ever, as a lease when no stage waits any more. Another one then takes
+# A fault may have no object any more, as a lease when no stage waits. Another one then takes
 # its place, for the last stage of the sweep waits for them.
 NO_OBJECT_S = 20.0
 # Long enough to be noticed by every party, short enough for a test.
