@@ -118,7 +118,7 @@ class TrainedStage(Stage):
             )
 
     def doubts(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
-        """Yield a weight file that nobody has read, and knobs that keep random weights as they are."""
+        """Yield a weight file that nobody has read, and knobs that keep random weights."""
         init = getattr(self, "init", "")
         if is_file(init) and not init.startswith(SHA256):
             yield (
