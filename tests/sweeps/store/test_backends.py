@@ -1,12 +1,15 @@
 """Folders and object stores, held to the same behaviour."""
 
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from sweeps.store.backends import Files, FolderFiles, ObjectFiles
+from sweeps.store.patience import StoreAwayError
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -79,3 +82,19 @@ def test_create_succeeds_for_one_of_those_that_try_at_once(files: Files) -> None
 def test_error_of_a_missing_bucket_names_its_url() -> None:
     with pytest.raises(OSError, match=r"store s3://no-such-bucket/prefix: .*bucket does not exist"):
         ObjectFiles("s3://no-such-bucket/prefix").write("a", b"")
+
+
+def test_store_that_is_away_is_told_from_one_without_the_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    # fsspec keeps a connection for the whole process, whatever the environment says since.
+    S3FileSystem.clear_instance_cache()
+    away = ObjectFiles("s3://bucket/prefix")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreAwayError):
+        dict(away.read_all(["a"]))
