@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from processes import hear_signals
 from small import SMALL
 from tiers import MARKERS, tiers
 
@@ -35,9 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(name)
 
 
-# A shell's background job ignores Ctrl-C, and so would every sweep that the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+hear_signals()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -34,3 +35,15 @@ def processes(pattern: str, *, below: int | None = None) -> list[int]:
 def child_environment() -> dict[str, str]:
     """The environment of a child process that imports modules of the tests."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def hear_signals() -> None:
+    """Let Ctrl-C and the end of the terminal reach this process and its children.
+
+    A shell's background job ignores the first, `nohup` the second, and so would every sweep that a
+    test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -24,7 +24,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from nodes import Nodes
 from probe_stages import executions
-from processes import processes
+from processes import hear_signals, processes
 
 from sweeps.store.leases import EXPIRES_S
 
@@ -342,6 +342,7 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=8, help="how many in one sweep (8)")
     parser.add_argument("--seed", type=int, default=0, help="of the first sweep (0)")
     options = parser.parse_args()
+    hear_signals()
     campaign, seed = Campaign(), options.seed
     with tempfile.TemporaryDirectory() as folder:
         expected = undisturbed(Path(folder, "undisturbed"))
