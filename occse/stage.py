@@ -1,4 +1,4 @@
-"""Stage, Context and Resources: all that a stage file needs to know of the platform.
+"""Stage, Context and Resources: the platform as a stage's file sees it.
 
 A stage is a frozen model. Its fields are every knob that can change its result; what cannot change
 a number (paths, device, workers) is in the `Context`. `run` sees `self` and `ctx` and nothing else,
@@ -66,7 +66,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Line between a running stage and the program that started it.
+    """Callbacks from a running stage to the program that started it.
 
     Attributes:
         stopping: returns true once the stage should end at its next checkpoint; may be called
@@ -85,7 +85,7 @@ class Context:
     Attributes:
         inputs: folder of each upstream artifact, by pipeline field.
         output: an empty folder that becomes the artifact when `run` returns.
-        scratch: a folder that survives a crash; the retried stage finds its own checkpoint there.
+        scratch: a folder that is kept after a crash, with the checkpoint of the stage.
         machine: the part of the machine that the stage may use.
         caller: the program that started the stage.
     """
@@ -119,13 +119,13 @@ class Stage(BaseModel):
     may_need: ClassVar[tuple[str, ...]] = ()
     """Pipeline fields that `needs` can name, whatever the knobs."""
     effort: ClassVar[frozenset[str]] = frozenset()
-    """Knobs that decide how long `run` takes: a past run that differs in one says nothing."""
+    """Knobs that decide how long `run` takes: only past runs with the same values are estimates."""
     effortless: ClassVar[frozenset[str]] = frozenset()
-    """Knobs that change numbers, not the work: a past run that differs in them only is as good."""
+    """Knobs that change numbers, not the work: past runs with other values are estimates too."""
     architecture: ClassVar[frozenset[str]] = frozenset()
     """Knobs that name the network in the artifact, and so the work of the stages that run it."""
     mapped_split: ClassVar[Split | None] = None
-    """Split of whose images each has an array or a map in the artifact, which grows with it."""
+    """Split whose images have an array or a map each in the artifact; its size grows with them."""
     bytes_per_image: ClassVar[int] = 0
     """Bytes per image of 500 x 375 (`mapped_split`), measured by bench_artifact_size.py."""
 
@@ -136,12 +136,12 @@ class Stage(BaseModel):
     def inactive(self) -> frozenset[str]:
         """Fields that cannot change the result, given the values of the others.
 
-        They leave the identity.
+        They are not part of the identity.
         """
         return frozenset()
 
     def faults(self, upstream: Mapping[str, "Stage"]) -> Iterator[str]:
-        """Yield the reasons for which `run` must fail, as far as knobs tell; each names a knob.
+        """Yield the reasons for which these knobs make `run` fail; each names a knob.
 
         Args:
             upstream: every stage that this one rests on, by pipeline field.
@@ -153,7 +153,7 @@ class Stage(BaseModel):
         yield from ()
 
     def resources(self) -> Resources:
-        """CPUs and GPUs that the stage asks of the cluster when nobody says otherwise."""
+        """CPUs and GPUs that the stage asks for, unless the sweep's file gives others."""
         return Resources()
 
     def run(self, ctx: Context) -> dict[str, float]:

@@ -5,9 +5,9 @@ and computes the ratios anew; all seeds and both systems share the drawn images.
 variance that the images bring to all seeds alike. The variance of a mean over seeds is estimated
 beside it (`analysis.statistics.seed_design`), from this difference alone or pooled over all that
 are compared together, and both make the error of `analysis.statistics.behrens_fisher`. Drawing two
-or three seeds with replacement would pretend to know their spread. With one seed the interval
-speaks of the images alone, and says so. tests/benchmarks/bench_false_claims.py counts how often
-intervals hold the truth, and how often a difference is claimed where there is none."""
+or three seeds with replacement would underestimate their spread. With one seed the interval covers
+the choice of images alone, and `covers` says so. tests/benchmarks/bench_false_claims.py counts how
+often intervals hold the truth, and how often a difference is claimed where there is none."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Interval:
 
     @property
     def covers(self) -> str:
-        """The chance that the interval speaks of."""
+        """The chance that the interval covers."""
         return "images and seeds" if self.seeds > 1 else "images, not seeds"
 
 

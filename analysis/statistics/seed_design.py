@@ -95,7 +95,7 @@ def seed_noise(values: Floats, design: "Design | None") -> SeedNoise:
         values: (S,) scores or differences by replicate.
         design: the seeds of the replicates; None for independent ones.
     """
-    # No spread can be estimated from one replicate; the interval then speaks of the images alone.
+    # One replicate has no spread; the interval then covers the choice of images alone.
     if len(values) == 1:
         return NO_NOISE
     if design is not None and len(design.sources) > 1:

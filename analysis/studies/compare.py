@@ -1,8 +1,8 @@
 """Differences between variants with interval, p-value and verdict, from counts per image.
 
 The verdict of a comparison is computed here once, from the p-value that Holm's procedure adjusts
-over all comparisons that are shown together; tables, texts, figures and files take it from here.
-An interval speaks of its own difference alone, so it can exclude 0 beside the verdict "within
+over all comparisons that are shown together; tables, texts, figures and files use the same verdict.
+An interval is that of its own difference alone, so it can exclude 0 beside the verdict "within
 noise"."""
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from analysis.table.grid import Passage, text_grid
 
 # The smallest difference that papers of the field report as a gain: one point of mIoU.
 DELTA = 0.01
-# Below it a p-value has no digits that mean anything.
+# Smaller p-values are printed as `< 0.001`: their digits depend on the resamples.
 SMALLEST_P = 0.001
 Verdict = Literal["better", "worse", "within noise"]
 
@@ -43,8 +43,8 @@ class Comparison:
         variant: its name.
         difference: with the interval of this difference alone.
         p_holm: adjusted over all comparisons that are shown together.
-        need: the seeds that a difference of `need.delta` would need; None where one seed tells
-            nothing of the spread.
+        need: the seeds that a difference of `need.delta` would need; None for one seed, which has
+            no spread.
         same: other variants with the same artifacts of that stage, which are no comparisons of
             their own.
         elsewhere: the difference at other alphas or thresholds; None where none are recorded, or
@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """The claim that holds at the level, after Holm's adjustment."""
+        """The verdict at the 5 % level, after Holm's adjustment."""
         return verdict_of(self.p_holm, self.difference.value)
 
     @property
@@ -156,7 +156,9 @@ def compare_classes(
     chosen = chosen[chosen["baseline"] | (chosen["variant"] == variant)]
     if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
         known = "; ".join(trials["variant"].unique())
-        raise ValueError(f"no variant {variant!r} beside the baseline; there are: {known}")
+        raise ValueError(
+            f"expected a variant other than the baseline, got {variant!r}; there are: {known}"
+        )
     pairs = pairs_with_baseline(chosen, field)
     counts = counts_of(_used(chosen, pairs), field, tracking=tracking, subset=subset)
     pair = pairs[variant]
@@ -180,7 +182,7 @@ def class_verdicts(classes: Mapping[str, Interval]) -> dict[str, Verdict]:
 def comparison_passage(
     comparisons: Sequence[Comparison], field: str, *, subset: str = "all"
 ) -> Passage:
-    """Return the differences in percentage points, with the chance that their intervals cover."""
+    """Return the differences in percentage points as a grid, with notes on their intervals."""
     kind = "" if subset == "all" else f"_{subset}"
     suffix = "" if subset == "all" else ", on the images with several classes"
     rows = [_comparison_cells(comparison) for comparison in comparisons]
@@ -240,13 +242,13 @@ def p_text(value: float) -> str:
 def method_text(
     found: Sequence[Interval], field: str, *, subset: str = "all", against: str = "the baseline"
 ) -> str:
-    """Return what differences with intervals are, and the chance that they speak of."""
+    """Return sentences on how differences were made, and on what their intervals cover."""
     covers = sorted({interval.covers for interval in found})
     images = sorted({interval.images for interval in found})
     kind = "" if subset == "all" else f"_{subset}"
     return (
         f"{field}/miou{kind} against {against}, in points: paired bootstrap over "
-        f"{', '.join(map(str, images))} images. The interval speaks of chance in "
+        f"{', '.join(map(str, images))} images. The interval covers chance in "
         f"{' or '.join(covers)}, of one difference at a time; p and verdict are adjusted for all "
         "differences of the table (Holm)."
     )

@@ -32,7 +32,7 @@ FEWEST = 5
 METHOD = (
     "Method: Spearman's correlation over variants (means of their seeds), bootstrap over groups of "
     "variants that share the artifact of the earlier stage (percentiles, 2,000 resamples); ranks "
-    "within the ways of erasing, pooled, for `within`. The interval speaks of the choice of "
+    "within the ways of erasing, pooled, for `within`. The interval covers the choice of "
     "variants, not of seeds or images. There is none for fewer than five groups, or where all "
     "agree: n variants fall into one order by chance once in n! times."
 )

@@ -76,7 +76,7 @@ class Passage:
     """Part of a study's answer.
 
     Attributes:
-        title: the part of the sweep that it speaks of; empty for the whole sweep.
+        title: the part of the sweep that it is about; empty for the whole sweep.
         lead: sentences before the grids.
         grids: tables.
         notes: sentences on the numbers above them.

@@ -107,10 +107,10 @@ def class_agnostic_mask(
     _require_labels(labels)
     present = labels == 1
     activation = _upsampled_activation(cams, present, size=size)
-    # A map belongs to the group of its class, or to a group of its own.
+    # The group of a map is its class ("batch"), or the map alone ("image").
     groups = present.nonzero()[:, 1] if mask_max == "batch" else torch.arange(len(activation))
     normalized = activation / (_group_maximum(activation, groups) + EPSILON)
-    # Maps lie image by image, as many for each image as it has classes.
+    # Maps are in the order of the images, one for each class of an image.
     maps_per_image = torch.split(normalized, present.sum(dim=1).tolist())
     return torch.stack([maps.amax(dim=0, keepdim=True) for maps in maps_per_image])
 
@@ -158,8 +158,8 @@ def erasing_targets(
     "cse" erases one drawn class (see `draw_class`); the other classes remain. "class_agnostic"
     erases all classes and draws nothing; no class remains.
 
-    `labels` may lie on the CPU while `cams` are on a GPU. Then no step of this waits for the GPU:
-    the classes are drawn and the maps are chosen on the CPU. Both results lie beside `cams`.
+    `labels` may be on the CPU while `cams` are on a GPU. The classes are then drawn and the maps
+    chosen on the CPU, without waiting for the GPU. Both results are on the device of `cams`.
 
     Raises:
         ValueError: an image has no label.
@@ -201,8 +201,8 @@ def _require_labels(labels: Float[Tensor, "B C"]) -> None:
     unlabelled = torch.nonzero(labels.sum(dim=1) == 0).flatten().tolist()
     if unlabelled:
         raise ValueError(
-            f"expected at least one label for every image of the batch, because there is nothing "
-            f"to erase without one; images {unlabelled} of the batch have no label"
+            f"expected at least one label for every image of the batch, got none for images "
+            f"{unlabelled} of the batch; take images without labels out of the training list"
         )
 
 

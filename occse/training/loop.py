@@ -29,7 +29,7 @@ from occse.training.optimizer import Optimization, build_optimizer, set_lr, set_
 from occse.training.parallel import Spread, any_process, gather, rank, ranks, wait_for_all
 
 CHECKPOINT = "checkpoint.pt"
-# A large model takes long to write: at most a twentieth of the time is spent on it.
+# Writing a large model takes long, so at most a twentieth of the time goes into checkpoints.
 CHECKPOINT_SHARE = 20
 
 # Streams of random numbers, told apart by the number behind the seed.
@@ -100,16 +100,17 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Place of a training and its line to the caller; none of it changes the weights.
+    """Folder, device and callbacks of a training; none of them changes the weights.
 
     Attributes:
         scratch: folder of the checkpoint.
         device: torch's name of the device.
         workers: number of processes that load images; 0 for none.
         accumulate: number of parts in which a batch goes through the network.
-        stopping: asked after every step; once true, the training ends with a checkpoint.
-        report: called with the record of each epoch when it ends; a resumed run repeats those since
-            its checkpoint.
+        stopping: called after every step; once it returns true, the training writes a checkpoint
+            and ends.
+        report: called with the record of each epoch when it ends; a resumed run repeats the epochs
+            after its checkpoint.
         checkpoint_every_s: seconds between checkpoints, more for a model that is slow to write.
     """
 
@@ -126,7 +127,7 @@ Loss = Callable[[tuple[Tensor, ...], Step], dict[str, Tensor]]
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The training was asked to stop and left a checkpoint: the next run goes on from there."""
+    """The training was asked to stop; the next run goes on from its checkpoint."""
 
 
 def train(
@@ -143,18 +144,19 @@ def train(
     goes on from it and ends with the same weights, bit for bit on the CPU.
 
     Raises:
-        Stopped: `session.stopping` said so; the checkpoint holds the last step.
+        Stopped: `session.stopping` returned true; the checkpoint holds the last step.
         ValueError: there are fewer images than one batch.
         FloatingPointError: a loss is not finite; the message has the step and the parts. On the CPU
             the weights were not touched; on a GPU they may have moved once more, and no checkpoint
             holds them.
-        Diverged: the loss, the weights or the outputs are no result of a sound training; the
+        Diverged: the loss, the weights or the outputs show that the training diverged; the
             checkpoint is removed.
     """
     steps_per_epoch = len(samples) // recipe.batch_size
     if steps_per_epoch == 0:
         raise ValueError(
-            f"{len(samples)} training images do not fill one batch of {recipe.batch_size}"
+            f"expected at least one batch of {recipe.batch_size} training images, "
+            f"got {len(samples)}; lower batch_size"
         )
     # Before the optimizer is made: it must hold the parameters where they are trained.
     place(model, session.device)
@@ -192,7 +194,7 @@ def train(
         parts = loss((images, *targets), step)
         # On the CPU the values are there at once, so a loss that is not finite never moves the
         # weights.
-        progress.hear(parts)
+        progress.add_loss(parts)
         optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -205,7 +207,7 @@ def train(
             wait_for_all()
             raise Stopped(
                 f"stopped on request after step {progress.step} of {num_steps}; "
-                "it goes on from there"
+                "the next run goes on from its checkpoint"
             )
     progress.check_end(spread.outputs)
     model.eval()
@@ -257,7 +259,7 @@ class _Progress:
         self.first_loss = state["first_loss"]
         self.largest_at_start = state["largest_at_start"]
 
-    def hear(self, parts: dict[str, Tensor]) -> None:
+    def add_loss(self, parts: dict[str, Tensor]) -> None:
         """Take the parts of this step's loss, before the weights move.
 
         Raises:
@@ -268,8 +270,7 @@ class _Progress:
 
     def _add(self, steps: Iterable[tuple[int, dict[str, float]]]) -> None:
         for step, values in steps:
-            # A training that diverges in its first epoch has a mean of that epoch that is huge
-            # already.
+            # Not the mean of the first epoch: where the training diverges within it, that is huge.
             if step == 0:
                 self.first_loss = values["loss"]
             for name, value in values.items():
@@ -290,10 +291,10 @@ class _Progress:
             self.write()
 
     def check_end(self, outputs: Tensor | None) -> None:
-        """Look at the whole training.
+        """Check the loss and the outputs of the finished training.
 
         Raises:
-            Diverged: it ended with a network that is no result.
+            Diverged: they show that the training diverged.
         """
         self._check(check_loss, first=self.first_loss, last=self.records[-1]["loss"])
         if outputs is not None:

@@ -7,8 +7,8 @@ priorities: a stage that finds no room yet waits here, and `sweeps.cluster.polic
 to which machine next. The actor can be rebuilt from the store at any moment: after a crash Ray
 starts it again, the trials ask again, and what was published is found.
 
-One task sees each stage through, from the lease on the store to the end. Whatever goes wrong in it
-ends the stage as failed, so that no stage is ever without somebody who acts on it.
+One task runs each stage, from the lease on the store to the end. An exception in it ends the stage
+as failed, so that no stage waits forever.
 
 This module is imported by the actor and by every trial, so it must not import torch (nor stages) at
 the top."""
@@ -55,14 +55,14 @@ from sweeps.store.store import Store
 
 # A coordinator that was killed needs up to half a minute until it asks again.
 HOLD_S = 60.0
-# A cancelled stage may tidy up for this long; then its process is killed.
+# A cancelled stage has this long to tidy up; then its process is killed.
 GRACE_S = 10.0
 # Each tick asks Ray which machines are alive; once a second costs it nothing.
 TICK_S = 1.0
 # A stage of another cluster takes minutes; looking more often costs an object store requests.
 ELSEWHERE_S = 2.0
-# A stage that meets a failing store more often, though the store answers the scheduler, has another
-# fault: such as a disk of the user's data.
+# A stage that reports a failing store more often, though the store answers the scheduler, has
+# another fault, such as a failing disk with the user's data.
 MAX_OUTAGES = 5
 # The driver asks every second; this many cover the longest time that it may be stuck.
 MAX_EVENTS = 10_000
@@ -226,7 +226,7 @@ class Scheduler:
         return run
 
     async def _see_through(self, run: StageRun) -> None:
-        """See a stage through to its end, and end it as failed if anything goes wrong here."""
+        """Run a stage to its end, and end it as failed on any exception."""
         try:
             outcome = await self._lease(run) or await self._run(run)
         except Exception as error:
@@ -255,7 +255,7 @@ class Scheduler:
                     seconds = manifest.get("seconds", 0.0)
                     return StageOutcome(kind=OutcomeKind.DONE, seconds=seconds)
                 if holder is None:
-                    # a stop that was meant for the attempt before must not end this one
+                    # a stop file of an earlier attempt must not end this one
                     await asyncio.to_thread(self._store.files.remove, stop_file(fingerprint))
                     run.ready()
                     return None
@@ -265,7 +265,7 @@ class Scheduler:
                 run.detail = holder.host
                 patience = pauses()
             except OSError as error:
-                if not may_pass(error):  # such as a full disk: the stage itself tells it best
+                if not may_pass(error):  # such as a full disk: the stage's own error names it
                     run.ready()
                     return None
                 if (pause := next(patience, 0.0)) == 0.0:
@@ -370,10 +370,10 @@ class Scheduler:
                 self._submit_ready()
             # such as the cluster's head not answering for a moment: there is a next time
             except Exception:
-                logging.exception("the scheduler goes on")
+                logging.exception("one turn of the scheduler failed; the next follows")
 
     def _cancel_unwanted(self) -> None:
-        """Cancel what no trial holds: first so that the stage can tidy up, then by force."""
+        """Cancel stages that no trial holds: first with time to tidy up, then by force."""
         now = time.monotonic()
         for run in list(self._runs.values()):
             if run.cancelled is None:
@@ -390,7 +390,7 @@ class Scheduler:
                 ray.cancel(run.ref)
 
     def _renew(self) -> None:
-        """Confirm the leases in time, or another cluster takes the stages over."""
+        """Renew the leases in time; otherwise another cluster takes the stages over."""
         if time.monotonic() > self._renewed + RENEW_S:
             self._renewed = time.monotonic()
             for run in self._runs.values():
@@ -399,7 +399,7 @@ class Scheduler:
                     self._in_background(self._leases.renew, run.fingerprint)
 
     def _in_background(self, call: Callable[[str], None], fingerprint: str) -> None:
-        """Write to the store in a thread: an object store takes its time, and no stage waits.
+        """Write to the store in a thread, so that no stage waits for a slow object store.
 
         A lease that cannot be renewed is renewed at the next turn; one that cannot be released
         expires. Both may cost time and change no number."""

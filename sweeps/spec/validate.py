@@ -1,4 +1,4 @@
-"""Faults of a sweep file, each with its place and with what would be accepted."""
+"""Faults of a sweep file, each with its location and with what is allowed."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -23,12 +23,12 @@ from sweeps.spec.variants import section
 MAX_COMBINATIONS = 100_000
 # Metrics of a scored stage that a search may optimize, in [0, 1].
 OBJECTIVES = ("miou", "miou_multi", "precision", "recall")
-# Parts of the place of a pydantic error that stand in no file.
+# Parts of the location of a pydantic error that are not in the file.
 TAGS = ("[key]", SAME, BY_STAGE, BY_NAME, BY_KNOBS, "str", "Claim", "list[union[str,Claim]]")
 
 
 def explain(error: ValidationError, document: SpecDocument) -> list[str]:
-    """Return pydantic's faults in the words of the file: `FILE:LINE: key: fault`, each once."""
+    """Return pydantic's faults as lines `FILE:LINE: key: fault`, each once."""
     lines: dict[str, None] = {}
     for item in error.errors():
         location = tuple(part for part in item["loc"] if part not in TAGS)
@@ -69,16 +69,17 @@ def _keys(location: Location) -> list[str]:
 
 
 def faults(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Yield the faults that types alone do not show: place in the file and message.
+    """Yield the faults that the types alone do not show: location in the file, and message.
 
-    They come in the order in which they can be judged."""
+    A fault without which the later checks would fail ends the list."""
     if (count := spec.combinations()) > MAX_COMBINATIONS:
-        yield ("grid",), f"grid: {count:,} combinations; allowed are {MAX_COMBINATIONS:,}"
+        yield ("grid",), f"grid: expected at most {MAX_COMBINATIONS:,} combinations, got {count:,}"
         return
     if not count and not spec.axes():
         yield (
             ("grid",),
-            "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`",
+            "grid: expected at least one trial, got none; give `grid`, `variants`, `search` or "
+            "`baseline`",
         )
     yield from _faults_of_fields(spec)
     yield from _faults_of_expressions(spec)
@@ -121,7 +122,7 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
         if (gpus := request.num_gpus or 0) > 1 and gpus != int(gpus):
             yield (
                 ("resources", key),
-                f"resources.{key}.num_gpus: above 1 only whole GPUs can be granted, got {gpus}",
+                f"resources.{key}.num_gpus: expected a whole number above 1, got {gpus}",
             )
     yield from _faults_of_sections(spec)
     yield from _faults_of_gates(spec)
@@ -130,26 +131,27 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
     if BASELINE in spec.variants:
         yield (
             ("variants", BASELINE),
-            "variants.baseline: write the baseline under the key `baseline`, beside `variants`",
+            "variants.baseline: expected the baseline under the key `baseline`, beside `variants`",
         )
     if spec.data_root is not None and not spec.data_root.is_dir():
         yield (
             ("data_root",),
-            f"data_root: {spec.data_root} is no folder; expected the folder of the data set",
+            f"data_root: expected the folder of the data set; {spec.data_root} is no folder",
         )
     if spec.weights is not None and not spec.weights.is_dir():
         yield (
             ("weights",),
-            f"weights: {spec.weights} is no folder; expected the folder of the weight files",
+            f"weights: expected the folder of the weight files; {spec.weights} is no folder",
         )
 
 
 def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Yield the sections that do not go together."""
+    """Yield the sections that exclude each other."""
     if isinstance(spec.seeds, dict) and spec.seed_stages is not None:
         yield (
             ("seed_stages",),
-            "seed_stages: `seeds` says by itself which stages it reaches; remove one of the two",
+            "seed_stages: expected a number of `seeds` beside it; `seeds` names the stages itself, "
+            "so remove one of the two",
         )
     if spec.search:
         yield from _faults_of_search(spec, spec.search)
@@ -158,7 +160,7 @@ def _faults_of_sections(spec: Spec) -> Iterator[tuple[Location, str]]:
             if len(axis.listed() or ()) != 2:
                 yield (
                     ("grid", key),
-                    f"grid.{key}: `leave_one_out` needs two values, without and with, "
+                    f"grid.{key}: `leave_one_out` expects two values, without and with, "
                     f"got {shortened(show(axis.listed()))}",
                 )
 
@@ -171,18 +173,21 @@ def _faults_of_claims(spec: Spec) -> Iterator[tuple[Location, str]]:
     for index, claim in enumerate(spec.expect):
         if isinstance(claim, str):
             continue
-        place = ("expect", index)
+        location = ("expect", index)
         path = f"expect.{index}"
         if claim.metric not in metrics:
             told = f"no trial has {shown(claim.metric)}; {_nearest(claim.metric, metrics)}"
-            yield (*place, "metric"), f"{path}.metric: {told}"
+            yield (*location, "metric"), f"{path}.metric: {told}"
         if claim.against is None and not _has_baseline(spec):
-            yield place, f"{path}: compares with the baseline; give `baseline`, or `against`"
+            yield (
+                location,
+                f"{path}: expected a baseline to compare with; give `baseline`, or `against`",
+            )
         for name, side in (("compare", claim.compare), ("against", claim.against)):
             for knob in side if isinstance(side, dict) else ():
                 if matching(knob) != (knob,):
                     told = f"{shown(knob)} is no knob; expected one such as cgnet.erasing"
-                    yield (*place, name), f"{path}.{name}: {told}"
+                    yield (*location, name), f"{path}.{name}: {told}"
 
 
 def _faults_of_labels(spec: Spec) -> Iterator[tuple[Location, str]]:
@@ -208,8 +213,7 @@ def _faults_of_search(spec: Spec, search: SearchSpec) -> Iterator[tuple[Location
         if getattr(spec, key):
             yield (
                 (key,),
-                f"{key}: a search has its own `space`; expected `search` and at most `baseline` "
-                "beside it",
+                f"{key}: expected at most `baseline` beside `search`, which has its own `space`",
             )
     allowed: list[str] = []
     for field in scored_fields():
@@ -228,33 +232,34 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
     stages = list(pipeline_class().model_fields)
     seen: set[str] = set()
     for index, gate in enumerate(spec.gates):
-        place = ("gates", index)
+        location = ("gates", index)
         if gate.after not in _reached(spec):
             yield (
-                (*place, "after"),
-                f"gates.{index}.after: {gate.after!r} is no stage that `targets` need",
+                (*location, "after"),
+                f"gates.{index}.after: expected a stage that `targets` need, got {gate.after!r}",
             )
         elif not _reached(spec).intersection(stages[stages.index(gate.after) + 1 :]):
             yield (
-                (*place, "after"),
-                f"gates.{index}.after: no stage that `targets` need stands behind {gate.after!r}, "
-                "so the gate would hold nothing back",
+                (*location, "after"),
+                f"gates.{index}.after: expected a stage before the last one that `targets` need, "
+                f"got {gate.after!r}; a gate there would stop nothing",
             )
         if gate.after in seen:
             yield (
-                (*place, "after"),
-                f"gates.{index}.after: there is a gate after {gate.after!r} already; keep one",
+                (*location, "after"),
+                f"gates.{index}.after: expected one gate after a stage, got a second one after "
+                f"{gate.after!r}",
             )
         seen.add(gate.after)
         if gate.by is not None and matching(gate.by) != (gate.by,):
             yield (
-                (*place, "by"),
-                f"gates.{index}.by: {gate.by!r} is no knob; expected one such as cgnet.backbone",
+                (*location, "by"),
+                f"gates.{index}.by: expected a knob such as cgnet.backbone, got {gate.by!r}",
             )
         if gate.margin is not None and not _has_baseline(spec):
             yield (
-                (*place, "margin"),
-                f"gates.{index}.margin: compares with the baseline; give `baseline`",
+                (*location, "margin"),
+                f"gates.{index}.margin: expected a baseline to compare with; give `baseline`",
             )
 
 
@@ -284,7 +289,7 @@ def _faults_of_expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
 def _expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
     for index, text in enumerate(spec.constraints):
         yield ("constraints", index), text
-    axes = _place_of_axes(spec)
+    axes = _location_of_axes(spec)
     for key, axis in spec.axes().items():
         if axis.when is not None:
             yield (*axes, key, "when"), axis.when
@@ -299,28 +304,28 @@ def _expressions(spec: Spec) -> Iterator[tuple[Location, str]]:
                 yield (*location, key), value
 
 
-def _place_of_axes(spec: Spec) -> Location:
+def _location_of_axes(spec: Spec) -> Location:
     return ("search", "space") if spec.search else ("grid",)
 
 
 def _faults_of_axes(spec: Spec, base: Pipeline) -> Iterator[tuple[Location, str]]:
-    """Yield axes without a knob, without an end, or with values that no knob takes."""
-    place = _place_of_axes(spec)
+    """Yield axes of unknown knobs, ranges without an end, and values that a knob refuses."""
+    location = _location_of_axes(spec)
     axes = spec.axes()
     first: Overrides = {}
-    good: list[str] = []
+    known: list[str] = []
     for key, axis in axes.items():
-        wrong = [*_unknown(key, base), *_unusable(key, axis, search=spec.search is not None)]
-        if wrong:
-            yield from (((*place, key), message) for message in wrong)
+        objections = [*_unknown(key, base), *_unusable(key, axis, search=spec.search is not None)]
+        if objections:
+            yield from (((*location, key), message) for message in objections)
         else:
             first |= _plain(_settings(key, axis)[0])
-            good.append(key)
-    for key in good:
+            known.append(key)
+    for key in known:
         for index, setting in enumerate(_settings(key, axes[key])):
             for knob, value in setting.items():
                 if message := _fault(base, knob, value, beside=first | setting):
-                    yield (*place, key, index), message
+                    yield (*location, key, index), message
 
 
 def _settings(key: str, axis: Axis) -> list[Overrides]:
@@ -336,18 +341,18 @@ def _unknown(key: str, base: Pipeline) -> list[str]:
 
 
 def _unusable(key: str, axis: Axis, *, search: bool) -> Iterator[str]:
-    """Yield the faults of an axis's values, whatever its knobs are."""
+    """Yield the faults of an axis's values that do not depend on its knobs."""
     listed = axis.listed()
     knobs = knobs_of(key)
     if search and axis.num is not None:
         yield (
-            f"{key}: `num` picks the values of a grid; a search draws from the whole range, or in "
-            "a `step`"
+            f"{key}: expected a range with or without `step`, from which a search draws; `num` is "
+            "for a grid"
         )
     elif search and listed is None and len(knobs) == 1:
         return
     elif listed is None:
-        yield f"{key}: a range needs `step` or `num`, or there is no end to its values"
+        yield f"{key}: expected `step` or `num` in the range; without them its values have no end"
     elif len(knobs) > 1:
         wrong = [
             value for value in listed if not isinstance(value, list) or len(value) != len(knobs)
@@ -355,13 +360,13 @@ def _unusable(key: str, axis: Axis, *, search: bool) -> Iterator[str]:
         if wrong:
             count = len(knobs)
             yield (
-                f"{key}: {count} knobs move together, so each value is a list of {count} values, "
-                f"got {shown(wrong[0])}"
+                f"{key}: expected a list of {count} values for the {count} knobs that move "
+                f"together, got {shown(wrong[0])}"
             )
 
 
 def _plain(changes: Overrides) -> Overrides:
-    """Return `changes` without values that are derived from other knobs: they have none yet."""
+    """Return `changes` without the values that are computed from other knobs later."""
     return {key: value for key, value in changes.items() if not is_derived(value)}
 
 
@@ -373,9 +378,9 @@ def _refused(pipeline: Pipeline, changes: Overrides) -> Iterator[tuple[str, str]
 
 
 def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) -> str:
-    """Return the message about a value that is refused, empty where it is good.
+    """Return the message about a value that is refused, empty where it is allowed.
 
-    It is good where the values beside it, in the same stages, make it so."""
+    A value that is allowed only together with others of the same stage counts as allowed."""
     if is_derived(value):
         return "" if matching(key) else _objection(pipeline, {key: value})
     beside = _plain(beside)
@@ -387,7 +392,7 @@ def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) ->
     alone = _objection(pipeline, kind | {key: value})
     if not alone or not _objection(pipeline, related):
         return ""
-    # A pattern is refused once for every stage that it reaches; the first says enough.
+    # A pattern is refused once for every stage that it reaches, with the same words.
     return alone.split(f"; {key}: ")[0].replace(f"override {key!r} matches", f"{key}: matches", 1)
 
 
@@ -404,14 +409,14 @@ def _fields(key: str) -> set[str]:
 
 
 def _clashes(spec: Spec) -> Iterator[tuple[Location, str]]:
-    """Yield knobs that two parts of the spec set in one trial; the later would silently win."""
+    """Yield knobs that two parts of the spec set in one trial, so that one would be ignored."""
     seeded = dict.fromkeys(
         spec.seeded_knobs(), "`seeds`; leave its stage out of `seed_stages` to set it here"
     )
     axes: dict[str, str] = {}
     for axis in spec.axes():
         for knob in knobs_of(axis):
-            yield from _taken((*_place_of_axes(spec), axis), knob, seeded | axes)
+            yield from _taken((*_location_of_axes(spec), axis), knob, seeded | axes)
             axes |= dict.fromkeys(matching(knob), f"the axis {axis!r}; set it in one place only")
     for key in spec.base:
         yield from _taken(("base", key), key, seeded)
@@ -421,9 +426,11 @@ def _clashes(spec: Spec) -> Iterator[tuple[Location, str]]:
             yield from _taken((*section(name), key), key, seeded | multiplied)
 
 
-def _taken(place: Location, key: str, owners: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
+def _taken(
+    location: Location, key: str, owners: Mapping[str, str]
+) -> Iterator[tuple[Location, str]]:
     if taken := [knob for knob in matching(key) if knob in owners]:
-        yield place, f"{key}: {taken[0]} is set by {owners[taken[0]]}"
+        yield location, f"{key}: {taken[0]} is already set by {owners[taken[0]]}"
 
 
 def _nearest(word: str, allowed: list[str]) -> str:

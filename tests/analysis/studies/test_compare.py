@@ -63,7 +63,7 @@ def test_the_command_prints_points_and_what_the_interval_speaks_of(
     out = capsys.readouterr().out
     assert "| better | +" in out
     assert "within noise; a difference of 1.0 would need " in out
-    assert f"{IMAGES} images. The interval speaks of chance in images and seeds" in out
+    assert f"{IMAGES} images. The interval covers chance in images and seeds" in out
 
 
 def test_variants_with_the_same_artifacts_are_compared_once_and_seeds_that_share_one_count_once(
@@ -125,7 +125,8 @@ def test_differences_by_class_are_those_of_the_ious(experiment: str, tracking: s
     assert found["fish"].value == pytest.approx(2 * better.difference.value)
     assert found["fish"].images_sd == pytest.approx(2 * better.difference.images_sd)
     with pytest.raises(
-        ValueError, match="no variant 'worse' beside the baseline; there are: plain; better; same"
+        ValueError,
+        match="expected a variant other than the baseline, got 'worse'; there are: plain; better",
     ):
         compare_classes(trials, "cam", "worse", tracking=tracking)
 

@@ -187,7 +187,7 @@ def test_draw_is_a_function_of_the_generator() -> None:
 @pytest.mark.parametrize("mode", ["cse", "class_agnostic"])
 def test_image_without_label_is_refused(mode: str) -> None:
     labels = torch.tensor([[1.0, 0], [0, 0]])
-    with pytest.raises(ValueError, match=r"images \[1\] of the batch have no label"):
+    with pytest.raises(ValueError, match=r"got none for images \[1\] of the batch"):
         erasing_targets(
             torch.ones(2, 2, 3, 3),
             labels,

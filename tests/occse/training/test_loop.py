@@ -303,7 +303,9 @@ def test_non_finite_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="24 training images do not fill one batch of 100"):
+    with pytest.raises(
+        ValueError, match="expected at least one batch of 100 training images, got 24"
+    ):
         train(
             Network(),
             Noise(),

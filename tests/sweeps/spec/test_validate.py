@@ -36,7 +36,7 @@ BAD = {
     "no trials": (
         "seeds: 2\n",
         1,
-        "grid: the sweep has no trials; give `grid`, `variants`, `search` or `baseline`",
+        "grid: expected at least one trial, got none; give `grid`, `variants`, `search` or",
     ),
     "axis without values": (
         "grid:\n  oc.lr: [1]\n  cgnet.lr: []\n",
@@ -92,7 +92,7 @@ BAD = {
     "variant called baseline": (
         "variants:\n  baseline: {}\n",
         4,
-        "variants.baseline: write the baseline under the key",
+        "variants.baseline: expected the baseline under the key",
     ),
     "two knobs at odds": (
         "grid:\n  data.num_train: [50, 20]\n  data.num_scored: [5, 30]\n"
@@ -108,7 +108,7 @@ BAD = {
     "range without an end": (
         "grid:\n  cgnet.lr: {from: 1, to: 2}\n",
         4,
-        "cgnet.lr: a range needs `step` or `num`",
+        "cgnet.lr: expected `step` or `num` in the range",
     ),
     "range backwards": (
         "grid:\n  oc.lr:\n    {from: 2, to: 1, num: 3}\n",
@@ -133,7 +133,7 @@ BAD = {
     "knobs together, one value": (
         "grid:\n  crf.alpha, pseudo.beta:\n  - [4, 8]\n  - 4\n",
         4,
-        "2 knobs move together, so each value is a list of 2 values, got 4",
+        "expected a list of 2 values for the 2 knobs that move together, got 4",
     ),
     "knobs together, unknown": (
         "grid:\n  crf.alpha, pseudo.bta: [[4, 8]]\n",
@@ -179,7 +179,7 @@ BAD = {
     "design of three values": (
         "design: leave_one_out\ngrid:\n  crf.alpha: [4, 6, 8]\n",
         5,
-        "grid.crf.alpha: `leave_one_out` needs two values, without and with, got (4 6 8)",
+        "grid.crf.alpha: `leave_one_out` expects two values, without and with, got (4 6 8)",
     ),
     "seeds of a stage without": (
         "baseline: {}\nseeds:\n  crf: 2\n",
@@ -189,7 +189,7 @@ BAD = {
     "seeds twice": (
         "baseline: {}\nseeds: {oc: 2}\nseed_stages: [oc]\n",
         5,
-        "seed_stages: `seeds` says by itself which stages it reaches",
+        "seed_stages: expected a number of `seeds` beside it",
     ),
     "gate without a rule": (
         "baseline: {}\ngates:\n- after: cam\n",
@@ -204,17 +204,17 @@ BAD = {
     "gate behind the targets": (
         "baseline: {}\ntargets: [crf]\ngates:\n- {after: pseudo, asha: 2}\n",
         6,
-        "gates.0.after: 'pseudo' is no stage that `targets` need",
+        "gates.0.after: expected a stage that `targets` need, got 'pseudo'",
     ),
     "two gates at one place": (
         "baseline: {}\ngates:\n- {after: cam, asha: 2}\n- {after: cam, top_k: 2}\n",
         6,
-        "gates.1.after: there is a gate after 'cam' already",
+        "gates.1.after: expected one gate after a stage, got a second one after 'cam'",
     ),
     "gate by": (
         "baseline: {}\ngates:\n- {after: cam, asha: 2, by: backbone}\n",
         5,
-        "'backbone' is no knob",
+        "expected a knob such as cgnet.backbone, got 'backbone'",
     ),
     "margin to nothing": (
         "variants: {a: {}}\ngates:\n- {after: cam, margin: 0}\n",
@@ -235,7 +235,7 @@ BAD = {
         "grid: {crf.alpha: [1]}\n"
         "search: {trials: 3, objectives: {pseudo/miou: max}, space: {oc.lr: [1]}}\n",
         3,
-        "grid: a search has its own `space`",
+        "grid: expected at most `baseline` beside `search`",
     ),
     "search without a space": (
         "search:\n  trials: 3\n  objectives: {pseudo/miou: max}\n",
@@ -257,27 +257,27 @@ BAD = {
         "search:\n  trials: 3\n  objectives: {crf/miou: max}\n"
         "  space:\n    crf.alpha: {from: 1, to: 4, num: 3}\n",
         7,
-        "crf.alpha: `num` picks the values of a grid",
+        "crf.alpha: expected a range with or without `step`",
     ),
     "two axes for one knob": (
         "grid:\n  oc.lr: [1]\n  '*.lr': [1]\n",
         5,
-        "*.lr: oc.lr is set by the axis 'oc.lr'; set it in one place",
+        "*.lr: oc.lr is already set by the axis 'oc.lr'; set it in one place",
     ),
     "axis and variant": (
         "grid:\n  oc.lr: [1]\nvariants:\n  a:\n    oc.lr: 1\n",
         7,
-        "oc.lr: oc.lr is set by the axis 'oc.lr'",
+        "oc.lr: oc.lr is already set by the axis 'oc.lr'",
     ),
     "seed beside seeds": (
         "grid:\n  oc.seed: [1]\n",
         4,
-        "oc.seed: oc.seed is set by `seeds`; leave its stage out of `seed_stages`",
+        "oc.seed: oc.seed is already set by `seeds`; leave its stage out of `seed_stages`",
     ),
     "base seed": (
         "baseline: {}\nbase:\n  '*.seed': 1\n",
         5,
-        "*.seed: pretrain.seed is set by `seeds`",
+        "*.seed: pretrain.seed is already set by `seeds`",
     ),
     "seeds": ("baseline: {}\nseeds: 0\n", 4, "seeds: expected a count of at least 1"),
     "seeds text": (
@@ -324,9 +324,13 @@ BAD = {
     "part of two GPUs": (
         "baseline: {}\nresources:\n  oc: {num_gpus: 1.5}\n",
         5,
-        "only whole GPUs can be granted, got 1.5",
+        "expected a whole number above 1, got 1.5",
     ),
-    "data root": ("baseline: {}\ndata_root: nowhere\n", 4, "data_root: nowhere is no folder"),
+    "data root": (
+        "baseline: {}\ndata_root: nowhere\n",
+        4,
+        "data_root: expected the folder of the data set; nowhere is no folder",
+    ),
     "too many": ("grid:\n  oc.lr: &x []\n", 4, "the anchor or alias 'x'; write the values out"),
     "duplicate key": (
         "grid: {}\nseeds: 1\ngrid: {}\n",
@@ -386,7 +390,7 @@ BAD = {
     "gate behind everything": (
         "baseline: {}\ngates:\n- {after: seg, asha: 2}\n",
         5,
-        "gates.0.after: no stage that `targets` need stands behind 'seg'",
+        "gates.0.after: expected a stage before the last one that `targets` need, got 'seg'",
     ),
     "label of no knob": (
         "baseline: {}\nlabels:\n  cgnet.lr: learning rate\n  cgnet.erase=cse: CSE\n",
@@ -430,7 +434,8 @@ def test_grid_beyond_reason_is_refused_before_it_is_expanded(tmp_path: Path) -> 
         f"  {knob}: {list(range(1, 41))}\n"
         for knob in ("crf.alpha", "pseudo.beta", "oc.lr", "cgnet.lr")
     )
-    assert "spec.yaml:3: grid: 2,560,000 combinations" in refusal(tmp_path, HEAD + "grid:\n" + axes)
+    refused = refusal(tmp_path, HEAD + "grid:\n" + axes)
+    assert "spec.yaml:3: grid: expected at most 100,000 combinations, got 2,560,000" in refused
 
 
 def test_spec_made_in_code_is_checked_too() -> None:
