@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from analysis.commands.arguments import add_experiments
-from analysis.read.mlflow import server_address
 from analysis.read.secrets import masked_command
+from analysis.read.source.connect import server_address
 from analysis.report.make import make_report
 
 SCHEMES = ("http://", "https://")

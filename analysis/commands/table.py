@@ -11,7 +11,8 @@ import pandas as pd
 
 from analysis.commands.arguments import add_experiments, where_of
 from analysis.read.artifacts import counted_stages
-from analysis.read.mlflow import load, server_address
+from analysis.read.mlflow import load
+from analysis.read.source.connect import server_address
 from analysis.read.spec_error import SpecError
 from analysis.read.thresholds import with_thresholds
 from analysis.table.build import build

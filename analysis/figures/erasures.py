@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from mlflow import MlflowClient
 
 from analysis.figures.style import GREY, TWO_COLUMNS, legend_below, look, page
-from analysis.read.mlflow import tracking_uri
+from analysis.read.source.connect import connect
 
 STAGE = "erase_and_infer"
 # Characters of 8 pt that fit above a third of the page.
@@ -52,14 +51,14 @@ def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figu
 
 def _curves(trials: pd.DataFrame, tracking: str | None) -> pd.DataFrame:
     """Return a row for each point: variant, seed, name, number of erasures, value in percent."""
-    client = MlflowClient(tracking_uri(tracking))
+    source = connect(tracking)
     rows = []
     for trial in trials.to_dict("records"):
         for name in PANELS:
-            history = client.get_metric_history(trial["run_id"], f"{STAGE}/{name}")
+            history = source.history(trial["run_id"], f"{STAGE}/{name}")
             rows += [
-                (trial["variant"], trial["seed"], name, point.step, 100 * point.value)
-                for point in history
+                (trial["variant"], trial["seed"], name, step, 100 * value)
+                for step, value in history
             ]
     return pd.DataFrame(rows, columns=["variant", "seed", "name", "erasures", "value"])
 

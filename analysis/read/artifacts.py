@@ -1,15 +1,14 @@
 """Files that the trials of a sweep left in MLflow."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from analysis.read.counts import PerImage, read_counts
-from analysis.read.mlflow import connect
+from analysis.read.source.connect import connect
+from analysis.read.source.run import SourceError
 
 SUBSETS = ("all", "multi")
 
@@ -44,25 +43,24 @@ def counts_of(
 
 @contextmanager
 def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Path]:
-    """Yield the artifact `name` of a run, as a file that lasts as long as the context.
+    """Yield the artifact `name` of a run, as a file to read that lasts as long as the context.
 
     Raises:
         ValueError: the run has no such artifact, or there is no such database.
     """
-    client = connect(tracking)
-    with tempfile.TemporaryDirectory() as folder:
+    source = connect(tracking)
+    with ExitStack() as stack:
         try:
-            path = client.download_artifacts(run, name, folder)
-        except (MlflowException, OSError) as error:
-            raise ValueError(
-                f"run {run} has no {name} in MLflow: {str(error).splitlines()[0]}"
-            ) from None
-        yield Path(path)
+            path = stack.enter_context(source.file(run, name))
+        except OSError as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"run {run} has no {name} in MLflow: {reason}") from None
+        yield path
 
 
 def names_below(run: str, folder: str, *, tracking: str | None = None) -> list[str]:
     """Return the artifacts of a run in `folder`, as MLflow names them."""
-    return [file.path for file in connect(tracking).list_artifacts(run, folder)]
+    return connect(tracking).files(run, folder)
 
 
 def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
@@ -73,9 +71,7 @@ def counted_stages(run: str, *, tracking: str | None = None) -> frozenset[str]:
         ConnectionError: MLflow does not have the run, or does not answer.
     """
     try:
-        files = connect(tracking).list_artifacts(run, "counts")
-    except (MlflowException, OSError) as error:
-        raise ConnectionError(
-            f"cannot list the files of run {run}: {str(error).splitlines()[0]}"
-        ) from None
-    return frozenset(Path(file.path).stem for file in files)
+        files = connect(tracking).files(run, "counts")
+    except SourceError as error:
+        raise ConnectionError(f"cannot list the files of run {run}: {error}") from None
+    return frozenset(Path(name).stem for name in files)

@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-
-from analysis.read.mlflow import connect
+from analysis.read.source.connect import connect
+from analysis.read.source.run import Source, SourceError
 
 # A curve of more points than pixels shows nothing more, and makes a page of many runs heavy.
 MOST_POINTS = 120
@@ -38,30 +35,27 @@ def training_curves(runs: Sequence[str], *, tracking: str | None) -> list[Curve]
         ValueError: there is no such database.
         ConnectionError: MLflow does not have a run, or does not answer.
     """
-    client = connect(tracking)
+    source = connect(tracking)
     found: list[Curve] = []
     is_curve: dict[str, bool] = {}
     try:
         for run in runs:
-            for name in client.get_run(run).data.metrics:
+            for name in source.metrics(run):
                 # scores by class are many and logged once
                 if "/iou/" in name or not is_curve.get(name, True):
                     continue
-                curve = _curve(client, run, name)
+                curve = _curve(source, run, name)
                 # Each look is a request; one run tells for all whether a metric has steps.
                 is_curve.setdefault(name, curve is not None)
                 if curve is not None:
                     found.append(curve)
-    except (MlflowException, RequestException) as error:
-        raise ConnectionError(
-            f"cannot read the curves of run {run}: {str(error).splitlines()[0]}"
-        ) from None
+    except SourceError as error:
+        raise ConnectionError(f"cannot read the curves of run {run}: {error}") from None
     return found
 
 
-def _curve(client: MlflowClient, run: str, name: str) -> Curve | None:
-    history = client.get_metric_history(run, name)
-    by_step = {point.step: point.value for point in history}  # a retried stage logs a step again
+def _curve(source: Source, run: str, name: str) -> Curve | None:
+    by_step = dict(source.history(run, name))  # a retried stage logs a step again
     if len(by_step) < 2:
         return None
     steps = sorted(by_step)

@@ -85,11 +85,9 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
             f"the sweep no longer asks for any of its {len(trials)} trials; run it again"
         )
     # Rows that a filter leaves out must not decide which metrics, columns and averages are allowed.
-    wanted = [
-        run["run_id"]
-        for run in matching(current.to_dict("records"), spec.where, location=("where",))
-    ]
-    current = current[current["run_id"].isin(wanted)]
+    if spec.where:
+        runs = matching(current.to_dict("records"), spec.where, location=("where",))
+        current = current[current["run_id"].isin([run["run_id"] for run in runs])]
     if current.empty:
         raise SpecError(("where",), "no trial has all of these values at once")
     _check(spec, current)

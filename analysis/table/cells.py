@@ -17,9 +17,8 @@ def make_cell(row: Group, group: Group, column: Column, spec: TableSpec) -> Cell
         SpecError: these trials differ in more than their seeds.
     """
     field = column.metric.partition("/")[0]
-    shared = {run["run_id"] for run in group.runs}
     planned: Sequence[Run] = [
-        run for run in row.runs if run["run_id"] in shared and field in run["planned"]
+        run for run in row.runs if run["run_id"] in group.run_ids and field in run["planned"]
     ]
     if not planned:
         return Cell(status="empty")

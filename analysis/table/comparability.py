@@ -7,6 +7,7 @@ about; elsewhere it misleads."""
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 import pandas as pd
 
@@ -68,6 +69,8 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
     return tuple(found)
 
 
+# Asked for every run, metric and dimension; seeds share the name of their variant.
+@cache
 def _told(name: str, knobs: frozenset[str]) -> Told:
     """Return the parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
     parts = (part.partition("=") for part in re.split(r", (?=[\w.*]+=)", name))

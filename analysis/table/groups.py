@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from analysis.read.artifact_ids import Run, artifact_id
 from analysis.read.knobs import PARAM, column_of, display_order, matching, short_heads, show
@@ -29,6 +30,11 @@ class Group:
     told: str
     runs: Sequence[Run]
     baseline: bool = False
+
+    @cached_property
+    def run_ids(self) -> frozenset[str]:
+        """The ids of the runs; a table asks for them once per cell."""
+        return frozenset(str(run["run_id"]) for run in self.runs)
 
 
 def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:

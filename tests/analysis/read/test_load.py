@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-import analysis.read.mlflow as loading
 from analysis.read.mlflow import load
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
@@ -94,13 +93,6 @@ def test_a_tag_by_field_that_is_no_json_of_numbers_is_an_error_naming_it(
         ValueError, match=f"run {run}: tag occse.seconds is .*long.*, expected numbers by field"
     ):
         load("by field, damaged", tracking=tracking)
-
-
-def test_all_pages_are_read(
-    trials: pd.DataFrame, tracking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "PAGE", 2)
-    pd.testing.assert_frame_equal(load("load", tracking=tracking), trials)
 
 
 def test_tracking_comes_from_the_environment(
