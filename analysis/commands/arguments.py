@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 import yaml
 
@@ -29,6 +30,13 @@ def _add_tracking(parser: argparse.ArgumentParser) -> None:
         "--tracking",
         metavar="URI",
         help="default: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="a YAML file with names for people, such as `cgnet.erasing=cse: CSE`; they come "
+        "before those of the sweep's file",
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 
 from analysis.commands.arguments import add_experiment, where_of
 from analysis.read.artifacts import SUBSETS
+from analysis.read.labels import names_of, variant_called
 from analysis.read.mlflow import load
 from analysis.studies.compare import (
     DELTA,
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Print every variant's difference from the baseline, or the differences of one by class."""
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     sides = _sides(options)
     if sides:
         found = contrast(
@@ -64,14 +65,17 @@ def run(options: argparse.Namespace) -> int:
         )
         passage = contrast_passage(found, options.stage, *sides, subset=options.subset)
     elif options.variant is not None:
+        variant = variant_called(options.variant, trials)
         classes = compare_classes(
             trials,
             options.stage,
-            options.variant,
+            variant,
             tracking=options.tracking,
             subset=options.subset,
         )
-        passage = classes_passage(classes, options.stage, options.variant, subset=options.subset)
+        passage = classes_passage(
+            classes, options.stage, names_of(trials)[variant], subset=options.subset
+        )
     else:
         comparisons = compare(
             trials,

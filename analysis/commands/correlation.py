@@ -14,6 +14,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the correlations between stages, and the regret of gates."""
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     print(passages_markdown(correlation_passages(correlation(trials))))
     return 0

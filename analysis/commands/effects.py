@@ -15,6 +15,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the effects of the knobs on a score."""
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     print(passages_markdown(effects_passages(effects(trials, metric=options.metric))))
     return 0

@@ -17,7 +17,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the file."""
-    trials = load(*options.experiments, tracking=options.tracking)
+    trials = load(*options.experiments, tracking=options.tracking, labels=options.labels)
     write_export(trials, options.out)
     print(f"{options.out}: {len(trials)} trials; every command reads it in place of an experiment")
     return 0

@@ -18,7 +18,8 @@ from analysis.figures.panels import panel_figure
 from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS, check_file, save
-from analysis.read.knobs import knob_values, scored, short_names, show, varied
+from analysis.read.knobs import knob_values, scored, show, varied
+from analysis.read.labels import labels_of, names_of, variant_called
 from analysis.read.mlflow import load
 from analysis.studies.compare import compare, compare_classes
 from analysis.studies.correlation import correlation
@@ -47,7 +48,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Draw a figure and write it."""
     check_file(options.out)
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     save(options.draw(trials, options), options.out)
     return 0
 
@@ -91,14 +92,15 @@ def _class_errors(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 
 
 def _class_deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    variant = (options.variant or [best_variant(trials, options.metric)])[0]
+    variant = _variant(trials, options)
     found = compare_classes(trials, _field(options), variant, tracking=options.tracking)
     return class_deltas(found, name=_names(trials, options.metric)[variant])
 
 
 def _deltas(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     found = compare(trials, _field(options), tracking=options.tracking)
-    return variant_deltas(found, _names(trials, options.metric), metric=options.metric)
+    name = labels_of(trials).metric(options.metric)
+    return variant_deltas(found, _names(trials, options.metric), metric=name)
 
 
 def _thresholds(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
@@ -109,20 +111,24 @@ def _thresholds(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 
 def _pareto(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
     return pareto_plot(
-        pareto(trials, metric=options.metric), _names(trials, options.metric), rule=options.rule
+        pareto(trials, metric=options.metric),
+        _names(trials, options.metric),
+        labels_of(trials),
+        rule=options.rule,
     )
 
 
 def _correlation(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return correlation_plot(correlation(trials), first=options.stages[0], second=options.stages[1])
+    first, second = options.stages
+    return correlation_plot(correlation(trials), labels_of(trials), first=first, second=second)
 
 
 def _regret(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    return regret_plot(correlation(trials))
+    return regret_plot(correlation(trials), labels_of(trials))
 
 
 def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
-    variant = (options.variant or [best_variant(trials, options.metric)])[0]
+    variant = _variant(trials, options)
     rows, notes = picked_rows(
         trials,
         _field(options),
@@ -152,7 +158,14 @@ def _field(options: argparse.Namespace) -> str:
 
 
 def _names(trials: pd.DataFrame, metric: str) -> dict[str, str]:
-    return short_names(list(scored(trials, metric)["variant"].unique()))
+    return dict(names_of(scored(trials, metric)))
+
+
+def _variant(trials: pd.DataFrame, options: argparse.Namespace) -> str:
+    """Return the variant that was asked for; by default the best one beside the baseline."""
+    if options.variant:
+        return variant_called(options.variant[0], scored(trials, options.metric))
+    return best_variant(trials, options.metric)
 
 
 def _chosen(trials: pd.DataFrame, options: argparse.Namespace) -> dict[str, str]:
@@ -160,7 +173,7 @@ def _chosen(trials: pd.DataFrame, options: argparse.Namespace) -> dict[str, str]
     best other one.
     """
     rows, names = scored(trials, options.metric), _names(trials, options.metric)
-    chosen = options.variant or [
+    chosen = [variant_called(name, rows) for name in options.variant or ()] or [
         *rows.loc[rows["baseline"], "variant"].unique(),
         best_variant(trials, options.metric),
     ]

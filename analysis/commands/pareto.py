@@ -15,6 +15,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print cost and score of every variant."""
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     print(passages_markdown([pareto_passage(pareto(trials, metric=options.metric))]))
     return 0

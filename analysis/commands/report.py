@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         server=options.mlflow or server_address(options.tracking),
         again=masked_command(["python", *sys.orig_argv[1:]]),
         progress=_print_progress,
+        labels=options.labels,
     )
     for line in lines:
         print(line)

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     """
     document = TableFile(options.spec) if options.spec else None
     spec = _spec(options, document)
-    trials = load(*options.experiments, tracking=options.tracking)
+    trials = load(*options.experiments, tracking=options.tracking, labels=options.labels)
     metrics = [*spec.metrics, *([spec.best.by] if spec.best else [])]
     trials = with_thresholds(trials, metrics, tracking=options.tracking)
     try:

@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the variance components of a score."""
-    trials = load(options.experiment, tracking=options.tracking)
+    trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     found = variance(trials, options.stage, tracking=options.tracking, images=not options.no_images)
     print(passages_markdown([variance_passage(found)]))
     return 0

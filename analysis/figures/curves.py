@@ -12,8 +12,10 @@ from scipy import stats
 
 from analysis.figures.style import GREY, label_axes, legend_below, look, page
 from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, show
+from analysis.read.labels import labels_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.statistics.seed_design import combined, of_new_run, replicate
+from naming.labels import Labels
 
 # A knob whose values span nearly a decade or more, as 1 to 9, is drawn on a logarithmic axis.
 DECADE = 9
@@ -45,8 +47,9 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     for other in by:
         knob_values(along, other)
     positions = _positions(ordered(along[PARAM + knob]))
-    lines = dict(_lines(along, by))
-    curves = {label: _curve(line, metric, knob, positions) for label, line in lines.items()}
+    labels = labels_of(trials)
+    lines = dict(_lines(along, by, labels))
+    curves = {line: _curve(own, metric, knob, positions) for line, own in lines.items()}
     over: dict[str, None] = {}
     for line in lines.values():
         over |= dict.fromkeys(averaged(line, knob, *by))
@@ -62,7 +65,8 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
             mean = 100 * baseline[metric].mean()
             axes.axhline(mean, color=GREY, linewidth=1, linestyle=":", label="baseline")
         _set_ticks(axes, positions)
-        label_axes(axes, knob, f"{metric} (%)", over=list(over))
+        averages = [labels.knob(other) for other in over]
+        label_axes(axes, labels.knob(knob), f"{labels.metric(metric)} (%)", over=averages)
         axes.grid(axis="y")
         legend_below(figure, axes)
     return figure
@@ -99,7 +103,9 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _lines(trials: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _lines(
+    trials: pd.DataFrame, by: Sequence[str], labels: Labels
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the trials of each line with its label.
 
     Trials for which a knob means nothing make a line of their own.
@@ -109,13 +115,15 @@ def _lines(trials: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str, pd.Da
         return
     columns = [PARAM + knob for knob in by]
     for values, line in trials.groupby(columns, sort=False, dropna=False):
-        parts = [_part(knob, value) for knob, value in zip(by, values, strict=True)]
+        parts = [_part(knob, value, labels) for knob, value in zip(by, values, strict=True)]
         yield ", ".join(parts), line
 
 
-def _part(knob: str, value: object) -> str:
-    name = knob.partition(".")[2]
-    return f"{name} {show(value)}" if isinstance(value, str) else f"without {name}"
+def _part(knob: str, value: object, labels: Labels) -> str:
+    short = knob.partition(".")[2]
+    if isinstance(value, str):
+        return labels.part(knob, value, short=short)
+    return f"without {labels.knob(knob, short=short)}"
 
 
 def _curve(

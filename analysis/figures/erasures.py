@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.style import GREY, TWO_COLUMNS, legend_below, look, page
+from analysis.read.labels import labels_of
 from analysis.read.source.connect import connect
 
 STAGE = "erase_and_infer"
@@ -44,7 +45,8 @@ def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figu
             _draw(axes, curves[curves["name"] == name], title)
         if "cam/miou" in trials and trials["cam/miou"].notna().any():
             mean = 100 * trials["cam/miou"].mean()
-            panels[0].axhline(mean, color=GREY, linewidth=1, label="cam/miou")
+            name = labels_of(trials).metric("cam/miou")
+            panels[0].axhline(mean, color=GREY, linewidth=1, label=name)
         legend_below(figure, panels[0], columns=3)
     return figure
 

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.style import label_axes, page
-from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, show
+from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered
+from analysis.read.labels import labels_of
 from analysis.statistics.seed_design import replicate
 
 
@@ -23,6 +24,7 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
     seed = replicate(found, metric.partition("/")[0])
     by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, seed])[metric].mean()
     cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])
+    labels = labels_of(trials)
     down = ordered(found[PARAM + rows])
     across = ordered(found[PARAM + columns])
     mean = cells["mean"].unstack().loc[down, across]
@@ -35,11 +37,12 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
             x = across.index(column)
             y = down.index(row)
             axes.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
-        axes.set_xticks(range(len(across)), [show(value) for value in across])
-        axes.set_yticks(range(len(down)), [show(value) for value in down])
-        label_axes(axes, columns, rows, over=averaged(found, rows, columns))
+        axes.set_xticks(range(len(across)), [labels.value(columns, value) for value in across])
+        axes.set_yticks(range(len(down)), [labels.value(rows, value) for value in down])
+        averages = [labels.knob(knob) for knob in averaged(found, rows, columns)]
+        label_axes(axes, labels.knob(columns), labels.knob(rows), over=averages)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        bar = figure.colorbar(image, ax=axes, label=f"{metric} (%)")
+        bar = figure.colorbar(image, ax=axes, label=f"{labels.metric(metric)} (%)")
         bar.outline.set_linewidth(0)
     return figure

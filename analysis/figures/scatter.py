@@ -9,14 +9,18 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.style import GREY, legend_below, look, page
 from analysis.studies.correlation import Correlation, Point, Rank
 from analysis.studies.pareto import Cost, Pareto, time_unit
+from naming.labels import Labels
 
 
-def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone") -> Figure:
+def pareto_plot(
+    found: Pareto, names: Mapping[str, str], labels: Labels, *, rule: str = "alone"
+) -> Figure:
     """Draw score by cost ± standard deviation over seeds; the front in colour, the rest in grey.
 
     Args:
         found: of `analysis.studies.pareto`.
         names: what to call each variant.
+        labels: names of the scores.
         rule: `alone` or `shared`, how stages that trials share are paid.
 
     Raises:
@@ -47,7 +51,7 @@ def pareto_plot(found: Pareto, names: Mapping[str, str], *, rule: str = "alone")
         axes.set_xlabel(
             f"stage {unit} of a trial, {'alone' if is_alone else 'shared stages divided'}"
         )
-        axes.set_ylabel(f"{found.metric} (%)")
+        axes.set_ylabel(f"{labels.metric(found.metric)} (%)")
         axes.grid()
         legend_below(figure, axes, columns=1)
     return figure
@@ -75,10 +79,12 @@ def _draw_front(
         )
 
 
-def correlation_plot(found: Correlation, *, first: str = "cam", second: str = "seg") -> Figure:
+def correlation_plot(
+    found: Correlation, labels: Labels, *, first: str = "cam", second: str = "seg"
+) -> Figure:
     """Draw the score of `second` by that of `first`, a point for each variant.
 
-    Points are marked by the way of erasing.
+    Points are marked by the way of erasing. `labels` has the names of the scores.
 
     Raises:
         ValueError: the sweep has no such pair of scored stages.
@@ -97,14 +103,14 @@ def correlation_plot(found: Correlation, *, first: str = "cam", second: str = "s
             _draw_points(axes, own, pair, number=number)
         texts = [_rank_text(ranks[scope]) for scope in ("all", "within") if scope in ranks]
         axes.set_title("\n".join(texts), fontsize=7)
-        axes.set_xlabel(f"{first}/miou (%)")
-        axes.set_ylabel(f"{second}/miou (%)")
+        axes.set_xlabel(f"{labels.score(first)} (%)")
+        axes.set_ylabel(f"{labels.score(second)} (%)")
         axes.grid()
         legend_below(figure, axes, columns=3)
     return figure
 
 
-def regret_plot(found: Correlation) -> Figure:
+def regret_plot(found: Correlation, labels: Labels) -> Figure:
     """Draw the points lost when only the best by a stage go on, by the number that go on."""
     gates = found.stages[:-1]
     with page(2.5) as (figure, (axes,)):
@@ -116,7 +122,7 @@ def regret_plot(found: Correlation) -> Figure:
                 [100 * regret.lost for regret in regrets],
                 style.dash + style.marker,
                 color=style.color,
-                label=f"by {stage}/miou",
+                label=f"by {labels.score(stage)}",
             )
         # chance loses the same whichever stage it is compared with
         regrets = [regret for regret in found.regrets if regret.stage == gates[0]]
@@ -128,7 +134,7 @@ def regret_plot(found: Correlation) -> Figure:
             label="by chance",
         )
         axes.set_xlabel("variants that went on")
-        axes.set_ylabel(f"{found.stages[-1]}/miou lost (points)")
+        axes.set_ylabel(f"{labels.score(found.stages[-1])}, points lost")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")

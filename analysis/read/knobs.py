@@ -120,46 +120,6 @@ def is_number(value: str) -> bool:
     return True
 
 
-def short_names(variants: Sequence[str]) -> dict[str, str]:
-    """Return short names of the variants for figures: without redundant `knob=value` parts.
-
-    A part is redundant if all variants have it, or if another part of the same name never stands
-    without it: `erasing=cse` implies `source=cgnet`. `erasing=cse` is shortened to `cse`."""
-    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
-    parts = {variant: re.split(r", (?=[\w.*]+=)", variant) for variant in variants}
-    owners: dict[str, set[str]] = {}
-    for variant, own in parts.items():
-        for part in own:
-            owners.setdefault(part, set()).add(variant)
-
-    def implied(part: str, place: int, own: Sequence[str]) -> bool:
-        others = ((owners[other], at) for at, other in enumerate(own) if at != place)
-        return any(
-            having <= owners[part] and (at < place or having != owners[part])
-            for having, at in others
-        )
-
-    names = {
-        variant: ", ".join(
-            _without_name(part)
-            for place, part in enumerate(own)
-            if len(owners[part]) < len(parts) and not implied(part, place, own)
-        )
-        for variant, own in parts.items()
-    }
-    if len(set(names.values())) == len(names) and all(names.values()):
-        return names
-    return {name: name for name in names}
-
-
-def _without_name(part: str) -> str:
-    """Return `cse` for `erasing=cse`: a word speaks for itself, a number does not."""
-    value = part.partition("=")[2]
-    if re.fullmatch(r"[a-zA-Z]\w*", value) and value not in ("true", "false", "null"):
-        return value
-    return part
-
-
 def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
     """Return the column that `name` means: a knob, with or without its stage, or one of OF_TRIAL.
 

@@ -14,6 +14,7 @@
 | `imported` | source of a run that no sweep made; else empty |
 | `protocol` | what the numbers of an imported run rest on, by stage; else empty |
 | `pipeline` | text of `pipeline.json`, see `analysis.read.pipeline`; empty for old runs |
+| `labels` | text of `labels.json`, see `analysis.read.labels`; empty where a sweep has none |
 | `planned` | tuple of the fields that the trial has by plan |
 | `spent_s`, `saved_s` | seconds of stages run and of those reused; missing until it ends |
 | `seconds.<field>`, `gpus.<field>` | duration of a stage, and the number of its GPUs |
@@ -31,12 +32,14 @@
 In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.read.json_text import parse_json
+from analysis.read.labels import with_label_file
 from analysis.read.parquet import SUFFIX, read_export
 from analysis.read.secrets import masked
 from analysis.read.source.connect import connect, tracking_uri
@@ -46,19 +49,26 @@ from analysis.read.source.run import Run, Source, SourceError
 NAME_TAG = "occse.name."
 #: The artifact of the sweep's own run that `analysis.read.pipeline` reads.
 PIPELINE_FILE = "pipeline.json"
+#: The artifact of the sweep's own run that `analysis.read.labels` reads.
+LABELS_FILE = "labels.json"
 
 
-def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
+def load(
+    *experiments: str, tracking: str | None = None, labels: Path | None = None
+) -> pd.DataFrame:
     """The trials of `experiments`, one after the other, each in the order of its spec, then of the
     seeds.
 
     Args:
-        experiments: names of sweeps, or files that `python -m analysis export` wrote. tracking:
-        where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.
+        experiments: names of sweeps, or files that `python -m analysis export` wrote.
+        tracking: where MLflow keeps its runs; by default MLFLOW_TRACKING_URI, else
+            sqlite:///runs/mlflow.db.
+        labels: a YAML file with names for people, which come before those of the sweeps.
 
     Raises:
-        ValueError: there is no such database, experiment or file, it has no trials, or a run lacks
-        a tag of the schema. ConnectionError: the tracking server does not answer, or refuses.
+        ValueError: there is no such database, experiment or file, it has no trials, a run lacks a
+            tag of the schema, or `labels` has a key of nothing that there is.
+        ConnectionError: the tracking server does not answer, or refuses.
     """
     frames = []
     for experiment in experiments:
@@ -67,7 +77,8 @@ def load(*experiments: str, tracking: str | None = None) -> pd.DataFrame:
         else:
             frames.append(read_experiment(connect(tracking), experiment, tracking_uri(tracking)))
     # An experiment and an export of it may be named together.
-    return pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
+    trials = pd.concat(frames).drop_duplicates("run_id", ignore_index=True)
+    return trials if labels is None else with_label_file(trials, labels)
 
 
 def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
@@ -79,7 +90,7 @@ def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
     try:
         experiments = source.experiments()
         runs = source.runs(experiments[experiment], "trial") if experiment in experiments else []
-        pipeline = _text_of_sweep(source, runs[0].experiment_id, PIPELINE_FILE) if runs else ""
+        texts = _texts_of_sweep(source, runs)
     except SourceError as error:
         raise ConnectionError(f"cannot read experiments from {masked(uri)}: {error}") from error
     if experiment not in experiments:
@@ -94,7 +105,7 @@ def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
             "occse.kind = trial)"
         )
     return pd.DataFrame(
-        [{**_row(run, experiment), "pipeline": pipeline} for run in runs]
+        [{**_row(run, experiment), **texts} for run in runs]
     ).sort_values(["order", "variant", "seed", "run_id"], ignore_index=True)
 
 
@@ -122,6 +133,17 @@ def sweep_text(experiment: str, name: str, *, tracking: str | None = None) -> st
         return _text_of_sweep(source, found, name) if found else ""
     except (ValueError, ConnectionError):
         return ""
+
+
+def _texts_of_sweep(source: Source, trials: Sequence[Run]) -> dict[str, str]:
+    """Return the texts of the sweep that stand with every trial."""
+    if not trials:
+        return {}
+    experiment_id = trials[0].experiment_id
+    return {
+        "pipeline": _text_of_sweep(source, experiment_id, PIPELINE_FILE),
+        "labels": _text_of_sweep(source, experiment_id, LABELS_FILE),
+    }
 
 
 def _text_of_sweep(source: Source, experiment_id: str, name: str) -> str:

@@ -43,6 +43,7 @@ class Finding:
 
     Attributes:
         stage: its field.
+        metric: its score for people.
         best: the variant with the highest mean.
         comparisons: of the others with the baseline.
         multi: the same on the images with several classes, where ways of erasing differ at all;
@@ -51,15 +52,11 @@ class Finding:
     """
 
     stage: str
+    metric: str
     best: Best
     comparisons: Sequence[Comparison]
     multi: Sequence[Comparison]
     why_not: str
-
-    @property
-    def metric(self) -> str:
-        """The score's name in MLflow."""
-        return f"{self.stage}/miou"
 
     @property
     def of_best(self) -> Comparison | None:
@@ -82,6 +79,7 @@ def finding(sweep: Sweep, stage: str, *, tracking: str | None) -> Finding:
         why_not = "" if comparisons else str(error)
     return Finding(
         stage=stage,
+        metric=sweep.labels.score(stage),
         best=_best(sweep.trials, stage, tracking),
         comparisons=comparisons,
         multi=multi,

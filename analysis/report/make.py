@@ -29,6 +29,7 @@ def make_report(
     server: str,
     again: str,
     progress: Progress,
+    labels: Path | None = None,
 ) -> Iterator[str]:
     """Write the report of `experiments` into `folder`, and yield a line about each kind of file.
 
@@ -39,6 +40,7 @@ def make_report(
         server: address of MLflow's pages for the links of runs; empty where none is known.
         again: the command that makes this report again, which it tells.
         progress: told each step with the seconds since the start.
+        labels: a YAML file with names for people.
 
     Raises:
         ValueError, ConnectionError: the trials cannot be read, or `folder` is a file.
@@ -51,7 +53,7 @@ def make_report(
         progress(f"{time.monotonic() - start:4.0f} s: {step}")
 
     tell(f"reading {', '.join(experiments)}")
-    material = gather(experiments, tracking=tracking, server=server, again=again)
+    material = gather(experiments, tracking=tracking, server=server, again=again, labels=labels)
     made = sections(material, tell)
     tell("writing the files")
     yield from write_report(

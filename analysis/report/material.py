@@ -4,14 +4,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
 from analysis.read.json_text import parse_json
-from analysis.read.knobs import scored_stages, short_names
+from analysis.read.knobs import scored_stages
+from analysis.read.labels import labels_of, names_of
 from analysis.read.mlflow import load, sweep_tags
 from analysis.report.blocks import Picture
 from analysis.studies.correlation import Correlation, correlation
+from naming.labels import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,12 @@ class Sweep:
     @cached_property
     def names(self) -> dict[str, str]:
         """Short names of the variants, for figures and prose."""
-        return short_names(list(self.trials["variant"].unique()))
+        return dict(names_of(self.trials))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Names of knobs, values and metrics for people."""
+        return labels_of(self.trials)
 
     @cached_property
     def scored_stages(self) -> list[str]:
@@ -113,14 +121,19 @@ class Material:
 
 
 def gather(
-    experiments: Sequence[str], *, tracking: str | None, server: str, again: str
+    experiments: Sequence[str],
+    *,
+    tracking: str | None,
+    server: str,
+    again: str,
+    labels: Path | None = None,
 ) -> Material:
     """Read everything.
 
     Raises:
         ValueError, ConnectionError: as `load` does.
     """
-    trials = load(*experiments, tracking=tracking)
+    trials = load(*experiments, tracking=tracking, labels=labels)
     names = trials["experiment"].unique().tolist()
     return Material(
         sweeps=[_sweep(name, trials, tracking, is_alone=len(names) == 1) for name in names],

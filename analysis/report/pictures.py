@@ -4,6 +4,7 @@ numbers.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,8 @@ from analysis.figures.panels import panel_figure
 from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS
-from analysis.read.knobs import PARAM, aliases, is_number, ordered, scored, show, varied
+from analysis.read.knobs import PARAM, aliases, is_number, ordered, scored, varied
+from analysis.read.labels import labels_of
 from analysis.report.blocks import Block, Folded, Picture, Text
 from analysis.report.findings import Finding
 from analysis.report.material import Sweep
@@ -83,6 +85,7 @@ def along_knobs(sweep: Sweep, metric: str) -> Iterator[tuple[str, Draw]]:
     together = aliases(rows, varied(rows))
     numeric = [knob for knob in together if rows[PARAM + knob].dropna().map(is_number).all()]
     numeric = numeric[:MOST_KNOBS]
+    labels = labels_of(rows)
     for knob in numeric:
         along = rows[rows[PARAM + knob].notna()]
         others = [
@@ -91,24 +94,32 @@ def along_knobs(sweep: Sweep, metric: str) -> Iterator[tuple[str, Draw]]:
             if other not in numeric and along[PARAM + other].nunique() > 1
         ]
         # lines for the values of one more knob; those of two would not be told apart
-        yield f"{metric} along {knob}", _along(rows, metric, knob, others[-1:], together[knob])
+        title = f"{labels.metric(metric)} along {labels.knob(knob)}"
+        yield title, _along(rows, metric, knob, others[-1:], together[knob])
     for one, other in combinations(numeric, 2):
-        yield f"{metric} by {one} and {other}", _heat(rows, metric, one, other)
+        title = f"{labels.metric(metric)} by {labels.knob(one)} and {labels.knob(other)}"
+        yield title, _heat(rows, metric, one, other)
 
 
 def _along(
     trials: pd.DataFrame, metric: str, knob: str, by: Sequence[str], others: Sequence[str]
 ) -> Draw:
+    labels = labels_of(trials)
+    name = labels.metric(metric)
+    along = labels.knob(knob)
+
     def draw() -> Picture:
         means = trials.groupby(PARAM + knob)[metric].mean()
         levels = ordered(trials[PARAM + knob])
-        values = [f"{show(level)}: {percent(means[level])}" for level in levels]
-        lines = f", a line for each value of {listed(list(by))}" if by else ""
-        moving = f" With it always moves {listed(others)}." if others else ""
+        values = [f"{labels.value(knob, level)}: {percent(means[level])}" for level in levels]
+        lines = f", a line for each value of {listed(list(map(labels.knob, by)))}" if by else ""
+        moving = (
+            f" With it always moves {listed(list(map(labels.knob, others)))}." if others else ""
+        )
         return Picture(
             name=f"along_{knob.replace('.', '_')}",
-            caption=f"{metric} along {knob}{lines}.{moving}",
-            alt=f"Mean {metric} in percent by {knob}, over everything else: {'; '.join(values)}.",
+            caption=f"{name} along {along}{lines}.{moving}",
+            alt=f"Mean {name} in percent by {along}, over everything else: {'; '.join(values)}.",
             figure=knob_curves(trials, metric=metric, knob=knob, by=by),
         )
 
@@ -116,6 +127,12 @@ def _along(
 
 
 def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
+    labels = labels_of(trials)
+    name = labels.metric(metric)
+
+    def setting(cell: Mapping[Any, Any], knob: str) -> str:
+        return f"{labels.knob(knob)} {labels.value(knob, cell[PARAM + knob])}"
+
     def draw() -> Picture:
         for knob in (one, other):
             levels = trials[PARAM + knob].nunique()
@@ -123,13 +140,15 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
                 raise ValueError(f"{knob} has {levels} values; a heat map shows {MOST_CELLS}")
         cells = trials.groupby([PARAM + one, PARAM + other])[metric].mean().reset_index()
         texts = [
-            f"{percent(cell[metric])} at {one} {show(cell[PARAM + one])} and {other} "
-            f"{show(cell[PARAM + other])}"
+            f"{percent(cell[metric])} at {setting(cell, one)} and {setting(cell, other)}"
             for cell in cells.sort_values(metric).to_dict("records")
         ]
         return Picture(
             name=f"heat_{one}_{other}".replace(".", "_"),
-            caption=f"{metric} by {one} and {other}, in percent, over everything else.",
+            caption=(
+                f"{name} by {labels.knob(one)} and {labels.knob(other)}, in percent, over "
+                "everything else."
+            ),
             alt=f"A grid of means: the highest is {texts[-1]}, the lowest {texts[0]}.",
             figure=heat_map(trials, metric=metric, rows=one, columns=other),
         )
@@ -216,9 +235,12 @@ def cost_against_score(sweep: Sweep, found: Pareto) -> Picture:
     front = [sweep.names[cost.variant] for cost in found.costs if cost.best_alone]
     return Picture(
         name="pareto",
-        caption=f"{found.metric} against the stage time of a trial, as if nothing else had run.",
+        caption=(
+            f"{sweep.labels.metric(found.metric)} against the stage time of a trial, as if nothing "
+            "else had run."
+        ),
         alt=f"A point for each variant. Nothing beats, for its cost: {listed(front)}.",
-        figure=pareto_plot(found, sweep.names),
+        figure=pareto_plot(found, sweep.names, sweep.labels),
     )
 
 
@@ -234,9 +256,12 @@ def correlation(sweep: Sweep) -> Picture:
         said = f"Spearman's correlation is {ranks[0].value:+.2f}."
     return Picture(
         name="correlation",
-        caption=f"{last}/miou against {first}/miou, a point for each variant.",
+        caption=(
+            f"{sweep.labels.score(last)} against {sweep.labels.score(first)}, a point for each "
+            "variant."
+        ),
         alt=f"A scatter plot of {len(found.points)} variants. {said}",
-        figure=correlation_plot(found, first=first, second=last),
+        figure=correlation_plot(found, sweep.labels, first=first, second=last),
     )
 
 
@@ -249,12 +274,14 @@ def regret(sweep: Sweep) -> Picture:
     last = found.stages[-1]
     return Picture(
         name="regret",
-        caption=f"Points of {last}/miou that a gate loses by how many variants it keeps.",
+        caption=(
+            f"Points of {sweep.labels.score(last)} that a gate loses by how many variants it keeps."
+        ),
         alt=(
             "Curves that fall to 0. Points lost where one variant is kept, by the stage that "
             f"chose: {listed(lost)}."
         ),
-        figure=regret_plot(found),
+        figure=regret_plot(found, sweep.labels),
     )
 
 

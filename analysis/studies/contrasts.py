@@ -13,7 +13,8 @@ import pandas as pd
 
 from analysis.read.artifacts import counts_of
 from analysis.read.counts import Floats, PerImage
-from analysis.read.knobs import PARAM, comparable, matching, short_names, varied
+from analysis.read.knobs import PARAM, comparable, matching, varied
+from analysis.read.labels import variant_called
 from analysis.read.spec_error import Where
 from analysis.statistics.bootstrap import RESAMPLES, Interval, Measured, measure, with_error
 from analysis.statistics.seed_design import SeedNoise, pooled_noise
@@ -138,22 +139,12 @@ def _side(rows: pd.DataFrame, side: Side | None) -> pd.DataFrame:
             raise ValueError("the sweep has no finished trial of a baseline: say --against what")
         return found
     if isinstance(side, str):
-        return rows[rows["variant"] == _variant(rows, side)]
+        return rows[rows["variant"] == variant_called(side, rows)]
     runs = matching(rows.to_dict("records"), side, location=("where",))
     found = rows[rows["run_id"].isin([run["run_id"] for run in runs])]
     if found.empty:
         raise ValueError(f"no finished trial has all of {told(side)} at once")
     return found
-
-
-def _variant(rows: pd.DataFrame, name: str) -> str:
-    """Return the variant of a name, which may be the short one of figures."""
-    variants = [str(variant) for variant in rows["variant"].unique()]
-    by_name = {short: full for full, short in short_names(variants).items()}
-    by_name |= {variant: variant for variant in variants}
-    if name not in by_name:
-        raise ValueError(f"no variant {name!r}; there are: {'; '.join(variants)}")
-    return by_name[name]
 
 
 def _knobs(side: Side | None) -> set[str]:

@@ -7,16 +7,26 @@ from itertools import chain
 import pandas as pd
 
 from analysis.read.knobs import matching, thresholds_text
+from analysis.read.labels import check_keys, labels_of
 from analysis.read.pipeline import pipeline_of
 from analysis.read.spec_error import Location, SpecError
 from analysis.read.tidy import tidy
 from analysis.table.cells import make_cell
 from analysis.table.comparability import mixed
-from analysis.table.groups import Group, column_groups, row_groups, row_heads, variant_labels
+from analysis.table.groups import (
+    Group,
+    column_groups,
+    people_heads,
+    row_groups,
+    row_heads,
+    variant_labels,
+)
 from analysis.table.model import Column, Row, Table, failures, in_parts, is_score, mark, with_deltas
 from analysis.table.paper import with_paper
 from analysis.table.pixel_truth import pixel_truth
 from analysis.table.spec import TableSpec
+from naming.labels import Labels
+from naming.markup import join
 
 
 def build(
@@ -40,20 +50,23 @@ def build(
     spec = spec or TableSpec()
     current = _selected(trials, spec)
     runs = current.to_dict("records")
+    labels = labels_of(current).over(spec.labels)
     metrics = spec.metrics or _planned(current)
-    rows, common = row_groups(runs, spec)
-    across = column_groups(runs, spec)
+    rows, common = row_groups(runs, spec, labels)
+    across = column_groups(runs, spec, labels)
     columns: list[tuple[Column, Group]] = []
     for metric in metrics:
-        columns += [(_column(metric, group, current, spec), group) for group in across]
+        columns += [(_column(metric, group, current, spec, labels), group) for group in across]
     table_rows = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(table_rows, rows, columns, current, allow_mixed=allow_mixed)
     told = [group.told for group in (*rows, *(group for _, group in columns))]
     table_rows = list(with_deltas(table_rows, guarded, to=spec.delta))
+    heads = row_heads(runs, spec)
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
-        heads=row_heads(runs, spec),
+        heads=heads,
+        titles=people_heads(heads, runs, labels),
         columns=tuple(guarded),
         rows=mark(table_rows, guarded),
         common=common,
@@ -63,7 +76,7 @@ def build(
             for status, count in current["status"].value_counts().sort_index().items()
         },
         left_out=int((~trials["current"]).sum()),
-        failures=failures(current, variant_labels(runs)[0]),
+        failures=failures(current, variant_labels(runs, labels)[0]),
     )
     return with_paper(table, rows, current) if spec.paper else table
 
@@ -95,7 +108,14 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
 
 
 def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
-    """Refuse a metric that no trial logged, unless its stage has not been scored yet."""
+    """Refuse a label of nothing, and a metric that no trial logged.
+
+    A stage that has not been scored yet may have any metric.
+    """
+    try:
+        check_keys(spec.labels, trials)
+    except ValueError as error:
+        raise SpecError(("labels",), str(error)) from None
     logged = sorted(name for name in trials.columns if "/" in name and trials[name].notna().any())
     planned = sorted(_planned_fields(trials))
     named: list[tuple[Location, str]] = [
@@ -138,11 +158,15 @@ def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _column(metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec) -> Column:
+def _column(
+    metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec, labels: Labels
+) -> Column:
     several = len(spec.metrics) != 1
+    name = labels.metric(metric)
     return Column(
         metric=metric,
-        label=", ".join(filter(None, (metric if several or not group.told else "", group.told))),
+        name=name,
+        label=join(", ", filter(None, (name if several or not group.told else "", group.heading))),
         score=is_score(metric),
         knobs=tuple(zip(spec.columns, group.names, strict=True)),
         pixel_truth=pixel_truth(metric, trials, best=spec.best),

@@ -1,14 +1,17 @@
 """Groups of trials: the rows and the columns of a table."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from analysis.read.artifact_ids import Run, artifact_id
 from analysis.read.knobs import PARAM, column_of, display_order, matching, short_heads, show
+from analysis.read.labels import short_names
 from analysis.read.spec_error import SpecError
 from analysis.table.spec import Best, TableSpec
+from naming.labels import Labels
+from naming.markup import join
+from naming.variants import split_variants
 
 Variant = tuple[str, str]  # experiment and name
 
@@ -18,9 +21,10 @@ class Group:
     """Trials that belong together.
 
     Attributes:
-        names: one for each heading.
-        labels: the same without what all rows share.
+        names: one for each heading, as programs read them.
+        labels: the same for people, without what all rows share.
         told: what the names say, as `knob=value, ...`.
+        heading: the same for people.
         runs: the trials, as rows of the frame of `load`.
         baseline: whether the others are compared with it.
     """
@@ -28,6 +32,7 @@ class Group:
     names: tuple[str, ...]
     labels: tuple[str, ...]
     told: str
+    heading: str
     runs: Sequence[Run]
     baseline: bool = False
 
@@ -48,7 +53,26 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
     )
 
 
-def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple[str, ...]]:
+def people_heads(heads: Sequence[str], runs: Sequence[Run], labels: Labels) -> tuple[str, ...]:
+    """Return the headings above the names of the rows for people.
+
+    Args:
+        heads: of `row_heads`.
+        runs: the trials of the table.
+        labels: names of knobs.
+    """
+    named = []
+    for head in heads:
+        knobs = [str(name) for name in runs[0] if str(name).startswith(PARAM)]
+        fitting = [name for name in knobs if name == PARAM + head or name.endswith(f".{head}")]
+        knob = fitting[0].removeprefix(PARAM) if fitting else head
+        named.append(labels.knob(knob, short=head))
+    return tuple(named)
+
+
+def row_groups(
+    runs: Sequence[Run], spec: TableSpec, labels: Labels
+) -> tuple[list[Group], tuple[str, ...]]:
     """Return the rows in the order of the spec, and the parts of names that all variants share.
 
     Raises:
@@ -58,18 +82,18 @@ def row_groups(runs: Sequence[Run], spec: TableSpec) -> tuple[list[Group], tuple
     if spec.steps:
         groups = [_step(runs, spec, place) for place in range(len(spec.steps))]
     elif spec.rows:
-        groups = _by_values(runs, _columns(spec.rows, runs, key="rows"))
+        groups = _by_values(runs, _columns(spec.rows, runs, key="rows"), labels)
     else:
-        groups, common = _by_variant(runs)
+        groups, common = _by_variant(runs, labels)
     return [replace(group, baseline=_is_baseline(group, runs, spec)) for group in groups], common
 
 
-def column_groups(runs: Sequence[Run], spec: TableSpec) -> list[Group]:
+def column_groups(runs: Sequence[Run], spec: TableSpec, labels: Labels) -> list[Group]:
     """Return a group for each value of the knobs that make columns; one of all trials where none
     do."""
     if spec.columns:
-        return _by_values(runs, _columns(spec.columns, runs, key="columns"))
-    return [Group(names=(), labels=(), told="", runs=runs)]
+        return _by_values(runs, _columns(spec.columns, runs, key="columns"), labels)
+    return [Group(names=(), labels=(), told="", heading="", runs=runs)]
 
 
 def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
@@ -84,7 +108,7 @@ def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
     if not any(field in run["planned"] for run in runs):
         return runs, ""
     found: list[tuple[float, Group]] = []
-    for group in _by_values(runs, columns):
+    for group in _by_values(runs, columns, Labels()):
         # By artifact, so that one that several trials share has no more weight than another.
         values = {artifact_id(run, field): run[best.by] for run in group.runs if has(run, best.by)}
         if values:
@@ -102,41 +126,47 @@ def has(run: Run, metric: str) -> bool:
     return value is not None and value == value
 
 
-def variant_labels(runs: Sequence[Run]) -> tuple[dict[Variant, str], tuple[str, ...]]:
-    """Return labels by experiment and variant without the parts `knob=value` that all share, and
-    those parts.
+def variant_labels(
+    runs: Sequence[Run], labels: Labels
+) -> tuple[dict[Variant, str], tuple[str, ...]]:
+    """Return names for people by experiment and variant, and the parts `knob=value` that all
+    variants share.
     """
     keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
-    # A value may hold a comma of its own (a list), so a part ends only where another knob begins.
-    parts = [re.split(r", (?=[\w.*]+=)", variant) for _, variant in keys]
-    shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set[str]()
-    common = tuple(part for part in parts[0] if part in shared)
-    labels = [", ".join(part for part in own if part not in shared) for own in parts]
-    named = {(experiment, label) for (experiment, _), label in zip(keys, labels, strict=True)}
-    # The short labels must still tell all variants apart, and none may be empty.
-    if all(labels) and len(named) == len(keys):
-        return dict(zip(keys, labels, strict=True)), common
-    return {key: key[1] for key in keys}, ()
+    names = short_names(runs, labels)
+    parts = split_variants(names)
+    shared = ["=".join(filter(None, part)) for part in parts.owners if parts.is_shared(part)]
+    # a variant without a part of its own is named by what all share
+    alone = [variant for variant, own in parts.own.items() if len(own) == len(shared)]
+    common = () if alone else tuple(shared)
+    return {key: names[key[1]] for key in keys}, common
 
 
 def _columns(names: Sequence[str], runs: Sequence[Run], *, key: str) -> list[str]:
     return [column_of(name, runs, location=(key, place)) for place, name in enumerate(names)]
 
 
-def _by_variant(runs: Sequence[Run]) -> tuple[list[Group], tuple[str, ...]]:
-    labels, common = variant_labels(runs)
-    own: dict[Variant, list[Run]] = {key: [] for key in labels}
+def _by_variant(runs: Sequence[Run], labels: Labels) -> tuple[list[Group], tuple[str, ...]]:
+    names, common = variant_labels(runs, labels)
+    own: dict[Variant, list[Run]] = {key: [] for key in names}
     for run in runs:
         own[run["experiment"], run["variant"]].append(run)
     # The name of the only experiment says nothing in every row.
-    first = 0 if len({experiment for experiment, _ in labels}) > 1 else 1
-    return [
-        Group(names=key[first:], labels=(key[0], label)[first:], told=key[1], runs=own[key])
-        for key, label in labels.items()
-    ], common
+    first = 0 if len({experiment for experiment, _ in names}) > 1 else 1
+    groups = [
+        Group(
+            names=key[first:],
+            labels=(key[0], name)[first:],
+            told=key[1],
+            heading=name,
+            runs=own[key],
+        )
+        for key, name in names.items()
+    ]
+    return groups, common
 
 
-def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
+def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> list[Group]:
     """Return a group for each combination of values that occurs, in display order."""
     own: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -150,22 +180,29 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str]) -> list[Group]:
         return [rank[name] for rank, name in zip(ranks, names, strict=True)]
 
     heads = short_heads(columns, runs)
-    return [
-        Group(
+    knobs = [column.removeprefix(PARAM) for column in columns]
+
+    def group(names: tuple[str, ...]) -> Group:
+        parts = [
+            labels.part(knob, value, short=head)
+            for knob, head, value in zip(knobs, heads, names, strict=True)
+        ]
+        return Group(
             names=names,
-            labels=names,
+            labels=tuple(map(labels.value, knobs, names)),
             told=", ".join(map("=".join, zip(heads, names, strict=True))),
+            heading=join(", ", parts),
             runs=own[names],
         )
-        for names in sorted(own, key=by_rank)
-    ]
+
+    return [group(names) for names in sorted(own, key=by_rank)]
 
 
 def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
     step = spec.steps[place]
     own = matching(runs, step.where, location=("steps", place, "where"))
     told = ", ".join(f"{name}={show(value)}" for name, value in step.where.items())
-    return Group(names=(step.name,), labels=(step.name,), told=told, runs=own)
+    return Group(names=(step.name,), labels=(step.name,), told=told, heading=step.name, runs=own)
 
 
 def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:

@@ -6,6 +6,7 @@ import unicodedata
 
 from analysis.table.markdown import Style, header_texts, legend, row_texts, summary
 from analysis.table.model import Table
+from naming.markup import Name
 
 # `[` and `*` at the start of a row would be read as arguments of the line break before it.
 ESCAPES = str.maketrans(
@@ -52,8 +53,22 @@ ONLY_T1 = frozenset("ĄąĘęĐđÞþÐðĮįŲų")
 
 
 def escape(text: str) -> str:
-    """Return `text` such that pdflatex prints it; a letter that it cannot set becomes its code."""
-    return "".join(map(_letter, " ".join(text.split()).translate(ESCAPES)))
+    """Return `text` such that pdflatex prints it; a letter that it cannot set becomes its code.
+
+    The maths of a name stays as it was written.
+    """
+    if isinstance(text, Name):
+        return "".join(f"${part}$" if is_maths else _escaped(part) for is_maths, part in text.parts)
+    return _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    start, end = text[:1], text[-1:]
+    words = " ".join(text.split()).translate(ESCAPES)
+    # a space beside maths is one
+    before = " " if start.isspace() and words else ""
+    after = " " if end.isspace() else ""
+    return "".join(map(_letter, f"{before}{words}{after}"))
 
 
 def _letter(letter: str) -> str:

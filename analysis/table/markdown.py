@@ -59,7 +59,7 @@ def header_texts(table: Table, style: Style) -> list[str]:
     cannot be compared.
     """
     columns = [_heading(column, style) for column in table.columns]
-    return [*map(style.escape, table.heads), "n", *columns]
+    return [*map(style.escape, table.titles), "n", *columns]
 
 
 def _heading(column: Column, style: Style) -> str:
@@ -135,7 +135,7 @@ def legend(table: Table, style: Style) -> list[str]:
     lines = ["; ".join(glyphs) + "."] if glyphs else []
     for use in dict.fromkeys(chain.from_iterable(column.pixel_truth for column in table.columns)):
         metrics = list(
-            dict.fromkeys(column.metric for column in table.columns if use in column.pixel_truth)
+            dict.fromkeys(column.name for column in table.columns if use in column.pixel_truth)
         )
         verb = "is" if len(metrics) == 1 else "are"
         if use == NOT_KNOWN:
@@ -166,9 +166,9 @@ def summary(table: Table, style: Style) -> list[str]:
             "three seeds that is luck, not a small spread."
         )
     if metrics := {
-        column.metric
+        column.name
         for column in table.columns
-        if column.knobs and column.metric not in column.label
+        if column.knobs and not column.label.startswith(column.name)
     }:
         lines.append(f"The numbers are {style.escape(', '.join(sorted(metrics)))}.")
     lines += [style.escape(note) for note in table.notes]

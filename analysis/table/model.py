@@ -34,6 +34,7 @@ class Column:
 
     Attributes:
         metric: name in MLflow, or of the paper's number.
+        name: the metric for people.
         label: heading.
         score: anything else is shown as it was logged.
         knobs: names and values that the column stands for, where knobs make the columns.
@@ -43,6 +44,7 @@ class Column:
     """
 
     metric: str
+    name: str
     label: str
     score: bool
     knobs: tuple[tuple[str, str], ...] = ()
@@ -89,7 +91,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A group of trials; `labels` are its `names` without what all rows share."""
+    """A group of trials; `labels` are its `names` for people, without what all rows share."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -103,12 +105,13 @@ class Table:
     """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below
     them.
 
-    `notes` are sentences on how the numbers came about; `runs` counts trials by their status in
-    MLflow."""
+    `titles` are the heads for people, `notes` are sentences on how the numbers came about; `runs`
+    counts trials by their status in MLflow."""
 
     title: str
     experiments: tuple[str, ...]
     heads: tuple[str, ...]
+    titles: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     common: tuple[str, ...]

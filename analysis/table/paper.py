@@ -19,6 +19,7 @@ from analysis.read.spec_error import Value
 from analysis.read.tidy import tidy
 from analysis.table.groups import Group
 from analysis.table.model import Cell, Column, Table, is_score
+from naming.markup import join
 
 NONE_HOLDS = (
     "None of the paper's numbers holds for these trials: "
@@ -88,7 +89,7 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
         for own, row, number in zip(cells, table.rows, found, strict=True):
             own += [row.cells[place], *([_cell(number)] if known else [])]
         if known:
-            columns.append(_column(column.metric, known))
+            columns.append(_column(column, known))
     return replace(
         table,
         columns=tuple(columns),
@@ -110,6 +111,11 @@ def _cell(number: Number | None) -> Cell:
     return Cell(status="unknown") if number is None else Cell(status="done", mean=number.value)
 
 
-def _column(metric: str, known: Sequence[Number]) -> Column:
-    sentences = tuple(number.sentence() for number in known)
-    return Column(metric=metric, label=f"{metric} (paper)", score=is_score(metric), paper=sentences)
+def _column(ours: Column, known: Sequence[Number]) -> Column:
+    return Column(
+        metric=ours.metric,
+        name=ours.name,
+        label=join(" ", (ours.name, "(paper)")),
+        score=is_score(ours.metric),
+        paper=tuple(number.sentence() for number in known),
+    )

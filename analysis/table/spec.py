@@ -9,6 +9,7 @@
     baseline: {cam.source: oc}                 # instead of the sweep's own
     best: {of: [crf_low.alpha, crf_high.alpha], by: crf/miou}
     paper: true                                # the paper's numbers beside ours
+    labels: {cgnet.erasing=cse: CSE, seg/miou: mIoU}  # names for people, before those of the sweep
 
 `analysis.read.thresholds` tells what stands behind an @. A ladder has `steps: [{name: + erasing,
 where: {cam.source: cgnet}}, ...]` instead of rows. The stage before a knob's name may be left out
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis.read.spec_error import Location, Where
+from naming.markup import checked
 
 # A specification has some hundred bytes; a file of a megabyte is not one.
 MAX_BYTES = 1_000_000
+# As in the file of a sweep, see `naming.labels`.
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(checked)]
 Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
 
 
@@ -64,6 +68,7 @@ class TableSpec(BaseModel):
     baseline: Where | None = None
     best: Best | None = None
     paper: bool = False
+    labels: dict[str, Label] = {}
 
     @model_validator(mode="after")
     def _one_kind_of_rows(self) -> "TableSpec":

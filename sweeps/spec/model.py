@@ -16,6 +16,7 @@ from pydantic import (
     Tag,
 )
 
+from naming.markup import checked
 from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeline_class
 from occse.stage import Resources, Stage
 from occse.stages.data import Shapes
@@ -82,6 +83,7 @@ AnySeeds = Annotated[
     Discriminator(lambda seeds: BY_STAGE if isinstance(seeds, dict) else SAME),
 ]
 TypedOverrides = Annotated[Overrides, AfterValidator(_typed_overrides)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(checked)]
 VariantName = Annotated[
     str, Field(pattern=r"^\S[^\n]*$", max_length=100), AfterValidator(_printable)
 ]
@@ -141,10 +143,10 @@ class Spec(BaseModel):
         default=[],
         description="Rules for which variants go on to the expensive stages, in pipeline order.",
     )
-    labels: dict[str, Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+    labels: dict[str, Label] = Field(
         default={},
-        description="Names for tables and figures: of a value (cgnet.erasing=cse: CSE), a knob "
-        "(cgnet.lambda_start: $\\lambda$), a stage or a metric (pseudo/miou: Pseudo mask).",
+        description="Names for tables, figures and MLflow: of a value (cgnet.erasing=cse: CSE), a "
+        "knob (cgnet.lambda_start: $\\lambda$), a stage or a metric (pseudo/miou: Pseudo mask).",
     )
     limits: Limits = Field(default=Limits(), description="Amounts after which no trial launches.")
     seeds: AnySeeds = Field(

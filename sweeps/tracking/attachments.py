@@ -17,8 +17,8 @@ Of a trial:
 | `diff.patch` | the uncommitted change of the code, where there was one |
 
 Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see
-`occse.pipeline.pipeline_facts`); `expectations.json`, the claims of its file, if any; and
-`diff.patch`.
+`occse.pipeline.pipeline_facts`); `expectations.json`, the claims of its file, if any;
+`labels.json`, the names that its file gives; and `diff.patch`.
 """
 
 import csv
@@ -46,6 +46,8 @@ from sweeps.tracking.tags import Record
 
 # Enough to see what a variant does, and some 300 kB for each trial.
 NUM_PANELS = 4
+# Version of `labels.json`, which analysis reads.
+LABELS_VERSION = 1
 DATA = "data"
 BY_CLASS = ("class", "iou", "precision", "recall", "tp", "fp", "fn")
 BY_THRESHOLD = ("threshold", "miou", "precision", "recall")
@@ -77,6 +79,9 @@ def write_sweep(spec: Spec, folder: Path) -> None:
     if spec.claims:
         expectations = json.dumps(spec.expectations(), indent=1)
         _write_file(folder / "expectations.json", expectations.encode())
+    if spec.labels:
+        labels = json.dumps({"version": LABELS_VERSION, "labels": spec.labels}, indent=1)
+        _write_file(folder / "labels.json", labels.encode())
     _write_diff(folder)
 
 

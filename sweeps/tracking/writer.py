@@ -118,7 +118,7 @@ KINDS = (SWEEP, "trial")
 
 def digest_of(spec: Spec) -> str:
     """Return a digest of everything in a sweep's file that decides which trials there are."""
-    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources"})
+    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources", "labels"})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

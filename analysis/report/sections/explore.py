@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.read.knobs import PARAM, aliases, is_number, ordered, show, varied
+from analysis.read.knobs import PARAM, aliases, is_number, ordered, varied
 from analysis.read.training_curves import training_curves
 from analysis.report.blocks import Block, Section, Widget
 from analysis.report.material import Material, Sweep
 from analysis.report.sections.runs import anchors
+from naming.labels import Labels
 
 # Reading the curves of a run from a database takes some 40 ms, and a plot of more lines is a blur.
 MOST_CURVES = 60
@@ -44,8 +45,8 @@ def _data(sweep: Sweep, material: Material) -> dict[str, Any]:
     targets = anchors(material.current)
     first_run = {run["variant"]: run["run_id"] for run in reversed(records)}
     return {
-        "scores": [f"{stage}/miou" for stage in stages],
-        "knobs": [_knob(knob, levels[knob]) for knob in knobs],
+        "scores": list(map(sweep.labels.score, stages)),
+        "knobs": [_knob(knob, levels[knob], sweep.labels) for knob in knobs],
         "variants": [
             {
                 "name": sweep.names[variant],
@@ -59,10 +60,10 @@ def _data(sweep: Sweep, material: Material) -> dict[str, Any]:
     }
 
 
-def _knob(name: str, levels: Sequence[str]) -> dict[str, Any]:
+def _knob(name: str, levels: Sequence[str], labels: Labels) -> dict[str, Any]:
     return {
-        "label": name.rpartition(".")[2],
-        "levels": [show(level) for level in levels],
+        "label": labels.knob(name, short=name.rpartition(".")[2]),
+        "levels": [labels.value(name, level) for level in levels],
         "numeric": all(map(is_number, levels)),
     }
 
@@ -101,7 +102,7 @@ def _curves(sweep: Sweep, tracking: str | None) -> dict[str, Any]:
     if len(chosen) < len(sweep.trials):
         told = (
             f"Curves of {len(chosen)} of {len(sweep.trials)} runs: the baseline's, and those with "
-            f"the highest {sweep.last_stage}/miou."
+            f"the highest {sweep.labels.score(sweep.last_stage)}."
         )
     try:
         curves = training_curves(chosen, tracking=tracking)

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from analysis.read.maps import MapCell, images_with_maps, maps_of
 from analysis.report.blocks import Block, Section, Widget
+from analysis.report.maps import MapCell, images_with_maps, maps_of
 from analysis.report.material import Material, Sweep
 from analysis.report.pictures import attempt, missing_block, panels
 

@@ -54,7 +54,7 @@ def test_command_prints_the_table_and_nothing_else(
     done = python(*command, cwd=tmp_path, MLFLOW_TRACKING_URI=tracking)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:3] == [
-        "| variant |   n |       cam/miou |  cam/precision |",
+        "| variant |   n |       CAM mIoU |  cam/precision |",
         "| :------ | --: | -------------: | -------------: |",
         "| oc      |   2 | **51.0 ± 1.4** | **70.0 ± 0.0** |",
     ]

@@ -53,7 +53,7 @@ def test_the_figure_names_its_axes_its_variants_and_the_level_of_the_cams(
     found = texts(tmp_path / "figure.svg")
     assert found.count("number of erasures") == 3
     assert "mIoU of the merged maps (%)" in found, "fonts stay text"
-    for label in ("soft", "hard", "cam/miou"):
+    for label in ("soft", "hard", "CAM mIoU"):
         assert found.count(label) == 1
     assert {"0", "1", "2"} <= set(found), "whole numbers of erasures"
 

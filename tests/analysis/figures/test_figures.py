@@ -26,7 +26,7 @@ from analysis.figures.frames import class_frame, error_frame, threshold_frame
 from analysis.figures.grids import heat_map
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import BETTER, GREY, WORSE
-from analysis.read.knobs import short_names
+from analysis.read.labels import labels_of, names_of
 from analysis.read.mlflow import load
 from analysis.statistics.bootstrap import Interval
 from analysis.studies.correlation import correlation
@@ -87,7 +87,7 @@ def trials(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def figures(trials: pd.DataFrame, tracking: str) -> dict[str, Figure]:
-    names = short_names(list(trials["variant"].unique()))
+    names = names_of(trials)
     found = Interval(
         value=0.03, low=-0.01, high=0.07, p=0.2, seeds=2, images=10, images_sd=0.01, seed_sd=0.01
     )
@@ -104,9 +104,9 @@ def figures(trials: pd.DataFrame, tracking: str) -> dict[str, Figure]:
             {"fish": found, "potted plant": found}, name="a variant of a rather long name " * 2
         ),
         "thresholds": threshold_curves(threshold_frame(trials, names, tracking=tracking)),
-        "pareto": pareto_plot(pareto(trials), names),
-        "correlation": correlation_plot(correlation(trials, resamples=20)),
-        "regret": regret_plot(correlation(trials, resamples=20)),
+        "pareto": pareto_plot(pareto(trials), names, labels_of(trials)),
+        "correlation": correlation_plot(correlation(trials, resamples=20), labels_of(trials)),
+        "regret": regret_plot(correlation(trials, resamples=20), labels_of(trials)),
     }
 
 
@@ -130,8 +130,8 @@ def test_curves_are_means_over_seeds_in_pooled_t_intervals(trials: pd.DataFrame)
         trials, metric="seg/miou", knob="cgnet.lambda_start", by=["cgnet.erasing"]
     ).axes[0]
     lines = {str(line.get_label()): line for line in axes.lines}
-    assert list(lines["erasing cse"].get_xdata()) == [1, 10]
-    assert list(lines["erasing cse"].get_ydata()) == pytest.approx([50, 45.5])
+    assert list(lines["CSE"].get_xdata()) == [1, 10]
+    assert list(lines["CSE"].get_ydata()) == pytest.approx([50, 45.5])
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10"]
     assert lines["baseline"].get_ydata()[0] == pytest.approx(40.5)
@@ -146,8 +146,8 @@ def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(
 ) -> None:
     axes = knob_curves(trials, metric="seg/miou", knob="cam.source", by=["cgnet.erasing"]).axes[0]
     labels = {str(line.get_label()) for line in axes.lines}
-    assert labels >= {"without erasing", "erasing class_agnostic", "erasing cse"}
-    assert axes.get_title() == "averaged over cgnet.lambda_start", "of no line over the source"
+    assert labels >= {"without erasing", "class-agnostic", "CSE"}
+    assert axes.get_title() == "averaged over λ", "of no line over the source"
     assert len(axes.containers) == 3, "a band of one point is a bar"
 
 
@@ -178,7 +178,7 @@ def test_the_heat_map_prints_means_and_standard_deviations_in_percent(trials: pd
     ]
     assert figure.axes[0].get_title() == ""
     averaged = heat_map(trials, metric="seg/miou", rows="cgnet.lambda_start", columns="cam.source")
-    assert averaged.axes[0].get_title() == "averaged over cgnet.erasing"
+    assert averaged.axes[0].get_title() == "averaged over erasing"
 
 
 def test_the_chosen_threshold_is_marked_on_the_curve_of_its_seed(
@@ -223,18 +223,6 @@ def test_class_deltas_are_coloured_by_holm_s_verdict() -> None:
         GREY,
         BETTER.lower(),
     ]
-
-
-def test_names_keep_what_tells_variants_apart() -> None:
-    names = [
-        f"source=cgnet, erasing={e}, scales=[1, 2], low={a}, high={4 * a}"
-        for e in ERASING
-        for a in (1, 2)
-    ]
-    found = short_names([*names, "source=oc, scales=[1, 2], low=1, high=4"])
-    assert list(found.values()) == [
-        "class_agnostic, low=1", "class_agnostic, low=2", "cse, low=1", "cse, low=2", "oc",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -310,7 +298,7 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
             ["curve", "--where", "cgnet.erasing=cea"],
             "no trial has it; there are: nan, class_agnostic, cse",
         ),
-        (["classes", "--variant", "cse"], "no variant 'cse' has seg/miou; there are: source=oc"),
+        (["classes", "--variant", "cse"], "no variant 'cse'; there are: source=oc"),
         (["curve", "--metric", "crf/miou"], "no trial has crf/miou; there are: cam/miou, seg/miou"),
         (["regret", "--out", "figure.doc"], "expected a file that ends in .pdf, .png, .svg"),
         (["regret", "--out", "nowhere/figure.pdf"], "there is no folder nowhere"),

@@ -98,9 +98,9 @@ def test_the_ledger_tells_the_three_ways_apart(
     text = capsys.readouterr().out
     assert (
         text.splitlines()[0].replace(" ", "")
-        == "|variant|n|cam/miou†|cam/miou@0.3|cam/miou@held-out-3†|"
+        == "|variant|n|CAMmIoU†|CAMmIoU@0.3|CAMmIoU@held-out-3†|"
     )
-    assert "ground truth of train: cam/miou is more" in text
+    assert "ground truth of train: CAM mIoU is more" in text
     assert "ground truth of 3 images that are not scored; @best-without-3 has" in text
 
 

@@ -93,15 +93,19 @@ def test_every_reason_is_told_with_its_cells(
     assert main(["table", "stale", "--tracking", tracking, "--check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "1 trials are left out: the sweep's file no longer asks for them",
-        "dirty · seg/miou: made by code with uncommitted changes (aaaa+)",
-        "older · cam/miou; older · seg/miou: made by the code of commit bbbb, most others by aaaa",
-        "packages · cam/miou; packages · seg/miou: made with numpy 2, most others with unknown",
-        "packages · cam/miou; packages · seg/miou: made with torch 2.11, most others with 2.14",
-        "counts · seg/miou: no counts per image in MLflow: no interval, no other threshold",
-        "silent · cam/miou: no fingerprint of the artifact",
-        "silent · cam/miou; silent · seg/miou: the commit of the code is not known",
-        "failed · seg/miou: 1 of 1 seeds failed",
-        "code · cam/miou; code · seg/miou: cam was made by other code: cam.py changed; "
+        "dirty · Segmentation mIoU: made by code with uncommitted changes (aaaa+)",
+        "older · CAM mIoU; older · Segmentation mIoU: made by the code of commit bbbb, most others "
+        "by aaaa",
+        "packages · CAM mIoU; packages · Segmentation mIoU: made with numpy 2, most others "
+        "with unknown",
+        "packages · CAM mIoU; packages · Segmentation mIoU: made with torch 2.11, most "
+        "others with 2.14",
+        "counts · Segmentation mIoU: no counts per image in MLflow: no interval, no other "
+        "threshold",
+        "silent · CAM mIoU: no fingerprint of the artifact",
+        "silent · CAM mIoU; silent · Segmentation mIoU: the commit of the code is not known",
+        "failed · Segmentation mIoU: 1 of 1 seeds failed",
+        "code · CAM mIoU; code · Segmentation mIoU: cam was made by other code: cam.py changed; "
         "`run --changed-code rerun` makes it again",
     ]
 
@@ -124,7 +128,7 @@ def test_provenance_names_run_seed_commit_and_artifact_of_every_number(
         == 0
     )
     assert capsys.readouterr().out.splitlines() == [
-        "oc · seg/miou = 50.0 ± 0.0",
+        "oc · Segmentation mIoU = 50.0 ± 0.0",
         *(
             f"  seed {seed}  run {run}  code aaaa  artifact seg of oc {seed}"
             for seed, run in enumerate(runs)

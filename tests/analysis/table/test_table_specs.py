@@ -76,7 +76,7 @@ def test_knobs_make_rows_and_columns(trials: pd.DataFrame) -> None:
     )
     assert table.heads == ("lambda_start",)
     # numbers by size
-    assert [column.label for column in table.columns] == ["alpha=–", "alpha=4", "alpha=6"]
+    assert [column.label for column in table.columns] == ["α=–", "α=4", "α=6"]
     expected = {
         ("–",): [None, None, None],
         ("1",): [None, 100 * (17 / 64 + 1 / 64 + 4 / 64), 100 * (17 / 64 + 1 / 64 + 6 / 64)],
@@ -144,8 +144,8 @@ def test_the_best_value_is_chosen_on_one_metric_and_shown_of_another(trials: pd.
     assert means(table)[("10",)] == [100 * (26 / 64 + 1 / 64 + 4 / 64)]
     assert table.rows[2].cells[0].chosen == "4"
     assert (
-        "alpha was chosen by crf/miou, so with the pixel ground truth of train: seg/miou is more"
-        in markdown(table)
+        "alpha was chosen by crf/miou, so with the pixel ground truth of train: Segmentation "
+        "mIoU is more" in markdown(table)
     )
     same = build(
         trials,
@@ -191,10 +191,10 @@ def test_a_ladder_has_a_difference_per_step(trials: pd.DataFrame) -> None:
     assert [cell.value for cell in sheet[1]] == [
         "step",
         "n",
-        "cam/miou",
-        "cam/miou std",
-        "cam/miou n",
-        "cam/miou difference",
+        "CAM mIoU",
+        "CAM mIoU std",
+        "CAM mIoU n",
+        "CAM mIoU difference",
     ]
     assert [sheet["F2"].value, sheet["F3"].value] == [None, pytest.approx(100 / 32)]
     against = build(trials, TableSpec(steps=steps, metrics=("cam/miou",), delta="baseline"))
@@ -251,7 +251,7 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
     assert main(["table", "grid", "--tracking", tracking, "--spec", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "Which lambda?" in printed
-    assert "| 10           |   2 | **42.2 ± 2.2** |" in printed
+    assert "| 10  |   2 | **42.2 ± 2.2** |" in printed
     assert (
         main(["table", "grid", "--tracking", tracking, "--spec", str(path), "--rows", "alpha"]) == 2
     )
@@ -313,7 +313,7 @@ def test_numbers_that_cannot_be_compared_are_refused_or_marked(
     )
     assert main([*command, "--allow-mixed"]) == 0
     marked = capsys.readouterr().out
-    assert "seg/miou§" in marked
+    assert "Segmentation mIoU§" in marked
     assert "§ seg/miou mixes CRF presets" in marked
     assert main([*command, "--rows", "seg.crf"]) == 0, (
         "where the rows say it, it is what the table is about"
@@ -393,9 +393,9 @@ def test_what_an_imported_run_does_not_tell_of_pixel_truth_is_a_doubt(
     tags = {"occse.imported": "old.csv", "occse.protocol": '{"cam": {"pixel_truth": "unknown"}}'}
     record("doubtful", "old", fields=("cam",), metrics={"cam/miou": 0.5}, tags=tags)
     text = markdown(build(load("doubtful", tracking=tracking)))
-    assert "cam/miou†" in text
+    assert "CAM mIoU†" in text
     assert (
-        "† What pixel ground truth chose for imported runs is not known: cam/miou may be more than "
+        "† What pixel ground truth chose for imported runs is not known: CAM mIoU may be more than "
         "image" in text
     )
 
