@@ -104,9 +104,9 @@ def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
             f"experiment {experiment!r} in {masked(uri)} has no trials (runs with the tag "
             "occse.kind = trial)"
         )
-    return pd.DataFrame(
-        [{**_row(run, experiment), **texts} for run in runs]
-    ).sort_values(["order", "variant", "seed", "run_id"], ignore_index=True)
+    return pd.DataFrame([{**_row(run, experiment), **texts} for run in runs]).sort_values(
+        ["order", "variant", "seed", "run_id"], ignore_index=True
+    )
 
 
 def sweep_tags(experiment: str, *, tracking: str | None = None) -> dict[str, str]:

@@ -51,6 +51,17 @@ def schemas_of(knob: str) -> list[dict[str, Any]]:
     return [adapter.json_schema() for adapter in _adapters(pipeline_class(), knob)]
 
 
+def words_of(knob: str) -> list[str]:
+    """Return the values of a knob that takes some words and nothing else; nothing for others."""
+    words: list[str] = []
+    for schema in schemas_of(knob):
+        enumerated = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if not enumerated:
+            return []
+        words += map(str, enumerated)
+    return words
+
+
 def typed(key: str, value: object) -> object:
     """Return an override's value in the type of its knob, so that `"0.1"` and 0.1 are one value.
 

@@ -12,7 +12,7 @@ from sweeps.spec.claims import BY_KNOBS, BY_NAME, Claim
 from sweeps.spec.document import Location, SpecDocument, shortened, shown
 from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.gates import Gate
-from sweeps.spec.knobs import matching, schemas_of, show
+from sweeps.spec.knobs import matching, show, words_of
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
 from sweeps.spec.resources import Request
@@ -208,21 +208,10 @@ def _faults_of_labels(spec: Spec) -> Iterator[tuple[Location, str]]:
             yield ("labels", key), f"labels: {told}"
         elif equals:
             value = key.partition("=")[2].strip()
-            choices = _words_of(knob.strip())
+            choices = words_of(knob.strip())
             if choices and value not in choices:
                 told = f"{knob.strip()} is never {shown(value)}; {_nearest(value, choices)}"
                 yield ("labels", key), f"labels: {told}"
-
-
-def _words_of(knob: str) -> list[str]:
-    """Return the values of a knob that takes some words and nothing else; nothing for others."""
-    words: list[str] = []
-    for schema in schemas_of(knob):
-        enumerated = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        if not enumerated:
-            return []
-        words += map(str, enumerated)
-    return words
 
 
 def _faults_of_search(spec: Spec, search: SearchSpec) -> Iterator[tuple[Location, str]]:
