@@ -11,12 +11,13 @@ from typing import Annotated, Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from occse.stage import Stage, fingerprint
+from occse.stage import ScoredSplit, Stage, fingerprint
 from occse.stages.affinity import TrainAffinity
 from occse.stages.cam import MakeCam
+from occse.stages.cams import ReadCams
 from occse.stages.cgnet import TrainCGNet
 from occse.stages.crf import RefineCam
-from occse.stages.data import Coco, Folder, InPlace, Shapes, Voc
+from occse.stages.data import Coco, DataStage, Folder, InPlace, Shapes, Voc
 from occse.stages.deeplab import TrainSegmentation
 from occse.stages.erase_and_infer import EraseAndInfer
 from occse.stages.oc import TrainClassifier
@@ -55,6 +56,7 @@ class Pipeline(BaseModel):
     pretrain: Pretrain = Pretrain()
     oc: TrainClassifier = TrainClassifier()
     cgnet: TrainCGNet = TrainCGNet()
+    cams: ReadCams = ReadCams()
     cam: MakeCam = MakeCam()
     crf: RefineCam = RefineCam(alpha=10)
     crf_low: Annotated[RefineCam, AUXILIARY, Field(title="CRF at the low alpha")] = RefineCam(
@@ -87,18 +89,19 @@ class Pipeline(BaseModel):
         return self
 
     def resolve(self, data_root: Path | None, weights: Path | None = None) -> "Pipeline":
-        """Return the pipeline with the digests of the user's data and weight files.
+        """Return the pipeline with the digests of the user's data, CAMs and weight files.
 
         So other files are another identity.
 
         Raises:
             ValueError: `data_root` is not a data set of the kind that `data` expects; or the folder
-                `weights` lacks a file that a stage names.
+                `weights` lacks a file or a folder that a stage names.
         """
         fields = type(self).model_fields
         stages = {field: with_digest(self.stage(field), weights) for field in fields}
         if isinstance(self.data, InPlace) and data_root is not None:
-            stages["data"] = self.data.resolved(data_root)
+            data = self.data.resolved(data_root)
+            stages |= {"data": data, "seg": self.seg.resolved(data, data_root)}
         return self.model_copy(update=stages)
 
     def stage(self, field: str) -> Stage:
@@ -226,8 +229,6 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
             backbone; the message names the stage.
     """
     # Imported here: it needs torch, and a plan without weight files does not.
-
-    # Imported here: it needs torch, and a plan without weight files does not.
     from occse.weights.load import check_fit
 
     for node in nodes:
@@ -302,7 +303,26 @@ def doubts(nodes: Mapping[str, Node]) -> list[str]:
     lines: list[str] = []
     for field, upstream in _upstream(nodes).items():
         lines += [f"{field}: {doubt}" for doubt in nodes[field].stage.doubts(upstream)]
+    for split in get_args(ScoredSplit):
+        fields = unscored_fields(nodes, split)
+        if fields:
+            lines.append(
+                f"data: no image of {split} has a mask, so {', '.join(fields)} will have no score"
+            )
     return lines
+
+
+def unscored_fields(nodes: Mapping[str, Node], split: ScoredSplit) -> list[str]:
+    """Return the fields of a plan whose score `split` decides, if no image of it has a mask."""
+    data = nodes["data"].stage if "data" in nodes else None
+    if not isinstance(data, DataStage) or data.num_scored_images(split) != 0:
+        return []
+    scored = scored_fields()
+    return [
+        field
+        for field, node in nodes.items()
+        if field in scored and type(node.stage).scored_split == split
+    ]
 
 
 def _upstream(nodes: Mapping[str, Node]) -> dict[str, dict[str, Stage]]:

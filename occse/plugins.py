@@ -46,6 +46,16 @@ def load_plugins(names: Sequence[str] = ()) -> None:
             _load(name)
 
 
+def plugin_files() -> list[Path]:
+    """Return the file of each loaded plugin, or the folder of its top-level package."""
+    files: dict[Path, None] = {}
+    for name in PLUGIN_SOURCES:
+        top = name.partition(".")[0]
+        path = Path(str(sys.modules[top].__file__))
+        files[path.parent if path.stem == "__init__" else path] = None
+    return list(files)
+
+
 def _load(name: str) -> None:
     module = _imported(name)
     stages: Mapping[str, type[Stage]] = getattr(module, "STAGES", {})

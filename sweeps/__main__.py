@@ -14,6 +14,7 @@ from contextlib import suppress
 from occse.artifacts.secrets import Parser, masked_command, shown
 from sweeps.commands import (
     artifacts,
+    detached,
     doctor,
     explain,
     import_,
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words)
+    options.words = list(words)
     options.again = masked_command([python(), "-m", "sweeps", *words])
     try:
         code: int = options.command(options)
@@ -81,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    every = (plan, explain, run, status, reproduce, import_, mlflow, store, doctor, schema)
-    for command in (*every, artifacts):
+    every = (plan, explain, run, status, detached, reproduce, import_, mlflow, store, doctor)
+    for command in (*every, schema, artifacts):
         command.add(commands)
     return parser
 

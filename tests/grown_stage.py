@@ -12,9 +12,9 @@ from occse.data.layouts.voc import write_label_map
 from occse.data.score_archives import CAMS, read_cam
 from occse.method.crf import ScoresTask, label_scores, with_background
 from occse.method.evaluation import CountsBuilder
+from occse.method.scores import scores_of
 from occse.pipeline import Pipeline
 from occse.stage import LABELS, Context, ScoredSplit, Split, Stage
-from occse.stages.scored import scores_of
 
 
 class GrowLabels(Stage):

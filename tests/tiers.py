@@ -23,6 +23,7 @@ OF_FIXTURE = {"cluster": "ray", "nodes": "ray", "s3": "service"}
 OF_MODULE = {
     "test_end_to_end": ("ray",),
     "test_interrupt": ("ray",),
+    "test_detached": ("ray",),
     "test_extending": ("ray",),
     "test_searched_sweep": ("ray",),
     "test_reproduce": ("ray",),

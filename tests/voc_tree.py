@@ -40,5 +40,6 @@ def write_voc(root: Path) -> Path:
 
 def mask_of(name: str) -> np.ndarray:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[2:5], mask[5], mask[6:] = VOC_CLASSES.index(OBJECTS[name][0]) + 1, 255, 20
+    first, last = (VOC_CLASSES.index(OBJECTS[name][place]) + 1 for place in (0, -1))
+    mask[2:5], mask[5], mask[6:] = first, 255, last
     return mask

@@ -7,8 +7,6 @@ Sizes are compared each time, SHA-256 once per machine. The seal of an artifact 
 import hashlib
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest
+from occse.data.file_digests import node_cache
 
 FILES = "files.json"
 CORRUPT = "corrupt"
@@ -24,15 +23,6 @@ CORRUPT = "corrupt"
 SEAL_BYTES = 64 << 20
 FILES_FORMAT = TypeAdapter(dict[str, tuple[int, str]])
 log = logging.getLogger(__name__)
-
-
-def node_cache() -> Path:
-    """Return this machine's folder of files that may be lost.
-
-    It is `OCCSE_CACHE`, or a folder named after the machine in the user's cache folder.
-    """
-    given = os.environ.get("OCCSE_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
 
 
 def seal(folder: Path) -> str:

@@ -67,9 +67,11 @@ def choose(dataset: Dataset, split: str, *, number: int, seed: int = 0) -> tuple
     """Return `number` images of `split`, the same for every trial on these data.
 
     Images of several classes come first: on images of one class, class-specific and class-agnostic
-    erasing do the same.
+    erasing do the same. Where no image of `train` has a mask, those of `train_aug` stand for it.
     """
     names = sorted(dataset.splits[split])
+    if split == "train" and not names:
+        names = sorted(dataset.splits["train_aug"])
     shuffled = np.random.default_rng(seed).permutation(len(names)).tolist()
     ordered = sorted(shuffled, key=lambda index: len(dataset.labels[names[index]]) < 2)
     return tuple(names[index] for index in ordered[:number])
@@ -169,7 +171,7 @@ def _cells(name: str, dataset: Dataset, folders: Mapping[str, Path]) -> Iterator
         if path.exists():
             labels = read_label_map(path, num_classes=len(dataset.classes))
             yield Cell(stage_classes(field)[0].display_name, "labels", palette()[labels])
-    if dataset.mask_path(name).exists():
+    if name not in dataset.unmasked and dataset.mask_path(name).exists():
         yield Cell("truth", "labels", palette()[dataset.mask(name)])
 
 

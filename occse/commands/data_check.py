@@ -32,7 +32,7 @@ def check_data(options: argparse.Namespace) -> None:
     """Print the counts of the data set, and every fault of its files.
 
     Raises:
-        Finding: files are at fault.
+        Finding: files are at fault, or contradict each other.
     """
     knobs = assignments(options) | {"data.kind": options.kind}
     data = override(default_pipeline(), knobs).data
@@ -43,12 +43,12 @@ def check_data(options: argparse.Namespace) -> None:
     found = inspect(dataset, workers=os.cpu_count() or 1, report=_progress())
     print("\n".join(_pixels(dataset, found)), flush=True)
     print("".join(f"note: {line}\n" for line in found.notes), end="", flush=True)
-    # A contradiction may be meant, so it is told and does not fail the command.
-    print("".join(f"contradiction: {line}\n" for line in found.contradictions), end="", flush=True)
+    lines = [f"contradiction: {line}" for line in found.contradictions]
     if found.faults:
         num_hidden = len(found.faults) - SHOWN_FAULTS
         more = [f"... and {num_hidden} more"] if num_hidden > 0 else []
-        lines = (f"{len(found.faults)} files are at fault:", *found.faults[:SHOWN_FAULTS], *more)
+        lines += [f"{len(found.faults)} files are at fault:", *found.faults[:SHOWN_FAULTS], *more]
+    if lines:
         raise Finding("\n".join(lines))
     print(f"all images and masks are readable; digest {tree_digest(dataset)}")
 

@@ -55,6 +55,7 @@ class Dataset:
         labels: class indices that are present, ascending, by image name.
         files: paths below `root` of the images that are not JPEGImages/NAME.jpg, by image name.
         masks: the folder of the masks NAME.png; None: SegmentationClass below `root`.
+        unmasked: images of `train` and `val` that have no mask, so that nothing scores them.
         max_side: images with a longer side are read at this length of it, masks too; 0: no bound.
         sources: files that masks are drawn from, if there are no mask files.
         notes: remarks for people on the origin of the data.
@@ -66,6 +67,7 @@ class Dataset:
     labels: Mapping[str, tuple[int, ...]]
     files: Mapping[str, str] = field(default_factory=dict)
     masks: Path | None = None
+    unmasked: frozenset[str] = frozenset()
     max_side: int = 0
     sources: tuple[Path, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -83,6 +85,10 @@ class Dataset:
             decomposed = folder / f"{unicodedata.normalize('NFD', name)}.png"
             return decomposed if decomposed.exists() else path
         return path
+
+    def scored(self, split: str) -> tuple[str, ...]:
+        """Return the images of a split that have a mask."""
+        return tuple(name for name in self.splits.get(split, ()) if name not in self.unmasked)
 
     def size(self, name: str) -> tuple[int, int]:
         """Return (height, width) of an image as it is read, from its header.
@@ -203,6 +209,7 @@ def save_index(dataset: Dataset, folder: Path) -> None:
         "labels": dict(dataset.labels),
         "files": dict(dataset.files),
         "masks": dataset.masks and _below(dataset.masks, artifact=folder, root=dataset.root),
+        "unmasked": sorted(dataset.unmasked),
         "max_side": dataset.max_side,
     }
     (folder / INDEX).write_text(json.dumps(index))
@@ -226,6 +233,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         splits = {split: tuple(names) for split, names in index["splits"].items()}
         labels = {name: tuple(present) for name, present in index["labels"].items()}
         files, masks = dict(index.get("files", {})), index.get("masks")
+        unmasked = frozenset(index.get("unmasked", ()))
         max_side = int(index.get("max_side", 0))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no index of a data set: {error!r}") from None
@@ -245,6 +253,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         labels=labels,
         files=files,
         masks=mask_folder,
+        unmasked=unmasked,
         max_side=max_side,
     )
 

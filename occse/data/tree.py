@@ -2,11 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from occse.data.dataset import Dataset
-from occse.data.reading import num_bytes
+from occse.data.file_digests import sha256_of_all
 
 # The splits that are scored.
 MASKED_SPLITS = ("train", "val")
@@ -16,7 +15,7 @@ TEST_SPLIT = "test"
 
 def masked_names(dataset: Dataset) -> list[str]:
     """Return the images whose masks are read, ascending: those of `train` and `val`."""
-    lists = [dataset.splits.get(split, ()) for split in MASKED_SPLITS]
+    lists = [dataset.scored(split) for split in MASKED_SPLITS]
     return sorted(set[str]().union(*lists))
 
 
@@ -24,9 +23,9 @@ def tree_digest(dataset: Dataset) -> str:
     """Return a SHA-256 (hex) of the files behind a data set.
 
     It covers the classes, the splits, the image labels (whatever file they come from), and the
-    sizes in bytes of the images and of the masks of `train` and `val`. For masks that are drawn
-    from `sources`, it covers the content of those files. Images are not read, so all of VOC takes
-    seconds.
+    content of the images and of the masks of `train`, or of the `sources` that masks are drawn
+    from. Contents are hashed once, see `sha256_of_all`. The images and masks of `val` and `test`
+    are left out: `split_digest` covers them for the stage that reads them.
 
     Raises:
         ValueError: one of those files is missing.
@@ -34,17 +33,39 @@ def tree_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256(f"{dataset.classes}\n".encode())
     for split, names in sorted(dataset.splits.items()):
         digest.update(f"{split} {' '.join(names)}\n".encode())
-    for path in dataset.sources:
-        digest.update(f"{path.name} {_sha256(path)}\n".encode())
-    masked = set(masked_names(dataset)) if not dataset.sources else set()
+    for path, sha256 in zip(dataset.sources, sha256_of_all(dataset.sources), strict=True):
+        digest.update(f"{path.name} {sha256}\n".encode())
     for name, present in sorted(dataset.labels.items()):
-        sizes = [num_bytes(dataset.image_path(name))]
-        if name in masked:
-            sizes.append(num_bytes(dataset.mask_path(name)))
-        digest.update(f"{name} {present} {sizes}\n".encode())
-    for name in dataset.splits.get(TEST_SPLIT, ()):
-        digest.update(f"{name} {num_bytes(dataset.image_path(name))}\n".encode())
+        digest.update(f"{name} {present} {name in dataset.unmasked}\n".encode())
+    trained = {*dataset.splits["train_aug"], *dataset.splits["train"]}
+    _add_files(digest, dataset, sorted(trained), masked=dataset.scored("train"))
     return digest.hexdigest()
+
+
+def split_digest(dataset: Dataset, split: str) -> str:
+    """Return a SHA-256 (hex) of the images of a split, and of its masks where they are files.
+
+    Raises:
+        ValueError: one of those files is missing.
+    """
+    digest = hashlib.sha256()
+    masked = dataset.scored(split) if split in MASKED_SPLITS else ()
+    _add_files(digest, dataset, sorted(dataset.splits.get(split, ())), masked=masked)
+    return digest.hexdigest()
+
+
+def _add_files(
+    digest: "hashlib._Hash", dataset: Dataset, names: Sequence[str], *, masked: Iterable[str]
+) -> None:
+    """Add the content of the images `names`, and of those of their masks that are files."""
+    drawn = dataset.sources or (
+        dataset.masks is not None and not dataset.masks.is_relative_to(dataset.root)
+    )
+    with_mask = [] if drawn else sorted(masked)
+    images = sha256_of_all(dataset.image_path(name) for name in names)
+    masks = sha256_of_all(dataset.mask_path(name) for name in with_mask)
+    for name, sha256 in (*zip(names, images, strict=True), *zip(with_mask, masks, strict=True)):
+        digest.update(f"{name} {sha256}\n".encode())
 
 
 def faults(dataset: Dataset) -> Iterator[str]:
@@ -59,6 +80,27 @@ def faults(dataset: Dataset) -> Iterator[str]:
             dataset.mask(name)
         except ValueError as error:
             yield str(error)
+
+
+def doubts_of(dataset: Dataset) -> Iterator[str]:
+    """Yield what makes a data set doubtful, as far as lists and labels tell; no file is read."""
+    counts = _images_by_class(dataset, dataset.splits["train_aug"])
+    never = [name for index, name in enumerate(dataset.classes) if not counts[index]]
+    if never:
+        yield (
+            f"no training image has the class {', '.join(never)}, so its score will be 0: leave it "
+            "out of the classes, or mend the labels"
+        )
+    everywhere = [
+        name
+        for index, name in enumerate(dataset.classes)
+        if counts[index] == len(dataset.splits["train_aug"]) > 1
+    ]
+    if everywhere:
+        yield (
+            f"every training image has the class {', '.join(everywhere)}: nothing tells it from "
+            "the background; it may be the background itself, which is no class"
+        )
 
 
 def describe(dataset: Dataset, *, published: Mapping[str, int]) -> Iterator[str]:
@@ -88,8 +130,3 @@ def _images_by_class(dataset: Dataset, names: Iterable[str]) -> Counter[int]:
     for name in names:
         counts.update(dataset.labels.get(name, ()))
     return counts
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,13 +1,19 @@
 """`cam`: class activation maps of the training images, scored at every threshold."""
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from occse.networks.names import Precision
 from occse.stage import MODEL, Context, Resources, ScoredSplit, Split, Stage
+from occse.stages.cams import ReadCams
 from occse.stages.data import lost_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from occse.data.dataset import Dataset
 
 # Images of one size that go through the network together.
 BATCH = 32
@@ -25,14 +31,14 @@ class MakeCam(Stage):
 
     display_name: ClassVar[str] = "CAM"
     scored_split: ClassVar[ScoredSplit | None] = "train"
-    may_need: ClassVar[tuple[str, ...]] = ("data", "oc", "cgnet")
+    may_need: ClassVar[tuple[str, ...]] = ("data", "oc", "cgnet", "cams")
     effort: ClassVar[frozenset[str]] = frozenset({"scales"})
     effortless: ClassVar[frozenset[str]] = frozenset({"threshold_min", "threshold_max"})
     mapped_split: ClassVar[Split | None] = "train_aug"
     bytes_per_image: ClassVar[int] = 24_000
 
-    source: Literal["cgnet", "oc"] = "cgnet"
-    """Classifier that makes the maps: CGNet, or the ordinary classifier (no erasing)."""
+    source: Literal["cgnet", "oc", "cams"] = "cgnet"
+    """Maker of the maps: CGNet, the ordinary classifier (no erasing), or the files of `cams`."""
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     """Sizes of the image at which maps are made and summed (official code: 0.5, 1, 1.5, 2)."""
     flip: bool = True
@@ -55,16 +61,30 @@ class MakeCam(Stage):
         return self
 
     def needs(self) -> tuple[str, ...]:
-        """The data and the network that makes the maps."""
+        """The data and the network that makes the maps, or the maps of another method."""
         return ("data", self.source)
 
+    def inactive(self) -> frozenset[str]:
+        """Knobs of the network, where the maps come from files."""
+        unused = {"scales", "flip", "precision"} if self.source == "cams" else set()
+        return frozenset(unused)
+
     def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
-        """Yield scales that leave no pixel."""
+        """Yield scales that leave no pixel, and maps of files that nobody has named."""
+        if self.source == "cams":
+            files = upstream.get("cams")
+            if isinstance(files, ReadCams) and not files.is_named():
+                yield (
+                    f"source is cams, but cams.source is {files.source!r}: expected the name of a "
+                    "folder of .npy files in the folder that --weights (in a sweep's file weights) "
+                    "names"
+                )
+            return
         yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
-        """A GPU."""
-        return Resources(num_cpus=2, num_gpus=1)
+        """A GPU for the network."""
+        return Resources(num_cpus=2, num_gpus=0 if self.source == "cams" else 1)
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the maps."""
@@ -72,41 +92,54 @@ class MakeCam(Stage):
         import numpy as np
 
         from occse.data.array_archive import ArrayWriter
-        from occse.data.batches import same_size_batches
         from occse.data.dataset import load_dataset
         from occse.data.score_archives import CAMS, reduce
-        from occse.method.cam import multi_scale_cam
         from occse.method.evaluation import CountsBuilder
+        from occse.method.scores import scores_of
+
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
+        counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
+        scored = set(dataset.scored("train"))
+        maps = self._of_files if self.source == "cams" else self._of_network
+        with ArrayWriter(ctx.output / CAMS) as writer:
+            for name, cam in maps(ctx, dataset):
+                classes = np.array(dataset.labels[name], np.int16)
+                writer.write(name, cam=reduce(cam, self.reduction), classes=classes)
+                if name in scored:
+                    gt = dataset.mask(name)
+                    counts.add_cam(name, cam, classes=np.array(dataset.labels[name]), gt=gt)
+        return scores_of(counts, dataset, ctx.output)
+
+    def _of_network(self, ctx: Context, dataset: "Dataset") -> "Iterator[tuple[str, np.ndarray]]":
+        """Yield image names and maps of the network, at the size of the image."""
+        from occse.data.batches import same_size_batches
+        from occse.method.cam import multi_scale_cam
         from occse.networks.classifier import load_classifier
         from occse.networks.portions import in_portions
         from occse.networks.precision import in_precision
-        from occse.stages.scored import scores_of
 
-        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         classifier = load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.machine.device)
         network = in_portions(in_precision(classifier, self.precision), ctx.machine.device)
-        counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
-        scored = set(dataset.splits["train"])
-        with ArrayWriter(ctx.output / CAMS) as writer:
-            for names, images in same_size_batches(
-                dataset, dataset.splits["train_aug"], limit=BATCH
-            ):
-                present = [dataset.labels[name] for name in names]
-                cams = multi_scale_cam(
-                    network,
-                    images,
-                    present=present,
-                    scales=self.scales,
-                    flip=self.flip,
-                    device=ctx.machine.device,
-                )
-                for name, cam, classes in zip(names, cams, present, strict=True):
-                    writer.write(
-                        name, cam=reduce(cam, self.reduction), classes=np.array(classes, np.int16)
-                    )
-                    if name in scored:
-                        counts.add_cam(name, cam, classes=np.array(classes), gt=dataset.mask(name))
-        return scores_of(counts, dataset, ctx.output)
+        for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH):
+            cams = multi_scale_cam(
+                network,
+                images,
+                present=[dataset.labels[name] for name in names],
+                scales=self.scales,
+                flip=self.flip,
+                device=ctx.machine.device,
+            )
+            yield from zip(names, cams, strict=True)
+
+    def _of_files(self, ctx: Context, dataset: "Dataset") -> "Iterator[tuple[str, np.ndarray]]":
+        """Yield image names and maps of another method, at the size of the image."""
+        from occse.data.array_archive import ArrayReader
+        from occse.data.score_archives import CAMS, read_cam
+
+        reader = ArrayReader(ctx.inputs["cams"] / CAMS)
+        for name in dataset.splits["train_aug"]:
+            cam, _ = read_cam(reader, name, dataset.size(name))
+            yield name, cam
 
     def thresholds(self) -> list[float]:
         """Return the thresholds that are tried."""

@@ -11,8 +11,8 @@ from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.method.crf import CamTask, PresetName, implied_threshold, refine_cam, refine_on
 from occse.method.evaluation import CountsBuilder
+from occse.method.scores import scores_of
 from occse.stage import LABELS, Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.scored import scores_of
 
 
 class RefineCam(Stage):
@@ -51,7 +51,7 @@ class RefineCam(Stage):
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         cams = ArrayReader(ctx.inputs["cam"] / CAMS)
         counts = CountsBuilder(dataset.classes)
-        scored = set(dataset.splits["train"])
+        scored = set(dataset.scored("train"))
         (ctx.output / LABELS).mkdir()
         with ArrayWriter(ctx.output / SCORES) as writer:
             for refined in refine_on(

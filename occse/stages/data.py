@@ -10,21 +10,31 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from occse.data.dataset import Dataset, save_index
+from occse.data.dataset import VOID, Dataset, save_index
 from occse.data.layouts.coco import Convention, read_coco
-from occse.data.layouts.folder import read_folder
-from occse.data.layouts.voc import LabelSource, read_voc, write_label_map
+from occse.data.layouts.folder import ClassName, read_folder
+from occse.data.layouts.folder import LabelSource as FolderLabels
+from occse.data.layouts.voc import VOC_CLASSES, LabelSource, read_voc, write_label_map
+from occse.data.layouts.voc_lists import TrainedList
 from occse.data.shapes.objects import SHAPES_CLASSES
 from occse.data.shapes.write import SHAPES_SPLITS, write_shapes
-from occse.data.tree import faults, masked_names, tree_digest
+from occse.data.tree import doubts_of, faults, masked_names, split_digest, tree_digest
 from occse.stage import Context, Stage
 
 # The shorter side of a usual photograph of VOC, where the data does not tell.
 USUAL_SIDE = 375
 # Sides of the drawn images; a test compares them with the drawings.
 SCENE_SIDE = 80
-# Counts of the trees that this process has read, by digest: knobs do not have them.
-_counts: dict[str, dict[str, int]] = {}
+# Numbers of images, and of those with a mask, by split, of the trees that this process has read,
+# by digest: knobs do not have them.
+_counts: dict[str, dict[str, tuple[int, int]]] = {}
+# Digests of the splits that no training reads, as they were when this process read a tree last.
+_split_digests: dict[tuple[str, str], str] = {}
+SEGMENTED_SPLITS = ("val", "test")
+# A text file below the root: no part of its path begins with a dot.
+LIST = r"^((?:[\w+-][\w.+-]*/)*[\w+-][\w.+-]*\.txt)?$"
+# Reasons for which the trees that this process has read may be useless, by digest.
+_doubts: dict[str, tuple[str, ...]] = {}
 
 
 class DataStage(Stage):
@@ -35,6 +45,10 @@ class DataStage(Stage):
     def num_images(self, split: str) -> int | None:
         """Return the number of images of a split, or None where only reading the data tells."""
         return None
+
+    def num_scored_images(self, split: str) -> int | None:
+        """Return the number of images of a split that have a mask, or None as `num_images`."""
+        return self.num_images(split)
 
     def shortest_side(self) -> int | None:
         """Return the shortest side of an image in pixels, or None where only reading tells."""
@@ -133,15 +147,40 @@ class InPlace(DataStage):
             return self
         dataset = self.read(root)
         digest = tree_digest(dataset)
-        _counts[digest] = {split: len(names) for split, names in dataset.splits.items()}
+        _doubts[digest] = tuple(doubts_of(dataset))
+        for split in SEGMENTED_SPLITS:
+            _split_digests[digest, split] = split_digest(dataset, split)
+        _counts[digest] = {
+            split: (len(names), len(dataset.scored(split)))
+            for split, names in dataset.splits.items()
+        }
         return self.model_copy(update={"digest": digest})
+
+    def digest_of_split(self, root: Path, split: str) -> str:
+        """Return the digest of the images and masks of `val` or `test` below `root`.
+
+        Raises:
+            ValueError: `root` is not a data set of this kind.
+        """
+        known = _split_digests.get((self.digest, split))
+        return known or split_digest(self.read(root), split)
+
+    def doubts(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
+        """Yield what lists and labels alone tell, where this process has read the tree."""
+        yield from _doubts.get(self.digest, ())
 
     def num_images(self, split: str) -> int | None:
         """Return the number of images of a split, where this process has read the tree."""
         if self.digest in _counts:
-            return _counts[self.digest].get(split, 0)
+            return _counts[self.digest].get(split, (0, 0))[0]
         # No layout of a user's data has images of one object.
         return 0 if split == "object_centric" else None
+
+    def num_scored_images(self, split: str) -> int | None:
+        """Return the number of images of a split with a mask, where this process read the tree."""
+        if self.digest in _counts:
+            return _counts[self.digest].get(split, (0, 0))[1]
+        return None
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
         """Look at every image and mask, before hours are spent on them.
@@ -188,14 +227,38 @@ class Voc(InPlace):
     kind: Literal["voc"] = "voc"
     """Layout of the data set."""
     labels: LabelSource = "annotations"
-    """Source of the image labels: the XML of Annotations, or `cls_labels.npy` beside it."""
+    """Source of the image labels: Annotations, `cls_labels.npy`, the masks, or `labels.csv`."""
+    trained: TrainedList = "train_aug"
+    """List of the training images: `train_aug`, of VOC and SBD, or `train` alone."""
+    classes: tuple[ClassName, ...] = Field(default=(), max_length=VOID - 1)
+    """Names of a tree's own classes; the first is label 1 in a mask. Empty: VOC's twenty."""
+
+    def inactive(self) -> frozenset[str]:
+        """Knobs that say what was so before they were there."""
+        defaults = {"trained": "train_aug", "classes": ()}
+        return frozenset(knob for knob, value in defaults.items() if getattr(self, knob) == value)
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> "Voc":
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes has a name twice: {', '.join(self.classes)}")
+        return self
 
     def read(self, root: Path) -> Dataset:
         """Return the VOC tree below `root`."""
-        return read_voc(root, labels=self.labels)
+        return read_voc(
+            root,
+            classes=self.classes or VOC_CLASSES,
+            labels=self.labels,
+            trained=self.trained,
+        )
 
     def published(self) -> Mapping[str, int]:
-        """Images of PASCAL VOC 2012 and SBD."""
+        """Images of PASCAL VOC 2012 and SBD; nothing of a tree with own classes."""
+        if self.classes:
+            return {}
+        if self.trained == "train":
+            return {"train_aug": 1464, "train": 1464, "val": 1449}
         return {"train_aug": 10582, "train": 1464, "val": 1449}
 
 
@@ -223,6 +286,14 @@ class Coco(InPlace):
     """Instances file of the training images in `annotations`; empty: that of 2014 or 2017."""
     val_file: str = Field(default="", pattern=r"^([^/\\]+\.json)?$")
     """Instances file of the validation images in `annotations`; empty: that of 2014 or 2017."""
+    train_list: str = Field(default="", pattern=LIST)
+    """Text file of the ids of the training images, as a path below the root; empty: all images."""
+    val_list: str = Field(default="", pattern=LIST)
+    """Text file of the ids of the validation images, as a path below the root; empty: all."""
+
+    def inactive(self) -> frozenset[str]:
+        """Lists that there are not: all images are used, as before the knobs were there."""
+        return frozenset(knob for knob in ("train_list", "val_list") if not getattr(self, knob))
 
     def read(self, root: Path) -> Dataset:
         """Return the MS COCO tree below `root`."""
@@ -232,10 +303,13 @@ class Coco(InPlace):
             num_scored=self.num_scored,
             train=self.train_file,
             val=self.val_file,
+            lists={"train": self.train_list, "val": self.val_list},
         )
 
     def published(self) -> Mapping[str, int]:
-        """Images of MS COCO 2014 in the list convention."""
+        """Images of MS COCO 2014 in the list convention; nothing of lists and other files."""
+        if self.train_list or self.val_list or self.train_file or self.val_file:
+            return {}
         return {"train_aug": 82081, "val": 40137 if self.images == "annotated" else 40504}
 
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
@@ -261,10 +335,16 @@ class Folder(InPlace):
     example: ClassVar[str] = "FOLDER"
     kind: Literal["folder"] = "folder"
     """Layout of the data set."""
+    labels: FolderLabels = "csv"
+    """Source of the image labels: the column `labels` of `labels.csv`, or the masks."""
+
+    def inactive(self) -> frozenset[str]:
+        """Labels of the table, which were the only ones before the knob was there."""
+        return frozenset({"labels"} if self.labels == "csv" else ())
 
     def read(self, root: Path) -> Dataset:
         """Return the data set below `root`."""
-        return read_folder(root)
+        return read_folder(root, labels=self.labels)
 
 
 def lost_pixels(knob: str, scales: Iterable[float], upstream: Mapping[str, Stage]) -> Iterator[str]:

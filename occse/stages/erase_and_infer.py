@@ -10,9 +10,9 @@ from pydantic import Field
 from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import CountsBuilder
+from occse.method.scores import scores_of
 from occse.stage import CURVES, MODEL, Context, Resources, ScoredSplit, Stage
-from occse.stages.data import lost_pixels
-from occse.stages.scored import scores_of
+from occse.stages.data import DataStage, lost_pixels
 
 # Each class of an image takes a copy of it through the network, so few images go at once.
 IMAGES = 8
@@ -60,7 +60,13 @@ class EraseAndInfer(Stage):
         return frozenset({"mask_threshold"} if self.mask == "soft" else ())
 
     def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
-        """Yield scales that leave no pixel."""
+        """Yield scales that leave no pixel, and data without a mask to score with."""
+        data = upstream.get("data")
+        if isinstance(data, DataStage) and data.num_scored_images("train") == 0:
+            yield (
+                "no image of train has a mask, and this stage makes nothing but scores: "
+                "draw masks for some of them, or leave it out of the targets"
+            )
         yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
@@ -82,7 +88,7 @@ class EraseAndInfer(Stage):
             for _ in range(self.num_erasures + 1)
         ]
         probabilities: list[list[float]] = [[] for _ in builders]
-        for names, images in same_size_batches(dataset, dataset.splits["train"], limit=IMAGES):
+        for names, images in same_size_batches(dataset, dataset.scored("train"), limit=IMAGES):
             present = [dataset.labels[name] for name in names]
             rounds = recursive_cams(
                 network,

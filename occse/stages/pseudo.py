@@ -17,8 +17,8 @@ from occse.data.dataset import Dataset, load_dataset, read_label_map
 from occse.data.layouts.voc import write_label_map
 from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on, with_background
 from occse.method.evaluation import CountsBuilder
+from occse.method.scores import scores_of
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.scored import scores_of
 
 Labelled = Iterator[tuple[str, UInt8[np.ndarray, "H W"]]]
 
@@ -91,7 +91,7 @@ class MakePseudoLabels(Stage):
         """Make, store and score the label maps."""
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         counts = CountsBuilder(dataset.classes)
-        scored = set(dataset.splits["train"])
+        scored = set(dataset.scored("train"))
         (ctx.output / LABELS).mkdir()
         make = {"walk": self._walk, "crf": self._crf, "cam": self._cam}[self.source]
         for name, labels in make(ctx, dataset):

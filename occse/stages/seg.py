@@ -1,6 +1,7 @@
 """`seg`: predictions of the segmentation network; the final score, or the test server's archive."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -9,13 +10,14 @@ from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset
 from occse.data.layouts.voc import write_label_map
 from occse.data.layouts.voc_submission import write_submission
+from occse.data.tree import split_digest
 from occse.data.view_names import Resampling
 from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on
 from occse.method.evaluation import CountsBuilder
+from occse.method.scores import scores_of
 from occse.networks.names import Precision
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
-from occse.stages.data import DataStage, lost_pixels
-from occse.stages.scored import scores_of
+from occse.stages.data import DataStage, InPlace, lost_pixels
 
 ARCHIVE = "comp6.tgz"
 # Images of one size that go through the network together.
@@ -52,14 +54,32 @@ class Segment(Stage):
     """Mean of the scores (SEAM), or maximum of the probabilities (MCTformer)."""
     crf: Literal["none", PresetName] = "none"
     """Preset of a dense CRF on the merged scores, or none."""
+    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """SHA-256 of the split's images and masks, where they are a user's; empty: any."""
 
     def needs(self) -> tuple[str, ...]:
         """The data and the network."""
         return ("data", "deeplab")
 
     def inactive(self) -> frozenset[str]:
-        """Knobs without effect: one pass has nothing to merge with."""
-        return frozenset({"merge"} if len(self.scales) == 1 and not self.flip else ())
+        """Knobs without effect: one pass has nothing to merge with, drawn data have no digest."""
+        unused = set() if self.digest else {"digest"}
+        if len(self.scales) == 1 and not self.flip:
+            unused.add("merge")
+        return frozenset(unused)
+
+    def resolved(self, data: DataStage, root: Path) -> "Segment":
+        """Return this stage with the digest of the split below `root`, unless it has one.
+
+        So images and masks of `val` are part of the identity of the segmentation, and of nothing
+        that is trained.
+
+        Raises:
+            ValueError: `root` is not a data set of this kind.
+        """
+        if self.digest or not isinstance(data, InPlace):
+            return self
+        return self.model_copy(update={"digest": data.digest_of_split(root, self.split)})
 
     def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
         """Yield scales that leave no pixel, and a split that the data has not."""
@@ -79,7 +99,7 @@ class Segment(Stage):
         """Predict and store, then score or pack.
 
         Raises:
-            ValueError: the data has no such split.
+            ValueError: the data has no such split, or other images than those that are meant.
         """
         # Imported here: knobs are read where there is no torch.
         from occse.networks.deeplab import load_deeplab, multi_scale_scores
@@ -88,9 +108,12 @@ class Segment(Stage):
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = _names(dataset, self.split)
+        if self.digest:
+            self._check_digest(dataset)
         deeplab = load_deeplab(ctx.inputs["deeplab"] / MODEL, device=ctx.machine.device)
         network = in_portions(in_precision(deeplab, self.precision), ctx.machine.device)
         counts = CountsBuilder(dataset.classes)
+        scored = set(dataset.scored("val")) if self.split == "val" else set()
         (ctx.output / LABELS).mkdir()
 
         def tasks() -> Iterator[ScoresTask]:
@@ -113,12 +136,20 @@ class Segment(Stage):
         workers = 0 if self.crf == "none" else ctx.machine.workers
         for name, labels in refine_on(ctx.machine.device, tasks(), label_scores, workers=workers):
             write_label_map(ctx.output / LABELS / f"{name}.png", labels)
-            if self.split == "val":
+            if name in scored:
                 counts.add_labels(name, labels, gt=dataset.mask(name))
         if self.split == "val":
             return scores_of(counts, dataset, ctx.output)
         write_submission(ctx.output / ARCHIVE, labels=ctx.output / LABELS, names=names)
         return {"images": len(names)}
+
+    def _check_digest(self, dataset: Dataset) -> None:
+        found = split_digest(dataset, self.split)
+        if found != self.digest:
+            raise ValueError(
+                f"images and masks of {self.split} below {dataset.root} have the digest {found}; "
+                f"seg.digest expects {self.digest}"
+            )
 
 
 def _names(dataset: Dataset, split: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from occse.networks.names import (
     Precision,
 )
 from occse.stage import Resources, Stage
+from occse.stages.cams import ReadCams
 from occse.stages.data import DataStage
 from occse.weights.files import SUFFIXES, digest, find_weights
 
@@ -188,14 +189,16 @@ def is_file(init: str) -> bool:
 
 
 def with_digest(stage: Stage, weights: Path | None) -> Stage:
-    """Return `stage` with the digest of its weight file in place of the name.
+    """Return `stage` with the digest of its weight file in place of the name, or of its CAMs.
 
-    So the content of the file is the identity. Without the folder `weights` the stage stays as it
+    So the content of the files is the identity. Without the folder `weights` the stage stays as it
     is: it can be planned, not run.
 
     Raises:
         ValueError: there is no such file.
     """
+    if isinstance(stage, ReadCams):
+        return stage.resolved(weights)
     init = getattr(stage, "init", "")
     if weights is None or not is_file(init) or init.startswith(SHA256):
         return stage

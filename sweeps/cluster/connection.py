@@ -1,6 +1,7 @@
 """Connection of the driver to a Ray cluster, with errors that come soon and say what to do."""
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from sweeps.text import Say
 OBJECT_STORE_BYTES = 200 << 20
 # A cluster that is there answers within a second, through a slow tunnel within three.
 ANSWER_S = 10.0
+# Ray sets it for the program of `ray job submit`.
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Ray gives its own start 30 s; a machine that is busy with other starts may need them twice.
 STARTS = 2
 
@@ -61,7 +64,7 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
     keep_token_private()
     if cluster.address is not None:
         check_address(cluster.address)
-        start_ray(say, address=cluster.address)
+        start_ray(say, address=cluster.address, runtime_env=_environment())
     else:
         start_ray(
             say,
@@ -74,6 +77,17 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _environment() -> dict[str, Any]:
+    """Return the environment of workers: the user's plugins travel to machines that lack them.
+
+    A submitted job has an environment of its own, whose working folder brings them along.
+    """
+    from occse.plugins import plugin_files
+
+    files = [] if JOB in os.environ else plugin_files()
+    return {"py_modules": [str(path) for path in files]} if files else {}
 
 
 def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray.init`

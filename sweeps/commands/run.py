@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from sweeps.store.store import Store
 
 
-# Ray sets it for the program of `ray job submit`.
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+DETACH = "--detach"
 
 
 def add(commands: Commands) -> None:
@@ -71,6 +70,11 @@ def add(commands: Commands) -> None:
         help="run this stage again although its artifact is in the store, and compare the two "
         "(may be repeated)",
     )
+    parser.add_argument(
+        DETACH,
+        action="store_true",
+        help="go on after the terminal closes; see `status`, `logs` and `stop`",
+    )
     add_changed_code(parser)
     parser.set_defaults(command=run)
 
@@ -86,9 +90,12 @@ def run(options: argparse.Namespace) -> int:
             "--autoscaling: a cluster on this machine cannot grow; give the --address of one that "
             "can"
         )
-    if JOB in os.environ:
+    # Ray sets it for the program of `ray job submit`.
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         _refuse_lost_paths(options.store, options.tracking)
     spec, found = read_sweep(options)
+    if options.detach:
+        return _detach(options, spec.name)
     # Ray and MLflow take seconds to import, which a faulty file need not wait for.
     from occse.pipeline import check_files, scored_fields
     from sweeps.cluster.connection import Cluster
@@ -137,6 +144,30 @@ def run(options: argparse.Namespace) -> int:
         print("\nNo stage of this sweep is scored, so there is no table.")
     _show_server(options.tracking)
     return 0 if summary.well else 1
+
+
+def _detach(options: argparse.Namespace, name: str) -> int:
+    """Run the same command in the background, and say how to see and end it."""
+    from sweeps.driver.detached import log_path, start
+    from sweeps.store.store import Store
+
+    store = Store(options.store)
+    store.check_writable()
+    # argparse takes unambiguous beginnings of an option too.
+    words = [word for word in options.words if len(word) < 4 or not DETACH.startswith(word)]
+    code = start(words, store=store, name=name)
+    path = log_path(store, name)
+    if code is not None:
+        print(path.read_text(errors="replace"), end="")
+        return code
+    place = f"{name} --store {masked(options.store)}"
+    print(
+        f"{name} goes on without this terminal; it prints into {path}\n"
+        f"{python()} -m sweeps status {place}\n"
+        f"{python()} -m sweeps logs {place} --follow\n"
+        f"{python()} -m sweeps stop {place}"
+    )
+    return 0
 
 
 def _changed(options: argparse.Namespace, store: "Store", nodes: "Mapping[str, Node]") -> "Forced":

@@ -10,7 +10,7 @@ from contextlib import suppress
 import ray
 
 from occse.artifacts.provenance import git_state
-from occse.pipeline import Node
+from occse.pipeline import Node, doubts
 from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.head import HEAD
@@ -135,6 +135,10 @@ def _opening(
     to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""
     yield f"{spec.name}: {number(len(trials), 'trial')}{to_come}{first}"
     yield from (f"gate: {gate.describe()}" for gate in spec.gates)
+    doubted: dict[str, None] = {}
+    for trial in trials:
+        doubted |= dict.fromkeys(doubts(trial.nodes))
+    yield from (f"warning: {doubt}" for doubt in doubted)
 
 
 class _Planner:

@@ -80,14 +80,18 @@ class Status(BaseModel):
         """Tell whether the driver lives: it wrote lately, and its process has not died here."""
         if not self.lives or now - self.updated > GONE_S:
             return False
-        process = ProcessId(
+        return self.process.life() != "dead"
+
+    @property
+    def process(self) -> ProcessId:
+        """The driver's process."""
+        return ProcessId(
             host=self.host,
             pid=self.pid,
             boot=self.boot,
             namespace=self.namespace,
             started=self.started_ticks,
         )
-        return process.life() != "dead"
 
 
 def write_status(store: Store, status: Status) -> None:

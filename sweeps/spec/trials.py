@@ -11,14 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from occse.pipeline import Node, Pipeline, override, pipeline_class, plan
+from occse.pipeline import Node, Pipeline, override, pipeline_class, plan, stage_classes
 from occse.plugins import load_plugins
 from occse.stage import Stage
 from occse.stages.data import InPlace
+from occse.stages.seg import Segment
 from occse.stages.trained import with_digest
 from sweeps.spec.axes import knobs_of
 from sweeps.spec.claims import side_text
-from sweeps.spec.document import SpecDocument, in_bounds, read_document, shortened
+from sweeps.spec.document import Location, SpecDocument, in_bounds, read_document, shortened
 from sweeps.spec.knobs import active, label, matching, spelled_out
 from sweeps.spec.model import BASELINE, Overrides, Spec
 from sweeps.spec.validate import explain, faults
@@ -182,6 +183,7 @@ def _expand(spec: Spec) -> list[Trial]:
         _check_names(first_variants)
     if not spec.search:
         _check_claims(spec, distinct.values())
+    _check_scores(spec, distinct.values())
     ordered = sorted(distinct.values(), key=lambda trial: not trial.baseline)
     return [replace(trial, order=order) for order, trial in enumerate(ordered)]
 
@@ -199,6 +201,36 @@ def _check_claims(spec: Spec, trials: Collection[Trial]) -> None:
                     f"expect.{index}.{name}: no trial is meant by {side_text(side)}; "
                     f"the variants are {shortened(variants)}",
                 )
+
+
+def _check_scores(spec: Spec, trials: Collection[Trial]) -> None:
+    """Refuse a gate, an objective or a claim whose score needs masks that the data has not."""
+    data = [trial.pipeline.data for trial in trials]
+    if not data:
+        # Nothing is suggested yet.
+        data.append(_pipelines(spec, data_root=spec.data_root, weights=spec.weights)({}).data)
+    for location, field in _judged(spec):
+        split = stage_classes(field)[0].scored_split
+        if split and any(stage.num_scored_images(split) == 0 for stage in data):
+            path = ".".join(map(str, location))
+            raise SpecError(
+                location,
+                f"{path}: expected a score of {field}, but no image of {split} has a mask: draw "
+                "masks for some of them, or remove this key",
+            )
+
+
+def _judged(spec: Spec) -> Iterator[tuple[Location, str]]:
+    """Yield the fields whose scores decide something, with the location of the decision."""
+    for index, gate in enumerate(spec.gates):
+        yield ("gates", index, "after"), gate.after
+    for objective in spec.search.objectives if spec.search else ():
+        field, slash, _ = objective.partition("/")
+        if slash:
+            yield ("search", "objectives", objective), field
+    for index, claim in enumerate([] if isinstance(spec.expect, str) else spec.expect):
+        if not isinstance(claim, str):
+            yield ("expect", index, "metric"), claim.metric.partition("/")[0]
 
 
 def _meant(side: str | Mapping[str, Any], trial: Trial) -> bool:
@@ -272,7 +304,12 @@ def _pipelines(
                 checked[key] = override(base, changes).stage(field)
             stages[field] = checked[key]
         found = {field: with_digest(stage, weights) for field, stage in stages.items()}
-        return pipeline_class().model_validate(found | {"data": with_data_digest(stages["data"])})
+        data = found["data"] = with_data_digest(stages["data"])
+        if data_root is not None and isinstance(data, InPlace):
+            segment = found["seg"]
+            assert isinstance(segment, Segment)
+            found["seg"] = segment.resolved(data, data_root)
+        return pipeline_class().model_validate(found)
 
     return build
 

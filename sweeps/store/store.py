@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occse.artifacts.checksums import CORRUPT, FILES, FILES_FORMAT, intact, node_cache, set_aside
+from occse.artifacts.checksums import CORRUPT, FILES, FILES_FORMAT, intact, set_aside
 from occse.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -18,6 +18,7 @@ from occse.artifacts.manifest import (
     check_manifest,
     read_manifest,
 )
+from occse.data.file_digests import node_cache
 from occse.data.reading import parse_json
 from sweeps.store.backends import SHARED_STORE, Files, FolderFiles, ObjectFiles, PatientFiles
 from sweeps.store.leases import LEASES
@@ -32,7 +33,8 @@ PROBE_BYTES = 1 << 20
 # Curves of some thousand trainings, which the driver need not fetch again for each trial.
 SMALL_BYTES = 32 << 20
 STATUS = "status"  # folder of the status files of running sweeps, see sweeps.progress.status
-NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS})
+LOGS = "logs"  # folder of what detached sweeps print, see sweeps.driver.detached
+NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS, LOGS})
 
 
 class Store:

@@ -134,9 +134,10 @@ def _write(
 ) -> None:
     counted: dict[str, None] = {}
     for field, path in folders.items():
-        if (path / COUNTS).exists():
+        counts = Counts.load(path / COUNTS) if (path / COUNTS).exists() else None
+        # Without a mask nothing was counted, and tables of zeros would look like scores.
+        if counts is not None and counts.names:
             _write_file(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
-            counts = Counts.load(path / COUNTS)
             counted |= dict.fromkeys(counts.names)
             write_tables(counts, folder / "tables" / field)
     config = {field: node.stage.config() for field, node in record.trial.nodes.items()}

@@ -3,11 +3,9 @@
 import codecs
 import itertools
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +13,8 @@ from jaxtyping import UInt8
 from pydantic import TypeAdapter, ValidationError
 
 from occse.data.dataset import MAX_PIXELS, VOID, Dataset
+from occse.data.layouts.coco_lists import read_ids
+from occse.data.layouts.coco_outlines import Segmentation, inside
 from occse.data.reading import check_present, read_bytes
 
 # Years whose files are found without being named.
@@ -24,9 +24,6 @@ SPLITS = ("train", "val")
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
 # instances_train2014.json has 330 MB.
 MAX_JSON_BYTES = 2_000_000_000
-# pycocotools computes with 32-bit integers and takes memory by the perimeter of a polygon.
-MAX_COORDINATE = 1e6
-MAX_PERIMETER = 1e6
 # A file name without a folder. Artifacts are named after it.
 IMAGE_NAME = re.compile(r"(?!\.)([^/\\\x00-\x1f]+)\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -34,21 +31,6 @@ Convention: TypeAlias = Literal[
     "annotated",  # images with an object: 82,081 for training, 40,137 for val
     "all",  # all images: 82,783 and 40,504
 ]
-Polygons: TypeAlias = list[list[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunLengths:
-    """Lengths of runs that are alternately outside and inside an object, column by column.
-
-    `counts` is a list, or pycocotools' compressed text of it (`decompress`).
-    """
-
-    size: tuple[int, int]
-    counts: list[int] | str
-
-
-Segmentation: TypeAlias = Polygons | RunLengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +109,7 @@ def read_coco(
     num_scored: int | None = None,
     train: str = "",
     val: str = "",
+    lists: Mapping[str, str] | None = None,
 ) -> CocoDataset:
     """Read the data set below `root`.
 
@@ -146,6 +129,7 @@ def read_coco(
         train: name of the instances file of the training images, without its folder; "":
             `instances_train2014.json` or `instances_train2017.json`.
         val: name of that of the validation images.
+        lists: text files of image ids by split, as paths below `root`; only these images are used.
 
     Raises:
         ValueError: files are missing; or the JSON is damaged, contradicts itself, or names files
@@ -165,13 +149,14 @@ def read_coco(
     objects: dict[str, list[tuple[int, Segmentation]]] = {}
     for split, instances in found.items():
         objects |= _objects(instances, names[split], position, paths[split], background)
+    kept = {split: _kept(root, (lists or {}).get(split, ""), names[split]) for split in SPLITS}
     listed = {
         split: [
             name
             for _, name in sorted(by_id.items())
             if objects[name] or (images, split) == ("all", "val")
         ]
-        for split, by_id in names.items()
+        for split, by_id in kept.items()
     }
     files: dict[str, str] = {}
     for split, instances in found.items():
@@ -214,95 +199,6 @@ def read_coco(
         objects=objects,
         sizes=sizes,
     )
-
-
-def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray:
-    """Return the pixels of an object, (height, width) booleans, as pycocotools' `annToMask` does.
-
-    Raises:
-        ValueError: the outline is no closed polygon near the image, or the runs do not add up to
-            the image.
-    """
-    tools = _pycocotools()
-    if isinstance(segmentation, RunLengths):
-        counts = segmentation.counts
-        if isinstance(counts, str):
-            counts = decompress(counts, most=height * width + 1)
-        if (
-            segmentation.size != (height, width)
-            or min(counts, default=-1) < 0
-            or sum(counts) != height * width
-        ):
-            raise ValueError(f"has runs that do not add up to {height} x {width}")
-        runs = tools.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    else:
-        # Two points enclose nothing, and pycocotools takes four numbers for a box.
-        polygons = [_checked(polygon) for polygon in segmentation if len(polygon) > 4]
-        if not polygons:
-            return np.zeros((height, width), bool)
-        runs = tools.merge(tools.frPyObjects(polygons, height, width))
-    # pycocotools creates arrays in a way that numpy has deprecated.
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="__array__ implementation", category=DeprecationWarning
-        )
-        return np.asarray(tools.decode(runs)).astype(bool)
-
-
-def decompress(text: str, *, most: int) -> list[int]:
-    """Return the run lengths that pycocotools compressed into `text`.
-
-    A number takes one character for every five bits, from the lowest; bit 5 says that another
-    character follows, and the sign is that of the last one. From the third number on, the
-    difference to the number before the last is stored. pycocotools decodes such text without any
-    bound, so it is not given to it.
-
-    Args:
-        text: characters from "0" (0) to "o" (63).
-        most: largest allowed number of runs.
-
-    Raises:
-        ValueError: the text ends within a number, or has another character, or too many numbers.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - ord("0")
-        # Run lengths are below 2^31: seven characters hold any difference of two of them.
-        if not 0 <= bits < 64 or shift > 30 or len(counts) >= most:
-            raise ValueError("has compressed runs that are damaged")
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise ValueError("has compressed runs that are cut off")
-    return counts
-
-
-def _checked(polygon: list[float]) -> list[float]:
-    points = np.array(polygon)
-    if points.size % 2 or not (np.abs(points) <= MAX_COORDINATE).all():
-        raise ValueError("has a polygon with half a point, or one far off")
-    steps = np.diff(points.reshape(-1, 2), axis=0, append=points[None, :2])
-    if np.abs(steps).max(axis=1).sum() > MAX_PERIMETER:
-        raise ValueError(f"has a polygon longer than {MAX_PERIMETER:.0f} pixels")
-    return polygon
-
-
-def _pycocotools() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise ValueError(
-            "masks of MS COCO need pycocotools, which is not installed; install occse[coco]"
-        ) from None
-    module: ModuleType = mask
-    return module
 
 
 def _instances_files(root: Path, named: Mapping[str, str]) -> dict[str, Path]:
@@ -386,6 +282,11 @@ def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list
     )
     if train != val:
         raise ValueError(f"{paths['train']} and {paths['val']} have different categories")
+    if unclear := [name for _, name in train if not name.strip() or not name.isprintable()]:
+        raise ValueError(
+            f"{paths['train']} has a category of the name {unclear[0][:100]!r}; "
+            "expected printable characters"
+        )
     for column in zip(*train, strict=True):
         if len(set(column)) != len(column):
             raise ValueError(f"{paths['train']} has a category twice")
@@ -441,6 +342,14 @@ def _objects(
                 (position[annotation.category_id], annotation.segmentation)
             )
     return objects
+
+
+def _kept(root: Path, path: str, names: Mapping[int, str]) -> Mapping[int, str]:
+    """Return the image names by id that a list keeps; all of them where there is no list."""
+    if not path:
+        return names
+    ids = read_ids(root / path, names)
+    return {image: name for image, name in names.items() if image in ids}
 
 
 def _spread(names: list[str], number: int | None) -> list[str]:

@@ -5,8 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from occse.data.dataset import VOID, Dataset
+from occse.data.layouts.labels_of_masks import with_labels_of_masks
 from occse.data.reading import numbered_lines, read_text
 
 # The columns of labels.csv that are read; other columns are allowed.
@@ -15,12 +19,16 @@ SPLITS = ("train", "val")
 # Names in class lists, in lower case, that are no class: LabelMe and VOC tools write them.
 NOT_CLASSES = frozenset({"background", "_background_", "__background__", "__ignore__"})
 SUFFIXES = (".jpg", ".jpeg", ".png")
+LabelSource = Literal[
+    "csv",  # the column `labels` of labels.csv
+    "masks",  # the classes that the masks show
+]
 # Image names become names of files and archive members, so they have no slash and no control
 # character, and do not begin with a dot.
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]+")
 
 
-def read_folder(root: Path) -> Dataset:
+def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
     """Read the data set below `root`.
 
     - `classes.txt` has one class per line. The first is label 1 in a mask, 0 is background and 255
@@ -32,11 +40,16 @@ def read_folder(root: Path) -> Dataset:
     - `masks` holds PNG files, palette or grey, with the names of their images.
 
     All of `train` is trained on (split `train_aug`). Its images with a mask are scored (split
-    `train`), and so are the images of `val` with a mask. Without any mask nothing is scored, and
-    `masks` may be missing.
+    `train`), and so are the images of `val` with a mask; those without are segmented only. Without
+    any mask nothing is scored, and `masks` may be missing.
 
     File names and the names in `labels.csv` are compared in Unicode's composed form, because some
     systems store "ü" as two characters.
+
+    Args:
+        root: the folder.
+        labels: "masks" takes the image labels from the masks, so that every image of `train` needs
+            one; the column `labels` may then be missing.
 
     Raises:
         ValueError: a file is missing or unreadable, names an unknown class, split or image, or
@@ -47,21 +60,27 @@ def read_folder(root: Path) -> Dataset:
         raise ValueError(f"{root} lacks {', '.join(missing)}; expected {', '.join(needed)}")
     classes = _read_classes(root / "classes.txt")
     files = _image_files(root / "images")
-    splits, labels = _read_labels(root / "labels.csv", classes=classes, files=files)
+    splits, named = read_table(
+        root / "labels.csv", classes=classes, files=files, with_labels=labels == "csv"
+    )
     masked = {_composed(path.stem) for path in (root / "masks").glob("*.png")}
     scored = {
         split: tuple(name for name in names if name in masked) for split, names in splits.items()
     }
-    _check(root, splits, labels)
-    return Dataset(
+    dataset = Dataset(
         root=root,
         classes=classes,
-        splits={"train_aug": splits["train"], "train": scored["train"], "val": scored["val"]},
-        labels=labels,
-        files={name: f"images/{files[name]}" for name in labels},
+        splits={"train_aug": splits["train"], "train": scored["train"], "val": splits["val"]},
+        labels=named,
+        files={name: f"images/{files[name]}" for name in named},
         masks=root / "masks",
-        notes=tuple(_notes(splits, scored, loose=len(masked - labels.keys()))),
+        unmasked=frozenset(splits["val"]).difference(masked),
+        notes=tuple(_notes(splits, scored, loose=len(masked - named.keys()))),
     )
+    if labels == "masks":
+        dataset = with_labels_of_masks(dataset)
+    _check(root, splits, dataset.labels)
+    return dataset
 
 
 def _composed(text: str) -> str:
@@ -77,14 +96,31 @@ def _notes(
         yield "no image of train has a mask: CAMs and pseudo labels are not scored"
     lacking = len(splits["val"]) - len(scored["val"])
     if lacking:
-        yield f"{lacking} images of val have no mask and are not scored"
+        yield f"{lacking} images of val have no mask: they are segmented and not scored"
+
+
+def is_class(name: str) -> bool:
+    """Tell if `name` can be that of a class: printable, without semicolon, no background."""
+    return name.isprintable() and ";" not in name and name.lower() not in NOT_CLASSES
+
+
+def _checked_class(name: str) -> str:
+    if not name or name != name.strip() or not is_class(name):
+        raise ValueError(
+            f"{name!r} is no class; expected printable characters without semicolons, and not the "
+            "background, which is always label 0"
+        )
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_checked_class)]
+"""Name of a class in a knob."""
 
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     classes: list[str] = []
     for number, line in numbered_lines(path, expected="one class per line"):
-        named = line.isprintable() and ";" not in line and line.lower() not in NOT_CLASSES
-        if line in classes or not named:
+        if line in classes or not is_class(line):
             raise ValueError(
                 f"{path}:{number}: {line[:100]!r}; expected every class once, in printable "
                 "characters without semicolons, and without the background, which is always label "
@@ -113,21 +149,34 @@ def _image_files(folder: Path) -> dict[str, str]:
     return files
 
 
-def _read_labels(
-    path: Path, *, classes: Sequence[str], files: Mapping[str, str]
+def read_table(
+    path: Path, *, classes: Sequence[str], files: Mapping[str, str], with_labels: bool = True
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
-    """Return image names by split, in the order of the file, and class indices by image name."""
+    """Return image names by split, in the order of the file, and class indices by image name.
+
+    Args:
+        path: of labels.csv.
+        classes: names of the classes.
+        files: file names by image name.
+        with_labels: read the column `labels`; otherwise no image has a class.
+
+    Raises:
+        ValueError: the table is damaged, or names an unknown image, split or class.
+    """
+    columns = COLUMNS if with_labels else COLUMNS[:2]
+    folder = path.parent / ("images" if (path.parent / "images").is_dir() else "JPEGImages")
     position = {_composed(label): index for index, label in enumerate(classes)}
     names = {_composed(file): name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
     found: dict[str, set[int]] = {}
-    for number, row in _rows(path):
-        image, split, listed = (_composed(row[column].strip()) for column in COLUMNS)
+    for number, row in _rows(path, columns):
+        image, split = (_composed(row[column].strip()) for column in COLUMNS[:2])
+        listed = _composed(row["labels"]) if with_labels else ""
         labels = [label.strip() for label in listed.split(";") if label.strip()]
         if image not in names or not NAME.fullmatch(names[image]):
             raise ValueError(
-                f"{path}:{number}: no image {image[:100]!r} in {path.parent / 'images'}; expected "
-                f"the name of a {', '.join(SUFFIXES)} file, in quotes if it has a comma"
+                f"{path}:{number}: no image {image[:100]!r} in {folder}; expected the name of a "
+                f"{', '.join(SUFFIXES)} file there, in quotes if it has a comma"
             )
         if split not in SPLITS:
             raise ValueError(
@@ -150,16 +199,16 @@ def _read_labels(
     return splits, {name: tuple(sorted(present)) for name, present in found.items()}
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(
         read_text(path, expected="a table of image labels").splitlines(), strict=True
     )
     try:
         header = [(column or "").strip() for column in reader.fieldnames or ()]
-        if missing := [column for column in COLUMNS if header.count(column) != 1]:
+        if missing := [column for column in columns if header.count(column) != 1]:
             raise ValueError(
                 f"{path} lacks the column {missing[0]}; "
-                f"expected {','.join(COLUMNS)} in its first line"
+                f"expected {','.join(columns)} in its first line"
             )
         reader.fieldnames = header
         for row in reader:
@@ -179,9 +228,13 @@ def _check(
 ) -> None:
     for split in SPLITS:
         if not splits[split]:
-            raise ValueError(f"{root / 'labels.csv'} has no image in the split {split}")
+            raise ValueError(
+                f"{root / 'labels.csv'} has no image in the split {split}; expected at least one "
+                "of train and one of val (a mask of it is only needed for a score)"
+            )
     if bare := [name for name in splits["train"] if not labels[name]]:
         raise ValueError(
             f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; "
-            "without a class there is nothing to train on: label it or leave it out"
+            "without a class there is nothing to train on: label it or leave it out, "
+            "or take labels from masks with data.labels=masks"
         )

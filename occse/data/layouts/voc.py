@@ -1,4 +1,4 @@
-"""The layout of PASCAL VOC: image labels from annotations or one file, masks as palette PNG."""
+"""The layout of PASCAL VOC: image labels from annotations, masks or one file, masks as PNG."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from occse.data.dataset import Dataset
-from occse.data.layouts.voc_lists import list_path, read_lists
+from occse.data.layouts.folder import read_table
+from occse.data.layouts.labels_of_masks import with_labels_of_masks
+from occse.data.layouts.voc_lists import TrainedList, list_path, read_lists
 from occse.data.npy_dicts.cls_labels import read_cls_labels
 from occse.data.reading import check_present, read_text
 from occse.data.tree import TEST_SPLIT
@@ -39,14 +41,21 @@ VOC_CLASSES = (
 )
 # Split lists that are read, besides an optional `test`.
 SPLITS = ("train_aug", "train", "val")
-FOLDERS = ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation")
+IMAGES = "JPEGImages"
+MASKS = "SegmentationClass"
+LISTS = "ImageSets/Segmentation"
+FOLDERS = (IMAGES, "Annotations", MASKS, LISTS)
 # VOC's largest annotation has 16 kB.
 MAX_XML_BYTES = 1_000_000
 # The file of image labels that jiwoon-ahn/psa and jiwoon-ahn/irn bring, below the root.
 LABELS = "cls_labels.npy"
+# A table of image labels and splits, as the layout of a user's own folder has it.
+TABLE = "labels.csv"
 LabelSource = Literal[
     "annotations",  # object/name in Annotations/NAME.xml
     "cls_labels",  # cls_labels.npy
+    "masks",  # the classes that the masks in SegmentationClass show
+    "csv",  # the column `labels` of labels.csv
 ]
 
 
@@ -56,44 +65,54 @@ def read_voc(
     classes: Sequence[str] = VOC_CLASSES,
     splits: Sequence[str] = SPLITS,
     labels: LabelSource = "annotations",
+    trained: TrainedList = "train_aug",
 ) -> Dataset:
     """Read the data set below `root`, with the splits that `read_lists` finds.
 
-    A list `test` is read if it is there; its images have no labels.
+    A list `test` is read if it is there; its images have no labels. Without any list the splits are
+    those of the column `split` of labels.csv, whose `train` is trained on. Without the folder
+    SegmentationClass nothing is scored.
 
     Args:
         root: the folder VOC2012, or one in its layout.
         classes: names of the foreground classes, in the order of the labels in masks.
         splits: names of the split lists.
         labels: the source of the image labels.
+        trained: the list of the training images.
 
     Raises:
         ValueError: `root` is not in VOC layout; a list is damaged or names a missing image; an
             annotation or `cls_labels.npy` is damaged, names an unknown class, or no class at all.
     """
-    folders = [folder for folder in FOLDERS if folder != "Annotations" or labels == "annotations"]
-    missing = [folder for folder in folders if not (root / folder).is_dir()]
-    if missing:
-        raise ValueError(
-            f"{root} is not a folder in VOC layout: {', '.join(missing)} missing; "
-            f"expected {', '.join(folders)} (as in VOCdevkit/VOC2012)"
-        )
-    present = (*splits, TEST_SPLIT) if list_path(root, TEST_SPLIT).is_file() else tuple(splits)
-    lists, sources = read_lists(root, present)
+    _check_folders(root, labels)
+    if (root / LISTS).is_dir():
+        present = (*splits, TEST_SPLIT) if list_path(root, TEST_SPLIT).is_file() else tuple(splits)
+        lists, sources = read_lists(root, present, trained=trained)
+    else:
+        by_split, _ = _read_table(root, classes, with_labels=False)
+        lists = {"train_aug": by_split["train"], **by_split}
+        sources = dict.fromkeys(lists, root / TABLE)
     for split, listed in lists.items():
         check_present(
             root / "JPEGImages", (f"{name}.jpg" for name in listed), source=sources[split]
         )
     names = sorted(set[str]().union(*(lists[split] for split in splits)))
-    return Dataset(
+    notes = [
+        f"{split} comes from {path}" for split, path in sources.items() if path.suffix != ".txt"
+    ]
+    unmasked: frozenset[str] = frozenset()
+    if not (root / MASKS).is_dir():
+        unmasked = frozenset(names)
+        notes.append(f"there is no folder {MASKS}: nothing is scored")
+    dataset = Dataset(
         root=root,
         classes=tuple(classes),
         splits=lists,
-        labels=_labels(root, names, classes, labels),
-        notes=tuple(
-            f"{split} comes from {path}" for split, path in sources.items() if path.suffix != ".txt"
-        ),
+        labels={} if labels == "masks" else _labels(root, names, classes, labels),
+        unmasked=unmasked,
+        notes=tuple(notes),
     )
+    return with_labels_of_masks(dataset) if labels == "masks" else dataset
 
 
 def palette() -> UInt8[np.ndarray, "256 3"]:
@@ -115,18 +134,54 @@ def write_label_map(path: Path, labels: UInt8[np.ndarray, "H W"]) -> None:
     image.save(path, format="PNG")
 
 
+def _check_folders(root: Path, labels: LabelSource) -> None:
+    """Raise ValueError unless the folders and files are there that lists and labels come from."""
+    ways_out = {
+        IMAGES: "",
+        LISTS: f"the lists train.txt and val.txt, or {TABLE} with the columns image,split,labels",
+        "Annotations": "image labels; they can come from elsewhere with data.labels=masks, csv "
+        "or cls_labels",
+        MASKS: "the masks that data.labels=masks reads",
+    }
+    needed = [IMAGES]
+    if not (root / TABLE).is_file():
+        needed.append(LISTS)
+    if labels == "annotations":
+        needed.append("Annotations")
+    if labels == "masks":
+        needed.append(MASKS)
+    missing = [folder for folder in needed if not (root / folder).is_dir()]
+    if missing:
+        told = "".join(f"; {folder}: {ways_out[folder]}" for folder in missing if ways_out[folder])
+        raise ValueError(
+            f"{root} is not a folder in VOC layout: {', '.join(missing)} missing; "
+            f"expected {', '.join(needed)} (as in VOCdevkit/VOC2012){told}"
+        )
+
+
+def _read_table(
+    root: Path, classes: Sequence[str], *, with_labels: bool
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
+    files = {path.stem: path.name for path in (root / IMAGES).glob("*.jpg")}
+    return read_table(root / TABLE, classes=classes, files=files, with_labels=with_labels)
+
+
 def _labels(
     root: Path, names: Sequence[str], classes: Sequence[str], source: LabelSource
 ) -> dict[str, tuple[int, ...]]:
     if source == "annotations":
         return {name: _read_labels(root / "Annotations" / f"{name}.xml", classes) for name in names}
-    found = read_cls_labels(root / LABELS, num_classes=len(classes))
+    if source == "csv":
+        path = root / TABLE
+        _, found = _read_table(root, classes, with_labels=True)
+    else:
+        path = root / LABELS
+        found = read_cls_labels(path, num_classes=len(classes))
     for name in names:
         if not found.get(name):
             reason = "no class for" if name in found else "no entry for"
             raise ValueError(
-                f"{root / LABELS} has {reason} {name}; "
-                "expected at least one class for every listed image"
+                f"{path} has {reason} {name}; expected at least one class for every listed image"
             )
     return {name: found[name] for name in names}
 
@@ -136,7 +191,8 @@ def _read_labels(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     unknown = sorted(set(names) - set(classes))
     if unknown:
         raise ValueError(
-            f"{path} names the unknown class {unknown[0]!r}; the classes are {', '.join(classes)}"
+            f"{path} names the unknown class {unknown[0]!r}; the classes are {', '.join(classes)} "
+            "(data.classes gives others)"
         )
     if not names:
         raise ValueError(

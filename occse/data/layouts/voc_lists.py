@@ -4,11 +4,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from occse.data.reading import numbered_lines
 
 # A bare id, or a line of a segmentation list: image path and mask path.
 LINE = re.compile(r"(?:/?JPEGImages/)?([\w-]+)(?:\.jpg(?:\s+/?SegmentationClass\w*/\1\.png)?)?")
+TrainedList = Literal[
+    "train_aug",  # VOC and SBD
+    "train",  # VOC alone, or a user's own list
+]
 # Folders with the lists of SBD, below VOC2012 or one of the two folders above it: as the archive
 # unpacks, or moved into a folder of its own.
 SBD_FOLDERS = (
@@ -25,7 +30,7 @@ def list_path(root: Path, split: str) -> Path:
 
 
 def read_lists(
-    root: Path, splits: Sequence[str]
+    root: Path, splits: Sequence[str], *, trained: TrainedList = "train_aug"
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Path]]:
     """Return image names by split, and the file or folder that each split comes from.
 
@@ -33,11 +38,18 @@ def read_lists(
     is searched below and beside the tree (`benchmark_RELEASE`, or `SBD`). Without SBD the names
     are those of the masks in `SegmentationClassAug`.
 
+    Args:
+        root: the folder VOC2012, or one in its layout.
+        splits: names of the lists.
+        trained: "train": the list `train` is that of the training images as well.
+
     Raises:
         ValueError: a list is missing, empty, no text, or names an image twice; `train` is no
             subset of `train_aug`, or other splits overlap.
     """
     sources = {split: list_path(root, split) for split in splits}
+    if trained == "train" and "train_aug" in sources:
+        sources["train_aug"] = sources["train"]
     derived = "train_aug" in sources and not sources["train_aug"].is_file()
     lists = {
         split: read_list(path)
@@ -97,7 +109,8 @@ def _train_aug(
         f"{list_path(root, 'train_aug')} is missing; VOC does not bring this list of the 10,582 "
         "training images of VOC and SBD that are not in VOC's val. Expected that list, or SBD "
         f"(benchmark_RELEASE/dataset with train.txt and val.txt) in {root.absolute().parent} "
-        f"or beside it, or the masks of all of these images in {masks}"
+        f"or beside it, or the masks of all of these images in {masks}; "
+        "data.trained=train trains on the list train alone"
     )
 
 

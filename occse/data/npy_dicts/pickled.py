@@ -23,8 +23,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-# Image labels have one dimension, CAMs have two.
-MAX_DIMENSIONS = 2
+from occse.data.npy_dicts.torch_tensors import storage, view
+
+# Image labels have one dimension, a CAM has two, and irn's CAMs of all classes have three.
+MAX_DIMENSIONS = 3
 # The names that numpy's pickles import, and their meaning here. numpy 1 keeps its core in
 # numpy.core, numpy 2 in numpy._core. Before protocol 3, bytes are encoded text.
 NAMES = {
@@ -35,6 +37,9 @@ NAMES = {
     "numpy ndarray": "class",
     "numpy dtype": "dtype",
     "_codecs encode": "encode",
+    "torch._utils _rebuild_tensor_v2": "tensor",
+    "torch.storage _load_from_bytes": "storage",
+    "collections OrderedDict": "hooks",
 }
 # Types of arrays: numbers by kind and bytes, and text by its length.
 NUMBERS = frozenset(("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "b1"))
@@ -271,6 +276,12 @@ def _global(module: Value, attribute: Value) -> _Global:
     return _Global(NAMES[name])
 
 
+def _as_bytes(value: Value) -> bytes:
+    if type(value) is not bytes:
+        raise UnpicklingError("it has a storage without bytes")
+    return value
+
+
 def _reduce(function: Value, arguments: Value) -> Value:
     match function.meaning if isinstance(function, _Global) else "":
         case "array":
@@ -285,4 +296,14 @@ def _reduce(function: Value, arguments: Value) -> Value:
             if encoding != "latin1":
                 raise UnpicklingError("it encodes text in another way than numpy")
             return text.encode("latin1")
+        case "storage":
+            (content,) = arguments
+            return storage(_as_bytes(content))
+        case "tensor":
+            tensor = _Array()
+            tensor.content = view(*arguments[:4])
+            return tensor
+        case "hooks":
+            # A tensor has an empty dict of hooks, which nothing here reads.
+            return None
     raise UnpicklingError("it calls a function that numpy's arrays do not need")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from occse.__main__ import main
 from occse.data import inspect as module
-from occse.data.dataset import load_dataset, save_index
+from occse.data.dataset import Dataset, load_dataset, save_index
 from occse.data.inspect import inspect
 from occse.data.layouts.folder import read_folder
 from occse.stage import Context, Machine
@@ -134,10 +135,43 @@ def test_class_list_must_not_name_the_background(root: Path) -> None:
         read_folder(root)
 
 
+def load_saved(dataset: Dataset, root: Path) -> Dataset:
+    save_index(dataset, root)
+    return load_dataset(root, data_root=root)
+
+
+def test_folder_takes_labels_from_masks(root: Path) -> None:
+    named = read_folder(root)
+    (root / "labels.csv").write_text(
+        "image,split\n" + "".join(f"{name}.jpg,{split}\n" for name, split in SPLITS.items())
+    )
+    assert read_folder(root, labels="masks").labels == named.labels
+    (root / "masks" / "im3.png").unlink()
+    assert read_folder(root, labels="masks").labels["im3"] == ()
+    (root / "masks" / "im1.png").unlink()
+    with pytest.raises(ValueError, match=r"im1\.png is missing; data\.labels=masks takes"):
+        read_folder(root, labels="masks")
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(root / "masks" / "im1.png")
+    with pytest.raises(ValueError, match=r"im1\.png shows no class"):
+        read_folder(root, labels="masks")
+
+
+def test_check_fails_where_masks_contradict_labels(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["data", "check", "--kind", "folder", "--data-root", str(root)]
+    assert main(arguments) == 0
+    Image.fromarray(mask_of("car;sign")).save(root / "masks" / "im0.png")
+    assert main(arguments) == 1
+    assert "contradiction: 1 mask, im0 (sign), has a class" in capsys.readouterr().err
+
+
 def test_folder_without_masks_is_read_and_nothing_is_scored(root: Path) -> None:
     shutil.rmtree(root / "masks")
     dataset = read_folder(root)
-    assert dataset.splits == {"train_aug": ("im0", "im1", "im2"), "train": (), "val": ()}
+    assert dataset.splits == {"train_aug": ("im0", "im1", "im2"), "train": (), "val": ("im3",)}
+    assert dataset.scored("val") == ()
+    assert replace(load_saved(dataset, root), notes=()) == replace(dataset, notes=())
     assert any("CAMs and pseudo labels are not scored" in note for note in dataset.notes)
     assert any("1 images of val have no mask" in note for note in dataset.notes)
     found = inspect(dataset)

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from mlflow import MlflowClient
+from nodes import Nodes
 from small import SMALL
 
 PLUGIN = """
@@ -36,9 +39,13 @@ SWEEP = {
 }
 
 
-def sweeps(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def sweeps(
+    folder: Path, *arguments: str, path: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     hidden = ("MLFLOW_TRACKING_URI", "OCCSE_PLUGINS")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), environment.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-m", "sweeps", *arguments],
         cwd=folder,
@@ -49,10 +56,24 @@ def sweeps(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_plugin_stage_runs_on_workers_and_is_recorded(tmp_path: Path) -> None:
-    (tmp_path / "counting.py").write_text(PLUGIN)
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    nodes = Nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
+def test_plugin_travels_to_workers_that_lack_it_and_its_stage_is_recorded(
+    tmp_path: Path, nodes: Nodes
+) -> None:
+    # Ray tells workers the driver's folder, but not its PYTHONPATH: there they would not find it.
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "counting.py").write_text(PLUGIN)
     (tmp_path / "plugged.yaml").write_text(yaml.safe_dump(SWEEP))
-    done = sweeps(tmp_path, "run", "plugged.yaml", "--num-cpus", "1")
+    nodes.add(num_cpus=1)
+    done = sweeps(tmp_path, "run", "plugged.yaml", "--address", nodes.address, path=plugins)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 stages run, 0 from the store" in done.stdout
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")

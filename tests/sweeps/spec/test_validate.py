@@ -77,7 +77,7 @@ BAD = {
     "variant value": (
         "variants:\n  a: {}\n  b:\n    cam.source: cg\n",
         6,
-        "cam.source: Input should be 'cgnet' or 'oc', got 'cg'",
+        "cam.source: Input should be 'cgnet', 'oc' or 'cams', got 'cg'",
     ),
     "variant data": (
         "variants: {a: {data.kind: shapes, data.digest: x}}\n",

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.mask import encode
 
 from occse.data.dataset import load_dataset
-from occse.data.layouts.coco import RunLengths, inside, read_coco
+from occse.data.layouts.coco import read_coco
+from occse.data.layouts.coco_outlines import RunLengths, inside
 from occse.data.tree import tree_digest
 from occse.stage import Context, Machine
 from occse.stages.data import Coco

@@ -9,6 +9,7 @@ from PIL import Image
 from occse.data.dataset import load_dataset
 from occse.data.layouts.folder import read_folder
 from occse.data.tree import tree_digest
+from occse.pipeline import Pipeline, override, plan
 from occse.stage import Context, Machine
 from occse.stages.data import Folder
 
@@ -21,7 +22,8 @@ d.JPEG,val,
 e 1,val,beetle
 """
 FILES = {"a": "a.jpg", "b": "b.png", "c": "c.jpg", "d": "d.JPEG", "e 1": "e 1.png"}
-MASKED = ("b", "d", "e 1")
+# The labels that each mask shows.
+MASKED = {"b": (0, 2, 255), "d": (0, 255), "e 1": (0, 1)}
 HEIGHT, WIDTH = 10, 14
 
 
@@ -37,10 +39,9 @@ def root(tmp_path: Path) -> Path:
         Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
             root / "images" / file
         )
-    for name in MASKED:
-        Image.fromarray(rng.integers(0, 4, (HEIGHT, WIDTH), dtype=np.uint8)).save(
-            root / "masks" / f"{name}.png"
-        )
+    for name, labels in MASKED.items():
+        mask = rng.choice(np.array(labels, np.uint8), (HEIGHT, WIDTH))
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
     return root
 
 
@@ -142,16 +143,31 @@ def test_two_files_of_one_name_are_refused(root: Path) -> None:
 
 def test_the_digest_follows_labels_images_and_masks(root: Path) -> None:
     digests = [tree_digest(read_folder(root))]
-    for path in ("images/c.jpg", "masks/e 1.png"):
-        with (root / path).open("ab") as file:
-            file.write(b"\n")
-        digests.append(tree_digest(read_folder(root)))
+    with (root / "images" / "c.jpg").open("ab") as file:
+        file.write(b"\n")
+    digests.append(tree_digest(read_folder(root)))
+    # The same size, as after an edit of an uncompressed mask.
+    mask = root / "masks" / "b.png"
+    mask.write_bytes(mask.read_bytes()[:-1] + b"?")
+    digests.append(tree_digest(read_folder(root)))
     (root / "labels.csv").write_text(TABLE.replace("c,train,rust", "c,train,beetle"))
     digests.append(tree_digest(read_folder(root)))
     (root / "classes.txt").write_text(CLASSES.replace("rust", "mould"))
     (root / "labels.csv").write_text(TABLE.replace("rust", "mould"))
     digests.append(tree_digest(read_folder(root)))
     assert len(set(digests)) == 5
+
+
+def test_images_and_masks_of_val_are_identity_of_the_segmentation_alone(root: Path) -> None:
+    small = {"data.kind": "folder", "*.batch_size": 1, "*.init": "random"}
+    pipeline = override(Pipeline(), small)
+    before = plan(pipeline.resolve(root))
+    mask = root / "masks" / "e 1.png"
+    mask.write_bytes(mask.read_bytes()[:-1] + b"?")
+    edited = plan(pipeline.resolve(root))
+    changed = [field for field in before if before[field].fingerprint != edited[field].fingerprint]
+    assert changed == ["seg"]
+    assert before["seg"].stage.config()["digest"] != edited["seg"].stage.config()["digest"]
 
 
 def test_stage_indexes_the_folder_in_place(root: Path, tmp_path: Path) -> None:

@@ -4,11 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from voc_tree import LISTS, OBJECTS, annotation, mask_of, write_list, write_voc
+from voc_tree import (
+    HEIGHT,
+    LISTS,
+    OBJECTS,
+    WIDTH,
+    annotation,
+    mask_of,
+    write_list,
+    write_voc,
+)
 
 from occse.data.dataset import Dataset, load_dataset, save_index
-from occse.data.layouts.voc import VOC_CLASSES, read_voc
-from occse.data.tree import tree_digest
+from occse.data.layouts.voc import VOC_CLASSES, read_voc, write_label_map
+from occse.data.tree import split_digest, tree_digest
 from occse.stage import Context, Machine
 from occse.stages.data import Voc
 
@@ -158,6 +167,47 @@ def test_labels_come_from_cls_labels_where_asked_for(root: Path, dataset: Datase
         read_voc(root)
 
 
+def test_own_classes_and_labels_of_masks_need_no_annotations(root: Path) -> None:
+    shutil.rmtree(root / "Annotations")
+    for name, label in (("a_1", 2), ("a_2", 1), ("b_1", 2)):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[2:6] = label
+        write_label_map(root / "SegmentationClass" / f"{name}.png", mask)
+    stage = Voc(classes=("cat", "cup"), labels="masks")
+    dataset = stage.read(root)
+    assert dataset.classes == ("cat", "cup")
+    assert dataset.labels == {"a_1": (1,), "a_2": (0,), "b_1": (1,)}
+    with pytest.raises(ValueError, match=r"Annotations: image labels; .* data\.labels=masks"):
+        read_voc(root)
+    with pytest.raises(ValueError, match="classes has a name twice"):
+        Voc(classes=("cat", "cat"))
+    for name in ("background", "a;b", "cat\n", ""):
+        with pytest.raises(ValueError, match="is no class; expected printable"):
+            Voc(classes=(name,))
+
+
+def test_table_says_splits_and_labels_without_lists_and_annotations(root: Path) -> None:
+    for folder in ("Annotations", "ImageSets", "SegmentationClass"):
+        shutil.rmtree(root / folder)
+    with pytest.raises(ValueError, match=r"lists train\.txt and val\.txt, or labels\.csv"):
+        read_voc(root, labels="csv")
+    table = "image,split,labels\na_1.jpg,train,dog;person\na_2,train,cat\nb_1,val,sofa\n"
+    (root / "labels.csv").write_text(table)
+    dataset = read_voc(root, labels="csv")
+    assert dataset.splits == {"train_aug": ("a_1", "a_2"), "train": ("a_1", "a_2"), "val": ("b_1",)}
+    assert dataset.labels == {"a_1": (11, 14), "a_2": (7,), "b_1": (17,)}
+    assert dataset.scored("train") == dataset.scored("val") == ()
+    assert any("no folder SegmentationClass: nothing is scored" in note for note in dataset.notes)
+    (root / "labels.csv").write_text(table.replace("a_2,", "a_3,"))
+    with pytest.raises(ValueError, match=r"labels\.csv:3: no image 'a_3' in .*JPEGImages"):
+        read_voc(root, labels="csv")
+
+
+def test_training_on_the_list_train_needs_no_sbd(root: Path) -> None:
+    dataset = read_voc(without_train_aug(root), trained="train")
+    assert dataset.splits == {"train_aug": ("a_2",), "train": ("a_2",), "val": ("b_1",)}
+
+
 def test_images_without_entry_or_class_in_cls_labels_are_named(root: Path) -> None:
     save_labels(root, {"a_1": (3,), "b_1": (0,)})
     with pytest.raises(ValueError, match=r"cls_labels\.npy has no entry for a_2"):
@@ -228,7 +278,14 @@ def test_digest_follows_what_is_used_and_nothing_else(root: Path) -> None:
     # the same labels
     (root / "Annotations" / "a_1.xml").write_text(annotation(OBJECTS["a_1"][::-1]) + "\n")
     assert tree_digest(read_voc(root)) == digests[0]
-    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "b_1.png")):
+    # Those of val are identity of the segmentation alone.
+    for folder, name in (("JPEGImages", "b_1.jpg"), ("SegmentationClass", "b_1.png")):
+        before = split_digest(read_voc(root), "val")
+        with (root / folder / name).open("ab") as file:
+            file.write(b"\n")
+        assert split_digest(read_voc(root), "val") != before
+    assert tree_digest(read_voc(root)) == digests[0]
+    for folder, name in (("JPEGImages", "a_1.jpg"), ("SegmentationClass", "a_2.png")):
         with (root / folder / name).open("ab") as file:
             file.write(b"\n")
         digests.append(tree_digest(read_voc(root)))

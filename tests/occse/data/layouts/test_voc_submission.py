@@ -12,7 +12,7 @@ from PIL import Image
 
 from occse.data.layouts.voc import VOC_CLASSES, palette, read_voc, write_label_map
 from occse.data.layouts.voc_submission import FOLDER, write_submission
-from occse.data.tree import tree_digest
+from occse.data.tree import split_digest
 from occse.networks.deeplab import DeepLab, save_deeplab
 from occse.stage import Context, Machine
 from occse.stages.data import Voc
@@ -78,10 +78,10 @@ def test_the_test_split_is_read_without_labels_where_its_list_is(
 
 
 def test_the_digest_follows_the_test_images(root: Path) -> None:
-    before = tree_digest(read_voc(root))
+    before = split_digest(read_voc(root), "test")
     with (root / "JPEGImages" / "t_3.jpg").open("ab") as file:
         file.write(b"\n")
-    assert tree_digest(read_voc(root)) != before
+    assert split_digest(read_voc(root), "test") != before
 
 
 @pytest.mark.parametrize("damage", ["missing", "no image", "listed twice"])

@@ -1,0 +1,121 @@
+"""SHA-256 of a user's files, remembered as long as size and time of a file stay the same.
+
+All of a data set is hashed to know its identity. That takes a minute for 20 GB, so digests are kept
+in this machine's cache; losing it costs that minute.
+"""
+
+import hashlib
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+DATABASE = "digests.db"
+# hashlib leaves other threads alone while it hashes; a network disk answers several at once.
+THREADS = 8
+# Another command may write into the cache at this moment.
+WAIT_S = 10.0
+# A file that was written in the last two seconds may be written again within the tick of its
+# file system's clock, with the same size: its digest is not kept.
+SETTLED_NS = 2_000_000_000
+Stamp = tuple[str, int, int, int]
+
+
+def node_cache() -> Path:
+    """Return this machine's folder of files that may be lost.
+
+    It is `OCCSE_CACHE`, or a folder named after the machine in the user's cache folder.
+    """
+    given = os.environ.get("OCCSE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return sha256_of_all([path])[0]
+
+
+def sha256_of_all(paths: Iterable[Path]) -> list[str]:
+    """Return the SHA-256 (hex) of each file, in the order of `paths`.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    stamps = [_stamp(path) for path in paths]
+    known = _recall(stamps)
+    missing = [stamp for stamp in dict.fromkeys(stamps) if stamp not in known]
+    if missing:
+        with ThreadPoolExecutor(THREADS) as pool:
+            fresh = dict(zip(missing, pool.map(_hash, missing), strict=True))
+        _remember(fresh)
+        known |= fresh
+    return [known[stamp] for stamp in stamps]
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what tells a changed file: its path, inode, time of change and size."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return (
+        str(path.absolute()),
+        found.st_ino,
+        max(found.st_mtime_ns, found.st_ctime_ns),
+        found.st_size,
+    )
+
+
+def _hash(stamp: Stamp) -> str:
+    path = Path(stamp[0])
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{path} cannot be read ({error.strerror}); expected a file of the data set")
+
+
+def _recall(stamps: Iterable[Stamp]) -> dict[Stamp, str]:
+    known: dict[Stamp, str] = {}
+    with suppress(sqlite3.Error, OSError), _cache() as cache:
+        for stamp in dict.fromkeys(stamps):
+            row = cache.execute(
+                "SELECT sha256 FROM files "
+                "WHERE path = ? AND inode = ? AND changed = ? AND size = ?",
+                stamp,
+            ).fetchone()
+            if row is not None:
+                known[stamp] = row[0]
+    return known
+
+
+def _remember(fresh: dict[Stamp, str]) -> None:
+    now = time.time_ns()
+    rows = [(*stamp, sha) for stamp, sha in fresh.items() if now - stamp[2] > SETTLED_NS]
+    # Without a cache, as on a full disk, the files are only hashed again.
+    with suppress(sqlite3.Error, OSError), _cache() as cache, cache:
+        cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+
+
+@contextmanager
+def _cache() -> Iterator[sqlite3.Connection]:
+    folder = node_cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(folder / DATABASE, timeout=WAIT_S)) as cache:
+        cache.execute(
+            "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, inode INTEGER, "
+            "changed INTEGER, size INTEGER, sha256 TEXT)"
+        )
+        yield cache

@@ -1,0 +1,117 @@
+"""`cams`: class activation maps of another method, read from its files."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from occse.data.file_digests import sha256_of
+from occse.stage import Context, Stage
+
+SUFFIX = ".npy"
+
+
+class ReadCams(Stage):
+    """CAMs of `train_aug` from a folder of NAME.npy, in the dictionaries of psa and OC-CSE or irn.
+
+    `cam.source: cams` scores them and hands them on, so that the CRF, AffinityNet, the walk and
+    DeepLab run on them as on the maps that are made here. Nothing in the files is unpickled.
+    """
+
+    display_name: ClassVar[str] = "CAMs of another method"
+    may_need: ClassVar[tuple[str, ...]] = ("data",)
+
+    source: str = Field(default="", pattern=r"^([\w.+-]+)?$", max_length=200)
+    """Name of the folder of the `.npy` files, in the folder that --weights names."""
+    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """SHA-256 over the files, refused when it differs; empty: any files."""
+
+    def needs(self) -> tuple[str, ...]:
+        """The data, for image labels and sizes."""
+        return ("data",)
+
+    def is_named(self) -> bool:
+        """Tell if `source` names a folder."""
+        return self.source not in ("", ".", "..")
+
+    def resolved(self, weights: Path | None) -> "ReadCams":
+        """Return this stage with the digest of its files, unless it has one or none is named.
+
+        Raises:
+            ValueError: there is no such folder.
+        """
+        if weights is None or not self.is_named() or self.digest:
+            return self
+        return self.model_copy(update={"digest": _digest(self._folder(weights))})
+
+    def _folder(self, weights: Path | None) -> Path:
+        if weights is None:
+            raise ValueError(
+                f"cams.source is {self.source!r}, but nothing says where it lies: give the folder "
+                "that it is in as --weights, or in a sweep's file as weights"
+            )
+        folder = weights / self.source
+        if not self.is_named() or not folder.is_dir():
+            raise ValueError(
+                f"cams.source is {self.source!r}, but there is no such folder in {weights}"
+            )
+        return folder
+
+    def run(self, ctx: Context) -> dict[str, float]:
+        """Check and store the maps.
+
+        Raises:
+            ValueError: a file is missing or damaged, or contradicts the image labels or the sizes.
+        """
+        # Imported here: knobs are read where there is no torch.
+        import numpy as np
+
+        from occse.data.array_archive import ArrayWriter
+        from occse.data.dataset import load_dataset
+        from occse.data.npy_dicts.outside_cams import read_cams
+        from occse.data.score_archives import CAMS
+
+        folder = self._folder(ctx.machine.weights)
+        found = _digest(folder)
+        if self.digest not in ("", found):
+            raise ValueError(f"{folder} has the digest {found}; cams.digest expects {self.digest}")
+        dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
+        names = dataset.splits["train_aug"]
+        with ArrayWriter(ctx.output / CAMS) as writer:
+            for name in names:
+                path = folder / f"{name}{SUFFIX}"
+                cams, classes = read_cams(path, num_classes=len(dataset.classes))
+                present = dataset.labels[name]
+                if tuple(classes.tolist()) != present:
+                    found_names = _text(classes.tolist(), dataset.classes)
+                    raise ValueError(
+                        f"{path} has maps of {found_names}; expected those of "
+                        f"the image labels, {_text(present, dataset.classes)}"
+                    )
+                _check_shape(path, cams.shape[1:], dataset.size(name))
+                writer.write(name, cam=cams.astype(np.float16), classes=classes.astype(np.int16))
+        return {"images": len(names)}
+
+
+def _text(classes: Sequence[int], names: Sequence[str]) -> str:
+    return ", ".join(names[index] for index in classes)
+
+
+def _check_shape(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Raise ValueError unless maps have the shape of their image, whatever their scale."""
+    height, width = size
+    # A scaled side is rounded to a whole number, so it may be off by one.
+    if abs(found[0] * width - found[1] * height) > max(height, width):
+        raise ValueError(
+            f"{path} has maps of {found[0]} x {found[1]} (height x width); expected the shape of "
+            f"the image, {height} x {width}, at any scale"
+        )
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()

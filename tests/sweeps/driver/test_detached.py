@@ -1,0 +1,82 @@
+"""A detached sweep outlives its terminal, and is seen and ended by its name."""
+
+import fcntl
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import yaml
+from small import SMALL
+from waiting import wait_until
+
+from sweeps.__main__ import main
+from sweeps.driver.detached import running
+from sweeps.progress.status import read_status
+from sweeps.store.store import Store
+
+SWEEP = {
+    "name": "away",
+    "question": "Does it go on?",
+    "profile": "embedded",
+    "base": SMALL | {"oc.epochs": 3000},
+    "baseline": {},
+    "targets": ["oc"],
+    "resources": {"*": {"num_cpus": 1}},
+}
+
+
+def run_detached_in_a_terminal(folder: Path) -> str:
+    """Return what the command prints into a terminal, which is closed then."""
+    near, far = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "sweeps", "run", "away.yaml", "--num-cpus", "1", "--detach"],
+        cwd=folder,
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(far, termios.TIOCSCTTY, 0),
+    ) as process:
+        assert process.wait() == 0
+    os.close(far)
+    printed = b""
+    try:
+        while part := os.read(near, 4096):
+            printed += part
+    except OSError:  # as Linux tells the end of a terminal
+        pass
+    os.close(near)
+    return printed.decode()
+
+
+def test_detached_sweep_outlives_its_terminal_and_is_stopped_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: str, code: int = 0) -> str:
+        assert main(arguments) == code
+        return "".join(capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "away.yaml").write_text(yaml.safe_dump(SWEEP))
+    printed = run_detached_in_a_terminal(tmp_path)
+    assert "away goes on without this terminal" in printed
+    store = Store(tmp_path / "runs" / "store")
+    status = running(store, "away")
+    assert status is not None
+    # The session of the terminal is another one, and its end reached nobody.
+    assert os.getsid(status.pid) == status.pid
+    runs_already = f"away runs already, as process {status.pid}"
+    assert runs_already in told("run", "away.yaml", "--detach", code=2)
+    scratch = store.root / "scratch"
+    wait_until(lambda: list(scratch.glob("*/.lock")) and list(store.root.glob("Pretrain/*")))
+    assert "running" in told("status", "away")
+    assert "1 trial" in told("logs", "away")
+    assert "away has ended" in told("stop", "away")
+    assert [status.state for status in read_status(store)] == ["stopped"]
+    assert "to go on: " in told("logs", "away", "--follow")
+    assert "no sweep away runs on" in told("stop", "away", code=2)
+    assert "there are logs of: away" in told("logs", "home", code=2)
