@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     _print_scores(options.store, nodes)
     if changed:
         print(
-            f"warning: {len(changed)} artifacts were made by other code; "
+            f"warning: artifacts made by other code: {len(changed)}; "
             f"to make them again: {options.command_line} --changed-code rerun"
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occse.artifacts.secrets import masked
+from sweeps.text import number
 
 if TYPE_CHECKING:
     from occse.pipeline import Node
@@ -77,7 +78,7 @@ def of_other_code(reasons: Mapping[str, str], nodes: "Mapping[str, Node]") -> li
     """
     counts = Counter((nodes[fingerprint].field, why) for fingerprint, why in reasons.items())
     lines = [f"  {field}: {count} {why}" for (field, why), count in counts.items()]
-    return [f"{len(reasons)} artifacts in the store are not of this code:", *lines]
+    return [f"{number(len(reasons), 'artifact')} in the store made by other code:", *lines]
 
 
 def positive(text: str) -> int:

@@ -31,6 +31,7 @@ def doctor(options: argparse.Namespace) -> int:
     from sweeps.cluster.connection import Cluster, joined
     from sweeps.doctor.report import ask_here, ask_nodes, judge, token_in
     from sweeps.store.store import Store
+    from sweeps.text import number
 
     store = Store(options.store)
     store.check_writable()
@@ -45,7 +46,8 @@ def doctor(options: argparse.Namespace) -> int:
     print("\n".join(map(str, findings)))
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
-    print(f"{len(machines)} machines, {errors} errors, {warnings} warnings")
+    counts = {"machine": len(machines), "error": errors, "warning": warnings}
+    print(", ".join(number(count, what) for what, count in counts.items()))
     return 1 if errors else 0
 
 

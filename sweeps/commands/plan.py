@@ -50,6 +50,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweeps.plan.past_runs import PastRuns
     from sweeps.plan.plan import make_plan
     from sweeps.plan.plan_text import describe, describe_time
+    from sweeps.plan.room import about_room, given, stages_at_once
     from sweeps.selection.gatekeeper import expected
     from sweeps.selection.study import suggested
     from sweeps.store.store import Store
@@ -69,6 +70,14 @@ def plan(options: argparse.Namespace) -> int:
     machines = [_machine(options.gpus, options.cpus)]
     costs = make_costs(through, history, machines=machines, resources=spec.resources_of)
     print(describe(made, spec, costs, whole=options.all))
+    asked = [
+        (node, spec.resources_of(node.field, node.stage))
+        for fingerprint, node in made.nodes.items()
+        if fingerprint in made.reasons
+    ]
+    if asked:
+        at_once = stages_at_once(given(asked, machines), machines)
+        print("\n".join(about_room(asked, machines, at_once=at_once)))
     for trial in found:
         doubted |= dict.fromkeys(doubts(trial.nodes))
     for doubt in doubted:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sweeps.commands.arguments import Commands, add_tracking, natural
+from sweeps.text import number
 
 
 def add(commands: Commands) -> None:
@@ -56,7 +57,7 @@ def reproduce(options: argparse.Namespace) -> int:
     run = find_trial(options.tracking, options.run)
     nodes = rebuild(run)
     rebuilt = f"rebuilt from the params of run {run.info.run_id}"
-    print(f"{run.info.run_name}: {len(nodes)} stages, {rebuilt}")
+    print(f"{run.info.run_name}: {number(len(nodes), 'stage')}, {rebuilt}")
     found = list(differences(run, nodes))
     same = ["this code gives every stage the recorded fingerprint"]
     for line in [*(found or same), *surroundings(run)]:

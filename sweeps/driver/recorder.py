@@ -72,7 +72,7 @@ class Summary:
         complete = self.reused and not self.run and not self.failed and not self.unrecorded
         where = "everything came from the store" if complete else f"{self.reused} from the store"
         lines = [
-            f"{done} of {self.trials} trials done in {duration(self.wall_s)}: "
+            f"{done} of {number(self.trials, 'trial')} done in {duration(self.wall_s)}: "
             f"{number(self.run, 'stage')} run, {where}; "
             f"{duration(self.spent_s)} of stage time spent, "
             f"{duration(self.saved_s)} saved by sharing",

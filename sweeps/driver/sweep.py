@@ -14,7 +14,7 @@ from occse.pipeline import Node, doubts
 from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.head import HEAD
-from sweeps.cluster.machines import Machine, clamp, count, share
+from sweeps.cluster.machines import Machine, clamp, count
 from sweeps.cluster.messages import SchedulerSettings
 from sweeps.cluster.scheduler import connect
 from sweeps.driver.interrupt import exit_on_signals
@@ -25,6 +25,7 @@ from sweeps.driver.requests import Requests
 from sweeps.driver.tune import TrialSource, run_steps
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, make_plan, total
+from sweeps.plan.room import about_room, stages_at_once
 from sweeps.progress.progress import Progress
 from sweeps.selection.study import Search
 from sweeps.spec.model import Spec
@@ -250,7 +251,7 @@ class _ClusterRun:
         # Waited for: requests that overtake it would be answered with an earlier sweep's failures.
         ray.get(scheduler.begin.remote())
         slots = self._slots()
-        for line in self._about_machines(slots):
+        for line in self._about_room(slots):
             self._telling.say(line)
         self._announce()
         source = TrialSource(
@@ -260,7 +261,9 @@ class _ClusterRun:
         )
         at_once = self._cluster.max_concurrent or self._bound(slots)
         if at_once < self._queue.left:
-            self._telling.say(f"{at_once} trials at a time; --max-concurrent gives another number")
+            self._telling.say(
+                f"{number(at_once, 'trial')} at a time; --max-concurrent gives another number"
+            )
         hear = self._planner.recorder.hear
         say = self._telling.say
         with watched(scheduler, self._telling, launched=source.steps, hear=hear):
@@ -306,13 +309,11 @@ class _ClusterRun:
 
     def _slots(self) -> int:
         """Return how many stages run at a time, on average."""
-        shares: list[float] = []
+        granted: list[Resources] = []
         for plan in self._planner.fresh:
-            granted = self._planner.granted(plan, self._machines, self._cluster)
-            shares += [share(granted[key], self._machines) for key in plan.reasons]
-        if not any(shares):  # it is not known yet what will run
-            return max(1, int(count(self._machines, "GPU") or count(self._machines, "CPU")))
-        return max(1, round(len(shares) / sum(shares)))
+            given = self._planner.granted(plan, self._machines, self._cluster)
+            granted += [given[key] for key in plan.reasons]
+        return stages_at_once(granted, self._machines)
 
     def _bound(self, slots: int) -> int:
         """Return how many trials to run at a time.
@@ -324,39 +325,15 @@ class _ClusterRun:
         memory = head[0].get("memory", 0.0) if head else 0.0
         return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
 
-    def _about_machines(self, slots: int) -> Iterator[str]:
+    def _about_room(self, slots: int) -> Iterator[str]:
         """Yield what the cluster has, and which requests no machine of it can meet."""
-        cpus = count(self._machines, "CPU")
-        gpus = count(self._machines, "GPU")
-        yield f"{cpus:g} CPUs, {gpus:g} GPUs: about {slots} stages at a time"
-        if self._cluster.autoscaling:
-            return
         nodes: list[Node] = []
         for plan in self._planner.fresh:
             nodes += plan.nodes.values()
-        asked = [self._planner.spec.resources_of(node.field, node.stage) for node in nodes]
-        if any(resources.num_gpus for resources in asked) and not gpus:
-            yield (
-                "no GPU here: stages that ask for one run on CPUs "
-                "(with --autoscaling they wait for one)"
-            )
-        most = max((resources.num_cpus for resources in asked), default=0.0)
-        largest = max(machine.get("CPU", 0.0) for machine in self._machines)
-        if most > largest:
-            yield (
-                f"stages ask for up to {most:g} CPUs; "
-                f"they get the {largest:g} of the largest machine"
-            )
-        divided: dict[str, None] = {}
-        for node, resources in zip(nodes, asked, strict=True):
-            batch_size = shared_batch(node.stage)
-            got = clamp(resources, self._machines, batch_size=batch_size).num_gpus
-            if batch_size and 0 < got < resources.num_gpus:
-                divided[
-                    f"{node.field} asks for {resources.num_gpus:g} GPUs and gets {got:g}: as many "
-                    f"of the largest machine's as a batch of {batch_size} divides among"
-                ] = None
-        yield from divided
+        spec = self._planner.spec
+        asked = [(node, spec.resources_of(node.field, node.stage)) for node in nodes]
+        grows = self._cluster.autoscaling
+        yield from about_room(asked, self._machines, at_once=slots, grows=grows)
 
 
 def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:

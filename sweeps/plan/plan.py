@@ -7,6 +7,7 @@ from functools import cache
 
 from occse.pipeline import Node, Pipeline, pipeline_class
 from occse.stage import Resources, Stage
+from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
 
 NOT_STORED = "not in the store"
@@ -27,8 +28,9 @@ class StageRow:
     stored: int
     #: Reasons why the others must run, and the number of artifacts for each.
     reasons: Mapping[str, int]
-    #: Resources of each while it runs.
-    resources: Resources
+    #: Resources that they ask for, with the batch that GPUs divide among themselves (0 for none),
+    #: and the number of artifacts for each.
+    asked: Mapping[tuple[Resources, int], int]
 
     @property
     def to_run(self) -> int:
@@ -114,7 +116,10 @@ def _rows(
             distinct=len(distinct),
             stored=len(distinct) - len(why),
             reasons=dict(sorted(Counter(why).items(), key=lambda item: item[0] != NOT_STORED)),
-            resources=resources(visits[0].field, visits[0].stage),
+            asked=Counter(
+                (resources(node.field, node.stage), shared_batch(node.stage))
+                for node in distinct.values()
+            ),
         )
 
 

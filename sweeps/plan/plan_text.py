@@ -130,8 +130,12 @@ def _variant_lines(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _resources(resources: Resources) -> str:
-    gpus = f", {resources.num_gpus:g} GPU" if resources.num_gpus else ""
-    return f"{resources.num_cpus:g} CPU{gpus}"
+    gpus = f", {_amount(resources.num_gpus, 'GPU')}" if resources.num_gpus else ""
+    return f"{_amount(resources.num_cpus, 'CPU')}{gpus}"
+
+
+def _amount(count: float, what: str) -> str:
+    return f"{count:g} {what}" if count <= 1 else f"{count:g} {what}s"
 
 
 def _stage_line(row: StageRow, machines: Sequence[Machine], *, whole: bool) -> tuple[str, ...]:
@@ -141,10 +145,21 @@ def _stage_line(row: StageRow, machines: Sequence[Machine], *, whole: bool) -> t
     if more := sum(count for _, count in reasons[len(shown) :]):
         why.append(f"{more} for other reasons")
     counts = (str(row.visits), str(row.distinct), str(row.stored), str(row.to_run))
-    needs = _resources(clamp(row.resources, machines))
-    if needs != _resources(row.resources):
-        needs += f" (asks for {_resources(row.resources)})"
-    return (f"  {', '.join(row.fields)}", row.kind, *counts, needs, "; ".join(why) or "-")
+    gets = _gets(row, machines)
+    return (f"  {', '.join(row.fields)}", row.kind, *counts, gets, "; ".join(why) or "-")
+
+
+def _gets(row: StageRow, machines: Sequence[Machine]) -> str:
+    """Return what each artifact of a row gets on these machines, beside what it asks for."""
+    counts: dict[str, int] = {}
+    for (resources, batch_size), count in row.asked.items():
+        asks = _resources(resources)
+        gets = _resources(clamp(resources, machines, batch_size=batch_size))
+        text = gets if gets == asks else f"{gets} (asks for {asks})"
+        counts[text] = counts.get(text, 0) + count
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{count} {text}" for text, count in counts.items())
 
 
 def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
@@ -190,7 +205,7 @@ def _one_trial(costs: Costs) -> str:
         "unknown" if size is None else amount(size)
         for size in (costs.trial_maps, costs.trial_networks)
     )
-    return f"one trial's maps of all images take {maps}, its networks {networks}"
+    return f"of one trial: maps of all images {maps}, networks {networks}"
 
 
 def _cost_line(cost: Cost) -> tuple[str, ...]:

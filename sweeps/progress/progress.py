@@ -14,7 +14,7 @@ from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, stage_order
 from sweeps.progress.status import RunningStage, StageCounts, Status
 from sweeps.progress.time_left import TimeLeft
-from sweeps.text import Say, duration
+from sweeps.text import Say, duration, number
 
 # A log that says nothing for longer looks like a hang; more often it fills with repetition.
 HEARTBEAT_S = 30.0
@@ -223,7 +223,7 @@ class Progress:
         self._say(f"{line} · {self._summary}" if self._summed else line)
 
     def _summarize(self) -> str:
-        parts = [f"{len(self._done)} of {len(self._nodes)} stages"]
+        parts = [f"{len(self._done)} of {number(len(self._nodes), 'stage')}"]
         if self._stored:
             parts.append(f"{len(self._stored)} from the store")
         if self._failed:

@@ -19,6 +19,11 @@ COLORS = {
     "reused": "cyan",
     "failed": "bold red",
 }
+ENDED = {
+    "ended": "ended well",
+    "failed": "ended with failures",
+    "stopped": "stopped before its end",
+}
 # The live view is redrawn in place, so it must stay within a terminal of 24 lines.
 MOST_RUNNING = 8
 
@@ -36,10 +41,16 @@ def render(status: Status) -> RenderableType:
 def _stages(status: Status) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
-    for name in COLORS:
+    # Once a sweep has ended, nothing is queued or runs, unless its driver died.
+    names = [
+        name
+        for name in COLORS
+        if status.lives or name == "done" or any(getattr(row, name) for row in status.stages)
+    ]
+    for name in names:
         table.add_column(name, justify="right")
     for row in status.stages:
-        table.add_row(row.fields, *(_count(name, getattr(row, name)) for name in COLORS))
+        table.add_row(row.fields, *(_count(name, getattr(row, name)) for name in names))
     return table
 
 
@@ -114,15 +125,17 @@ class Screen:
 
 
 def describe(status: Status, *, now: float) -> Iterator[str]:
-    """Yield whether the driver of a sweep lives, how it ended, and the command that goes on."""
+    """Yield the state of a sweep's driver, and the command that goes on where it did not end."""
     ran = duration(status.updated - status.started)
-    where = f"on {status.host}, process {status.pid}, for {ran}"
     ago = f"{duration(now - status.updated)} ago"
     if status.alive(now):
+        where = f"on {status.host}, process {status.pid}, for {ran}"
         yield f"{status.name}: {status.state} {where}; written {ago}"
     elif status.lives:
+        where = f"on {status.host}, process {status.pid}, for {ran}"
         yield f"{status.name}: its driver is gone; it ran {where}, and was last seen {ago}"
     else:
-        yield f"{status.name}: {status.state} {ago}; it ran {where}"
+        how = ENDED.get(status.state, status.state)
+        yield f"{status.name}: {how} {ago}, after {ran} on {status.host}"
     if not status.alive(now) and status.state != "ended":
         yield f"to go on: {status.command}"

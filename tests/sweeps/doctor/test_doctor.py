@@ -183,7 +183,7 @@ def test_doctor_tells_a_tracking_server_that_does_not_answer(
     out = capsys.readouterr().out
     assert "tracking: API request" in out
     assert "-> start the server" in out
-    assert "1 machines, 1 errors" in out
+    assert "1 machine, 1 error" in out
 
 
 @pytest.fixture

@@ -47,10 +47,10 @@ def test_report_tells_question_trials_stages_costs_and_totals() -> None:
     assert "* source=oc 0, 1 19 16 cam" in lines
     assert "source=cgnet, lambda_start=2 0, 1 21 18 cgnet" in lines
     assert (
-        "cam MakeCam 6 6 0 6 7 CPU (asks for 7 CPU, 0.5 GPU) 2 not in the store; 4 after cgnet"
+        "cam MakeCam 6 6 0 6 7 CPUs (asks for 7 CPUs, 0.5 GPU) 2 not in the store; 4 after cgnet"
         in lines
     )
-    assert "oc TrainClassifier 6 2 2 0 7 CPU (asks for 7 CPU, 0.5 GPU) -" in lines
+    assert "oc TrainClassifier 6 2 2 0 7 CPUs (asks for 7 CPUs, 0.5 GPU) -" in lines
     assert "TrainCGNet 4 unknown unknown - unknown unknown -" in lines
     assert (
         "TrainSegmentation 6 90 s 9 min - 5 MB 30 MB 1 run on a processor with other CPUs" in lines
