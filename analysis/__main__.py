@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from analysis.read.secrets import Parser, shown
+from naming.terminal import print_anywhere
 
 #: The commands and their line in `--help`, in the order of what a newcomer asks first.
 COMMANDS = {
@@ -35,6 +36,7 @@ BAD_INPUT = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(given[0] if given else "").parse_args(given)
     try:

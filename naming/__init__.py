@@ -1,1 +1,1 @@
-"""Names for people: of knobs, their values, stages, metrics and variants, in every place alike."""
+"""Text for people: names of knobs, values, stages, metrics and variants, and its printing."""

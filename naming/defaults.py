@@ -27,6 +27,11 @@ METRICS = {
     "pseudo/miou": "Pseudo-label mIoU",
     "seg/miou": "Segmentation mIoU",
 }
+# The same where room is short, such as above a column of a paper.
+NARROW_METRICS = {
+    "pseudo/miou": "Pseudo mIoU",
+    "seg/miou": "Seg. mIoU",
+}
 # The second part of a metric's name, whatever the stage is.
 MEASURES = {
     "miou": "mIoU",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from naming.defaults import KNOBS, MEASURES, METRICS, VALUES
+from naming.defaults import KNOBS, MEASURES, METRICS, NARROW_METRICS, VALUES
 from naming.markup import Name, join, quoted
 
 # What a variant without any knob of its own is called by the platform.
@@ -87,6 +87,13 @@ class Labels:
         measure, _, of_class = rest.partition("/")
         words = [_capital(self.stage(stage)), MEASURES.get(measure, measure.replace("_", " "))]
         return join(" ", [*words, of_class] if of_class else words)
+
+    def narrow_metric(self, metric: str) -> Name:
+        """Return the name of a metric where room is short; a user's own label is not shortened."""
+        own = {metric, metric.partition("/")[0]} & self.own.keys()
+        if own or metric not in NARROW_METRICS:
+            return self.metric(metric)
+        return Name(NARROW_METRICS[metric])
 
     def score(self, stage: str) -> Name:
         """Return the name of the mIoU of a stage."""

@@ -5,12 +5,12 @@ such as a trial or a server that does not answer; 2 bad input; 130 stopped by a 
 """
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from naming.terminal import print_anywhere
 from occse.artifacts.secrets import Parser, masked_command, shown
 from sweeps.commands import (
     artifacts,
@@ -42,10 +42,7 @@ WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 def console() -> int:
     """Run the command line as a program of its own."""
     exit_on_signals()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A locale without · or λ must not end a sweep: such letters come out as \\u03bb.
-            stream.reconfigure(errors="backslashreplace")
+    print_anywhere()
     try:
         code = main()
         sys.stdout.flush()

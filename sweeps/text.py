@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from naming import terminal
+
 Say = Callable[[str], None]
 """Function that shows a line to the user."""
 
@@ -15,11 +17,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def number(count: int, what: str) -> str:
-    """Return a count and what it counts, with a plural s where one is due."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def amount(size: float) -> str:
     """Return a number of bytes in decimal units, as disks are sold."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -30,9 +27,6 @@ def amount(size: float) -> str:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table: columns of numbers to the right, of text to the left."""
-    columns = []
-    for cells in zip(head, *lines, strict=True):
-        width = max(map(len, cells))
-        numbers = all(cell.isdigit() for cell in cells[1:])
-        columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in cells])
-    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+    columns = zip(head, *lines, strict=True)
+    is_number = [all(cell.isdigit() for cell in cells[1:]) for cells in columns]
+    return terminal.table(head, lines, is_number=is_number)

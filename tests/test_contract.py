@@ -33,7 +33,7 @@ from analysis.studies.correlation import correlation
 from analysis.studies.effects import effects
 from analysis.studies.variance import variance
 from analysis.table.build import build
-from analysis.table.markdown import markdown
+from analysis.table.formats.markdown import markdown
 from analysis.table.pixel_truth import pixel_truth
 from analysis.table.spec import Best
 from occse.artifacts.manifest import artifact_folder

@@ -3,6 +3,7 @@
 import argparse
 
 from analysis.commands.arguments import add_experiment, where_of
+from analysis.commands.output import print_passages
 from analysis.read.artifacts import SUBSETS
 from analysis.read.labels import names_of, variant_called
 from analysis.read.mlflow import load
@@ -14,7 +15,6 @@ from analysis.studies.compare import (
     comparison_passage,
 )
 from analysis.studies.contrasts import Side, contrast, contrast_passage
-from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             delta=options.delta / 100,
         )
         passage = comparison_passage(comparisons, options.stage, subset=options.subset)
-    print(passages_markdown([passage]))
+    print_passages([passage])
     return 0
 
 

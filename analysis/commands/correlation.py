@@ -3,9 +3,9 @@
 import argparse
 
 from analysis.commands.arguments import add_experiment
+from analysis.commands.output import print_passages
 from analysis.read.mlflow import load
 from analysis.studies.correlation import correlation, correlation_passages
-from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -15,5 +15,5 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the correlations between stages, and the regret of gates."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    print(passages_markdown(correlation_passages(correlation(trials))))
+    print_passages(correlation_passages(correlation(trials)))
     return 0

@@ -3,9 +3,9 @@
 import argparse
 
 from analysis.commands.arguments import add_experiment
+from analysis.commands.output import print_passages
 from analysis.read.mlflow import load
 from analysis.studies.effects import effects, effects_passages
-from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +16,5 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the effects of the knobs on a score."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    print(passages_markdown(effects_passages(effects(trials, metric=options.metric))))
+    print_passages(effects_passages(effects(trials, metric=options.metric)))
     return 0

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 
 from analysis.commands.arguments import add_experiments
+from analysis.commands.output import say_written
 from analysis.read.mlflow import load
 from analysis.read.parquet import write_export
+from naming.counts import number
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -19,5 +21,6 @@ def run(options: argparse.Namespace) -> int:
     """Write the file."""
     trials = load(*options.experiments, tracking=options.tracking, labels=options.labels)
     write_export(trials, options.out)
-    print(f"{options.out}: {len(trials)} trials; every command reads it in place of an experiment")
+    trials_text = number(len(trials), "trial")
+    say_written(options.out, f"{trials_text}; every command reads it in place of an experiment")
     return 0

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.commands.arguments import add_experiment
+from analysis.commands.output import say_written
 from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.erasures import erasure_figure
@@ -49,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     """Draw a figure and write it."""
     check_file(options.out)
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    save(options.draw(trials, options), options.out)
+    figure = options.draw(trials, options)
+    save(figure, options.out)
+    wide, high = figure.get_size_inches()
+    say_written(options.out, f"a figure of {wide:.1f} x {high:.1f} inches")
     return 0
 
 

@@ -3,9 +3,9 @@
 import argparse
 
 from analysis.commands.arguments import add_experiment
+from analysis.commands.output import print_passages
 from analysis.read.mlflow import load
 from analysis.studies.pareto import pareto, pareto_passage
-from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +16,5 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print cost and score of every variant."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    print(passages_markdown([pareto_passage(pareto(trials, metric=options.metric))]))
+    print_passages([pareto_passage(pareto(trials, metric=options.metric))])
     return 0

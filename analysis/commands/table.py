@@ -3,13 +3,15 @@ columns to choose.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.commands.arguments import add_experiments, where_of
+from analysis.commands.output import say_written
 from analysis.read.artifacts import counted_stages
 from analysis.read.mlflow import load
 from analysis.read.source.connect import server_address
@@ -17,18 +19,23 @@ from analysis.read.spec_error import SpecError
 from analysis.read.thresholds import with_thresholds
 from analysis.table.build import build
 from analysis.table.checks import check, provenance
-from analysis.table.html import SERVER, html
-from analysis.table.latex import latex
-from analysis.table.markdown import markdown, to_csv
+from analysis.table.formats.csv_file import to_csv
+from analysis.table.formats.html import SERVER, html
+from analysis.table.formats.latex import typeset
+from analysis.table.formats.markdown import markdown
+from analysis.table.formats.on_terminal import on_terminal
+from analysis.table.formats.xlsx import xlsx
 from analysis.table.model import Table
 from analysis.table.spec import TableFile, TableSpec, read_table_spec
-from analysis.table.xlsx import xlsx
+from naming.counts import number
+from naming.terminal import shows_styles
 
 CUTS = (
     "cam/miou@0.3 is the score at that threshold, cam/miou@held-out-50 that of the other images "
     "at the best threshold of 50, cam/miou@best-without-50 that at their own best"
 )
-FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": to_csv}
+NAMES = {"markdown": "Markdown", "latex": "LaTeX", "csv": "CSV", "html": "HTML"}
+FORMATS = (*NAMES, "xlsx")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +74,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--provenance", action="store_true", help="the runs, commits and artifacts of every cell"
     )
-    parser.add_argument("--format", choices=sorted([*FORMATS, "html", "xlsx"]), default="markdown")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="by default Markdown, or bold text where a terminal shows it",
+    )
+    parser.add_argument(
+        "--width",
+        choices=("column", "page"),
+        help="room of a LaTeX table in a two-column paper (default: a column if that is enough)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
 
 
@@ -102,7 +118,8 @@ def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
         built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources}
     )
     if built.left_out:
-        print(f"{built.left_out} trials are left out: the sweep's file no longer asks for them")
+        trials_left = number(built.left_out, "trial")
+        print(f"left out: {trials_left} that the sweep's file no longer asks for")
     print(
         "\n".join(lines)
         or "Every number can be made again: one commit, one set of packages, all counts there."
@@ -111,21 +128,49 @@ def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
 
 
 def _write(built: Table, options: argparse.Namespace) -> None:
-    if options.format == "xlsx":
+    """Print the table, or write it and say so.
+
+    Raises:
+        ValueError: the options do not go together.
+    """
+    kind = options.format or "markdown"
+    if options.width is not None and kind != "latex":
+        raise ValueError(f"--width is for --format latex, got --format {kind}")
+    if kind == "xlsx":
         if options.out is None:
             raise ValueError("--format xlsx needs a file: --out FILE")
         options.out.write_bytes(xlsx(built))
+        say_written(options.out, f"{_size(built)} as XLSX, with a sheet for programs")
         return
-    if options.format == "html":
-        text = html(built, server=server_address(options.tracking) or SERVER)
-        # a file says nothing of its encoding
-        text = text.encode("ascii", "xmlcharrefreplace").decode()
-    else:
-        text = FORMATS[options.format](built)
+    text, warning = _text(built, kind, options)
     if options.out is None:
         print(text, end="")
     else:
         options.out.write_text(text, encoding="utf-8")
+        say_written(options.out, f"{_size(built)} as {NAMES[kind]}")
+    if warning:
+        # beside the table, so that a pipe holds the table alone
+        print(warning, file=sys.stderr)
+
+
+def _text(built: Table, kind: str, options: argparse.Namespace) -> tuple[str, str]:
+    """Return the table as text, and what a user must know of it."""
+    if kind == "latex":
+        made = typeset(built, options.width)
+        return made.text, made.warning
+    if kind == "html":
+        text = html(built, server=server_address(options.tracking) or SERVER)
+        # a file says nothing of its encoding
+        return text.encode("ascii", "xmlcharrefreplace").decode(), ""
+    if kind == "csv":
+        return to_csv(built), ""
+    is_styled = options.format is None and options.out is None and shows_styles(sys.stdout)
+    return (on_terminal if is_styled else markdown)(built), ""
+
+
+def _size(built: Table) -> str:
+    rows = number(len(built.rows), "row")
+    return f"a table of {rows} and {number(len(built.columns), 'column')} of numbers"
 
 
 def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:

@@ -3,9 +3,9 @@
 import argparse
 
 from analysis.commands.arguments import add_experiment
+from analysis.commands.output import print_passages
 from analysis.read.mlflow import load
 from analysis.studies.variance import variance, variance_passage
-from analysis.table.grid import passages_markdown
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +20,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the variance components of a score."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     found = variance(trials, options.stage, tracking=options.tracking, images=not options.no_images)
-    print(passages_markdown([variance_passage(found)]))
+    print_passages([variance_passage(found)])
     return 0

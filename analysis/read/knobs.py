@@ -216,7 +216,9 @@ def thresholds_text(told: Iterable[str]) -> str:
     `told` are texts of the form `knob=value, ...`; empty where there is no alpha.
     """
     alphas = set(re.findall(r"\balpha\w*=([\d.]+)", "\n".join(told)))
-    parts = [f"{alpha} of {_threshold(float(alpha)):.3f}" for alpha in sorted(alphas, key=float)]
+    parts = [
+        f"{_threshold(float(alpha)):.3f} at alpha {alpha}" for alpha in sorted(alphas, key=float)
+    ]
     if not parts:
         return ""
     return f"A background score (1 - max CAM)^alpha means a threshold: {', '.join(parts)}."

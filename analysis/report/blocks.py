@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from matplotlib.figure import Figure
 
+from analysis.report.words import with_minus
 from analysis.table.grid import Grid, GridCell, Passage
 
 
@@ -131,7 +132,7 @@ def passage_blocks(
             grid,
             name=grid.name + suffix,
             caption=prefix + grid.caption,
-            rows=[[_renamed(row[0], names or {}), *row[1:]] for row in grid.rows],
+            rows=[[_renamed(row[0], names or {}), *map(_with_minus, row[1:])] for row in grid.rows],
         )
         for grid in passage.grids
     ]
@@ -142,6 +143,11 @@ def passage_blocks(
     if passage.notes:
         blocks.append(Text(paragraphs=passage.notes))
     return blocks
+
+
+def _with_minus(cell: GridCell) -> GridCell:
+    """Return a cell whose negative numbers have a minus sign, not a hyphen."""
+    return replace(cell, text=with_minus(cell.text))
 
 
 def _renamed(cell: GridCell, names: Mapping[str, str]) -> GridCell:

@@ -24,8 +24,8 @@ from analysis.report.blocks import (
     Widget,
     leaves_of,
 )
+from analysis.table.formats.html import VIEW
 from analysis.table.grid import Grid
-from analysis.table.html import VIEW
 
 # A column of a paper (3.3 inches) takes half the width of the page.
 REMS_PER_INCH = 9

@@ -21,9 +21,10 @@ from analysis.read.labels import labels_of
 from analysis.report.blocks import Block, Folded, Picture, Text
 from analysis.report.findings import Finding
 from analysis.report.material import Sweep
-from analysis.report.words import listed, percent, points
+from analysis.report.words import percent, points
 from analysis.studies.compare import compare_classes
 from analysis.studies.pareto import Pareto
+from naming.counts import listed
 
 # Curves and heat maps of more knobs than these would bury the rest of the report.
 MOST_KNOBS = 3

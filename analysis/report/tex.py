@@ -16,8 +16,8 @@ from analysis.report.blocks import (
     Text,
     Widget,
 )
+from analysis.table.formats.latex_letters import escape
 from analysis.table.grid import Grid
-from analysis.table.latex import escape
 
 # Rows of a footnote-sized table that fit on a page with its caption.
 ROWS = 40
@@ -122,7 +122,8 @@ def _block(block: Block) -> Iterator[str]:
         yield from _figure(block)
     elif isinstance(block, Listing):
         for line in block.text.splitlines():
-            yield rf"{{\footnotesize\ttfamily {escape(line)}\par}}"
+            # TeX would print -- as a dash, and a reader who copies the command would paste one.
+            yield rf"{{\footnotesize\ttfamily {escape(line).replace('--', '-{}-')}\par}}"
     elif isinstance(block, Beside | Folded):
         if isinstance(block, Folded):
             yield rf"\subsection*{{{escape(block.title)}}}"

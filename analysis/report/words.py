@@ -2,13 +2,22 @@
 here.
 """
 
-from collections.abc import Sequence
+import re
 
 from analysis.statistics.bootstrap import Interval
 from analysis.studies.compare import Comparison, p_text
 
+# A hyphen before a number that belongs to no word and to no range.
+HYPHEN = re.compile(r"(?<![\w.)-])-(?=\d)")
 # A duration below this is told in seconds, since "1 min" would hide a third of it.
 SHORTEST_MINUTES_S = 90
+# A duration below this is told with a tenth of a minute, so that shares of it can be checked.
+FIRST_WHOLE_MINUTES_S = 600
+
+
+def with_minus(text: str) -> str:
+    """Return a text whose negative numbers have a minus sign, not a hyphen."""
+    return HYPHEN.sub("−", text)
 
 
 def percent(value: float) -> str:
@@ -25,21 +34,11 @@ def hours(seconds: float) -> str:
     """Return a duration in hours, minutes or seconds."""
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
-    if seconds >= SHORTEST_MINUTES_S:
+    if seconds >= FIRST_WHOLE_MINUTES_S:
         return f"{seconds / 60:.0f} min"
+    if seconds >= SHORTEST_MINUTES_S:
+        return f"{seconds / 60:.1f} min"
     return f"{seconds:.0f} s"
-
-
-def number(count: int, noun: str) -> str:
-    """Return a count and its noun, in the plural for any number but one."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Return parts as a sentence lists them."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def score(mean: float, std: float | None) -> str:
@@ -65,4 +64,4 @@ def against_baseline(comparison: Comparison) -> str:
 def claim(comparison: Comparison) -> str:
     """Return the verdict, and how far it holds at other alphas or thresholds."""
     is_claim = comparison.verdict != "within noise"
-    return comparison.remark if is_claim else comparison.verdict
+    return with_minus(comparison.remark if is_claim else comparison.verdict)

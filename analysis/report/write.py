@@ -10,14 +10,16 @@ from itertools import chain
 from pathlib import Path
 
 from openpyxl import Workbook
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
 from analysis.figures.style import save
 from analysis.report.blocks import Block, Picture, Section, leaves_of
 from analysis.report.page import page
 from analysis.report.tex import compile_pdf, document, tabular
+from analysis.table.formats.csv_file import inert
+from analysis.table.formats.xlsx import storable
 from analysis.table.grid import Grid
+from analysis.table.grid_numbers import number_columns
 
 # The longest name that Excel allows for a sheet.
 SHEET_NAME = 31
@@ -57,10 +59,13 @@ def write_report(
 
 
 def to_csv(grid: Grid) -> str:
-    """Return a grid as it is printed."""
+    """Return a grid with a number in each cell; no text is one that a spreadsheet would run."""
+    heads, rows = number_columns(grid)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([grid.heads, *([cell.text for cell in row] for row in grid.rows)])
+    writer.writerow(map(inert, heads))
+    for row in rows:
+        writer.writerow([inert(value) if isinstance(value, str) else value for value in row])
     return text.getvalue()
 
 
@@ -70,9 +75,10 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     book.remove(book.active)
     for grid in grids:
         sheet = book.create_sheet(grid.name[:SHEET_NAME])
-        sheet.append(list(grid.heads))
-        for row in grid.rows:
-            sheet.append([_value(cell.text) for cell in row])
+        heads, rows = number_columns(grid)
+        sheet.append(heads)
+        for row in rows:
+            sheet.append([storable(value) for value in row])
         for head in sheet[1]:
             head.font = Font(bold=True)
         sheet.freeze_panes = "B2"
@@ -84,13 +90,6 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     content = io.BytesIO()
     book.save(content)
     return content.getvalue()
-
-
-def _value(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return str(ILLEGAL_CHARACTERS_RE.sub("", text))
 
 
 def _write(block: Block, folder: Path) -> None:

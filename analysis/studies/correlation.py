@@ -183,8 +183,8 @@ def _regret_passage(found: Correlation) -> Passage:
         rows,
     )
     note = (
-        f"Points of {last_stage}/miou that the best variant is above the best of those `kept`, "
-        f"had only they gone on after a stage; nothing is lost from {last + 1} on."
+        f"Points of {last_stage}/miou by which the best variant exceeds the best of those kept, "
+        f"had only these gone on after a stage; nothing is lost from {last + 1} on."
     )
     return Passage(grids=[grid], notes=[note])
 

@@ -29,6 +29,7 @@ from analysis.statistics.anova import (
 from analysis.statistics.importance import importances
 from analysis.studies.compare import p_text
 from analysis.table.grid import Passage, text_grid
+from naming.counts import number
 
 METHOD = (
     "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs "
@@ -36,7 +37,11 @@ METHOD = (
     "with those as blocks. Values of a knob are categories. Partial eta squared: the effect's part "
     "of its own and the error's sum of squares. Marginal means weigh all combinations of the "
     "other knobs the same; their 95 % intervals take artifacts of a kind for independent. fANOVA: "
-    "Optuna's, share of the variance by a random forest with seed 0. No p-value is adjusted."
+    "Optuna's, share of the variance by a random forest with seed 0."
+)
+UNADJUSTED = (
+    "p takes the images as given and covers chance in the seeds alone; it is not adjusted for the "
+    "number of effects."
 )
 # A factor of more levels was searched, not set: a table with a row for each would say nothing.
 MOST_LEVELS = 10
@@ -262,7 +267,7 @@ def _is_constant(values: "pd.Series[str]", units: "pd.Series[str]") -> bool:
 def effects_passages(found: Effects) -> list[Passage]:
     """Return each group's table of variance and marginal means, in percent."""
     passages = [
-        _group_passage(group, found.metric, number) for number, group in enumerate(found.groups)
+        _group_passage(group, found.metric, index) for index, group in enumerate(found.groups)
     ]
     notes = [
         f"{knob} always moves with {', '.join(others)}: one factor."
@@ -276,11 +281,11 @@ def effects_passages(found: Effects) -> list[Passage]:
     return [*passages, Passage(notes=notes, method=[METHOD])]
 
 
-def _group_passage(group: Group, metric: str, number: int) -> Passage:
+def _group_passage(group: Group, metric: str, index: int) -> Passage:
     where = ", ".join(f"{knob}={value}" for knob, value in group.where.items()) or "all trials"
-    size = f"{group.variants} variants, {group.artifacts} artifacts"
+    size = f"{number(group.variants, 'variant')}, {number(group.artifacts, 'artifact')}"
     lead = f"{metric} {100 * group.mean:.1f}, mean of {size}."
-    suffix = f"_{number + 1}" if number else ""
+    suffix = f"_{index + 1}" if index else ""
     grids = []
     if group.rows or group.importance:
         tested = {row.term for row in group.rows}
@@ -297,8 +302,11 @@ def _group_passage(group: Group, metric: str, number: int) -> Passage:
         heads = ["knob", "value", "mean", "95 % interval"]
         grids.append(text_grid(f"means{suffix}", "Means by knob, in percent", heads, rows))
     is_constant = not group.rows and not group.importance
+    own_notes = list(group.notes)
+    if any(row.p is not None for row in group.rows):
+        own_notes.append(UNADJUSTED)
     notes = ["No knob varies between these trials."] if is_constant else []
-    return Passage(title=where, lead=[lead], grids=grids, notes=[*notes, *group.notes])
+    return Passage(title=where, lead=[lead], grids=grids, notes=[*notes, *own_notes])
 
 
 def _row_cells(row: AnovaRow, group: Group) -> list[object]:

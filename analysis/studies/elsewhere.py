@@ -68,6 +68,8 @@ class Elsewhere:
             return f"the same sign at all {total} recorded {plural}"
         worst = max(self.opposite, key=lambda each: abs(each.difference))
         told = f"{100 * worst.difference:+.1f} at {self.knob} {worst.value:g}"
+        if self.extent == "reversed" and len(self.opposite) == 1:
+            return f"reversed at the only other recorded {self.knob}: {told}"
         if self.extent == "reversed":
             return f"reversed at every other recorded {self.knob}: {told}"
         same = total - len(self.opposite)

@@ -21,6 +21,10 @@ FILE = "expectations.json"
 # The version of that file that is read here.
 VERSION = 1
 Outcome = Literal["held", "not shown with this many seeds", "contradicted", "not judged"]
+ADJUSTED = (
+    "p is adjusted (Holm) for the expectations of this table alone, so the same difference may "
+    "have another p among the comparisons of all variants; intervals are not adjusted."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +141,8 @@ def expectations_passage(judgements: Sequence[Judgement]) -> Passage:
         for judgement in judgements
         if judgement.why_not
     ]
+    if any(judgement.p_holm is not None for judgement in judgements):
+        notes.append(ADJUSTED)
     return Passage(grids=[grid], notes=notes)
 
 

@@ -1,1 +1,1 @@
-"""Rows and columns from results, in five formats."""
+"""Rows and columns from results; `formats` prints them."""

@@ -21,6 +21,7 @@ from analysis.table.groups import (
     row_heads,
     variant_labels,
 )
+from analysis.table.knob_columns import differing_knobs, name_parts
 from analysis.table.model import Column, Row, Table, failures, in_parts, is_score, mark, with_deltas
 from analysis.table.paper import with_paper
 from analysis.table.pixel_truth import pixel_truth
@@ -62,11 +63,19 @@ def build(
     told = [group.told for group in (*rows, *(group for _, group in columns))]
     table_rows = list(with_deltas(table_rows, guarded, to=spec.delta))
     heads = row_heads(runs, spec)
+    titles = people_heads(heads, runs, labels)
+    part_titles, parts = name_parts(rows, runs, labels)
+    knobs = differing_knobs(rows)
+    table_rows = [
+        replace(row, parts=own_parts, knobs=own_knobs)
+        for row, own_parts, own_knobs in zip(table_rows, parts, knobs, strict=True)
+    ]
     table = Table(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=heads,
-        titles=people_heads(heads, runs, labels),
+        titles=titles,
+        part_titles=(*titles[:-1], *part_titles) if part_titles else (),
         columns=tuple(guarded),
         rows=mark(table_rows, guarded),
         common=common,
@@ -162,11 +171,14 @@ def _column(
     metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec, labels: Labels
 ) -> Column:
     several = len(spec.metrics) != 1
+    is_named = several or not group.told
     name = labels.metric(metric)
+    narrow = labels.narrow_metric(metric)
     return Column(
         metric=metric,
         name=name,
-        label=join(", ", filter(None, (name if several or not group.told else "", group.heading))),
+        label=join(", ", filter(None, (name if is_named else "", group.heading))),
+        narrow_label=join(", ", filter(None, (narrow if is_named else "", group.heading))),
         score=is_score(metric),
         knobs=tuple(zip(spec.columns, group.names, strict=True)),
         pixel_truth=pixel_truth(metric, trials, best=spec.best),

@@ -6,9 +6,11 @@ say the same.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+
+from naming.terminal import column_widths, padded
 
 # Start of a tag, which a page that shows Markdown would obey; "p < 0.05" is none.
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -114,13 +116,26 @@ def text_grid(
 
 def passages_markdown(passages: Sequence[Passage]) -> str:
     """Return the passages as GitHub Markdown, with methods that several share printed once."""
+    return passages_text(passages, bold=lambda text: f"**{text}**", show=grid_markdown)
+
+
+def passages_text(
+    passages: Sequence[Passage], *, bold: Callable[[str], str], show: Callable[[Grid], str]
+) -> str:
+    """Return the passages as text, with methods that several share printed once.
+
+    Args:
+        passages: of a study.
+        bold: returns a title in the weight of titles.
+        show: returns a grid as text.
+    """
     paragraphs: list[str] = []
     for passage in passages:
         lead = " ".join(passage.lead)
-        title = f"**{passage.title}**" if passage.title else ""
+        title = bold(passage.title) if passage.title else ""
         paragraphs += _paragraph([": ".join(filter(None, (title, lead)))])
         for grid in passage.grids:
-            paragraphs += [grid_markdown(grid), *_paragraph(grid.notes)]
+            paragraphs += [show(grid), *_paragraph(grid.notes)]
         paragraphs += _paragraph(passage.notes)
     # A dict keeps the first of equal texts, and their order.
     methods = dict.fromkeys(chain.from_iterable(passage.method for passage in passages))
@@ -130,10 +145,29 @@ def passages_markdown(passages: Sequence[Passage]) -> str:
 
 def grid_markdown(grid: Grid) -> str:
     """Return the rows as a GitHub Markdown table, without caption and notes."""
-    rule = ["--:" if numeric else ":--" for numeric in grid.numeric]
-    lines = [_line(grid.heads), f"| {' | '.join(rule)} |"]
-    lines += [_line([cell.text for cell in row]) for row in grid.rows]
-    return "\n".join(lines)
+    head = list(map(in_markdown, grid.heads))
+    rows = [[in_markdown(cell.text) for cell in row] for row in grid.rows]
+    return "\n".join(markdown_lines(head, rows, is_number=grid.numeric))
+
+
+def markdown_lines(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, is_number: Sequence[bool]
+) -> list[str]:
+    """Return the lines of a Markdown table whose columns are aligned as text, too.
+
+    Args:
+        head: headings, escaped.
+        rows: texts, escaped.
+        is_number: by column, True where it is flush right.
+    """
+    # three letters are the shortest rule that every Markdown takes
+    widths = column_widths([head, *rows], least=3)
+    rule = [
+        f"{'-' * (width - 1)}:" if flush_right else f":{'-' * (width - 1)}"
+        for width, flush_right in zip(widths, is_number, strict=True)
+    ]
+    lines = [padded(texts, widths, is_number) for texts in (head, rule, *rows)]
+    return [f"| {' | '.join(texts)} |" for texts in lines]
 
 
 def _is_numeric(column: Sequence[GridCell]) -> bool:
@@ -145,10 +179,6 @@ def _is_numeric(column: Sequence[GridCell]) -> bool:
 def _paragraph(lines: Sequence[str]) -> list[str]:
     text = "\n".join(lines)
     return [text] if text else []
-
-
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(map(in_markdown, texts))} |"
 
 
 def in_markdown(text: str) -> str:

@@ -1,11 +1,10 @@
 """The results table: groups of trials against metrics or knobs, mean and sample standard deviation
 over seeds.
 
-`build` makes one frozen `Table`; Markdown and CSV (`markdown.py`), LaTeX (`latex.py`), HTML
-(`html.py`) and XLSX (`xlsx.py`) print it, so their numbers agree."""
+`build` makes one frozen `Table`, and the modules of `formats` print it, so their numbers agree."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pandas as pd
 PARTS = "accumulated."
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
+Knob = str | int | float | bool | None
 Status = Literal["done", "failed", "pending", "stopped", "empty", "unknown"]
 
 
@@ -36,6 +36,7 @@ class Column:
         metric: name in MLflow, or of the paper's number.
         name: the metric for people.
         label: heading.
+        narrow_label: heading where room is short.
         score: anything else is shown as it was logged.
         knobs: names and values that the column stands for, where knobs make the columns.
         pixel_truth: sentences, what was chosen with pixel ground truth for these numbers.
@@ -46,6 +47,7 @@ class Column:
     metric: str
     name: str
     label: str
+    narrow_label: str
     score: bool
     knobs: tuple[tuple[str, str], ...] = ()
     pixel_truth: tuple[str, ...] = ()
@@ -91,13 +93,26 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A group of trials; `labels` are its `names` for people, without what all rows share."""
+    """A group of trials.
+
+    Attributes:
+        names: as programs read them.
+        labels: the same for people, without what all rows share.
+        parts: the same for people, one for each of the table's `part_titles`.
+        knobs: values of the knobs that differ between the rows; None where the trials of this row
+            differ in it, or do not have it.
+        baseline: the others are compared with it.
+        seeds: number of seeds of its trials.
+        cells: one for each column.
+    """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
     baseline: bool
     seeds: int
     cells: tuple[Cell, ...]
+    parts: tuple[str, ...] = ()
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +120,15 @@ class Table:
     """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below
     them.
 
-    `titles` are the heads for people, `notes` are sentences on how the numbers came about; `runs`
-    counts trials by their status in MLflow."""
+    `titles` are the heads for people; `part_titles` are the knobs that the names of variants tell,
+    for a table with a column for each of them, empty where names tell none. `notes` are sentences
+    on how the numbers came about; `runs` counts trials by their status in MLflow."""
 
     title: str
     experiments: tuple[str, ...]
     heads: tuple[str, ...]
     titles: tuple[str, ...]
+    part_titles: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     common: tuple[str, ...]

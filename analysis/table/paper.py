@@ -116,6 +116,7 @@ def _column(ours: Column, known: Sequence[Number]) -> Column:
         metric=ours.metric,
         name=ours.name,
         label=join(" ", (ours.name, "(paper)")),
+        narrow_label=join(" ", (ours.narrow_label, "(paper)")),
         score=is_score(ours.metric),
         paper=tuple(number.sentence() for number in known),
     )

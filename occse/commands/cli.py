@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from naming.terminal import print_anywhere
 from occse.artifacts.secrets import Parser, shown
 from occse.commands import data_check, explain, export, knobs, panels, predict, run, weights
 from occse.commands.options import Finding
@@ -27,6 +28,7 @@ WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    print_anywhere()
     parser = Parser(prog="python -m occse", description=DESCRIPTION)
     commands = parser.add_subparsers(required=True)
     for module in COMMANDS:

@@ -28,10 +28,10 @@ def doctor(options: argparse.Namespace) -> int:
     Returns:
         0 where no fault would stop a sweep, else 1.
     """
+    from naming.counts import number
     from sweeps.cluster.connection import Cluster, joined
     from sweeps.doctor.report import ask_here, ask_nodes, judge, token_in
     from sweeps.store.store import Store
-    from sweeps.text import number
 
     store = Store(options.store)
     store.check_writable()

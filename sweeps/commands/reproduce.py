@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from naming.counts import number
 from sweeps.commands.arguments import Commands, add_tracking, natural
-from sweeps.text import number
 
 
 def add(commands: Commands) -> None:

@@ -3,12 +3,13 @@
 import argparse
 import time
 
+from naming.counts import number
 from occse.artifacts.secrets import masked
 from sweeps.commands.arguments import Commands, add_store, add_tracking
 from sweeps.store.gc import DAY_S, remove, survey, unneeded
 from sweeps.store.listing import doomed, listing, usage
 from sweeps.store.store import Store
-from sweeps.text import amount, number
+from sweeps.text import amount
 
 
 def add(commands: Commands) -> None:

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
+from naming.counts import number
 from occse.artifacts.manifest import Manifest
 from occse.pipeline import Node
 from sweeps.cluster.messages import News
 from sweeps.plan.plan import Plan, stage_order
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.text import Say, duration, number
+from sweeps.text import Say, duration
 from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.query import RecordRefusedError
 from sweeps.tracking.tags import Record, Stopped

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import ray
 
+from naming.counts import number
 from occse.artifacts.provenance import git_state
 from occse.pipeline import Node, doubts
 from occse.stage import PLUGIN_SOURCES, Resources
@@ -32,7 +33,7 @@ from sweeps.spec.model import Spec
 from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.text import Say, number
+from sweeps.text import Say
 from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.writer import Tracking
 

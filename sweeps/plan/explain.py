@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from naming.counts import number
 from occse.artifacts.manifest import Manifest
 from occse.artifacts.source import changes
 from occse.pipeline import Node
 from sweeps.spec.knobs import show
 from sweeps.spec.trials import Trial, distinct_nodes
-from sweeps.text import duration, number, table
+from sweeps.text import duration, table
 
 # More do not fit beside a trial or stage on one line; `explain SPEC TRIAL STAGE` lists all.
 MOST_DIFFERENCES = 3

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from naming.counts import number
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp
 from sweeps.plan.costs import Cost, Costs
@@ -11,7 +12,7 @@ from sweeps.plan.plan import NOT_STORED, Plan, StageRow, stage_order, total
 from sweeps.spec.model import Spec
 from sweeps.spec.search import SearchSpec
 from sweeps.spec.trials import distinct_nodes
-from sweeps.text import amount, duration, number, table
+from sweeps.text import amount, duration, table
 
 # A plan should fit one screen of a terminal.
 MOST_VARIANTS = 20

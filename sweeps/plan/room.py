@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from naming.counts import number
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.spec.resources import shared_batch
-from sweeps.text import number
 
 
 def stages_at_once(granted: Sequence[Resources], machines: Sequence[Machine]) -> int:

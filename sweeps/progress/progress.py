@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from naming.counts import number
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share
@@ -14,7 +15,7 @@ from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, stage_order
 from sweeps.progress.status import RunningStage, StageCounts, Status
 from sweeps.progress.time_left import TimeLeft
-from sweeps.text import Say, duration, number
+from sweeps.text import Say, duration
 
 # A log that says nothing for longer looks like a hang; more often it fills with repetition.
 HEARTBEAT_S = 30.0

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from naming.counts import number
 from occse.artifacts.manifest import Manifest
 from sweeps.store.gc import REASONS, Item
-from sweeps.text import amount, number, table
+from sweeps.text import amount, table
 
 # A row of `store ls` must fit a terminal beside fingerprint, age, size, inputs and knobs.
 SHOWN_METRICS = 2

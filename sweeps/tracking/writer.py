@@ -2,9 +2,9 @@
 
 Experiment: the sweep's name. All values are those of the artifacts in the store, written by the
 driver alone. A reused stage and a fresh one therefore leave the same record, and what could not be
-logged today is logged tomorrow, once. Stages have no runs: a stage that several trials share stands
-in each of them with its scores and curves, and equal tags `occse.fingerprint.<field>` tell that it
-is the same artifact.
+logged is logged once by the next run of the sweep. Stages have no runs: the scores and curves of a
+stage that several trials share are in the run of each of them, and equal tags
+`occse.fingerprint.<field>` tell that it is the same artifact.
 
 **The sweep's run**, one per sweep. Status RUNNING, then FINISHED, FAILED where a trial failed, or
 KILLED where the sweep was stopped.
@@ -56,7 +56,8 @@ Once the trial has ended also:
 | `occse.complete` | identity (and the reason of a stop), once everything here is written |
 
 A training whose batch came in parts gives the same result up to the order of sums, the activations
-that dropout drew, and the statistics of a batch norm that is trained. A complete run is left alone.
+that dropout drew, and the statistics of a batch norm that is trained. A complete run is not written
+again.
 
 A run that no sweep made (`python -m sweeps import`) has of these only kind, trial, variant, order,
 baseline, seed, current, pixel_truth and complete, and besides:
@@ -169,11 +170,11 @@ class Tracking:
             check_free(parent, claim)
             self._parent = parent.info.run_id
             self.confirm()
-            # of two drivers that started within the same moment the second wrote over the first
+            # Two drivers that start at the same moment both find no claim; the second one's stays.
             try:
                 check_free(client.get_run(self._parent), claim)
             except ValueError:
-                self._parent = ""  # the runs are the other driver's: `close` leaves them alone
+                self._parent = ""  # `close` must not end the runs of the other driver
                 raise
             self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
             self._attach(parent, partial(write_sweep, self._spec))
@@ -184,7 +185,7 @@ class Tracking:
                 self._drop(self._runs[identity])
 
     def begin(self, trial: Trial) -> None:
-        """Show a trial as pending, unless its run is complete."""
+        """Make the run of a trial, and set it RUNNING unless it is complete."""
         if trial.identity in self._begun:
             return
         with self._answering():
@@ -206,7 +207,7 @@ class Tracking:
             self._begun.add(trial.identity)
 
     def confirm(self) -> None:
-        """Confirm now and then that the driver of the sweep lives."""
+        """Renew the driver's tag, at most once in BEAT_S seconds: others see that it lives."""
         if time.monotonic() - self._beaten < BEAT_S:
             return
         claim = make_claim(self._source, digest_of(self._spec))
@@ -215,7 +216,7 @@ class Tracking:
         self._beaten = time.monotonic()
 
     def append(self, trial: Trial, metrics: "Iterable[Metric]") -> None:
-        """Show what a trial that has not ended has measured so far."""
+        """Log metrics of a trial that has not ended."""
         with self._answering():
             if trial.identity in self._open:
                 self._write(self._runs[trial.identity], metrics)
@@ -223,8 +224,8 @@ class Tracking:
     def log(self, record: Record, *, store: Store) -> None:
         """Complete and close the run of a trial, unless it is complete.
 
-        It is made now where the server was away before. The run of a trial that a gate stopped is
-        written again when the trial comes to its end after all, or is stopped for another reason.
+        The run is made first if the server did not answer before. The run of a trial that a gate
+        stopped is written again when the trial goes on and ends, or is stopped for another reason.
         """
         trial = record.trial
         with self._answering():
@@ -247,7 +248,7 @@ class Tracking:
             status = "FAILED" if record.failed else "FINISHED"
             self._client().set_terminated(run.info.run_id, status)
             if attached and not record.failed:
-                # last: a run that has this tag is never written again
+                # The last tag: with it the run is never written again.
                 self._client().set_tag(run.info.run_id, "occse.complete", complete)
             self._open.remove(trial.identity)
 

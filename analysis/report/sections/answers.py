@@ -10,18 +10,11 @@ from analysis.report.findings import Finding
 from analysis.report.material import Material, Sweep
 from analysis.report.pictures import attempt, differences
 from analysis.report.sections.costs import cost_text
-from analysis.report.words import (
-    against_baseline,
-    claim,
-    ends,
-    listed,
-    number,
-    points,
-    score,
-)
-from analysis.studies.compare import p_text
+from analysis.report.words import against_baseline, claim, ends, points, score
+from analysis.studies.compare import Comparison, p_text
 from analysis.studies.expectations import Judgement, expectations_passage
 from analysis.table.grid import Grid, GridCell, cell
+from naming.counts import listed, number
 
 ADJUSTED = (
     "p-values are adjusted by Holm's method for all comparisons of one score, not over scores; "
@@ -121,7 +114,17 @@ def _counts(finding: Finding) -> str:
     counts = [f"{verdicts.pop(verdict, 0)} {verdict}" for verdict in ("better", "worse")]
     counts += [f"{count} {verdict}" for verdict, count in verdicts.items()]
     compared = number(len(finding.comparisons), "variant")
-    return f"{finding.metric}: of {compared} compared with the baseline, {listed(counts)}."
+    text = f"of {compared} compared with the baseline, {listed(counts)}"
+    limits = _limits(finding.comparisons)
+    return f"{finding.metric}: {text}{f'; {limits}' if limits else ''}."
+
+
+def _limits(comparisons: Sequence[Comparison]) -> str:
+    """Return how many of the claims do not hold at other alphas or thresholds; empty for none."""
+    limited = [each.elsewhere for each in comparisons if each.elsewhere and each.elsewhere.opposite]
+    if not limited:
+        return ""
+    return f"{len(limited)} of these claims are reversed at another recorded {limited[0].knob}"
 
 
 def _picture(sweep: Sweep, finding: Finding) -> Block | None:

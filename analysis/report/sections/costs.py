@@ -8,8 +8,9 @@ import pandas as pd
 
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.material import Material
-from analysis.report.words import hours, listed, percent
+from analysis.report.words import hours, percent
 from analysis.table.grid import Grid, GridCell, cell
+from naming.counts import listed
 
 SECONDS = "seconds."
 

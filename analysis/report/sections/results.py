@@ -19,20 +19,14 @@ from analysis.report.sections.runs import anchors
 from analysis.studies.compare import comparison_passage
 from analysis.table.build import build
 from analysis.table.checks import check
+from analysis.table.formats.cell_texts import Notation, cell_text, header_texts, name_texts
+from analysis.table.formats.csv_file import to_csv
+from analysis.table.formats.latex import latex
+from analysis.table.formats.legend import legend, summary
 from analysis.table.grid import Grid, GridCell, Passage, cell
-from analysis.table.latex import latex
-from analysis.table.markdown import (
-    Style,
-    cell_text,
-    header_texts,
-    legend,
-    name_texts,
-    summary,
-    to_csv,
-)
 from analysis.table.model import Cell, Column, Row, Table
 
-PLAIN = Style(
+PLAIN = Notation(
     escape=lambda text: " ".join(text.split()),
     bold=str,
     second=str,
@@ -52,7 +46,7 @@ def results(material: Material) -> Section:
     failures = [f"{PLAIN.glyphs['failed']} {failure}" for failure in table.failures]
     grid = Grid(
         name="results",
-        caption="Results",
+        caption="Mean and deviation of every variant",
         heads=header_texts(table, PLAIN),
         rows=[_row(row, table, targets) for row in table.rows],
         notes=[*legend(table, PLAIN), *summary(table, PLAIN), *failures],

@@ -10,8 +10,8 @@ from analysis.read.pipeline import pipeline_of
 from analysis.read.tidy import tidy
 from analysis.report.blocks import Block, Folded, Listing, Section, Text
 from analysis.report.material import Material, packages
-from analysis.report.words import listed
 from analysis.table.grid import Grid, GridCell, cell
+from naming.counts import listed
 
 # Columns of the tidy frame that tell what a score rests on.
 PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")
@@ -36,12 +36,15 @@ def supervision(material: Material) -> Section:
     heads = [name.replace("_", " ") for name in PROTOCOL[:-1]]
     grid = Grid(
         name="supervision",
-        caption="What each stage's score rests on",
+        caption="Data, split, threshold and CRF behind each stage's score",
         heads=["stage", *heads, "pixel truth chose", "runs"],
         rows=rows,
     )
     line = f"Training sees image labels alone; pixel ground truth scores the results. {chosen}"
-    blocks: list[Block] = [Text(paragraphs=[line]), Folded(title=grid.caption, blocks=[grid])]
+    blocks: list[Block] = [
+        Text(paragraphs=[line]),
+        Folded(title="What each stage's score rests on", blocks=[grid]),
+    ]
     return Section(key="supervision", title="Supervision", blocks=blocks)
 
 
@@ -64,7 +67,7 @@ def environment(material: Material) -> Section:
     if versions:
         rows = [[cell(package), cell(", ".join(found))] for package, found in versions.items()]
         installed = Grid(
-            name="packages", caption="Packages", heads=["package", "version"], rows=rows
+            name="packages", caption="Versions", heads=["package", "version"], rows=rows
         )
         blocks.append(Folded(title="Packages", blocks=[installed]))
     return Section(key="environment", title="Environment", blocks=blocks)

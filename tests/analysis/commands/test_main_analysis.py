@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def test_out_writes_the_format_to_a_file(
     text = out.read_text(encoding="utf-8")
     assert text.startswith(start)
     assert form != "html" or ("51.0 &#177; 1.4" in text and text.isascii())
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out.startswith(f"{out}: a table of ")
 
 
 def test_excel_needs_a_file(
@@ -126,6 +127,27 @@ def test_excel_needs_a_file(
     assert "--format xlsx needs a file: --out FILE" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "table.xlsx")]) == 0
     assert load_workbook(tmp_path / "table.xlsx")["table"]["B2"].value == 2
+
+
+def test_best_mean_is_bold_on_a_terminal_and_without_codes_in_a_pipe(
+    experiment: str, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    command = [sys.executable, "-m", "analysis", "table", experiment, "--tracking", tracking]
+    outer, inner = os.openpty()
+    subprocess.run(command, stdout=inner, check=True)
+    os.close(inner)
+    on_terminal = b""
+    with suppress(OSError):  # the end of a terminal that nobody writes to any more
+        while part := os.read(outer, 65536):
+            on_terminal += part
+    os.close(outer)
+    assert b"\033[1m" in on_terminal
+    assert b"|" not in on_terminal
+    piped = subprocess.run(command, capture_output=True, check=True).stdout
+    assert b"\033" not in piped
+    assert piped.startswith(b"| ")
 
 
 def test_csv_is_printed_in_full_precision(

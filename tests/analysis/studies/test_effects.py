@@ -150,7 +150,7 @@ def test_the_command_prints_effects_means_and_method(
     out = capsys.readouterr().out
     assert "**all trials**: cam/miou 55.8, mean of 2 variants, 6 artifacts." in out
     assert "| cgnet.lambda_start | 1, 2 |" in out
-    assert "| cgnet.lambda_start | 10 | 60.3 |" in out
+    assert "| cgnet.lambda_start |    10 | 60.3 |" in out
     assert "type II" in out
     assert main(["effects", "effects", "--metric", "seg/miou", "--tracking", tracking]) == 2
     assert "no trial has seg/miou; there are: cam/miou" in capsys.readouterr().err

@@ -20,7 +20,7 @@ def at(*differences: float) -> Elsewhere:
     ("differences", "extent", "said"),
     [
         ((0.05, 0.01), "everywhere", "the same sign at all 2 recorded alphas"),
-        ((0.089, -0.034), "reversed", "reversed at every other recorded alpha: -3.4 at alpha 1"),
+        ((0.089, -0.034), "reversed", "reversed at the only other recorded alpha: -3.4 at alpha 1"),
         (
             (0.05, 0.02, -0.01, -0.03),
             "in part",

@@ -92,7 +92,7 @@ def test_every_reason_is_told_with_its_cells(
     write("stale", "gone", order=11, tags={"occse.current": "false"})
     assert main(["table", "stale", "--tracking", tracking, "--check"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "1 trials are left out: the sweep's file no longer asks for them",
+        "left out: 1 trial that the sweep's file no longer asks for",
         "dirty · Segmentation mIoU: made by code with uncommitted changes (aaaa+)",
         "older · CAM mIoU; older · Segmentation mIoU: made by the code of commit bbbb, most others "
         "by aaaa",

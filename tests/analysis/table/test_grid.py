@@ -31,9 +31,9 @@ def test_grid_markdown_keeps_a_bar_within_its_cell_and_numbers_flush_right() -> 
     assert grid.numeric == (False, True)
     assert grid_markdown(grid).splitlines() == [
         "| variant | score |",
-        "| :-- | --: |",
-        r"| a \| b | 1.0 |",
-        "| c | … |",
+        "| :------ | ----: |",
+        r"| a \| b  |   1.0 |",
+        "| c       |     … |",
     ]
 
 
@@ -45,7 +45,7 @@ def test_passages_markdown_prints_a_shared_method_once_and_last() -> None:
     other = Passage(title="a=2", notes=["No knob varies here."], method=["Method."])
     assert passages_markdown([one, other]).split("\n\n") == [
         "**a=1**: Mean 2. Of 3.",
-        "| n |\n| --: |\n| 1 |",
+        "|   n |\n| --: |\n|   1 |",
         "A note.",
         "**a=2**",
         "No knob varies here.",

@@ -4,12 +4,13 @@ their runs.
 
 from html import escape
 
-from analysis.table.markdown import Style, cell_texts, header_texts, legend, name_texts, summary
+from analysis.table.formats.cell_texts import Notation, cell_texts, header_texts, name_texts
+from analysis.table.formats.legend import legend, summary
 from analysis.table.model import Cell, Row, Source, Table
 
 SERVER = "http://127.0.0.1:5000"  # where `python -m sweeps mlflow` shows a database
 VIEW = "?workflowType=machine_learning"  # by default MLflow shows its pages for language models
-HTML = Style(
+HTML = Notation(
     escape=lambda text: escape(" ".join(text.split())),
     bold=lambda text: f"<strong>{text}</strong>",
     second=lambda text: f"<u>{text}</u>",

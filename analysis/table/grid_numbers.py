@@ -1,0 +1,86 @@
+"""The numbers of a grid in columns of their own, for CSV and Excel."""
+
+import re
+
+from analysis.table.grid import Grid
+
+Number = str | int | float | None
+_NUMBER = r"[-+−]?\d[\d,]*\.?\d*"
+# A printed number with what may come with it: "< 0.001", "54.4 ± 0.6", "1.2 to 3.4", "100 %",
+# "0.90 (0.11 to 1.00)", "1.00 (5 groups, no interval)", "2.1 *".
+PRINTED = re.compile(
+    rf"(?P<sign>[<>])?\s*(?P<value>{_NUMBER})"
+    rf"(?:\s*±\s*(?P<std>{_NUMBER}))?"
+    rf"(?:\s+to\s+(?P<end>{_NUMBER}))?"
+    r"(?:\s*(?P<unit>%))?"
+    rf"(?:\s*\((?P<low>{_NUMBER}) to (?P<high>{_NUMBER})\))?"
+    r"(?:\s*\((?P<note>[^)]*)\))?"
+    r"(?:\s*(?P<mark>[*†]))?"
+)
+# Parts that are numbers, and what follows the heading above each.
+PARTS = {
+    "value": "",
+    "std": "std",
+    "low": "low",
+    "high": "high",
+    "sign": "sign",
+    "unit": "unit",
+    "note": "note",
+    "mark": "mark",
+}
+NUMERIC = ("value", "std", "low", "high")
+# What a grid prints where there is no number.
+NOTHING = ("", "–")
+# Signs of a results table for a number that is not there.
+GLYPHS = ("✗", "…", "⊘", "?")
+ID = re.compile(r"0\d+|\d{15,}")
+
+
+def number_columns(grid: Grid) -> tuple[list[str], list[list[Number]]]:
+    """Return headings and rows in which no cell holds more than one number.
+
+    A column whose cells are all printed numbers becomes a column for each part that they have; any
+    other column stays text.
+    """
+    heads: list[str] = []
+    columns: list[list[Number]] = []
+    for index, head in enumerate(grid.heads):
+        texts = [row[index].text for row in grid.rows]
+        parts = [_parts(text) for text in texts]
+        if not any(parts) or any(found is None for found in parts):
+            heads.append(head)
+            columns.append(list(texts))
+            continue
+        for part, suffix in PARTS.items():
+            values = [(found or {}).get(part) for found in parts]
+            if any(value is not None for value in values):
+                heads.append(f"{head} {suffix}".strip())
+                columns.append(values)
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return heads, rows
+
+
+def _parts(text: str) -> dict[str, Number] | None:
+    """Return the parts of a printed number; none of an empty cell, and None for any other text."""
+    words = text.strip()
+    if words in NOTHING:
+        return {}
+    if words in GLYPHS:
+        return {"note": words}
+    found = PRINTED.fullmatch(words)
+    # Digits behind a zero, or very many, are an id.
+    if found is None or ID.fullmatch(words):
+        return None
+    parts: dict[str, Number] = {
+        name: value for name, value in found.groupdict().items() if value is not None
+    }
+    if "end" in parts:
+        parts |= {"low": parts.pop("value"), "high": parts.pop("end")}
+    return {name: _plain(name, value) for name, value in parts.items()}
+
+
+def _plain(name: str, value: Number) -> Number:
+    if name not in NUMERIC or not isinstance(value, str):
+        return value
+    digits = value.replace("−", "-").replace(",", "")
+    return float(digits) if "." in digits else int(digits)
