@@ -6,10 +6,12 @@ from pathlib import Path
 
 import yaml
 
+from analysis.read.source.connect import server_address
 from analysis.read.spec_error import Where
 
 # The start of an argument tells which one is meant.
 SHOWN_CHARACTERS = 60
+SCHEMES = ("http://", "https://")
 EXPERIMENT = "name of a sweep, or a file that `export` wrote"
 
 
@@ -38,6 +40,30 @@ def _add_tracking(parser: argparse.ArgumentParser) -> None:
         help="a YAML file with names for people, such as `cgnet.erasing=cse: CSE`; they come "
         "before those of the sweep's file",
     )
+
+
+def add_mlflow_pages(parser: argparse.ArgumentParser) -> None:
+    """Add the address at which the readers of an HTML page see MLflow."""
+    parser.add_argument(
+        "--tracking-url",
+        "--mlflow",
+        dest="mlflow",
+        metavar="URL",
+        default="",
+        help="where readers see MLflow's pages, for the links of runs in HTML (default: --tracking "
+        "if it is a server, else no links)",
+    )
+
+
+def mlflow_pages(options: argparse.Namespace) -> str:
+    """Return the address of MLflow's pages for links; empty where none is known.
+
+    Raises:
+        ValueError: `--tracking-url` is no address of a page.
+    """
+    if options.mlflow and not options.mlflow.startswith(SCHEMES):
+        raise ValueError(f"--tracking-url {options.mlflow}: expected http://... or https://...")
+    return str(options.mlflow).rstrip("/") or server_address(options.tracking)
 
 
 def where_of(conditions: Iterable[str]) -> Where:

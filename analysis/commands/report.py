@@ -4,12 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.commands.arguments import add_experiments
+from analysis.commands.arguments import add_experiments, add_mlflow_pages, mlflow_pages
 from analysis.read.secrets import masked_command
-from analysis.read.source.connect import server_address
 from analysis.report.make import make_report
-
-SCHEMES = ("http://", "https://")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -17,24 +14,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder of the report; made where there is none"
     )
-    parser.add_argument(
-        "--mlflow",
-        metavar="URL",
-        default="",
-        help="where readers see MLflow's pages, for the links of runs (default: --tracking, if it "
-        "is a server; readers can name another one in the page)",
-    )
+    add_mlflow_pages(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the report, print the name of each file, and the progress on stderr."""
-    if options.mlflow and not options.mlflow.startswith(SCHEMES):
-        raise ValueError(f"--mlflow {options.mlflow}: expected http://... or https://...")
     lines = make_report(
         options.experiments,
         options.out,
         tracking=options.tracking,
-        server=options.mlflow or server_address(options.tracking),
+        server=mlflow_pages(options),
         again=masked_command(["python", *sys.orig_argv[1:]]),
         progress=_print_progress,
         labels=options.labels,

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.commands.arguments import add_experiments, where_of
+from analysis.commands.arguments import (
+    add_experiments,
+    add_mlflow_pages,
+    mlflow_pages,
+    where_of,
+)
 from analysis.commands.output import say_written
 from analysis.read.artifacts import counted_stages
 from analysis.read.mlflow import load
-from analysis.read.source.connect import server_address
 from analysis.read.spec_error import SpecError
 from analysis.read.thresholds import with_thresholds
 from analysis.table.build import build
 from analysis.table.checks import check, provenance
 from analysis.table.formats.csv_file import to_csv
-from analysis.table.formats.html import SERVER, html
+from analysis.table.formats.html import html
 from analysis.table.formats.latex import typeset
 from analysis.table.formats.markdown import markdown
 from analysis.table.formats.on_terminal import on_terminal
@@ -85,6 +89,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="room of a LaTeX table in a two-column paper (default: a column if that is enough)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    add_mlflow_pages(parser)
+    parser.add_argument(
+        "--copies",
+        type=Path,
+        metavar="FOLDER",
+        help="write table.md, table.html and table.csv there too",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -133,6 +144,14 @@ def _write(built: Table, options: argparse.Namespace) -> None:
     Raises:
         ValueError: the options do not go together.
     """
+    if options.copies is not None:
+        texts = {
+            "table.md": markdown(built),
+            "table.html": _page(built, options),
+            "table.csv": to_csv(built),
+        }
+        for name, text in texts.items():
+            (options.copies / name).write_text(text, encoding="utf-8")
     kind = options.format or "markdown"
     if options.width is not None and kind != "latex":
         raise ValueError(f"--width is for --format latex, got --format {kind}")
@@ -159,9 +178,7 @@ def _text(built: Table, kind: str, options: argparse.Namespace) -> tuple[str, st
         made = typeset(built, options.width)
         return made.text, made.warning
     if kind == "html":
-        text = html(built, server=server_address(options.tracking) or SERVER)
-        # a file says nothing of its encoding
-        return text.encode("ascii", "xmlcharrefreplace").decode(), ""
+        return _page(built, options), ""
     if kind == "csv":
         return to_csv(built), ""
     is_styled = options.format is None and options.out is None and shows_styles(sys.stdout)
@@ -171,6 +188,13 @@ def _text(built: Table, kind: str, options: argparse.Namespace) -> tuple[str, st
 def _size(built: Table) -> str:
     rows = number(len(built.rows), "row")
     return f"a table of {rows} and {number(len(built.columns), 'column')} of numbers"
+
+
+def _page(built: Table, options: argparse.Namespace) -> str:
+    """Return the table as HTML whose numbers lead to their runs where the reader sees MLflow."""
+    text = html(built, server=mlflow_pages(options))
+    # a file says nothing of its encoding
+    return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:

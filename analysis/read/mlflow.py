@@ -32,7 +32,7 @@
 In a notebook: `load("quickstart").groupby("variant")["cam/miou"].agg(["mean", "std", "count"])`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ NAME_TAG = "occse.name."
 PIPELINE_FILE = "pipeline.json"
 #: The artifact of the sweep's own run that `analysis.read.labels` reads.
 LABELS_FILE = "labels.json"
+#: The artifact of the sweep's own run with the knobs of every stage by its fingerprint.
+CONFIGURATIONS_FILE = "configurations.json"
+FINGERPRINT_TAG = "occse.fingerprint."
+Stages = Mapping[str, Mapping[str, str]]  # value by knob, by fingerprint
 
 
 def load(
@@ -91,6 +95,7 @@ def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
         experiments = source.experiments()
         runs = source.runs(experiments[experiment], "trial") if experiment in experiments else []
         texts = _texts_of_sweep(source, runs)
+        stages = _configurations(source, runs)
     except SourceError as error:
         raise ConnectionError(f"cannot read experiments from {masked(uri)}: {error}") from error
     if experiment not in experiments:
@@ -104,7 +109,7 @@ def read_experiment(source: Source, experiment: str, uri: str) -> pd.DataFrame:
             f"experiment {experiment!r} in {masked(uri)} has no trials (runs with the tag "
             "occse.kind = trial)"
         )
-    return pd.DataFrame([{**_row(run, experiment), **texts} for run in runs]).sort_values(
+    return pd.DataFrame([{**_row(run, experiment, stages), **texts} for run in runs]).sort_values(
         ["order", "variant", "seed", "run_id"], ignore_index=True
     )
 
@@ -146,6 +151,24 @@ def _texts_of_sweep(source: Source, trials: Sequence[Run]) -> dict[str, str]:
     }
 
 
+def _configurations(source: Source, trials: Sequence[Run]) -> Stages:
+    """Return the knobs of all stages by fingerprint.
+
+    None where an earlier version recorded the sweep: its trials have all knobs as params.
+
+    Raises:
+        ValueError: the sweep's file of them cannot be read.
+    """
+    text = _text_of_sweep(source, trials[0].experiment_id, CONFIGURATIONS_FILE) if trials else ""
+    if not text:
+        return {}
+    try:
+        content = parse_json(text)["stages"]
+        return {fingerprint: dict(knobs) for fingerprint, knobs in content.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{CONFIGURATIONS_FILE} of a sweep cannot be read: {error!r}") from None
+
+
 def _text_of_sweep(source: Source, experiment_id: str, name: str) -> str:
     """Return a file that the sweep logged, of the newest of its own runs that has it, or nothing.
 
@@ -174,14 +197,23 @@ def _metrics(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _row(run: Run, experiment: str) -> dict[str, Any]:
+def _params(run: Run, stages: Stages) -> dict[str, str]:
+    """Return all active knobs of a trial; its run has as params those that vary in the sweep."""
+    found: dict[str, str] = {}
+    for tag, fingerprint in run.tags.items():
+        if tag.startswith(FINGERPRINT_TAG):
+            field = tag.removeprefix(FINGERPRINT_TAG)
+            for knob, text in stages.get(fingerprint, {}).items():
+                found[f"{field}.{knob}"] = text
+    return {**found, **run.params}
+
+
+def _row(run: Run, experiment: str, stages: Stages) -> dict[str, Any]:
+    params = _params(run, stages)
     tags = run.tags
-    params = run.params
     by_param = {name.partition(".")[0] for name in params}
     by_tag = {
-        name.removeprefix("occse.fingerprint.")
-        for name in tags
-        if name.startswith("occse.fingerprint.")
+        name.removeprefix(FINGERPRINT_TAG) for name in tags if name.startswith(FINGERPRINT_TAG)
     }
     return {
         "experiment": experiment,
@@ -216,7 +248,7 @@ def _row(run: Run, experiment: str) -> dict[str, Any]:
         **_by_field(run, "occse.accumulated", "accumulated"),
         **_by_field(run, "occse.code", "code", kind=str),
         **_by_field(run, "occse.other_code", "other_code", kind=str),
-        **{f"fingerprint.{field}": tags[f"occse.fingerprint.{field}"] for field in sorted(by_tag)},
+        **{f"fingerprint.{field}": tags[f"{FINGERPRINT_TAG}{field}"] for field in sorted(by_tag)},
         **{f"param.{name}": value for name, value in sorted(params.items())},
         **_metrics(run),
     }

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from occse.pipeline import Node
     from sweeps.driver.remake import Forced
     from sweeps.store.store import Store
+    from sweeps.tracking.writer import Tracking
 
 
 DETACH = "--detach"
+# Where `python -m sweeps mlflow` serves the pages of a database.
+LOCAL = "http://127.0.0.1:5000"
 
 
 def add(commands: Commands) -> None:
@@ -139,10 +143,10 @@ def run(options: argparse.Namespace) -> int:
     if summary.unrecorded == len(found):
         return 1
     if any(node.field in scored_fields() for node in nodes.values()):
-        _show_table(spec.name, options.tracking)
+        _show_table(spec.name, tracking)
     else:
         print("\nNo stage of this sweep is scored, so there is no table.")
-    _show_server(options.tracking)
+    _show_server(tracking)
     return 0 if summary.well else 1
 
 
@@ -206,16 +210,28 @@ def _refuse_lost_paths(store: str, tracking: str) -> None:
         raise ValueError(f"--tracking {masked(tracking)}: {expected}, or the URL of a server")
 
 
-def _show_table(name: str, uri: str) -> None:
+def _show_table(name: str, tracking: "Tracking") -> None:
+    """Print the table of the sweep, and keep it on the sweep's run in MLflow."""
     print(flush=True)
     # In a process of its own, because sweeps never imports analysis.
-    command = [sys.executable, "-m", "analysis", "table", name, "--tracking", uri, "--allow-mixed"]
-    subprocess.run(command, check=False)
+    command = [sys.executable, "-m", "analysis", "table", name, "--tracking", tracking.uri]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*command, "--allow-mixed", "--copies", folder], check=False)
+        # the table was printed; that it is not in MLflow is told, and no failure of the sweep
+        try:
+            tracking.attach(Path(folder))
+        except (OSError, ValueError) as error:
+            print(f"warning: the table is not in MLflow: {error}")
 
 
-def _show_server(uri: str) -> None:
+def _show_server(tracking: "Tracking") -> None:
+    """Print where MLflow shows the sweep: its saved views, or the list of experiments."""
+    uri = tracking.uri
+    server = masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
+    first, *others = tracking.addresses(server) or [f"{server}{PAGE}"]
     if uri.startswith("http"):
-        print(f"\nMLflow: open {masked(uri)}{PAGE}")
+        print(f"\nMLflow: open {first}")
     else:
-        command = f"{python()} -m sweeps mlflow --tracking {masked(uri)}"
-        print(f"\nMLflow: {command}, then open http://127.0.0.1:5000{PAGE}")
+        print(f"\nMLflow: {python()} -m sweeps mlflow --tracking {masked(uri)}, then open {first}")
+    for other in others:
+        print(f"  and for charts {other}")

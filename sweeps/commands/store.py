@@ -1,4 +1,4 @@
-"""`python -m sweeps store ls|du|gc`: list the artifacts, their size, and those that may go."""
+"""`python -m sweeps store ls|du|gc|adopt`: artifacts, their size, those that may go or moved."""
 
 import argparse
 import time
@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "store", help="list the artifacts, their size, and those that may go"
     )
-    parts = parser.add_subparsers(required=True, metavar="ls|du|gc")
+    parts = parser.add_subparsers(required=True, metavar="ls|du|gc|adopt")
     ls = parts.add_parser("ls", help="the artifacts by stage class")
     ls.add_argument("--kind", help="one stage class only, such as TrainCGNet")
     ls.set_defaults(command=list_artifacts)
@@ -37,8 +37,31 @@ def add(commands: Commands) -> None:
     )
     add_tracking(gc)
     gc.set_defaults(command=collect)
+    moved = parts.add_parser(
+        "adopt", help="let MLflow find the files of runs whose folder was moved or copied"
+    )
+    add_tracking(moved)
+    moved.set_defaults(command=adopt_files)
     for part in (ls, du, gc):
         add_store(part)
+
+
+def adopt_files(options: argparse.Namespace) -> int:
+    """Rewrite where MLflow's database says that the files of its runs are, if they moved with it.
+
+    Raises:
+        ValueError: the runs are not in a database file.
+    """
+    from sweeps.tracking.database import adopt, artifacts, database
+
+    path = database(options.tracking)
+    if path is None or not path.is_file():
+        raise ValueError(
+            f"--tracking {masked(options.tracking)}: expected a database file, such as "
+            "sqlite:///runs/mlflow.db"
+        )
+    print(f"{number(adopt(path), 'run')} now found in {artifacts(path)}")
+    return 0
 
 
 def list_artifacts(options: argparse.Namespace) -> int:

@@ -147,6 +147,12 @@ class Recorder:
             for trial in trials:
                 self._tracking.begin(trial)
 
+    def start(self, trial: Trial) -> None:
+        """Show that a trial starts now."""
+        with suppress(RecordRefusedError):  # it is told when the trial ends
+            self._write(lambda: self._tracking.start(trial))
+        self._live.repeat(trial)
+
     def add(self, plan: Plan) -> None:
         """Take in the stages of `plan`, which was made before any of them ran."""
         self._live.add(plan)

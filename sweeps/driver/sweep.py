@@ -299,6 +299,8 @@ class _ClusterRun:
     def _launch(self) -> TrialStep | None:
         gpu_s = self._telling.progress.gpu_s()
         step = self._queue.next(gpu_s=gpu_s, wall_s=time.monotonic() - self._start)
+        if step is not None:
+            self._planner.recorder.start(step.trial)
         self._announce()
         return step
 

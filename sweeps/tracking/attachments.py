@@ -17,7 +17,9 @@ Of a trial:
 | `diff.patch` | the uncommitted change of the code, where there was one |
 
 Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see
-`occse.pipeline.pipeline_facts`); `expectations.json`, the claims of its file, if any;
+`occse.pipeline.pipeline_facts`); `configurations.json`, the knobs of every stage by its fingerprint
+(see `sweeps.tracking.configurations`); `table.md`, `table.html` and `table.csv`, the results as
+`python -m sweeps run` printed them; `expectations.json`, the claims of its file, if any;
 `labels.json`, the names that its file gives; and `diff.patch`.
 """
 
@@ -41,6 +43,8 @@ from occse.stage import COUNTS, LABELS
 from occse.stages.cam import MakeCam
 from sweeps.spec.model import Spec
 from sweeps.store.store import Store
+from sweeps.tracking.configurations import FILE as CONFIGURATIONS
+from sweeps.tracking.configurations import Knobs, write_text
 from sweeps.tracking.gallery import gallery
 from sweeps.tracking.tags import Record
 
@@ -68,8 +72,15 @@ def write_attachments(
         _write(record, folder, folders, data_root=data_root)
 
 
-def write_sweep(spec: Spec, folder: Path) -> None:
-    """Write the files of the sweep itself below `folder`."""
+def write_sweep(spec: Spec, stages: Mapping[str, Knobs], folder: Path) -> None:
+    """Write the files of the sweep itself below `folder`.
+
+    Args:
+        spec: the sweep.
+        stages: knobs of all its stages by fingerprint.
+        folder: an empty one.
+    """
+    _write_file(folder / CONFIGURATIONS, write_text(stages).encode())
     values = spec.model_dump(mode="json", exclude_defaults=True)
     # a study's storage is an address of a database, often with a password
     text = masked(yaml.safe_dump(values, sort_keys=False))

@@ -4,12 +4,14 @@ Two drivers with different trials would each mark the other's trials as no longe
 tells the second one that the first lives. It also tells later commands which sweeps have a driver
 that died, so that no run shows RUNNING for ever."""
 
+import hashlib
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sweeps.spec.model import Spec
 from sweeps.store.process import ProcessId, this_process
 from sweeps.tracking.query import experiments
 
@@ -24,6 +26,12 @@ BEAT_S = 20.0
 SILENT_S = 300.0
 # Runs of one sweep that MLflow gives in one answer.
 PAGE = 1000
+
+
+def digest_of(spec: Spec) -> str:
+    """Return a digest of everything in a sweep's file that decides which trials there are."""
+    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources", "labels"})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Claim(BaseModel):

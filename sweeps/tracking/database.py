@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from occse.artifacts.secrets import masked
 
@@ -124,6 +125,51 @@ def _make_experiment(client: "MlflowClient", name: str, *, uri: str) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
             raise
         return str(experiment.experiment_id)
+
+
+def adopt(path: Path) -> int:
+    """Point the runs of a database at the artifacts beside it, and return how many were changed.
+
+    MLflow keeps absolute locations. Those that are gone because the folder of the database was
+    moved or copied are rewritten; those that are there are left alone.
+
+    Raises:
+        ValueError: the file is no database of MLflow, or it cannot be written.
+    """
+    here = artifacts(path)
+    changed = 0
+    try:
+        with closing(sqlite3.connect(path, timeout=PATIENCE_S)) as connection, connection:
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                locations = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+                for (location,) in locations:
+                    moved = _moved(location or "", here)
+                    if moved is None:
+                        continue
+                    done = connection.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (moved, location)
+                    )
+                    if table == "runs":
+                        changed += done.rowcount
+    except sqlite3.Error as error:
+        raise ValueError(
+            f"{path}: expected a database of MLflow that can be written: {error}"
+        ) from error
+    return changed
+
+
+def _moved(location: str, here: Path) -> str | None:
+    """Return where an artifact folder is now, if it is gone from `location` and lies in `here`."""
+    address = urlsplit(location)
+    if address.scheme not in ("", "file"):
+        return None
+    folder = Path(unquote(address.path))
+    if folder.exists() or ARTIFACTS not in folder.parts:
+        return None
+    # the last one: a folder above may have the same name
+    index = len(folder.parts) - 1 - folder.parts[::-1].index(ARTIFACTS)
+    moved = here.joinpath(*folder.parts[index + 1 :])
+    return moved.as_uri() if moved.is_dir() else None
 
 
 def check_experiment(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,12 @@ class LiveMetrics:
             for fingerprint in plan.nodes.keys() - plan.reasons.keys():
                 self._score(fingerprint)
 
+    def repeat(self, trial: Trial) -> None:
+        """Collect the scores of a trial's finished stages once more, for a new run of it."""
+        with self._lock:
+            for field, node in trial.nodes.items():
+                self._score(node.fingerprint, users=[(field, trial)])
+
     def update(self, news: News) -> None:
         """Collect the curves and scores in the scheduler's news."""
         with self._lock:
@@ -59,8 +66,10 @@ class LiveMetrics:
             self._fresh.clear()
         return fresh
 
-    def _score(self, fingerprint: str) -> None:
-        users = self._users[fingerprint]
+    def _score(self, fingerprint: str, *, users: Sequence[tuple[str, Trial]] | None = None) -> None:
+        """Collect the scores of a finished stage for `users`, by default all its trials."""
+        if users is None:
+            users = self._users[fingerprint]
         if not users:  # a stage of another sweep on the same cluster
             return
         field, trial = users[0]

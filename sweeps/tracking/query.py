@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from occse.artifacts.secrets import masked
+from sweeps.tracking.configurations import all_params, recorded_stages
 from sweeps.tracking.database import connect
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
@@ -72,10 +73,25 @@ def find_trial(uri: str, name: str) -> "Run":
                 raise ValueError(
                     f"no run {name!r} at {masked(uri)}; give its id, or EXPERIMENT/TRIAL"
                 ) from None
-    kind = run.data.tags.get("occse.kind")
-    if kind != "trial":
-        raise ValueError(f"the run {name!r} is no trial: its tag occse.kind is {kind!r}")
+        kind = run.data.tags.get("occse.kind")
+        if kind != "trial":
+            raise ValueError(f"the run {name!r} is no trial: its tag occse.kind is {kind!r}")
+        _complete_params(client, run)
     return run
+
+
+def _complete_params(client: "MlflowClient", run: "Run") -> None:
+    """Add to the params of a trial's run the knobs that do not vary in its sweep."""
+    parent = run.data.tags.get("mlflow.parentRunId")
+    if not parent:  # imported
+        return
+    stages = recorded_stages(client, parent)
+    fingerprints = {
+        key.removeprefix(FINGERPRINT): value
+        for key, value in run.data.tags.items()
+        if key.startswith(FINGERPRINT)
+    }
+    run.data.params.update(all_params(run.data.params, fingerprints, stages))
 
 
 def experiments(client: "MlflowClient") -> "list[Experiment]":
@@ -128,6 +144,12 @@ def answering(uri: str) -> Iterator[None]:
         raise ConnectionError(f"MLflow at {masked(uri)}: {lines[0]}") from error
 
 
+def _long_name(run: "Run") -> str:
+    """Return the name of a trial as the platform prints it while the sweep runs."""
+    tags = run.data.tags
+    return f"{tags.get('occse.variant')} · seed {tags.get('occse.seed')}"
+
+
 def _named(client: "MlflowClient", uri: str, experiment: str, trial: str) -> "Run":
     known = client.get_experiment_by_name(experiment)
     if known is None:
@@ -138,7 +160,7 @@ def _named(client: "MlflowClient", uri: str, experiment: str, trial: str) -> "Ru
         for run in search(client, [known.experiment_id])
         if run.data.tags.get("occse.kind") == "trial"
     ]
-    matches = [run for run in trials if run.info.run_name == trial]
+    matches = [run for run in trials if trial in (run.info.run_name, _long_name(run))]
     if len(matches) != 1:
         names = "\n".join(f"  {run.info.run_id}  {run.info.run_name}" for run in matches or trials)
         raise ValueError(

@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -15,14 +16,16 @@ from occse.artifacts.provenance import git_state
 from occse.artifacts.secrets import masked_command
 from occse.artifacts.source import changes
 from occse.method.crf import alpha_text
-from occse.pipeline import stage_classes
+from occse.pipeline import scored_fields, stage_classes
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
+from sweeps.tracking.configurations import Variation
 from sweeps.tracking.keys import name_tags, safe_key
+from sweeps.tracking.names import TrialNames
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric
 
 # MLflow's servers store 8000 characters of a tag, older ones 5000.
 TAG_CHARACTERS = 4000
@@ -41,6 +44,7 @@ class Record:
         reused: fields whose artifact was in the store before, or was made for another trial.
         failed: errors by field.
         stopped: gate that stopped it, if one did.
+        ended_s: when it ended, in seconds since 1970; it may be logged later.
     """
 
     trial: Trial
@@ -48,12 +52,17 @@ class Record:
     reused: frozenset[str] = frozenset()
     failed: Mapping[str, str] = dataclass_field(default_factory=dict)
     stopped: Stopped | None = None
+    ended_s: float = dataclass_field(default_factory=time.time)
 
 
-def about_sweep(spec: Spec) -> dict[str, str]:
+def about_sweep(spec: Spec, variation: Variation) -> dict[str, str]:
     """Return the tags of the sweep's run."""
     note = f"{spec.question}\n\nExpected: {spec.prose}" if spec.prose else spec.question
-    return {"mlflow.note.content": note, **about_code(spec)}
+    constants = {
+        f"occse.constant.{field}": json.dumps(knobs)[:TAG_CHARACTERS]
+        for field, knobs in variation.constants().items()
+    }
+    return {"mlflow.note.content": note, **constants, **about_code(spec)}
 
 
 def about_code(spec: Spec) -> dict[str, str]:
@@ -72,13 +81,18 @@ def about_code(spec: Spec) -> dict[str, str]:
     }
 
 
-def about_trial(trial: Trial) -> dict[str, str]:
+def about_trial(trial: Trial, names: TrialNames) -> dict[str, str]:
     """Return the tags that follow from the sweep's file alone.
 
     They may change without the trial running again, as when a variant gets another name.
+
+    Args:
+        trial: the trial.
+        names: for people, which MLflow's pages show.
     """
     return {
-        "mlflow.runName": trial.name,
+        "mlflow.runName": names.of(trial),
+        "occse.label": names.label(trial),
         "mlflow.note.content": describe(trial),
         "occse.trial": trial.identity,
         "occse.variant": trial.variant,
@@ -186,16 +200,6 @@ def describe(trial: Trial) -> str:
     return "\n- ".join(parts)
 
 
-def params(trial: Trial) -> "Iterator[Param]":
-    """Yield the active knobs of the planned stages."""
-    from mlflow.entities import Param
-
-    for field, config in _configs(trial).items():
-        for knob, value in config.items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            yield Param(f"{field}.{knob}", text)
-
-
 def scores(
     field: str, manifest: Manifest, *, curves: Sequence[Mapping[str, float]]
 ) -> "Iterator[Metric]":
@@ -224,8 +228,14 @@ def curve(field: str, point: Mapping[str, float], *, at: int) -> "Iterator[Metri
 
 
 def measured(record: Record, store: Store) -> "Iterator[Metric]":
-    """Yield everything that the finished stages of a trial measured."""
-    for field, manifest in record.manifests.items():
+    """Yield everything that the finished stages of a trial measured.
+
+    Scored stages come first: MLflow's pages show metrics in the order of writing, and compare runs
+    by the first.
+    """
+    scored = [field for field in reversed(scored_fields()) if field in record.manifests]
+    for field in dict.fromkeys([*scored, *record.manifests]):
+        manifest = record.manifests[field]
         curves = store.curves(record.trial.nodes[field])
         yield from scores(field, manifest, curves=curves)
         for point in curves:
@@ -247,7 +257,7 @@ def _configs(trial: Trial) -> dict[str, dict[str, Any]]:
 
 
 def _by_field(values: Mapping[str, object]) -> str:
-    return json.dumps(values)
+    return json.dumps(values) if values else ""
 
 
 def _gpus(machine: Mapping[str, str | int]) -> int:

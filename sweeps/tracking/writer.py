@@ -16,7 +16,8 @@ KILLED where the sweep was stopped.
 | `occse.git.sha` | commit of the code |
 | `occse.git.dirty` | `true` or `false`: the code had uncommitted changes |
 | `occse.profile`, `occse.command` | profile of the sweep; the command without passwords |
-| `occse.driver` | JSON: process and file of a driver that runs the sweep; empty once it ended |
+| `occse.constant.<field>` | JSON: the knobs that have one value in all trials |
+| `occse.driver` | JSON: process and file of a driver that runs the sweep, until it ends |
 
 **A trial's run**, one per distinct trial, made when the sweep starts. Status RUNNING, with what is
 known so far, then FINISHED, FAILED where a stage failed, or KILLED where the sweep was stopped.
@@ -26,7 +27,8 @@ known so far, then FINISHED, FAILED where a stage failed, or KILLED where the sw
 | `occse.kind` | `trial` |
 | `mlflow.parentRunId`, `mlflow.note.content` | the sweep's run; a description |
 | `occse.trial` | identity: hash of the trial's artifacts by field |
-| `occse.variant`, `occse.order` | what it tries; its position among the trials of the sweep |
+| `occse.variant`, `occse.label` | what it tries; the same in short, for people |
+| `occse.order` | its position among the trials of the sweep |
 | `occse.baseline` | `true` or `false`: the others are compared with it |
 | `occse.seed`, `occse.seeds` | number of the replicate; JSON: seed of every stage by field |
 | `occse.current` | `false` once the sweep's file no longer asks for this trial |
@@ -49,8 +51,8 @@ Once the trial has ended also:
 | `occse.other_code` | JSON: by field, the reason why an artifact was not made by this code |
 | `occse.pixel_truth` | uses of pixel ground truth beside scoring, separated by commas, such as |
 | | `cam.threshold on train`, `gate after cam on train`, `search for pseudo/miou on train` |
-| `occse.failed`, `occse.error` | fields of the stages that failed, and why; empty for none |
-| `occse.stopped`, `occse.stopped.why` | field after which a gate stopped it, and why, or empty |
+| `occse.failed`, `occse.error` | fields of the stages that failed, and why |
+| `occse.stopped`, `occse.stopped.why` | field after which a gate stopped it, and why |
 | `occse.not_attached` | reason why files are missing, if they are |
 | `occse.name.<safe>` | original of a name that MLflow does not accept in a key |
 | `occse.complete` | identity (and the reason of a stop), once everything here is written |
@@ -71,14 +73,18 @@ baseline, seed, current, pixel_truth and complete, and besides:
 | `occse.imported.others` | JSON: settings that are no knob of ours |
 | `occse.imported.notes` | remarks for people |
 
-**Params**: `<field>.<knob>`, the active knobs of the planned stages; text as it is, everything else
-as JSON. **Metrics**: `<field>/<metric>` at step 0, once the stage is done; curves of trainings,
-`<field>/<name>`, at the epochs 1, 2, ..., while they train; of erase_and_infer at the numbers of
-erasures 0, 1, ... A class name in a key is replaced where MLflow does not accept it, see
+A tag without a value is never written. A trial's run starts when its first stage is asked for; one
+that was in the store takes no time.
+
+**Params**: `<field>.<knob>`, the active knobs that vary in the sweep, without seeds; text as it is,
+all else as JSON. All knobs are in `configurations.json` of the sweep's run (before 2026-11-27 all
+were params). The sweep's run has the metrics `best/<field>/miou`, the highest mean of a variant,
+and `mean/<field>/miou`. **Metrics**: `<field>/<metric>` at step 0, once the stage is done; curves
+of trainings, `<field>/<name>`, at the epochs 1, 2, ..., while they train; of erase_and_infer at the
+numbers of erasures 0, 1, ... A class name in a key is replaced where MLflow does not accept it, see
 `sweeps.tracking.keys`. **Artifacts**: see `sweeps.tracking.attachments`.
 """
 
-import hashlib
 import tempfile
 import threading
 import time
@@ -93,9 +99,27 @@ from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.tracking.attachments import write_attachments, write_sweep
-from sweeps.tracking.claim import BEAT_S, DRIVER, check_free, end_orphans, make_claim
+from sweeps.tracking.claim import (
+    BEAT_S,
+    DRIVER,
+    check_free,
+    digest_of,
+    end_orphans,
+    make_claim,
+)
+from sweeps.tracking.configurations import (
+    FILE,
+    Knobs,
+    Variation,
+    by_fingerprint,
+    recorded_stages,
+    write_text,
+)
 from sweeps.tracking.database import connect, experiment_id
+from sweeps.tracking.metrics import MetricWriter
+from sweeps.tracking.names import TrialNames
 from sweeps.tracking.query import RecordRefusedError, answering, search
+from sweeps.tracking.scores import sweep_scores
 from sweeps.tracking.tags import (
     TAG_CHARACTERS,
     Record,
@@ -106,8 +130,8 @@ from sweeps.tracking.tags import (
     about_sweep,
     about_trial,
     measured,
-    params,
 )
+from sweeps.tracking.views import View, address, write_views
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
     from mlflow import MlflowClient
@@ -115,12 +139,6 @@ if TYPE_CHECKING:  # importing it takes a second that other commands do without
 
 SWEEP = "sweep"
 KINDS = (SWEEP, "trial")
-
-
-def digest_of(spec: Spec) -> str:
-    """Return a digest of everything in a sweep's file that decides which trials there are."""
-    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources", "labels"})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Tracking:
@@ -141,10 +159,13 @@ class Tracking:
         self._runs: dict[str, Run] = {}
         self._begun: set[str] = set()
         self._open: set[str] = set()
-        # steps of curves that MLflow has, by run and key
-        self._points: dict[tuple[str, str], set[int]] = {}
-        # curves of which the last request was not answered: MLflow may have its points, or not
-        self._doubtful: set[tuple[str, str]] = set()
+        # trials whose run was made before they started
+        self._pending: set[str] = set()
+        self._variation = Variation(spec, ())
+        self._names = TrialNames(spec, ())
+        self._stages: dict[str, Knobs] = {}
+        self._views: list[View] = []
+        self._metrics = MetricWriter(self._client)
         # Tune's callbacks and the thread that watches the scheduler write at the same time
         self._lock = threading.RLock()
 
@@ -158,6 +179,8 @@ class Tracking:
             ValueError: a sweep of this name with other trials is running.
         """
         claim = make_claim(self._source, digest_of(self._spec))
+        self._variation = Variation(self._spec, trials)
+        self._names = TrialNames(self._spec, trials)
         with self._answering():
             client = connect(self.uri, create=True)
             end_orphans(client)
@@ -176,9 +199,11 @@ class Tracking:
             except ValueError:
                 self._parent = ""  # `close` must not end the runs of the other driver
                 raise
-            self._set_tags(self._parent, about_sweep(self._spec), known=parent.data.tags)
-            self._attach(parent, partial(write_sweep, self._spec))
+            self._set_tags(parent, about_sweep(self._spec, self._variation))
+            self._stages = recorded_stages(client, self._parent) | by_fingerprint(trials)
+            self._attach(parent, partial(write_sweep, self._spec, self._stages))
             client.update_run(self._parent, status="RUNNING")
+            self._write_views(trials)
             for trial in trials:
                 self.begin(trial)
             for identity in self._runs.keys() - {trial.identity for trial in trials}:
@@ -189,22 +214,35 @@ class Tracking:
         if trial.identity in self._begun:
             return
         with self._answering():
-            tags = about_trial(trial)
+            tags = about_trial(trial, self._names)
+            self._add_stages(trial)
             is_new = trial.identity not in self._runs
             if is_new:
-                parent = {"mlflow.parentRunId": self._parent}
-                more = parent | about_plan(trial) | about_code(self._spec)
-                self._runs[trial.identity] = self._create("trial", tags | more)
+                self._runs[trial.identity] = self._make(trial)
+                self._pending.add(trial.identity)
             run = self._runs[trial.identity]
             if run.data.tags.get("occse.complete") != trial.identity:
                 # before the requests below: if one fails now, `log` writes everything
                 self._open.add(trial.identity)
-            if is_new:
-                self._client().log_batch(run.info.run_id, params=list(params(trial)))
-            self._set_tags(run.info.run_id, tags, known=run.data.tags)
+            if not is_new:
+                self._set_tags(run, tags)
             if trial.identity in self._open and run.info.status != "RUNNING":
                 self._client().update_run(run.info.run_id, status="RUNNING")
             self._begun.add(trial.identity)
+
+    def start(self, trial: Trial) -> None:
+        """Let the run of a trial start now, if it was made while the trial was pending.
+
+        MLflow takes the start of a run when it is made, and never again.
+        """
+        if trial.identity not in self._pending:
+            return
+        with self._answering():
+            pending = self._runs[trial.identity]
+            self._runs[trial.identity] = self._make(trial)
+            self._pending.remove(trial.identity)
+            # Last: if this request is not answered, `_distinct` deletes one of the two later.
+            self._client().delete_run(pending.info.run_id)
 
     def confirm(self) -> None:
         """Renew the driver's tag, at most once in BEAT_S seconds: others see that it lives."""
@@ -219,7 +257,7 @@ class Tracking:
         """Log metrics of a trial that has not ended."""
         with self._answering():
             if trial.identity in self._open:
-                self._write(self._runs[trial.identity], metrics)
+                self._metrics.write(self._runs[trial.identity], metrics)
 
     def log(self, record: Record, *, store: Store) -> None:
         """Complete and close the run of a trial, unless it is complete.
@@ -240,13 +278,17 @@ class Tracking:
                 self._open.remove(trial.identity)
                 return
             tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
-            self._set_tags(run.info.run_id, tags, known={})
-            self._client().log_batch(run.info.run_id, params=list(params(trial)))
-            self._write(run, measured(record, store))
+            self._set_tags(run, tags)
+            self._set_params(run, trial)
+            self._metrics.write(run, measured(record, store))
             write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
             attached = self._attach(run, write)
             status = "FAILED" if record.failed else "FINISHED"
-            self._client().set_terminated(run.info.run_id, status)
+            # a trial that never started was in the store, and took no time
+            end_ms = int(1000 * record.ended_s)
+            if trial.identity in self._pending:
+                end_ms = run.info.start_time
+            self._client().set_terminated(run.info.run_id, status, end_time=end_ms)
             if attached and not record.failed:
                 # The last tag: with it the run is never written again.
                 self._client().set_tag(run.info.run_id, "occse.complete", complete)
@@ -265,9 +307,25 @@ class Tracking:
                 with suppress(RecordRefusedError), answering(self.uri):
                     self._client().set_terminated(self._runs[identity].info.run_id, "KILLED")
             self._client().set_terminated(self._parent, status)
-            self._client().set_tag(self._parent, DRIVER, "")
+            # another driver of the same file may have taken it back already
+            with suppress(RecordRefusedError), answering(self.uri):
+                self._client().delete_tag(self._parent, DRIVER)
             self._open.clear()
-            self._distinct()
+            runs = self._distinct()
+            parent = runs.pop(SWEEP, None)
+            if parent is not None:
+                scores = sweep_scores(runs.values(), known=parent.data.metrics)
+                self._client().log_batch(self._parent, metrics=scores)
+
+    def addresses(self, server: str) -> list[str]:
+        """Return where the views of the sweep are on the pages of a server; none without views."""
+        return [address(server, self._experiment, view) for view in self._views]
+
+    def attach(self, folder: Path) -> None:
+        """Upload the files of a folder to the sweep's run, once it has been opened."""
+        if self._parent:
+            with self._answering():
+                self._client().log_artifacts(self._parent, str(folder))
 
     def _distinct(self) -> "dict[str, Run]":
         """Return the runs of this sweep by identity, its own as SWEEP.
@@ -296,35 +354,65 @@ class Tracking:
 
         return MlflowClient(tracking_uri=self.uri)
 
-    def _create(self, kind: str, tags: Mapping[str, str]) -> "Run":
-        run: Run = self._client().create_run(self._experiment, tags={"occse.kind": kind, **tags})
+    def _write_views(self, trials: Sequence[Trial]) -> None:
+        """Save views of the sweep's runs for people; without them nothing is lost."""
+        with suppress(RecordRefusedError), answering(self.uri):
+            self._views = write_views(
+                self._client(),
+                self._experiment,
+                trials,
+                self._variation.swept(),
+                parent=self._parent,
+                uri=self.uri,
+            )
+
+    def _make(self, trial: Trial) -> "Run":
+        """Make the run of a trial, with what is known before it runs."""
+        parent = {"mlflow.parentRunId": self._parent}
+        tags = about_trial(trial, self._names) | about_plan(trial)
+        run = self._create("trial", parent | tags | about_code(self._spec))
+        self._set_params(run, trial)
         return run
 
-    def _set_tags(self, run_id: str, tags: Mapping[str, str], *, known: Mapping[str, str]) -> None:
+    def _create(self, kind: str, tags: Mapping[str, str]) -> "Run":
+        told = {key: value for key, value in tags.items() if value}
+        run: Run = self._client().create_run(self._experiment, tags={"occse.kind": kind, **told})
+        return run
+
+    def _set_params(self, run: "Run", trial: Trial) -> None:
+        from mlflow.entities import Param
+
+        # a run of an earlier version, or of a file that varied more, has them
+        params = [
+            Param(key, text)
+            for key, text in self._variation.params(trial).items()
+            if key not in run.data.params
+        ]
+        if params:
+            self._client().log_batch(run.info.run_id, params=params)
+
+    def _set_tags(self, run: "Run", tags: Mapping[str, str]) -> None:
+        """Set those tags that differ; a tag that has no value any more is deleted."""
         from mlflow.entities import RunTag
 
-        changed = [RunTag(key, value) for key, value in tags.items() if known.get(key) != value]
+        known = run.data.tags
+        changed = {key: value for key, value in tags.items() if value and known.get(key) != value}
         if changed:
-            self._client().log_batch(run_id, tags=changed)
+            new = [RunTag(key, value) for key, value in changed.items()]
+            self._client().log_batch(run.info.run_id, tags=new)
+        known.update(changed)
+        for key in [key for key, value in tags.items() if not value and key in known]:
+            self._client().delete_tag(run.info.run_id, key)
+            del known[key]
 
-    def _write(self, run: "Run", metrics: "Iterable[Metric]") -> None:
-        """Write `metrics` without the steps of curves that MLflow has.
-
-        Points that came live have another time stamp, so that MLflow would keep both.
-        """
-        fresh = [
-            metric
-            for metric in metrics
-            if not metric.step or metric.step not in self._steps(run, metric.key)
-        ]
-        if fresh:
-            curves = {(run.info.run_id, metric.key) for metric in fresh}
-            # if no answer comes, the next call asks which of these points arrived
-            self._doubtful |= curves
-            self._client().log_batch(run.info.run_id, metrics=fresh)
-            self._doubtful -= curves
-        for metric in fresh:
-            self._steps(run, metric.key).add(metric.step)
+    def _add_stages(self, trial: Trial) -> None:
+        """Record the knobs of a trial that joined after the start, as those of a search do."""
+        new = {
+            key: knobs for key, knobs in by_fingerprint([trial]).items() if key not in self._stages
+        }
+        if new:
+            self._stages |= new
+            self._client().log_text(self._parent, write_text(self._stages), FILE)
 
     def _attach(self, run: "Run", write: Callable[[Path], None]) -> bool:
         """Upload the files that `write` makes; return False where that is to be tried again.
@@ -343,25 +431,12 @@ class Tracking:
                 self._client().log_artifacts(run.info.run_id, folder)
             except (OSError, MlflowException) as error:
                 refused = masked(str(error))[:TAG_CHARACTERS]
-        known = {"occse.not_attached": run.data.tags.get("occse.not_attached", "")}
-        self._set_tags(run.info.run_id, {"occse.not_attached": refused or unreadable}, known=known)
+        self._set_tags(run, {"occse.not_attached": refused or unreadable})
         return not refused
-
-    def _steps(self, run: "Run", key: str) -> set[int]:
-        """Return the steps of a metric that MLflow has.
-
-        MLflow is asked where it may have steps that this object does not know of.
-        """
-        curve = (run.info.run_id, key)
-        if curve not in self._points or curve in self._doubtful:
-            known = key in run.data.metrics or curve in self._doubtful
-            history = self._client().get_metric_history(*curve) if known else ()
-            self._points[curve] = {point.step for point in history}
-        return self._points[curve]
 
     def _drop(self, run: "Run") -> None:
         """Mark the run of a trial that the sweep's file no longer asks for."""
-        self._set_tags(run.info.run_id, {"occse.current": "false"}, known=run.data.tags)
+        self._set_tags(run, {"occse.current": "false"})
         if run.info.status == "RUNNING":
             self._client().set_terminated(run.info.run_id, "KILLED")
 

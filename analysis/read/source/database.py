@@ -26,6 +26,8 @@ COLUMNS = {
     "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
     "metrics": {"run_uuid", "key", "value", "step", "timestamp", "is_nan"},
 }  # fmt: skip
+# The folder of artifacts that the platform makes beside the database.
+ARTIFACTS = "mlartifacts"
 # A server of several workspaces has one database for all of them, and names are unique within each.
 WORKSPACE = "workspace"
 
@@ -118,7 +120,7 @@ class DatabaseSource:
 
     def files(self, run_id: str, folder: str) -> list[str]:
         """Return the names of the artifacts in a folder of a run."""
-        root = _folder(self._location(run_id))
+        root = self._root(run_id)
         if root is None:
             return self._server().files(run_id, folder)
         if not (root / folder).is_dir():
@@ -128,7 +130,7 @@ class DatabaseSource:
     @contextmanager
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """Yield the artifact `name` where it lies."""
-        root = _folder(self._location(run_id))
+        root = self._root(run_id)
         if root is None:
             with self._server().file(run_id, name) as path:
                 yield path
@@ -137,6 +139,20 @@ class DatabaseSource:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         yield path
+
+    def _root(self, run_id: str) -> Path | None:
+        """Return the folder of a run's artifacts; None for one that is not on a disk.
+
+        The database has it as an absolute path. Where that is gone, because the folder of the
+        database was moved, copied or shared, the artifacts lie beside the database as before.
+        """
+        root = _folder(self._location(run_id))
+        if root is None or root.is_dir() or ARTIFACTS not in root.parts:
+            return root
+        # the last one: a folder above may have the same name
+        index = len(root.parts) - 1 - root.parts[::-1].index(ARTIFACTS)
+        moved = self._path.absolute().parent.joinpath(*root.parts[index:])
+        return moved if moved.is_dir() else root
 
     def _location(self, run_id: str) -> str:
         with self._reading() as database:

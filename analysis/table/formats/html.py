@@ -8,7 +8,6 @@ from analysis.table.formats.cell_texts import Notation, cell_texts, header_texts
 from analysis.table.formats.legend import legend, summary
 from analysis.table.model import Cell, Row, Source, Table
 
-SERVER = "http://127.0.0.1:5000"  # where `python -m sweeps mlflow` shows a database
 VIEW = "?workflowType=machine_learning"  # by default MLflow shows its pages for language models
 HTML = Notation(
     escape=lambda text: escape(" ".join(text.split())),
@@ -38,12 +37,12 @@ STYLE = """<style>
 </style>"""
 
 
-def html(table: Table, *, server: str = SERVER, style: bool = True) -> str:
+def html(table: Table, *, server: str = "", style: bool = True) -> str:
     """The table with its notes in a `figure`.
 
     Args:
         table: what to show.
-        server: where MLflow shows the runs; a cell links to each of its own.
+        server: where readers see MLflow; a cell links to each of its runs, if it is known.
         style: include the style; a page with several tables needs it once.
     """
     heads = [
@@ -94,6 +93,8 @@ def _links(cell: Cell, server: str) -> str:
 
 
 def _link(run: Source, server: str) -> str:
+    if not server:
+        return f'<span title="seed {run.seed}, run {escape(run.run_id)}">{run.seed}</span>'
     place = f"experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}"
     return (
         f'<a href="{escape(server)}/#/{place}{VIEW}" '

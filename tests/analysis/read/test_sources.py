@@ -111,3 +111,18 @@ def test_table_of_a_database_imports_no_mlflow(run: str, tracking: str) -> None:
     code += "print('mlflow' in sys.modules, 'sqlalchemy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False False", done.stderr
+
+
+def test_files_are_found_beside_a_database_that_was_moved(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    client = MlflowClient(f"sqlite:///{old}/mlflow.db")
+    location = (old / "mlartifacts" / NAME).as_uri()
+    run = client.create_run(client.create_experiment(NAME, location)).info.run_id
+    client.log_text(run, TEXT, "panels/one.txt")
+    old.rename(new)
+    source = DatabaseSource(new / "mlflow.db", f"sqlite:///{new}/mlflow.db")
+    assert source.files(run, "panels") == ["panels/one.txt"]
+    with source.file(run, "panels/one.txt") as path:
+        assert path.read_text() == TEXT
+        assert new in path.parents

@@ -197,7 +197,7 @@ def test_explorer_filters_plots_and_tables_and_leads_to_a_run(window: Browser) -
     assert window.run(count) == "7 of 7 runs"
     script = """
     const select = document.querySelectorAll('.widget .controls select')[1];
-    select.value = [...select.options].find(each => each.textContent === 'cse').value;
+    select.value = [...select.options].find(each => each.textContent === 'CSE').value;
     select.dispatchEvent(new Event('change'));
     """
     window.run(script)
@@ -209,8 +209,8 @@ def test_explorer_filters_plots_and_tables_and_leads_to_a_run(window: Browser) -
     mark.dispatchEvent(new PointerEvent('pointerenter', {clientX: 100, clientY: 100}));
     return document.querySelector('.tip').textContent;
     """
-    assert "cse · 2 seeds" in window.run(tip)
-    assert "seg/miou 54.5" in window.run(tip)
+    assert "CSE · 2 seeds" in window.run(tip)
+    assert "Segmentation mIoU 54.5" in window.run(tip)
     click = "document.querySelector('.widget circle').dispatchEvent(new MouseEvent('click'))"
     window.run(click)
     assert "erasing=cse" in window.run("return document.querySelector('tr:target').textContent")

@@ -16,6 +16,7 @@ from occse.stage import Machine
 from sweeps.__main__ import main
 from sweeps.driver.reproduce import compare, differences, rebuild, run_again
 from sweeps.store.store import Store
+from sweeps.tracking.query import find_trial
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
 
@@ -45,7 +46,7 @@ def trial(uri: str) -> Run:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`occse.kind` = 'trial'")
-    return run
+    return find_trial(uri, run.info.run_id)
 
 
 def test_the_record_tells_every_stage(trial: Run, small_node: dict[str, Node]) -> None:
@@ -80,13 +81,11 @@ def with_params(run: Run, nodes: dict[str, Node]) -> Run:
     """The record as the tracking writes it."""
     from mlflow.entities import Param, RunData
 
-    from sweeps.spec.trials import Trial
-    from sweeps.tracking.tags import params as params_of
+    from sweeps.tracking.configurations import all_params, knob_texts
 
-    trial = Trial(
-        variant="v", order=0, baseline=True, seed=0, knobs={}, pipeline=Pipeline(), nodes=nodes
-    )
-    params = [Param(param.key, param.value) for param in params_of(trial)]
+    fingerprints = {field: node.fingerprint for field, node in nodes.items()}
+    stages = {node.fingerprint: knob_texts(node) for node in nodes.values()}
+    params = [Param(*item) for item in all_params({}, fingerprints, stages).items()]
     return Run(run.info, RunData(list(run.data._metric_objs), params, []))
 
 

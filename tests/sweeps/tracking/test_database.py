@@ -139,3 +139,23 @@ def test_experiment_name_that_leaves_its_folder_or_reaches_the_terminal_is_refus
 ) -> None:
     with pytest.raises(ValueError, match="expected a name of printable characters"):
         check_experiment(name)
+
+
+def test_artifacts_of_a_database_that_was_moved_are_adopted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    uri = f"sqlite:///{old}/mlflow.db"
+    client = connect(uri, create=True)
+    run = client.create_run(experiment_id(client, "sweep", uri=uri)).info.run_id
+    client.log_text(run, "there", "file.txt")
+    old.rename(new)
+    moved = f"sqlite:///{new}/mlflow.db"
+    assert main(["store", "adopt", "--tracking", moved]) == 0
+    assert "1 run now found in" in capsys.readouterr().out
+    client = MlflowClient(moved)
+    assert Path(client.download_artifacts(run, "file.txt")).read_text() == "there"
+    client.log_text(run, "more", "more.txt")
+    assert not old.exists(), "new files go to the new place"
+    assert main(["store", "adopt", "--tracking", moved]) == 0
+    assert "0 runs now found" in capsys.readouterr().out
