@@ -186,7 +186,7 @@ def test_runs_link_to_the_server_that_the_reader_gives_and_hold_no_password(
     report: Path, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "whole", str(tmp_path), "--tracking", tracking, "--mlflow", "ml:5"]) == 2
-    assert "--mlflow ml:5: expected http://... or https://..." in capsys.readouterr().err
+    assert "--tracking-url ml:5: expected http://... or https://..." in capsys.readouterr().err
     content = (report / "index.html").read_text(encoding="utf-8")
     assert 'data-server=""' in content
     assert len(re.findall(r'<span data-run="\d+/\w{32}">', content)) == 9
