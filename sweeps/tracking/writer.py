@@ -218,7 +218,10 @@ class Tracking:
             self._add_stages(trial)
             is_new = trial.identity not in self._runs
             if is_new:
-                self._runs[trial.identity] = self._make(trial)
+                # little: it makes way for another run when the trial starts
+                parent = {"mlflow.parentRunId": self._parent}
+                run = self._create("trial", parent | tags | about_plan(trial))
+                self._runs[trial.identity] = run
                 self._pending.add(trial.identity)
             run = self._runs[trial.identity]
             if run.data.tags.get("occse.complete") != trial.identity:
@@ -274,7 +277,8 @@ class Tracking:
             run = self._runs[trial.identity]
             complete = about_completion(record)
             if run.data.tags.get("occse.complete") == complete:
-                self._client().set_terminated(run.info.run_id, "FINISHED")
+                end_ms = run.info.end_time
+                self._client().set_terminated(run.info.run_id, "FINISHED", end_time=end_ms)
                 self._open.remove(trial.identity)
                 return
             tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)

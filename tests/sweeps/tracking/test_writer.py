@@ -216,7 +216,6 @@ def test_run_is_seen_before_the_trial_ends_and_closed_when_the_sweep_stops(
     tracking = opened(uri, done, waiting)
     pending = run_of(uri, waiting)
     assert pending.info.status == "RUNNING"
-    assert pending.data.params["cam.label"] == "cam 7"
     assert pending.data.tags["occse.fingerprint.cam"] == waiting.nodes["cam"].fingerprint
     tracking.log(record_of(store, done), store=store)
     tracking.close(failed=False)
@@ -228,6 +227,27 @@ def test_run_is_seen_before_the_trial_ends_and_closed_when_the_sweep_stops(
     assert run_of(uri, waiting).info.status == "KILLED", (
         "a sweep that died left it, and nobody asks for it any more"
     )
+
+
+def test_run_of_a_trial_starts_and_ends_with_the_trial(uri: str, tmp_path: Path) -> None:
+    store, trial, other = Store(tmp_path), trial_of(31), trial_of(32)
+    tracking = opened(uri, trial, other)
+    pending = run_of(uri, trial)
+    time.sleep(0.05)
+    before_ms = int(1000 * time.time())
+    tracking.start(trial)
+    tracking.start(trial)
+    record = replace(record_of(store, trial), ended_s=time.time())
+    time.sleep(0.05)
+    tracking.log(record, store=store)
+    tracking.close(failed=False)
+    run = run_of(uri, trial)
+    assert run.info.run_id != pending.info.run_id
+    assert pending.info.start_time < before_ms <= run.info.start_time
+    assert run.info.end_time == int(1000 * record.ended_s)
+    assert run.data.params == {"cam.label": "cam 31"}, "what varies between the two trials"
+    assert MlflowClient(uri).get_run(pending.info.run_id).info.lifecycle_stage == "deleted"
+    assert run_of(uri, other).info.status == "KILLED"
 
 
 def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_path: Path) -> None:
