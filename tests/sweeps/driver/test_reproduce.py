@@ -147,7 +147,7 @@ def test_each_stage_gets_the_recorded_threads_and_parts_of_a_batch(
 ) -> None:
     nodes = rebuild(trial)
     assert json.loads(trial.data.tags["occse.threads"]) == dict.fromkeys(nodes, 1)
-    assert trial.data.tags["occse.accumulated"] == "{}"
+    assert "occse.accumulated" not in trial.data.tags, "a tag without a value is not written"
     trial.data.tags.update(
         {"occse.threads": '{"data": 1, "pretrain": 2}', "occse.accumulated": '{"pretrain": 2}'}
     )
