@@ -63,6 +63,11 @@ class Machine:
     data_root: Path | None = None
     weights: Path | None = None
 
+    @property
+    def threads(self) -> int:
+        """Number of threads that read images ahead of a network: one for each worker."""
+        return max(1, self.workers)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:

@@ -13,7 +13,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def to_tensor(image: UInt8[np.ndarray, "*B H W 3"]) -> Float[Tensor, "*B 3 H W"]:
     """Return (image / 255 - mean) / std, so that 0 is the mean colour."""
-    channels_first = torch.from_numpy(image).movedim(-1, -3)
+    return normalized(torch.from_numpy(image))
+
+
+def normalized(pixels: UInt8[Tensor, "*B H W 3"]) -> Float[Tensor, "*B 3 H W"]:
+    """Return (pixels / 255 - mean) / std, computed on the device of `pixels`.
+
+    Bytes travel to a device in a quarter of the time of the network's input.
+    """
+    channels_first = pixels.movedim(-1, -3)
     scaled = channels_first.to(torch.float32, memory_format=torch.contiguous_format) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (scaled - mean) / std
+    for channel, mean, std in zip(scaled.unbind(-3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+        # Numbers and not tensors: a tensor of means would be copied to a GPU, which waits for it.
+        channel.sub_(mean).div_(std)
+    return scaled

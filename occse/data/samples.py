@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from occse.data.dataset import Dataset
+from occse.data.dataset import VOID, Dataset
 from occse.data.normalize import to_tensor
 from occse.data.resize import resize, scaled_size
 from occse.data.transforms import (
@@ -103,16 +103,17 @@ class LabelMapImages:
 class AffinityImages:
     """Views with the affinity labels of the crop: (3, crop, crop) and (crop / pool, crop / pool).
 
-    `scores(name)` returns the CRF scores of all classes at the low and at the high alpha, as one
-    array (2 * L, H, W). `label` makes labels of the cropped scores. Scores are cropped before they
-    are pooled, so that no pooled cell lies across the edge of the crop.
+    `scores(name)` returns the CRF scores of L labels at the low and at the high alpha, as one array
+    (2 * L, H, W), and the value of each label. `label` makes positions among the L, or void, of the
+    cropped scores. Scores are cropped before they are pooled, so that no pooled cell lies across
+    the edge of the crop.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         names: Sequence[str],
-        scores: Callable[[str], Tensor],
+        scores: Callable[[str], tuple[Tensor, Tensor]],
         label: Callable[[Tensor], Tensor],
         *,
         scale: tuple[float, float],
@@ -137,7 +138,8 @@ class AffinityImages:
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return a rescaled, jittered and flipped crop of image `index`, and its labels."""
         name = self.names[index]
-        image, scores = self.dataset.image(name), self.scores(name)
+        image = self.dataset.image(name)
+        scores, values = self.scores(name)
         if self.scale != (1.0, 1.0):
             factor = uniform(*self.scale, generator)
             image = resize(image, scaled_size(image.shape[:2], factor))
@@ -149,4 +151,6 @@ class AffinityImages:
         if torch.rand((), generator=generator) < 0.5:
             maps = maps[0].flip(-1), maps[1].flip(-1)
         view, scores = random_crop(maps, (self.fill, 0.0), crop=self.crop, generator=generator)
-        return view, self.label(scores)
+        value_of = torch.full((VOID + 1,), VOID, dtype=torch.uint8)
+        value_of[: len(values)] = values
+        return view, value_of[self.label(scores).long()]

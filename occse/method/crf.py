@@ -7,16 +7,16 @@ only parameter that the paper varies is alpha, the exponent of the background sc
 pydensecrf computes one image on one core, so data sets are refined in one process per core. This
 module does not import torch, which would cost each of these processes a second and hundreds of
 megabytes. The backend for GPUs is `occse.method.crf_torch`; both give the same labels.
+`occse.method.refinement` chooses between the two.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,9 +25,17 @@ from pydensecrf.densecrf import DenseCRF2D
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 PresetName = Literal["psa", "irn", "deeplab", "seam", "mctformer"]
+Unary = Literal[
+    "scores",  # the CRF takes the scores as they are
+    "labels",  # it takes the label map of the best scores, with a confidence
+]
 
 # Scores are clipped to this before the logarithm: psa, irn and OC-CSE clip at the same value.
 MIN_SCORE = 1e-5
+# Marginals in [0, 1] are stored as bytes.
+MAX_BYTE = 255
+# The score of each pixel's own label where a label map enters the CRF (irn).
+CONFIDENCE = 0.7
 # Tasks that are read ahead for each process. A few, so that no process waits for the next image,
 # and no more, so that a data set is never held in memory.
 TASKS_AHEAD = 4
@@ -170,25 +178,13 @@ def dense_crf(
     return marginals.reshape(num_labels, height, width)
 
 
-@runtime_checkable
-class Crf(Protocol):
-    """A backend: `dense_crf` here, or one of `occse.method.crf_torch`."""
-
-    def __call__(
-        self, image: np.ndarray, scores: np.ndarray, *, preset: Preset
-    ) -> Float32[np.ndarray, "L H W"]:
-        """Return the marginals of the labels, as `dense_crf` does."""
-        ...
-
-
 def refine_labels(
     image: UInt8[np.ndarray, "..."],
     labels: UInt8[np.ndarray, "..."],
     *,
     num_labels: int,
     preset: Preset = PRESETS["irn"],
-    confidence: float = 0.7,
-    crf: Crf = dense_crf,
+    confidence: float = CONFIDENCE,
 ) -> UInt8[np.ndarray, "H W"]:
     """Return a label map fitted to the image, as irn does between its two steps.
 
@@ -201,7 +197,6 @@ def refine_labels(
         num_labels: number of labels, background included.
         preset: the parameters of the CRF.
         confidence: score of each pixel's label, in (0, 1).
-        crf: the backend.
 
     Raises:
         ValueError: a label is out of range, or the sizes differ.
@@ -216,30 +211,9 @@ def refine_labels(
         return labels
     is_label = labels == np.arange(num_labels)[:, None, None]
     scores = np.where(is_label, confidence, (1 - confidence) / (num_labels - 1))
-    marginals = crf(image, scores.astype(np.float32), preset=preset)
+    marginals = dense_crf(image, scores.astype(np.float32), preset=preset)
     refined: np.ndarray = marginals.argmax(axis=0).astype(np.uint8)
     return refined
-
-
-def refine_on(
-    device: str, tasks: Iterable[Task], function: Callable[..., Result], *, workers: int
-) -> Iterator[Result]:
-    """Yield `function` of each task, in order, on a GPU or in processes on a CPU.
-
-    Args:
-        device: torch's name of the device. On a GPU, `function` gets the backend of
-            `occse.method.crf_torch` as its argument `crf`, and runs in this process.
-        tasks: the arguments.
-        function: `refine_cam` or `label_scores`.
-        workers: number of processes on a CPU.
-    """
-    if device.startswith("cuda"):
-        # imported here: the processes of a CPU must not load torch
-        from occse.method.crf_torch import crf_on
-
-        yield from map(partial(function, crf=crf_on(device)), tasks)
-    else:
-        yield from refine_many(tasks, function, workers=workers)
 
 
 def refine_many(
@@ -295,12 +269,14 @@ class RefinedCam(NamedTuple):
     labels: UInt8[np.ndarray, "H W"]
 
 
-def refine_cam(task: CamTask, crf: Crf = dense_crf) -> RefinedCam:
-    """Run the CRF on the CAMs of one image; `crf` is the backend that computes it."""
-    scores = crf(task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset])
+def refine_cam(task: CamTask) -> RefinedCam:
+    """Run the CRF on the CAMs of one image."""
+    scores = dense_crf(
+        task.image, with_background(task.cam, task.alpha), preset=PRESETS[task.preset]
+    )
     # Eight bits take a quarter of the disk of float32, and the two backends agree within one step
     # of them. The labels come from the scores before rounding, which makes ties.
-    stored = np.rint(scores * 255).astype(np.uint8)
+    stored = np.rint(scores * MAX_BYTE).astype(np.uint8)
     labels = label_values(task.classes)[scores.argmax(axis=0)]
     return RefinedCam(task.name, task.classes, stored, labels)
 
@@ -317,14 +293,14 @@ class ScoresTask(NamedTuple):
     scores: Float32[np.ndarray, "L H W"]
     classes: tuple[int, ...]
     preset: PresetName | Literal["none"]
-    unary: Literal["scores", "labels"]
+    unary: Unary
 
 
-def label_scores(task: ScoresTask, crf: Crf = dense_crf) -> tuple[str, UInt8[np.ndarray, "H W"]]:
-    """Return the name of the image and its label map; `crf` computes the CRF."""
+def label_scores(task: ScoresTask) -> tuple[str, UInt8[np.ndarray, "H W"]]:
+    """Return the name of the image and its label map."""
     positions = task.scores.argmax(axis=0)
     if task.preset != "none" and task.unary == "scores":
-        marginals = crf(task.image, task.scores, preset=PRESETS[task.preset])
+        marginals = dense_crf(task.image, task.scores, preset=PRESETS[task.preset])
         positions = marginals.argmax(axis=0)
     elif task.preset != "none":
         positions = refine_labels(
@@ -332,7 +308,6 @@ def label_scores(task: ScoresTask, crf: Crf = dense_crf) -> tuple[str, UInt8[np.
             positions.astype(np.uint8),
             num_labels=len(task.scores),
             preset=PRESETS[task.preset],
-            crf=crf,
         )
     return task.name, label_values(task.classes)[positions]
 

@@ -5,15 +5,18 @@ and the marginals agree within one step of the 8-bit scores that stages store. S
 contains the backend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from occse.method.crf import MIN_SCORE, Crf, Preset, check_crf_input
+from occse.method.crf import MIN_SCORE, Preset, check_crf_input
 from occse.method.lattice import Lattice
+
+Finished = TypeVar("Finished")
 
 # Memory for the tiles if the device does not tell how much is free, in bytes.
 DEFAULT_MEMORY = 1 << 30
@@ -45,27 +48,62 @@ def dense_crf_batch(
         scores: (L, H, W) per image, in [0, 1].
         preset: the parameters of the CRF.
         device: where to compute.
-        memory: bound on the bytes that are taken; None: half of the free memory of a GPU, or 1 GiB.
-            Images are computed in tiles within it, and the labels of one image too. The result does
-            not depend on it but for rounding.
+        memory: bound on the bytes that are taken (see `refine_batch`).
 
     Raises:
         ValueError: the shapes do not fit, or a score is not finite.
     """
     for image, score in zip(images, scores, strict=True):
         check_crf_input(image, score)
-    budget = _free(device) if memory is None else memory
-    most_labels = max((len(score) for score in scores), default=1)
-    marginals: list[np.ndarray] = []
-    while len(marginals) < len(images):
+    if not images:
+        return []
+    return refine_batch(
+        torch.from_numpy(np.stack(images)).to(device),
+        [torch.from_numpy(np.ascontiguousarray(score, np.float32)).to(device) for score in scores],
+        lambda marginals: marginals.cpu().numpy(),
+        preset=preset,
+        memory=memory,
+    )
+
+
+def refine_batch(
+    images: UInt8[Tensor, "B H W 3"],
+    scores: Sequence[Float32[Tensor, "_ H W"]],
+    finish: Callable[[Float32[Tensor, "_ H W"]], Finished],
+    *,
+    preset: Preset,
+    memory: int | None = None,
+) -> list[Finished]:
+    """Return `finish` of each image's marginals, which stay on the device of the images.
+
+    Images are computed in tiles that fit into memory, so `finish` returns only what is needed of
+    the marginals, such as their best labels.
+
+    Args:
+        images: RGB, on the device that computes.
+        scores: finite scores in [0, 1] of each image, on the same device.
+        finish: called with the (L, H, W) marginals of one image.
+        preset: the parameters of the CRF.
+        memory: bound on the bytes that are taken; None: half of the free memory of a GPU, or 1 GiB.
+            Images are computed in tiles within it, and the labels of one image too. The result does
+            not depend on it but for rounding.
+
+    Raises:
+        ValueError: one image alone does not fit into memory.
+    """
+    height, width = images.shape[1:3]
+    most_labels = max(len(score) for score in scores)
+    image_bytes = height * width * (LATTICE_BYTES + 4 * MARGINAL_VALUES * most_labels)
+    budget = _free(images.device) if memory is None else memory
+    results: list[Finished] = []
+    while len(results) < len(images):
         # At least one image, whatever the estimate: `_try` finds out if it fits after all.
-        tile = max(1, budget // _image_bytes(images, most_labels))
-        part = slice(len(marginals), len(marginals) + tile)
-        found = _try(images[part], scores[part], preset, device=device, budget=budget)
-        if found is not None:
-            marginals += found
+        tile = max(1, budget // image_bytes)
+        part = slice(len(results), len(results) + tile)
+        finished = _try(images[part], scores[part], finish, preset=preset, budget=budget)
+        if finished is not None:
+            results += finished
         elif budget < SMALLEST_MEMORY:
-            height, width = images[0].shape[:2]
             raise ValueError(
                 f"the CRF of one image of {height} x {width} with {most_labels} labels does not "
                 "fit into the memory of the device; expected smaller images or more memory"
@@ -73,63 +111,45 @@ def dense_crf_batch(
         else:
             # The same images are tried again, with smaller tiles and fewer columns at a time.
             budget //= 2
-    return marginals
+    return results
 
 
 def _try(
-    images: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    preset: Preset,
+    images: Tensor,
+    scores: Sequence[Tensor],
+    finish: Callable[[Tensor], Finished],
     *,
-    device: str,
+    preset: Preset,
     budget: int,
-) -> list[np.ndarray] | None:
-    """Return the marginals of a tile; None if it does not fit into memory.
+) -> list[Finished] | None:
+    """Return the results of a tile; None if it does not fit into memory.
 
     The exception is left behind in this call, because its traceback keeps the tensors of the failed
     tile in memory.
     """
     try:
-        return _infer(images, scores, preset, device=device, budget=budget)
+        return [finish(maps) for maps in _infer(images, scores, preset, budget=budget)]
     except torch.OutOfMemoryError:
         return None
 
 
-def crf_on(device: str) -> Crf:
-    """Return the CRF of single images on `device`, with the interface of `dense_crf`."""
-
-    def crf(image: np.ndarray, scores: np.ndarray, *, preset: Preset) -> np.ndarray:
-        return dense_crf_batch([image], [scores], preset=preset, device=device)[0]
-
-    return crf
-
-
-def _image_bytes(images: Sequence[np.ndarray], num_labels: int) -> int:
-    if not images:
-        return 1
-    height, width = (int(side) for side in images[0].shape[:2])
-    return height * width * (LATTICE_BYTES + 4 * MARGINAL_VALUES * num_labels)
-
-
-def _free(device: str) -> int:
-    if not device.startswith("cuda"):
+def _free(device: torch.device) -> int:
+    if device.type != "cuda":
         return DEFAULT_MEMORY
     return int(torch.cuda.mem_get_info(device)[0]) // 2
 
 
 @torch.inference_mode()
 def _infer(
-    images: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
+    pixels: UInt8[Tensor, "B H W 3"],
+    scores: Sequence[Float32[Tensor, "_ H W"]],
     preset: Preset,
     *,
-    device: str,
     budget: int,
-) -> list[np.ndarray]:
+) -> list[Float32[Tensor, "_ H W"]]:
     """Run mean-field inference on a tile of images."""
-    pixels = torch.from_numpy(np.stack(images)).to(device)
     num_images, height, width, _ = pixels.shape
-    position = _positions(height, width, device)
+    position = _positions(height, width, pixels.device)
     smoothness = Lattice(position[None] / preset.gaussian_sxy)
     appearance = Lattice(
         torch.cat(
@@ -140,7 +160,7 @@ def _infer(
             dim=2,
         )
     )
-    logs = _log_scores(scores, device)
+    logs = _log_scores(scores)
     num_labels = logs.shape[2]
     smooth_columns = _columns(budget, smoothness, height * width)
     appearance_columns = _columns(budget, appearance, num_images * height * width)
@@ -157,26 +177,24 @@ def _infer(
         energy = logs + preset.gaussian_compat * smooth + preset.bilateral_compat * similar
         marginals = energy.softmax(dim=2)
     shape = (num_images, num_labels, height, width)
-    maps = marginals.movedim(2, 1).reshape(shape).cpu().numpy()
+    maps = marginals.movedim(2, 1).reshape(shape)
     # Labels beyond an image's own were padded with -inf, so their marginals are exactly 0.
     return [maps[index, : len(score)] for index, score in enumerate(scores)]
 
 
-def _positions(height: int, width: int, device: str) -> Float[Tensor, "N 2"]:
+def _positions(height: int, width: int, device: torch.device) -> Float[Tensor, "N 2"]:
     rows, columns = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
     return torch.stack((columns, rows), dim=-1).flatten(0, 1).float()
 
 
-def _log_scores(scores: Sequence[np.ndarray], device: str) -> Float[Tensor, "B N L"]:
+def _log_scores(scores: Sequence[Float32[Tensor, "_ H W"]]) -> Float[Tensor, "B N L"]:
     """Return the logarithms of the clipped scores; -inf for labels that an image does not have."""
     num_labels = max(len(score) for score in scores)
-    num_pixels = scores[0][0].size
-    logs = torch.full((len(scores), num_labels, num_pixels), -torch.inf, device=device)
+    logs = scores[0].new_full((len(scores), num_labels, scores[0][0].numel()), -torch.inf)
     for row, score in zip(logs, scores, strict=True):
-        values = torch.from_numpy(np.ascontiguousarray(score, dtype=np.float32)).to(device)
-        row[: len(score)] = values.flatten(1).clamp(MIN_SCORE, 1).log()
+        row[: len(score)] = score.flatten(1).clamp(MIN_SCORE, 1).log()
     return logs.movedim(1, 2).contiguous()
 
 

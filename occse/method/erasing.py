@@ -214,7 +214,8 @@ def _upsampled_activation(
     No other map is enlarged.
     """
     # Positions, not a mask: a mask on the GPU would be counted there, and the CPU would wait.
-    images, classes = (index.to(cams.device) for index in chosen.nonzero(as_tuple=True))
+    pairs = chosen.nonzero(as_tuple=True)
+    images, classes = (index.to(cams.device, non_blocking=True) for index in pairs)
     maps = cams[images, classes].unsqueeze(1)
     upsampled = functional.interpolate(maps, size, mode="bilinear", align_corners=False)
     return functional.relu(upsampled).squeeze(1)

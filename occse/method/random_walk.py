@@ -138,7 +138,7 @@ def walk_scores(
     multiple = network.backbone.stride
     padding = (0, -width % multiple, 0, -height % multiple)
     padded = functional.pad(images, padding)
-    scores = functional.pad(_with_background(cams, alpha), padding)
+    scores = functional.pad(with_background(cams, alpha), padding)
     start = block_mean(scores, pool=network.stride)
     if isinstance(network, BoundaryNet):
         # In irn the classes walk alone; the background is made from them after the walk.
@@ -159,11 +159,11 @@ def walk_scores(
     full = enlarged[..., :height, :width]
     if isinstance(network, BoundaryNet):
         full = full / full.amax(dim=(1, 2, 3), keepdim=True).clamp(min=EPSILON)
-        return _with_background(full[:, 1:], alpha)
+        return with_background(full[:, 1:], alpha)
     return full
 
 
-def _with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tensor, "B K+1 H W"]:
+def with_background(cams: Float[Tensor, "B K H W"], alpha: float) -> Float[Tensor, "B K+1 H W"]:
     """Return [(1 - max_c A^c)^alpha, A], as `occse.method.crf.with_background` does in numpy."""
     # Without a class the maximum would be over nothing; a zero map makes all of it background.
     nothing = cams.new_zeros(len(cams), 1, *cams.shape[2:])

@@ -6,6 +6,10 @@ from occse.data.dataset import Dataset
 from occse.method.evaluation import CountsBuilder, summarize
 from occse.stage import COUNTS
 
+# Label maps that wait to be written, one byte per pixel: two batches of 32, so that the writer has
+# work while the network computes the next batch.
+MAPS_BEHIND = 64
+
 
 def scores_of(builder: CountsBuilder, dataset: Dataset, output: Path) -> dict[str, float]:
     """Store the per-image confusion counts below `output` and return the metrics they give."""

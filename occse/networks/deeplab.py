@@ -1,7 +1,6 @@
 """DeepLab: the segmentation network and its multi-scale inference."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,15 +10,21 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occse.data.normalize import to_tensor
-from occse.data.resize import opencv_cubic, resize, scaled_size
+from occse.data.batches import View, views_of
 from occse.data.view_names import Resampling
 from occse.networks.backbones import build_backbone
 from occse.networks.checkpoint import load_weights, save_weights
 from occse.networks.deeplab_heads import build_head
 
+Merge = Literal[
+    "mean",  # the mean of the scores, then the softmax (SEAM)
+    "max",  # the maximum of the probabilities (MCTformer)
+]
+
 # The label of pixels without loss, in every layout of masks.
 VOID = 255
+# Scores that are enlarged at once: those of one image of VOC, which a CPU's caches hold in part.
+ENLARGED_BYTES = 16 << 20
 
 
 class DeepLab(nn.Module):
@@ -105,75 +110,99 @@ def enlarge(
     return functional.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
 
 
-@torch.inference_mode()
 def multi_scale_scores(
     network: Callable[[Tensor], Tensor],
     images: UInt8[np.ndarray, "B H W 3"],
     *,
     scales: Sequence[float],
     flip: bool,
-    merge: Literal["mean", "max"] = "mean",
+    merge: Merge = "mean",
     resampling: Resampling = "pillow",
     align_corners: bool = False,
     device: str,
 ) -> Float[Tensor, "B L H W"]:
-    """Return class probabilities, merged over the passes: scales and, with `flip`, mirror images.
+    """Return class probabilities on `device`, merged over scales and, with `flip`, mirror images.
 
     Args:
         network: maps normalized images on `device` to scores (B, L, h, w).
         images: RGB images of one size, 8 bits per channel.
         scales: factors of the image size, rounded to whole pixels; bicubic.
         flip: add the mirror image at every scale.
-        merge: "mean" averages the scores before the softmax, as SEAM does. "max" takes the maximum
-            of the probabilities, as MCTformer does; these no longer sum to 1.
+        merge: how the passes are merged (see `merged_scores`).
         resampling: "pillow" resizes the 8-bit images. "opencv" resizes the normalized images
             without antialiasing, as SEAM does.
         align_corners: that of the network.
         device: where the network lives.
     """
-    passes = _passes(
+    return merged_scores(
         network,
-        images,
-        scales=scales,
+        views_of(images, scales, resampling=resampling),
+        size=(images.shape[1], images.shape[2]),
         flip=flip,
-        resampling=resampling,
+        merge=merge,
         align_corners=align_corners,
         device=device,
     )
-    if merge == "max":
-        return reduce(torch.maximum, (scores.softmax(1) for scores in passes))
-    num_passes = 2 * len(scales) if flip else len(scales)
-    return (reduce(torch.add, passes) / num_passes).softmax(1)
 
 
-def _passes(
+@torch.inference_mode()
+def merged_scores(
     network: Callable[[Tensor], Tensor],
-    images: UInt8[np.ndarray, "B H W 3"],
+    views: Sequence[View],
     *,
-    scales: Sequence[float],
+    size: tuple[int, int],
     flip: bool,
-    resampling: Resampling,
+    merge: Merge,
     align_corners: bool,
     device: str,
-) -> Iterator[Float[Tensor, "B L H W"]]:
-    """Yield scores at image size, of each scale and of its mirror image (mirrored back)."""
-    for scale in scales:
-        batch = _rescale(images, scale, resampling).to(device)
-        scores = network(torch.cat([batch, batch.flip(-1)]) if flip else batch)
-        if align_corners:
-            # SEAM's network enlarges its scores to the size of its input, and the test enlarges
-            # these to the size of the image: on this grid two steps are not the same as one.
-            scores = enlarge(scores, batch.shape[2:], align_corners=True)
-        scores = enlarge(scores, images.shape[1:3], align_corners=align_corners).cpu()
-        yield scores[: len(images)]
-        if flip:
-            yield scores[len(images) :].flip(-1)
+) -> Float[Tensor, "B L H W"]:
+    """Return class probabilities of images on `device`, merged over the passes.
+
+    There is one pass per view and, with `flip`, one more for its mirror image.
+
+    Args:
+        network: maps normalized images on `device` to scores (B, L, h, w).
+        views: the images at every scale.
+        size: (height, width) of the images.
+        flip: add the mirror image at every scale.
+        merge: "mean" averages the scores before the softmax, as SEAM does. "max" takes the maximum
+            of the probabilities, as MCTformer does; these no longer sum to 1.
+        align_corners: that of the network.
+        device: where the network lives.
+    """
+    merged: Tensor | None = None
+    for view in views:
+        inputs = view.on(device)
+        scores = network(torch.cat([inputs, inputs.flip(-1)]) if flip else inputs)
+        if merged is None:
+            merged = scores.new_zeros(len(inputs), scores.shape[1], *size)
+        # Image by image, or a few: full-size scores of a whole batch, of both mirror images, would
+        # take several times the memory of the merged ones.
+        at_once = max(1, ENLARGED_BYTES // (4 * scores.shape[1] * size[0] * size[1]))
+        for first in range(0, len(inputs), at_once):
+            total = merged[first : first + at_once]
+            for mirrored in (False, True) if flip else (False,):
+                start = first + (len(inputs) if mirrored else 0)
+                part = scores[start : start + len(total)]
+                if align_corners:
+                    # SEAM's network enlarges its scores to the size of its input, and the test
+                    # enlarges these to the size of the image: on this grid two steps are not the
+                    # same as one.
+                    part = enlarge(part, inputs.shape[2:], align_corners=True)
+                full = enlarge(part, size, align_corners=align_corners)
+                _merge(total, full.flip(-1) if mirrored else full, merge)
+    assert merged is not None, "there is at least one scale"
+    if merge == "max":
+        return merged
+    num_passes = 2 * len(views) if flip else len(views)
+    for image in merged:
+        image.copy_(image.div_(num_passes).softmax(0))
+    return merged
 
 
-def _rescale(
-    images: UInt8[np.ndarray, "B H W 3"], scale: float, resampling: Resampling
-) -> Float[Tensor, "B 3 _ _"]:
-    if resampling == "opencv":
-        return opencv_cubic(to_tensor(images), scale)
-    size = scaled_size(images.shape[1:3], scale)
-    return to_tensor(np.stack([resize(image, size) for image in images]))
+def _merge(total: Float[Tensor, "B L H W"], scores: Float[Tensor, "B L H W"], merge: Merge) -> None:
+    """Merge the scores of one pass into those of all passes before, in place."""
+    if merge == "mean":
+        total += scores
+    else:
+        torch.maximum(total, scores.softmax(1), out=total)

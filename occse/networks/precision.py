@@ -40,6 +40,21 @@ def _tf32(allowed: bool) -> Iterator[None]:
         convolutions.fp32_precision, products.fp32_precision = before
 
 
+@contextmanager
+def tuned_convolutions() -> Iterator[None]:
+    """Let cuDNN time its algorithms for each size of input and keep the fastest one.
+
+    This pays where all inputs have one size, as the crops of a training do. Each new size costs a
+    second, so inference on images of any size does without.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def in_precision(
     network: Callable[[Tensor], Tensor], precision: Precision
 ) -> Callable[[Tensor], Tensor]:

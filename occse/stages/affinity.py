@@ -116,9 +116,7 @@ class TrainAffinity(TrainedStage):
             save_affinity_net(model, ctx.output / MODEL)
             return {}
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
-        scores = PairedScores(
-            ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES, len(dataset.classes)
-        )
+        scores = PairedScores(ctx.inputs["crf_low"] / SCORES, ctx.inputs["crf_high"] / SCORES)
         samples = AffinityImages(
             dataset,
             dataset.splits["train_aug"],

@@ -1,6 +1,6 @@
 """`cam`: class activation maps of the training images, scored at every threshold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,12 +11,16 @@ from occse.stages.cams import ReadCams
 from occse.stages.data import lost_pixels
 
 if TYPE_CHECKING:
-    import numpy as np
+    from torch import Tensor
 
     from occse.data.dataset import Dataset
 
+    Maps = Iterator[tuple[Sequence[str], Tensor]]
+
 # Images of one size that go through the network together.
 BATCH = 32
+# Batches that wait to be written: one is written while the next one is copied from the device.
+BATCHES_BEHIND = 2
 # Thresholds are tried in steps of 0.01, as the official code does.
 STEPS = 100
 
@@ -83,16 +87,18 @@ class MakeCam(Stage):
         yield from lost_pixels("scales", self.scales, upstream)
 
     def resources(self) -> Resources:
-        """A GPU for the network."""
-        return Resources(num_cpus=2, num_gpus=0 if self.source == "cams" else 1)
+        """A GPU for the network, and threads that read ahead of it and write behind it."""
+        return Resources(num_cpus=4, num_gpus=0 if self.source == "cams" else 1)
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the maps."""
         # Imported here: knobs are read where there is no torch.
         import numpy as np
+        import torch
 
         from occse.data.array_archive import ArrayWriter
         from occse.data.dataset import load_dataset
+        from occse.data.overlap import HostCopy, WriteBehind
         from occse.data.score_archives import CAMS, reduce
         from occse.method.evaluation import CountsBuilder
         from occse.method.scores import scores_of
@@ -100,46 +106,76 @@ class MakeCam(Stage):
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         counts = CountsBuilder(dataset.classes, thresholds=self.thresholds())
         scored = set(dataset.scored("train"))
-        maps = self._of_files if self.source == "cams" else self._of_network
-        with ArrayWriter(ctx.output / CAMS) as writer:
-            for name, cam in maps(ctx, dataset):
+
+        def write(made: tuple[Sequence[str], HostCopy, HostCopy]) -> None:
+            names, stored, full = made
+            sizes = [len(dataset.labels[name]) for name in names]
+            for name, maps in zip(names, torch.split(stored.wait(), sizes), strict=True):
                 classes = np.array(dataset.labels[name], np.int16)
-                writer.write(name, cam=reduce(cam, self.reduction), classes=classes)
-                if name in scored:
-                    gt = dataset.mask(name)
-                    counts.add_cam(name, cam, classes=np.array(dataset.labels[name]), gt=gt)
+                writer.write(name, cam=maps.numpy(), classes=classes)
+            to_score = [name for name in names if name in scored]
+            sizes = [len(dataset.labels[name]) for name in to_score]
+            for name, maps in zip(to_score, torch.split(full.wait(), sizes), strict=True):
+                classes = np.array(dataset.labels[name])
+                counts.add_cam(name, maps.numpy(), classes=classes, gt=dataset.mask(name))
+
+        make = self._of_files if self.source == "cams" else self._of_network
+        with (
+            ArrayWriter(ctx.output / CAMS) as writer,
+            WriteBehind(write, depth=BATCHES_BEHIND) as behind,
+        ):
+            for names, cams in make(ctx, dataset):
+                # Maps of all images are stored small. Only those that are scored leave the device
+                # at full size.
+                sizes = [len(dataset.labels[name]) for name in names]
+                whole = [
+                    maps
+                    for name, maps in zip(names, torch.split(cams, sizes), strict=True)
+                    if name in scored
+                ]
+                stored = HostCopy(reduce(cams, self.reduction))
+                behind.put((names, stored, HostCopy(torch.cat([cams[:0], *whole]))))
         return scores_of(counts, dataset, ctx.output)
 
-    def _of_network(self, ctx: Context, dataset: "Dataset") -> "Iterator[tuple[str, np.ndarray]]":
-        """Yield image names and maps of the network, at the size of the image."""
-        from occse.data.batches import same_size_batches
-        from occse.method.cam import multi_scale_cam
+    def _of_network(self, ctx: Context, dataset: "Dataset") -> "Maps":
+        """Yield image names and maps of the network, at the size of the images."""
+        from occse.data.batches import read_batches, same_size_batches
+        from occse.method.cam import merged_cams
         from occse.networks.classifier import load_classifier
         from occse.networks.portions import in_portions
         from occse.networks.precision import in_precision
 
-        classifier = load_classifier(ctx.inputs[self.source] / MODEL, device=ctx.machine.device)
-        network = in_portions(in_precision(classifier, self.precision), ctx.machine.device)
-        for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH):
-            cams = multi_scale_cam(
+        device = ctx.machine.device
+        classifier = load_classifier(ctx.inputs[self.source] / MODEL, device=device)
+        network = in_portions(in_precision(classifier, self.precision), device)
+        for batch in read_batches(
+            dataset,
+            same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH),
+            scales=self.scales,
+            device=device,
+            threads=ctx.machine.threads,
+        ):
+            cams = merged_cams(
                 network,
-                images,
-                present=[dataset.labels[name] for name in names],
-                scales=self.scales,
+                batch.views,
+                size=batch.images.shape[1:3],
+                present=[dataset.labels[name] for name in batch.names],
                 flip=self.flip,
-                device=ctx.machine.device,
+                device=device,
             )
-            yield from zip(names, cams, strict=True)
+            yield batch.names, cams
 
-    def _of_files(self, ctx: Context, dataset: "Dataset") -> "Iterator[tuple[str, np.ndarray]]":
+    def _of_files(self, ctx: Context, dataset: "Dataset") -> "Maps":
         """Yield image names and maps of another method, at the size of the image."""
+        import torch
+
         from occse.data.array_archive import ArrayReader
         from occse.data.score_archives import CAMS, read_cam
 
         reader = ArrayReader(ctx.inputs["cams"] / CAMS)
         for name in dataset.splits["train_aug"]:
             cam, _ = read_cam(reader, name, dataset.size(name))
-            yield name, cam
+            yield [name], torch.from_numpy(cam)
 
     def thresholds(self) -> list[float]:
         """Return the thresholds that are tried."""

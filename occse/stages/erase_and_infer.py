@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from occse.data.batches import same_size_batches
 from occse.data.dataset import load_dataset
 from occse.method.evaluation import CountsBuilder
 from occse.method.scores import scores_of
@@ -76,6 +75,7 @@ class EraseAndInfer(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Erase, infer and score; the folder k holds the counts after k erasures."""
         # Imported here: knobs are read where there is no torch.
+        from occse.data.batches import same_size_batches
         from occse.method.recursive_erasing import activations, recursive_cams
         from occse.networks.classifier import load_classifier
         from occse.networks.portions import in_portions
@@ -88,7 +88,8 @@ class EraseAndInfer(Stage):
             for _ in range(self.num_erasures + 1)
         ]
         probabilities: list[list[float]] = [[] for _ in builders]
-        for names, images in same_size_batches(dataset, dataset.scored("train"), limit=IMAGES):
+        for names in same_size_batches(dataset, dataset.scored("train"), limit=IMAGES):
+            images = np.stack([dataset.image(name) for name in names])
             present = [dataset.labels[name] for name in names]
             rounds = recursive_cams(
                 network,

@@ -5,20 +5,22 @@ They come from a random walk on the affinities of `affinity`, from the CRF, or f
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import Field
 
 from occse.data.array_archive import ArrayReader
-from occse.data.batches import same_size_batches
 from occse.data.dataset import Dataset, load_dataset, read_label_map
 from occse.data.layouts.voc import write_label_map
-from occse.method.crf import PresetName, ScoresTask, label_scores, refine_on, with_background
+from occse.method.crf import PresetName, ScoresTask, label_scores, with_background
 from occse.method.evaluation import CountsBuilder
-from occse.method.scores import scores_of
+from occse.method.scores import MAPS_BEHIND, scores_of
 from occse.stage import LABELS, MODEL, Context, Resources, ScoredSplit, Split, Stage
+
+if TYPE_CHECKING:
+    from occse.method.refinement import ScoreBatch
 
 Labelled = Iterator[tuple[str, UInt8[np.ndarray, "H W"]]]
 
@@ -89,30 +91,47 @@ class MakePseudoLabels(Stage):
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the label maps."""
+        # Imported here: it needs torch, and knobs are read where there is none.
+        from occse.data.overlap import WriteBehind
+
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         counts = CountsBuilder(dataset.classes)
         scored = set(dataset.scored("train"))
         (ctx.output / LABELS).mkdir()
-        make = {"walk": self._walk, "crf": self._crf, "cam": self._cam}[self.source]
-        for name, labels in make(ctx, dataset):
+
+        def write(result: tuple[str, UInt8[np.ndarray, "H W"]]) -> None:
+            name, labels = result
             write_label_map(ctx.output / LABELS / f"{name}.png", labels)
             if name in scored:
                 counts.add_labels(name, labels, gt=dataset.mask(name))
+
+        make = {"walk": self._walk, "crf": self._crf, "cam": self._cam}[self.source]
+        with WriteBehind(write, depth=MAPS_BEHIND) as behind:
+            for result in make(ctx, dataset):
+                behind.put(result)
         return scores_of(counts, dataset, ctx.output)
 
     def _walk(self, ctx: Context, dataset: Dataset) -> Labelled:
-        workers = 0 if self.crf == "none" else ctx.machine.workers
-        tasks = self._walked(ctx, dataset)
-        return refine_on(ctx.machine.device, tasks, label_scores, workers=workers)
+        from occse.method.refinement import label_maps
 
-    def _walked(self, ctx: Context, dataset: Dataset) -> Iterator[ScoresTask]:
-        # Imported here: knobs are read where there is no torch.
+        return label_maps(
+            self._walked(ctx, dataset),
+            preset=self.crf,
+            unary=self.crf_unary,
+            device=ctx.machine.device,
+            workers=ctx.machine.workers,
+        )
+
+    def _walked(self, ctx: Context, dataset: Dataset) -> Iterator["ScoreBatch"]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        from occse.data.normalize import to_tensor
-        from occse.data.score_archives import CAMS, read_cam
+        from occse.data.batches import pinned, same_size_batches
+        from occse.data.normalize import normalized
+        from occse.data.overlap import read_ahead
+        from occse.data.score_archives import CAMS, enlarge, read_cams
         from occse.method.random_walk import walk_scores
+        from occse.method.refinement import ScoreBatch
         from occse.networks.affinity import load_affinity_net
         from occse.networks.portions import Portions, meter_of
 
@@ -122,10 +141,14 @@ class MakePseudoLabels(Stage):
         portions = Portions(meter_of(device))
 
         def walk(images: torch.Tensor, cams: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+            # A slice: positions in a tensor would be copied to the device, which waits for them.
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            size = (images.shape[1], images.shape[2])
+            full = enlarge(cams[rows].flatten(0, 1), size)
             return walk_scores(
                 network,
-                images[part].to(device),
-                cams[part].to(device),
+                normalized(images[rows]),
+                full.view(len(part), cams.shape[1], *size),
                 alpha=self.alpha_walk,
                 radius=self.radius,
                 beta=self.beta,
@@ -135,19 +158,29 @@ class MakePseudoLabels(Stage):
 
         # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
         limit = 1 if device == "cpu" else BATCH
-        for names, images in same_size_batches(dataset, dataset.splits["train_aug"], limit=limit):
-            stored = [read_cam(reader, name, images.shape[1:3]) for name in names]
-            inputs = to_tensor(images)
-            cams = pad_sequence([torch.from_numpy(cam) for cam, _ in stored], batch_first=True)
+        for batch in read_ahead(
+            partial(read_cams, dataset, reader),
+            same_size_batches(dataset, dataset.splits["train_aug"], limit=limit),
+            threads=ctx.machine.threads,
+        ):
+            stacked = pad_sequence([torch.from_numpy(cam) for cam in batch.cams], batch_first=True)
+            images, cams = (
+                pinned(tensor, device).to(device, non_blocking=True)
+                for tensor in (torch.from_numpy(batch.images), stacked)
+            )
             # The items of a portion are positions in the batch.
             walked = portions(
-                partial(walk, inputs, cams), torch.arange(len(names)), size=images.shape[1:3]
+                partial(walk, images, cams), torch.arange(len(images)), size=images.shape[1:3]
             )
-            for name, image, scores, (_, classes) in zip(
-                names, images, walked.cpu().numpy(), stored, strict=True
-            ):
-                of_image = scores[: len(classes) + 1]
-                yield ScoresTask(name, image, of_image, classes, self.crf, self.crf_unary)
+            yield ScoreBatch(
+                names=batch.names,
+                images=batch.images,
+                scores=[
+                    scores[: len(classes) + 1]
+                    for scores, classes in zip(walked, batch.classes, strict=True)
+                ],
+                classes=batch.classes,
+            )
 
     def _crf(self, ctx: Context, dataset: Dataset) -> Labelled:
         folder = ctx.inputs["crf"] / LABELS

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from occse.networks.checkpoint import place
 from occse.networks.names import Precision
+from occse.networks.precision import tuned_convolutions
 from occse.training.divergence import (
     Diverged,
     check_loss,
@@ -130,6 +131,7 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The training was asked to stop; the next run goes on from its checkpoint."""
 
 
+@tuned_convolutions()
 def train(
     model: nn.Module, samples: Samples, loss: Loss, *, recipe: Recipe, session: Session
 ) -> list[dict[str, float]]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from occse.data.overlap import HostCopy
+
 
 def defers(device: str) -> bool:
     """Tell if losses of a device are looked at one step later. Those of the CPU are there."""
@@ -23,8 +25,7 @@ def defers(device: str) -> bool:
 class _Pending:
     step: int
     names: tuple[str, ...]
-    values: Tensor
-    copied: torch.cuda.Event | None
+    values: HostCopy
 
 
 class Losses:
@@ -39,13 +40,7 @@ class Losses:
         # One copy for all parts: each copy has its own start-up cost on a GPU.
         # Float64 holds a loss of any precision.
         values = torch.stack([part.detach().double() for part in parts.values()])
-        copied = None
-        if values.is_cuda:
-            values = values.to("cpu", non_blocking=True)
-            # The copy is not finished before this event has happened.
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record()
-        self._pending.append(_Pending(step, tuple(parts), values, copied))
+        self._pending.append(_Pending(step, tuple(parts), HostCopy(values)))
 
     def take(self, *, keep: int) -> Iterator[tuple[int, dict[str, float]]]:
         """Yield steps and values that were pushed, oldest first.
@@ -58,9 +53,7 @@ class Losses:
         """
         while len(self._pending) > (keep if self._deferred else 0):
             pending = self._pending.popleft()
-            if pending.copied is not None:
-                pending.copied.synchronize()
-            values = dict(zip(pending.names, pending.values.tolist(), strict=True))
+            values = dict(zip(pending.names, pending.values.wait().tolist(), strict=True))
             if not all(map(math.isfinite, values.values())):
                 listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
                 raise FloatingPointError(

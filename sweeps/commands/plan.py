@@ -51,6 +51,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweeps.plan.plan import make_plan
     from sweeps.plan.plan_text import describe, describe_time
     from sweeps.plan.room import about_room, given, stages_at_once
+    from sweeps.plan.shipped import shipped_rates
     from sweeps.selection.gatekeeper import expected
     from sweeps.selection.study import suggested
     from sweeps.store.store import Store
@@ -65,7 +66,7 @@ def plan(options: argparse.Namespace) -> int:
         resources=spec.resources_of,
     )
     manifests = list(store.manifests())
-    history = PastRuns(manifests)
+    history = PastRuns(manifests, shipped=shipped_rates())
     doubted: dict[str, None] = {}
     machines = [_machine(options.gpus, options.cpus)]
     costs = make_costs(through, history, machines=machines, resources=spec.resources_of)

@@ -1,6 +1,7 @@
 """Past runs as estimates of a stage that has not run: its time and its size.
 
-An estimate comes from the runs that differ in the fewest knobs, and says what it rests on. Only the
+An estimate comes from the runs that differ in the fewest knobs, and says what it rests on. Where no
+run tells a time, a shipped rate may. Only the
 size of artifacts that grow with the images is scaled. Where no run tells a size, one per image of a
 benchmark does."""
 
@@ -13,6 +14,7 @@ from occse.artifacts.manifest import Manifest
 from occse.pipeline import DATA, STAGES, Node
 from occse.stage import Resources, Stage
 from occse.stages.data import InPlace, Shapes
+from sweeps.plan.shipped import Rate, match
 
 # Pixels of a usual image. Images of a user's own folder may have any size.
 PIXELS = {"voc": 500 * 375, "coco": 640 * 480}
@@ -50,9 +52,15 @@ class _Run:
 
 
 class PastRuns:
-    """Artifacts of a store, asked for the time and the size of others."""
+    """Artifacts of a store, asked for the time and the size of others.
 
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
+    Args:
+        manifests: those of the store.
+        shipped: rates for stages of which no run tells the time.
+    """
+
+    def __init__(self, manifests: Iterable[Manifest], *, shipped: tuple[Rate, ...] = ()) -> None:
+        self._shipped = shipped
         self._manifests = {manifest.fingerprint: manifest for manifest in manifests}
         # by stage class, then by the work that it was
         self._runs: dict[str, dict[frozenset[tuple[str, str]], list[_Run]]] = {}
@@ -84,9 +92,8 @@ class PastRuns:
         key = (node.kind, frozenset(work.items()))
         if key not in self._known:
             nearest = self._nearest(node.stage, work)
-            self._known[key] = _summed_up(
-                (run, run.manifest.seconds, differs) for run, differs in nearest
-            )
+            known = _summed_up((run, run.manifest.seconds, differs) for run, differs in nearest)
+            self._known[key] = known or self._by_rate(node, nodes, granted)
         return self._known[key]
 
     def bytes(self, node: Node, nodes: Mapping[str, Node]) -> Estimate | None:
@@ -152,6 +159,33 @@ class PastRuns:
         size = node.stage.bytes_per_image * images * pixels / PIXELS["voc"]
         where = "a benchmark's images of 500 x 375"
         return Estimate(low=size, usual=size, high=size, runs=frozenset(), where=where)
+
+    def _by_rate(
+        self, node: Node, nodes: Mapping[str, Node], granted: Resources
+    ) -> Estimate | None:
+        """Return the seconds by a shipped rate, scaled by images, pixels, epochs and CPUs."""
+        matched = match(node, nodes, self._shipped, granted=granted)
+        data = nodes.get(node.inputs.get("data", ""))
+        if matched is None or data is None:
+            return None
+        stage, rate = node.stage, matched.rate
+        images = self.images(data, getattr(stage, "trained_split", stage.mapped_split or ""))
+        pixels = PIXELS.get(self._config(data.stage)["kind"])
+        if not images or not pixels:
+            return None
+        # Trainings see crops, whose size is a knob of the rate; maps are made of whole images.
+        per_image = 1.0 if stage.mapped_split is None else pixels / PIXELS["voc"]
+        seconds = images * per_image * getattr(stage, "epochs", 1) / rate.images_per_second
+        if rate.runs_on == "CPU":
+            seconds *= rate.cpus / max(1.0, granted.num_cpus)
+        return Estimate(
+            low=seconds,
+            usual=seconds,
+            high=seconds,
+            runs=frozenset(),
+            where=rate.source(),
+            differs=matched.differs,
+        )
 
     def _nearest(
         self,

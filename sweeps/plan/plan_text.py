@@ -19,6 +19,7 @@ MOST_VARIANTS = 20
 # More reasons do not fit the line of a stage.
 MOST_REASONS = 2
 BEHIND_GATES = " Those behind gates are counted for all variants here."
+SHIPPED = " Shipped figures stand where the store has no run; your GPU may be another."
 AT_MOST = " Behind gates, for as many variants as may go on at most, the first of the file."
 
 
@@ -168,6 +169,8 @@ def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     if not costs.rows:
         return
     head = "Cost: medians of past runs in this store, the least and the most in brackets."
+    if any(row.each is not None and not row.each.runs for row in costs.rows):
+        head += SHIPPED
     yield head + AT_MOST if gates else head
     columns = ("  made by", "to run", "each", "all", "GPU hours", "disk each", "disk", "rests on")
     yield from table(columns, [_cost_line(row) for row in costs.rows])

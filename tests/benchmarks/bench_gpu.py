@@ -1,299 +1,435 @@
-"""Images per second of CGNet's training and of multi-scale CAMs on a GPU, as one setting after the
-other is added.
+"""occse on a GPU, as one Markdown table: functions against the CPU, the official algorithm, stages.
 
-The images are drawn, stored as JPEG and decoded as those of a data set; training is the stage's own
-loop. A row keeps the settings of the rows above it. No stage offers `compile` yet: this is what it
-would bring. Differences are those of the normalized CAMs (0 to 1) from the ones of the first row;
-`--network` takes them from a trained classifier, without it the weights are random. Run: python
-tests/benchmarks/bench_gpu.py (see --help)"""
+One command on a bare machine (torch, torchvision, occse): python tests/benchmarks/bench_gpu.py.
+Images are drawn, stored as JPEG in VOC's layout and decoded as those of a data set; weights are
+random. `--device cpu --tiny` shows in a minute that the script works. See --help.
+"""
 
 import argparse
-import io
 import platform
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Generator, Tensor
+from gpu_algorithms import (
+    NUM_CLASSES,
+    official_cam,
+    official_step,
+    our_step,
+    photographs,
+    write_voc,
+)
+from torch import Tensor, nn
+from torch.nn import functional
 
-from occse.data.transforms import classification_view
+from occse.artifacts.execute import execute
+from occse.artifacts.manifest import Manifest
+from occse.data.normalize import to_tensor
 from occse.method.cam import multi_scale_cam
 from occse.method.crf import PRESETS, dense_crf
 from occse.method.crf_torch import dense_crf_batch
+from occse.method.erasing import erase, erasing_loss, erasing_targets
+from occse.method.random_walk import random_walk, transition_matrix
+from occse.networks.affinity import affinities
 from occse.networks.checkpoint import place
-from occse.networks.classifier import Classifier, load_classifier
+from occse.networks.classifier import Classifier, logits
 from occse.networks.names import Precision
-from occse.networks.precision import in_precision
-from occse.stage import Context, Machine
-from occse.stages.cgnet import TrainCGNet
-from occse.stages.learning import fit
-from occse.training.adversarial import ErasingChoices, adversarial_loss
-from occse.training.loop import Step
+from occse.networks.portions import in_portions
+from occse.networks.precision import autocast, in_precision, tuned_convolutions
+from occse.pipeline import Pipeline, override, plan, profile
+from occse.stage import Machine
 
-CLASSES = 20
-SIZE = (375, 500)
+SCALES = (0.5, 1.0, 1.5, 2.0)
+# CAM mIoU of the embedded profile with the seeds 0 to 4 on a CPU (README.md), in percent.
+FIVE_SEEDS = (56.6, 56.7, 55.0, 55.4, 54.6)
+# A sixth seed is within the noise if it is this many standard deviations from their mean: five
+# values bound it at 95 % (Student's t with 4 degrees of freedom, times the root of 1 + 1/5).
+DEVIATIONS = 3.04
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    name: str
-    channels_last: bool = True
-    workers: int = 0
-    precision: Precision = "float32"
-    compiled: bool = False
+class Sizes:
+    """Amount that is measured."""
 
-    def layout(self) -> AbstractContextManager[object]:
-        """occse always takes channels_last; without it, that name means the other layout."""
-        return (
-            nullcontext()
-            if self.channels_last
-            else mock.patch.object(torch, "channels_last", torch.contiguous_format)
-        )
+    backbone: str
+    crop: int
+    batches: tuple[int, ...]
+    steps: int
+    rows: int
+    images: int
+    #: Sides of the images that the stages see, as a part of VOC's.
+    part: float
+    trial: dict[str, object]
 
 
-class Photos:
-    """Smooth random colours in JPEG, with one or two labels."""
-
-    def __init__(self, count: int, *, crop: int) -> None:
-        generator = np.random.default_rng(0)
-        self.files = []
-        for _ in range(count):
-            coarse = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-            file = io.BytesIO()
-            coarse.resize(SIZE[::-1], Image.Resampling.BICUBIC).save(file, "JPEG")
-            self.files.append(file.getvalue())
-        self.crop = crop
-        self.labels = torch.zeros(count, CLASSES)
-        self.labels[torch.arange(count), torch.arange(count) % CLASSES] = 1
-        self.labels[::2, 0] = 1
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def image(self, index: int) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(self.files[index])).convert("RGB"))
-
-    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        view = classification_view(
-            self.image(index),
-            long_side=(256, 448),
-            jitter=0.3,
-            hue=0.1,
-            crop=self.crop,
-            generator=generator,
-        )
-        return view, self.labels[index]
+FULL = Sizes(
+    backbone="resnet38",
+    crop=384,
+    batches=(8, 16),
+    steps=12,
+    rows=375,
+    images=192,
+    part=1.0,
+    trial={},
+)
+TINY = Sizes(
+    backbone="tiny",
+    crop=64,
+    batches=(2,),
+    steps=1,
+    rows=40,
+    images=8,
+    part=0.2,
+    trial={
+        "data.num_train": 8,
+        "data.num_scored": 4,
+        "data.num_val": 4,
+        "data.num_object_centric": 8,
+        "*.epochs": 1,
+        "*.batch_size": 8,
+    },
+)
 
 
-def networks(options: argparse.Namespace, setting: Setting, count: int) -> list[Classifier]:
-    """The same weights each time, on the device, compiled or not."""
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The device, and the sizes."""
+
+    device: str
+    workers: int
+    sizes: Sizes
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+    def rate(self, run: Callable[[], object], *, images: int, repeats: int = 3) -> float:
+        """Images per second, best of several runs after one that warms up."""
+        run()
+        best = float("inf")
+        for _ in range(repeats):
+            self.wait()
+            start = time.perf_counter()
+            run()
+            self.wait()
+            best = min(best, time.perf_counter() - start)
+        return images / best
+
+    def wait(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def peak(self) -> str:
+        """Peak memory in GiB since the last call."""
+        if not self.on_gpu:
+            return "-"
+        taken = torch.cuda.max_memory_reserved() / 2**30
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return f"{taken:.1f}"
+
+
+def row(work: str, compared: str, here: str, times: str, gib: str, note: str) -> None:
+    print(f"| {work} | {compared} | {here} | {times} | {gib} | {note} |", flush=True)
+
+
+def rates(work: str, before: float | None, here: float, gib: str, note: str = "") -> None:
+    """One row of images per second; `before` is what it is compared with."""
+    compared = "-" if before is None else f"{before:.1f}"
+    times = "-" if before is None else f"{here / before:.1f}"
+    row(work, compared, f"{here:.1f}", times, gib, note)
+
+
+def classifiers(bench: Bench, count: int, *, device: str) -> list[Classifier]:
+    """Networks with the same weights each time."""
     torch.manual_seed(0)
-    made = [Classifier(options.backbone, CLASSES) for _ in range(count)]
-    if options.network is not None:
-        made = [load_classifier(options.network, device=options.device) for _ in range(count)]
-    for network in made:
-        place(network, options.device).eval()
-        if setting.compiled:
-            network.compile()
-    return made
+    made = [Classifier(bench.sizes.backbone, NUM_CLASSES) for _ in range(count)]
+    return [place(network, device).eval() for network in made]
 
 
-def train(options: argparse.Namespace, setting: Setting, *, batch: int) -> float:
-    """Images per second of CGNet's training, by the median step."""
-    photos = Photos(batch * options.steps, crop=options.crop)
-    stage = TrainCGNet(
-        backbone=options.backbone,
-        init="random",
-        epochs=1,
-        batch_size=batch,
-        precision=setting.precision,
-    )
-    model, oc = networks(options, setting, 2)
-    oc.requires_grad_(False)
-    times: list[float] = []
+def furthest(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, as a share of the largest value."""
+    expected = expected.detach().cpu().float()
+    difference = (found.detach().cpu().float() - expected).abs().max()
+    return float(difference / expected.abs().max().clamp(min=1e-6))
 
-    erasing = ErasingChoices(
-        mode=stage.erasing,
-        lambda_start=stage.lambda_start,
-        lambda_slope=stage.lambda_slope,
-        mask_max=stage.mask_max,
-        mask_threshold=None,
-        remaining=stage.remaining,
-        weights=None,
-    )
-    adversarial = adversarial_loss(model, oc, erasing)
 
-    def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
-        times.append(time.perf_counter())
-        return adversarial(batch, step)
-
-    with tempfile.TemporaryDirectory() as folder:
-        context = Context(
-            output=Path(folder),
-            scratch=Path(folder),
-            machine=Machine(device=options.device, workers=setting.workers),
+def functions(bench: Bench) -> None:
+    """Every function of the method, on the CPU and on the device."""
+    size = (bench.sizes.rows, 500)
+    images = photographs(2, *size)
+    erasing_step(bench, to_tensor(images))
+    options = {"present": [[0, 3], [5]], "scales": (0.5, 1.0), "flip": True}
+    cams, seconds = {}, {}
+    for device in ("cpu", bench.device):
+        (network,) = classifiers(bench, 1, device=device)
+        limited = in_portions(network, device)
+        seconds[device] = bench.rate(
+            lambda limited=limited, device=device: cams.update(
+                {device: multi_scale_cam(limited, images, device=device, **options)}
+            ),
+            images=2,
+            repeats=1,
         )
-        fit(stage, context, model, photos, loss)
-    # the first ones compile, choose kernels, start workers
-    steps = np.diff(times)[len(times) // 3 :]
-    return batch / statistics.median(steps)
+    expected, found = (torch.from_numpy(np.concatenate(cams[d])) for d in ("cpu", bench.device))
+    off = furthest(found, expected)
+    rates("CAMs, 2 scales", seconds["cpu"], seconds[bench.device], bench.peak(), f"off {off:.0e}")
+    for labels in (4, 21):
+        refinement(bench, labels)
+    walk(bench)
 
 
-def infer(options: argparse.Namespace, setting: Setting) -> tuple[float, list[np.ndarray]]:
-    """Images per second of CAMs at four scales, mirrored, and the CAMs."""
-    photos = Photos(options.images, crop=options.crop)
-    (network,) = networks(options, setting, 1)
-    images = np.stack([photos.image(index) for index in range(len(photos))])
+def erasing_step(bench: Bench, images: Tensor) -> None:
+    labels = torch.zeros(len(images), NUM_CLASSES)
+    labels[:, :2] = 1
+    results, speed = {}, {}
+    for device in ("cpu", bench.device):
+        model, oc = classifiers(bench, 2, device=device)
+        oc.requires_grad_(False)
+        inputs = images.to(device)
 
-    def run() -> list[np.ndarray]:
-        return multi_scale_cam(
-            in_precision(network, setting.precision),
-            images,
-            present=[
-                photos.labels[index].nonzero().flatten().tolist() for index in range(len(photos))
-            ],
-            scales=options.scales,
-            flip=True,
-            device=options.device,
-        )
+        def step(
+            device: str = device, model: nn.Module = model, oc: nn.Module = oc, x: Tensor = inputs
+        ) -> None:
+            model.zero_grad()
+            with autocast(torch.device(device), "float32"):
+                cams = model(x)
+                mask, remaining = erasing_targets(
+                    cams,
+                    labels,
+                    mode="cse",
+                    size=x.shape[2:],
+                    mask_max="batch",
+                    generator=torch.Generator().manual_seed(0),
+                )
+                answer = logits(oc(erase(x, mask)))
+                own = logits(cams)
+                loss = erasing_loss(own, labels.to(device), answer, remaining, lambda_=1.0)["loss"]
+            loss.backward()  # type: ignore[no-untyped-call]
+            gradients = [weight.grad.flatten() for weight in model.parameters()]
+            results[device] = (mask, loss[None], torch.cat(gradients))
 
-    run()  # compile, choose kernels
-    seconds = []
-    for _ in range(options.rounds):
-        start = time.perf_counter()
-        cams = run()  # on the CPU at the end: nothing is left to wait for
-        seconds.append(time.perf_counter() - start)
-    return len(photos) / statistics.median(seconds), cams
-
-
-def table(
-    title: str, settings: list[Setting], measure: Callable[[Setting], tuple[float, str]]
-) -> None:
-    print(f"\n| {title} | images/s | times the first | |\n| :-- | --: | --: | :-- |")
-    first = 0.0
-    for setting in settings:
-        with setting.layout():
-            rate, note = measure(setting)
-        first = first or rate
-        print(f"| {setting.name} | {rate:.1f} | {rate / first:.2f} | {note} |", flush=True)
+        speed[device] = bench.rate(step, images=len(images), repeats=1)
+    pairs = zip(results[bench.device], results["cpu"], strict=True)
+    mask, loss, gradient = (furthest(found, expected) for found, expected in pairs)
+    note = f"off: mask {mask:.0e}, loss {loss:.0e}, gradients {gradient:.0e}"
+    rates("CGNet's step, float32", speed["cpu"], speed[bench.device], bench.peak(), note)
 
 
-def differences(cams: list[np.ndarray], exact: list[np.ndarray]) -> str:
-    all_of = np.concatenate([np.abs(a - b).ravel() for a, b in zip(cams, exact, strict=True)])
-    return f"CAMs differ by {all_of.mean():.1e} in the mean, {all_of.max():.1e} at most"
-
-
-def crf_table(options: argparse.Namespace, *, labels: int) -> None:
-    """Compare the CRF of one core with that of the device, on the same images and scores."""
-    photos = Photos(options.images, crop=options.crop)
-    images = [photos.image(index)[: options.rows] for index in range(len(photos))]
-    height, width = images[0].shape[:2]
-    coarse = torch.rand(len(images), labels, 12, 16, generator=torch.Generator().manual_seed(0))
-    scores = list(torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").numpy())
+def refinement(bench: Bench, labels: int) -> None:
+    """The CRF of one core against that of the device."""
+    count = 16 if bench.on_gpu else 2
+    images = list(photographs(count, bench.sizes.rows, 500))
+    coarse = torch.rand(count, labels, 12, 16, generator=torch.Generator().manual_seed(0))
+    scores = list(functional.interpolate(coarse, (bench.sizes.rows, 500), mode="bilinear").numpy())
     preset = PRESETS["psa"]
     exact: list[np.ndarray] = []
 
-    def measure(setting: Setting) -> tuple[float, str]:
-        start = time.perf_counter()
-        if setting.name.startswith("pydensecrf"):
-            exact.extend(
-                dense_crf(image, score, preset=preset)
-                for image, score in zip(images, scores, strict=True)
-            )
-            return len(images) / (time.perf_counter() - start), ""
-        found = dense_crf_batch(images, scores, preset=preset, device=options.device)
-        start = time.perf_counter()
-        found = dense_crf_batch(images, scores, preset=preset, device=options.device)
-        rate = len(images) / (time.perf_counter() - start)
-        wrong = sum(
-            int((ours.argmax(0) != theirs.argmax(0)).sum())
-            for ours, theirs in zip(found, exact, strict=True)
+    def on_one_core() -> None:
+        exact[:] = [dense_crf(images[0], scores[0], preset=preset)]
+
+    found: list[np.ndarray] = []
+
+    def on_device() -> None:
+        found[:] = dense_crf_batch(images, scores, preset=preset, device=bench.device)
+
+    before = bench.rate(on_one_core, images=1, repeats=1)
+    here = bench.rate(on_device, images=count, repeats=1)
+    wrong = int((found[0].argmax(0) != exact[0].argmax(0)).sum())
+    off = np.abs(found[0] - exact[0]).max()
+    note = f"against one core; {wrong} labels differ, marginals by {off:.0e}"
+    rates(f"dense CRF, {labels} labels", before, here, bench.peak(), note)
+
+
+def walk(bench: Bench) -> None:
+    """Dense squarings (the official algorithm) against sparse steps, on the device."""
+    size = (47, 63) if bench.on_gpu else (15, 20)
+    count = 16 if bench.on_gpu else 2
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(count, 64, *size, generator=generator)
+    scores = torch.rand(count, 3, *size, generator=generator)
+    walked: dict[str, Tensor] = {}
+
+    def sparse(device: str) -> None:
+        pairs = affinities(features.to(device), radius=5)
+        matrix = transition_matrix(pairs, size=size, radius=5, beta=8.0)
+        walked[device] = random_walk(matrix, scores.to(device), steps=256)
+
+    def dense() -> None:
+        pairs = affinities(features[:1].to(bench.device), radius=5)
+        power = transition_matrix(pairs, size=size, radius=5, beta=8.0).to_dense()
+        for _ in range(8):
+            power = power @ power
+        walked["dense"] = scores[0].flatten(1).to(bench.device) @ power
+
+    on_cpu = bench.rate(lambda: sparse("cpu"), images=count, repeats=1)
+    here = bench.rate(lambda: sparse(bench.device), images=count)
+    off = furthest(walked[bench.device], walked["cpu"])
+    rates("random walk, 256 steps", on_cpu, here, bench.peak(), f"against the CPU; off {off:.0e}")
+    official = bench.rate(dense, images=1)
+    off = furthest(walked["dense"], walked["cpu"][0].flatten(1))
+    rates("random walk", official, here, bench.peak(), f"against dense squarings; off {off:.0e}")
+
+
+def training(bench: Bench) -> None:
+    """Steps of CGNet: the official algorithm, then ours as one setting after the other is added."""
+    crop = bench.sizes.crop
+    for batch in bench.sizes.batches:
+        images = torch.randn(batch, 3, crop, crop, generator=torch.Generator().manual_seed(0))
+        labels = torch.zeros(batch, NUM_CLASSES)
+        labels[torch.arange(batch), torch.arange(batch) % NUM_CLASSES] = 1
+        labels[::2, 0] = 1
+        on_device = images.to(bench.device)
+        networks = classifiers(bench, 2, device=bench.device)
+        step = official_step(*networks, on_device, labels.to(bench.device))
+        official = bench.rate(step, images=batch)
+        row(f"CGNet's step, batch {batch}", "-", f"{official:.1f}", "1.0", bench.peak(), "official")
+        settings: list[tuple[Precision, bool]] = [("float32", False), ("bfloat16", False)]
+        # Compiling pays on a GPU; on a CPU it would only take time here.
+        settings += [("bfloat16", True)] if bench.on_gpu else []
+        for precision, compiled in settings:
+            networks = classifiers(bench, 2, device=bench.device)
+            for network in networks if compiled else ():
+                network.compile()
+            step = our_step(*networks, on_device, labels, precision=precision)
+            with tuned_convolutions():
+                here = bench.rate(
+                    lambda step=step: [step() for _ in range(bench.sizes.steps)],
+                    images=batch * bench.sizes.steps,
+                    repeats=1,
+                )
+            note = f"ours, {precision}{', compiled' if compiled else ''}"
+            rates(f"CGNet's step, batch {batch}", official, here, bench.peak(), note)
+
+
+def inference(bench: Bench) -> None:
+    """Multi-scale CAMs: the official algorithm, then ours."""
+    scales = SCALES if bench.on_gpu else (0.5,)
+    count = 32 if bench.on_gpu else 2
+    images = photographs(count, bench.sizes.rows, 500)
+    (network,) = classifiers(bench, 1, device=bench.device)
+    present = [[index % NUM_CLASSES] for index in range(count)]
+    before = bench.rate(
+        lambda: official_cam(network, images[0], scales, device=bench.device), images=1, repeats=2
+    )
+    row("multi-scale CAMs", "-", f"{before:.1f}", "1.0", bench.peak(), "official")
+    settings: list[tuple[int, Precision]] = [(1, "float32"), (count, "float32")]
+    for batch, precision in [*settings, (count, "bfloat16")]:
+        limited = in_portions(in_precision(network, precision), bench.device)
+        here = bench.rate(
+            lambda limited=limited, batch=batch: multi_scale_cam(
+                limited,
+                images[:batch],
+                present=present[:batch],
+                scales=scales,
+                flip=True,
+                device=bench.device,
+            ),
+            images=batch,
+            repeats=2,
         )
-        most = max(np.abs(ours - theirs).max() for ours, theirs in zip(found, exact, strict=True))
-        return rate, f"{wrong} labels differ, marginals by {most:.1e} at most"
-
-    rows = [Setting(name="pydensecrf, one core"), Setting(name=f"torch, {options.device}")]
-    table(f"dense CRF, {width} x {height}, {labels} labels", rows, measure)
+        note = f"ours, batch {batch}, {precision}"
+        rates("multi-scale CAMs", before, here, bench.peak(), note)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="resnet38")
-    parser.add_argument(
-        "--network", type=Path, help="model.safetensors of a classifier with 20 classes"
-    )
-    parser.add_argument("--crop", type=int, default=384)
-    parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--images", type=int, default=8, help="of one batch of CAM inference")
-    parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=8, help="processes that load images")
+def stages(bench: Bench, folder: Path) -> None:
+    """Images per second and memory of each stage, as `python -m occse run` executes it."""
+    root = write_voc(folder / "voc", bench.sizes.images, part=bench.sizes.part)
+    knobs: dict[str, object] = {
+        "data.kind": "voc",
+        "*.backbone": bench.sizes.backbone,
+        "*.init": "random",
+        "*.freeze_bn": False,
+        "*.freeze_stem": False,
+        "*.epochs": 1,
+        "*.batch_size": max(bench.sizes.batches),
+        "*.lr": 1e-4,
+        "*.precision": "bfloat16" if bench.on_gpu else "float32",
+        "seg.crf": "seam",
+    }
+    if not bench.on_gpu:
+        small: dict[str, object] = {"*.crop": 64, "affinity.radius": 3, "*.scales": [0.5]}
+        knobs |= small | {"pseudo.radius": 3, "pseudo.log_steps": 2}
+    machine = Machine(device=bench.device, workers=bench.workers, data_root=root)
+    for field, node in plan(override(Pipeline(), knobs)).items():
+        manifest = execute(node, root=folder / "store", machine=machine)
+        images = images_of(field, root)
+        note = f"{images} images, with start and end of the stage"
+        if field != "data":
+            rates(f"stage {field}", None, images / manifest.seconds, bench.peak(), note)
+
+
+def images_of(field: str, root: Path) -> int:
+    split = "val" if field == "seg" else "train_aug"
+    return len((root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split())
+
+
+def embedded_trial(bench: Bench, folder: Path) -> None:
+    """The embedded trial on the device, against five seeds on a CPU."""
+    knobs = profile("embedded") | bench.sizes.trial
+    machine = Machine(device=bench.device, workers=bench.workers)
+    start = time.perf_counter()
+    made: dict[str, Manifest] = {}
+    for field, node in plan(override(Pipeline(), knobs), targets=["cam"]).items():
+        made[field] = execute(node, root=folder / "embedded", machine=machine)
+    miou = 100 * made["cam"].metrics["miou"]
+    mean, deviation = np.mean(FIVE_SEEDS), np.std(FIVE_SEEDS, ddof=1)
+    if bench.sizes.trial:
+        verdict = "too few images to compare"
+    else:
+        verdict = (
+            "within the noise"
+            if abs(miou - mean) <= DEVIATIONS * deviation
+            else "OUTSIDE OF THE NOISE"
+        )
+    seconds = time.perf_counter() - start
+    note = f"CAM mIoU in percent against five seeds on a CPU: {verdict}; {seconds:.0f} s"
+    expected = f"{mean:.1f} ± {deviation:.1f}"
+    row("embedded trial to `cam`", expected, f"{miou:.1f}", "-", bench.peak(), note)
+
+
+def versions(bench: Bench) -> Iterator[str]:
+    yield torch.cuda.get_device_name() if bench.on_gpu else platform.processor() or "CPU"
+    yield f"torch {torch.__version__}"
+    if bench.on_gpu:
+        yield f"CUDA {torch.version.cuda}"
+    yield f"Python {platform.python_version()}"
+    yield time.strftime("%F")
+
+
+def parse() -> Bench:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument(
-        "--tiny", action="store_true", help="seconds on a CPU: does the script work?"
-    )
+    parser.add_argument("--workers", type=int, default=8, help="processes that load images")
+    parser.add_argument("--tiny", action="store_true", help="does the script work?")
     options = parser.parse_args()
-    options.rows = SIZE[0]
-    if options.tiny:
-        options.rows = 40
-        options.backbone, options.crop, options.batches, options.steps = "tiny", 64, [2], 3
-        options.images, options.scales, options.rounds, options.workers = 2, [0.25], 1, 1
-    return options
-
-
-def main() -> None:
-    options = parse()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.exit(
             "bench_gpu: torch sees no GPU here; --device cpu --tiny shows that the script works"
         )
-    torch.backends.cudnn.benchmark = True
-    settings = [
-        Setting(name="float32, contiguous", channels_last=False),
-        Setting(name="channels_last"),
-        Setting(name=f"loader workers: {options.workers}", workers=options.workers),
-        Setting(name="bfloat16", workers=options.workers, precision="bfloat16"),
-    ]
-    if not options.tiny:
-        last = {"workers": options.workers, "precision": "bfloat16"}
-        settings.append(Setting(name="compile", compiled=True, **last))
-    on_gpu = options.device.startswith("cuda")
-    machine = torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU"
-    print(
-        f"{machine}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%F')}, ",
-        end="",
-    )
-    print(f"TF32 in convolutions: {torch.backends.cudnn.allow_tf32}")
-    for batch in options.batches:
-        title = f"CGNet, {options.backbone}, crop {options.crop}, batch {batch}"
-        table(
-            title, settings, lambda setting, batch=batch: (train(options, setting, batch=batch), "")
-        )
-    exact: list[np.ndarray] = []
+    sizes = TINY if options.tiny else FULL
+    workers = 0 if options.tiny else options.workers
+    return Bench(device=options.device, workers=workers, sizes=sizes)
 
-    def measure(setting: Setting) -> tuple[float, str]:
-        rate, cams = infer(options, setting)
-        exact.extend(() if exact else cams)
-        return rate, differences(cams, exact)
 
-    scales = ", ".join(f"{scale:g}" for scale in options.scales)
-    size = f"{SIZE[1]} x {SIZE[0]}"
-    title = f"CAMs, {options.backbone}, {size}, scales {scales}, mirrored, batch {options.images}"
-    table(title, [each for each in settings if not each.name.startswith("loader")], measure)
-    for labels in (4, 21):
-        crf_table(options, labels=labels)
+def main() -> None:
+    start = time.perf_counter()
+    bench = parse()
+    print(", ".join(versions(bench)) + f", {bench.sizes.backbone}; images per second\n")
+    row("work", "compared with", "here", "times", "GiB", "")
+    print("| :-- | --: | --: | --: | --: | :-- |")
+    functions(bench)
+    training(bench)
+    inference(bench)
+    with tempfile.TemporaryDirectory() as folder:
+        stages(bench, Path(folder))
+        embedded_trial(bench, Path(folder))
+    print(f"\nWhole run: {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from occse.data.array_archive import ArrayWriter
 from occse.data.dataset import Dataset
 from occse.data.normalize import to_tensor
 from occse.data.samples import AffinityImages
+from occse.data.score_archives import PairedScores
 from occse.data.transforms import classification_view, segmentation_view
 from occse.data.view_names import Padding
 from occse.networks.pairs import affinity_label
@@ -32,7 +34,7 @@ def test_affinity_view_has_psa_s_black_or_the_mean_colour_beyond_the_image(
     samples = AffinityImages(
         grey,
         ["a"],
-        lambda _: torch.ones(4, HEIGHT, WIDTH),
+        lambda _: (torch.ones(4, HEIGHT, WIDTH), torch.tensor([0, 1], dtype=torch.uint8)),
         lambda pair: affinity_label(*pair.chunk(2), pool=8),
         scale=(1.0, 1.0),
         jitter=0.0,
@@ -50,6 +52,50 @@ def test_affinity_view_has_psa_s_black_or_the_mean_colour_beyond_the_image(
     assert is_inside.sum() == HEIGHT * WIDTH
     torch.testing.assert_close(view[:, ~is_inside], beyond.flatten(1).expand(3, 896))
     assert (label == 255).any(), "cells beyond the image have no label"
+
+
+def test_affinity_labels_are_the_classes_of_the_scores_and_not_their_positions(
+    grey: Dataset,
+) -> None:
+    # The left half is of the second label, the right half of the background, at both alphas.
+    scores = torch.zeros(4, HEIGHT, WIDTH)
+    scores[[1, 3], :, : WIDTH // 2] = 1
+    scores[[0, 2], :, WIDTH // 2 :] = 1
+    samples = AffinityImages(
+        grey,
+        ["a"],
+        lambda _: (scores, torch.tensor([0, 17], dtype=torch.uint8)),
+        lambda pair: affinity_label(*pair.chunk(2), pool=1),
+        scale=(1.0, 1.0),
+        jitter=0.0,
+        hue=0.0,
+        crop=CROP,
+        padding="mean",
+    )
+    _, label = samples.sample(0, torch.Generator().manual_seed(0))
+    assert label.dtype == torch.uint8
+    assert sorted(label.unique().tolist()) == [0, 17, 255]
+    assert (label == 17).sum() == HEIGHT * (WIDTH // 2)
+    assert (label == 0).sum() == HEIGHT * (WIDTH - WIDTH // 2)
+
+
+@pytest.mark.parametrize("high_classes", [[3, 7], [3, 8]])
+def test_paired_scores_are_those_of_the_present_classes(
+    tmp_path: Path, high_classes: list[int]
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 256, (2, 3, 4, 5)).astype(np.uint8)
+    for path, stored, classes in (("low", scores[0], [3, 7]), ("high", scores[1], high_classes)):
+        with ArrayWriter(tmp_path / path) as writer:
+            writer.write("a", scores=stored, classes=np.array(classes, np.int16))
+    paired = PairedScores(tmp_path / "low", tmp_path / "high")
+    if high_classes != [3, 7]:
+        with pytest.raises(ValueError, match=r"a: expected the same classes in .*\[3, 8\]"):
+            paired.read("a")
+        return
+    stack, values = paired.read("a")
+    assert values.tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(stack.numpy() * 255, scores.reshape(6, 4, 5))
 
 
 @pytest.mark.parametrize(

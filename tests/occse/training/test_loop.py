@@ -302,6 +302,13 @@ def test_non_finite_loss_stops_before_the_weights_move(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_convolutions_are_tuned_for_their_size_during_a_training_only(tmp_path: Path) -> None:
+    seen: list[bool] = []
+    run(tmp_path, report=lambda record: seen.append(torch.backends.cudnn.benchmark))
+    assert seen == [True] * 4
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="expected at least one batch of 100 training images, got 24"

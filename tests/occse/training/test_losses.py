@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,12 +10,9 @@ from processes import child_environment
 from test_loop import Network, Noise, assert_same, optimization, run
 from torch import Generator, Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from occse.method.erasing import draw_class
 from occse.networks.classifier import Classifier, logits
 from occse.training import loop
-from occse.training.adversarial import ErasingChoices, adversarial_loss
 from occse.training.loop import CHECKPOINT, Recipe, Session, Step, train
 from occse.training.losses import Losses, defers
 
@@ -83,63 +78,11 @@ def test_a_bad_loss_is_told_with_its_step_and_no_checkpoint_holds_what_followed(
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
-class Reads(TorchDispatchMode):
-    """Counts the operations that make the program wait for a value of the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            self.counts["item"] += 1
-        return func(*args, **(kwargs or {}))
-
-
 class Labelled(Noise):
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Tensor]:
         labels = torch.zeros(4)
         labels[[index % 4, (index + 1) % 4]] = 1
         return torch.randn(3, 32, 32, generator=generator), labels
-
-
-@pytest.mark.usefixtures("deferred")
-@pytest.mark.parametrize("mode", ["cse", "class_agnostic"])
-def test_a_step_of_erasing_reads_no_value_from_the_device(tmp_path: Path, mode: str) -> None:
-    torch.manual_seed(0)
-    model, oc = Classifier("tiny", 4), Classifier("tiny", 4).requires_grad_(False)
-    choices = ErasingChoices(
-        mode=mode,
-        lambda_start=1.0,
-        lambda_slope=0.0,
-        mask_max="batch",
-        mask_threshold=None,
-        remaining="labels",
-        weights=None,
-    )
-    inner = adversarial_loss(model, oc, choices)
-    counted: list[int] = []
-    with Reads() as of_draw:
-        if mode == "cse":
-            # The class is drawn on the CPU, by labels that never left it.
-            draw_class(torch.ones(6, 4), generator=Generator().manual_seed(0))
-
-    def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
-        with Reads() as reads:
-            parts = inner(batch, step)
-        counted.append(reads.counts["item"] - of_draw.counts["item"])
-        return parts
-
-    train(
-        model,
-        Labelled(),
-        loss,
-        recipe=Recipe(optimization=optimization(freeze_bn=True), epochs=1, batch_size=6, seed=0),
-        session=Session(scratch=tmp_path),
-    )
-    assert counted == [0] * 4
 
 
 COMPILED = """
