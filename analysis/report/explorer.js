@@ -102,7 +102,7 @@ class Explorer {
 
   // All that a point can stand at: scores, cost, knobs. A knob of texts stands at their ranks.
   axes() {
-    const scores = this.data.scores.map((label, index) => ({ label: `${label} (%)`, isScore: true, of: (point) => point.scores[index] }));
+    const scores = this.data.scores.map((label, index) => ({ label: `${label} (%)`, narrow: `${this.data.narrow[index]} (%)`, isScore: true, of: (point) => point.scores[index] }));
     const cost = { label: "stage minutes", isCost: true, of: (point) => point.minutes };
     const knobs = this.data.knobs.map((knob, index) => ({
       label: knob.label, knob,
@@ -263,7 +263,7 @@ class Explorer {
     ordered.forEach((axis, index) => {
       const range = this.range(axis, points);
       svg.append(shape("path", { class: "axis", d: `M${toX(index)} 34V${height - 34}` }));
-      svg.append(shape("text", { x: toX(index), y: 16, "text-anchor": "middle", "font-weight": 600 }, axis.label));
+      svg.append(shape("text", { x: toX(index), y: 16, "text-anchor": "middle", "font-weight": 600 }, axis.narrow ?? axis.label));
       for (const { at, text } of range.ticks) {
         svg.append(shape("text", { x: toX(index) + 5, y: places[index](at) + 4, "font-size": 11 }, text));
       }

@@ -46,6 +46,8 @@ def _data(sweep: Sweep, material: Material) -> dict[str, Any]:
     first_run = {run["variant"]: run["run_id"] for run in reversed(records)}
     return {
         "scores": list(map(sweep.labels.score, stages)),
+        # headings of axes that stand close to each other
+        "narrow": [sweep.labels.narrow_metric(f"{stage}/miou") for stage in stages],
         "knobs": [_knob(knob, levels[knob], sweep.labels) for knob in knobs],
         "variants": [
             {
