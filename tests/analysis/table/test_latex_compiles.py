@@ -23,7 +23,7 @@ pytestmark = [
     ),
     pytest.mark.skipif(
         shutil.which("pdflatex") is None,
-        reason="pdflatex is not installed (Debian: texlive-latex-base)",
+        reason="pdflatex is not installed (Debian: texlive-latex-base, texlive-science)",
     ),
 ]
 
