@@ -86,8 +86,9 @@ def test_files_of_both_sources_are_equal(run: str, sources: tuple[Source, Source
 
 @pytest.mark.parametrize("change", ["column", "workspace"])
 def test_a_database_of_another_schema_is_left_to_mlflow(
-    run: str, database: Path, tmp_path: Path, change: str
+    run: str, tracking: str, database: Path, tmp_path: Path, change: str
 ) -> None:
+    experiment = MlflowClient(tracking).get_run(run).info.experiment_id
     copy = tmp_path / "mlflow.db"
     copy.write_bytes(database.read_bytes())
     assert can_read(copy)
@@ -102,7 +103,7 @@ def test_a_database_of_another_schema_is_left_to_mlflow(
     source = connect(f"sqlite:///{copy}")
     assert isinstance(source, ServerSource)
     with pytest.raises(SourceError):
-        source.runs("1", "trial")
+        source.runs(experiment, "trial")
 
 
 def test_table_of_a_database_imports_no_mlflow(run: str, tracking: str) -> None:
