@@ -9,6 +9,9 @@ from analysis.read.pipeline import BEFORE, Pipeline, pipeline_of, read_pipeline
 from occse.pipeline import Pipeline as Stages
 from occse.pipeline import pipeline_facts
 
+# Stages that no run had before sweeps logged their pipeline.
+ADDED = {"cams"}
+
 
 @pytest.fixture(scope="module")
 def logged() -> Pipeline:
@@ -17,10 +20,10 @@ def logged() -> Pipeline:
 
 
 def test_stages_of_old_runs_are_those_of_the_pipeline(logged: Pipeline) -> None:
-    assert logged.fields == BEFORE.fields
+    assert tuple(field for field in logged.fields if field not in ADDED) == BEFORE.fields
     assert logged.scored == BEFORE.scored
-    for field in logged.fields:
-        assert logged.upstream(field) == BEFORE.upstream(field)
+    for field in BEFORE.fields:
+        assert set(logged.upstream(field)) - ADDED == set(BEFORE.upstream(field))
         assert logged.split_of(field) == BEFORE.split_of(field)
         assert logged.seeded(field) == BEFORE.seeded(field)
 
