@@ -1,7 +1,7 @@
 """SHA-256 of a user's files, remembered as long as size and time of a file stay the same.
 
-All of a data set is hashed to know its identity. That takes a minute for 20 GB, so digests are kept
-in this machine's cache; losing it costs that minute.
+All of a data set is hashed to know its identity, which reads every byte of it. So digests are kept
+in this machine's cache; losing it costs one more reading.
 """
 
 import hashlib
