@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from analysis.read.counts import Floats, Ints
 from analysis.read.knobs import scored, scored_stages
@@ -24,7 +22,6 @@ from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.table.grid import Grid, Passage, text_grid
 
-Texts = NDArray[np.str_]
 # The 2.5 % quantile of 2,000 resamples is known to some 0.3 % of the distribution.
 RESAMPLES = 2000
 # With fewer groups of variants resamples repeat each other, and the bootstrap says nothing.
@@ -261,14 +258,19 @@ def _rank(
     """
     chosen = [index for index, point in enumerate(points) if scope in ("all", "within", point.mode)]
     scores = np.array([[points[index].scores[stage] for stage in pair] for index in chosen])
-    modes = np.array([points[index].mode if scope == "within" else "" for index in chosen])
+    modes = _codes([points[index].mode if scope == "within" else "" for index in chosen])
     groups = pd.factorize(pd.Series([artifacts[index] for index in chosen], dtype=object))[0]
-    if len(chosen) < 3 or math.isnan(value := _spearman(scores, modes)):
+    if len(chosen) < 3:
+        return None
+    # Ranks need the order alone, and integers are ranked ten times as fast in each resample.
+    levels = np.stack([np.unique(column, return_inverse=True)[1] for column in scores.T], axis=1)
+    value = _spearman(levels, modes)
+    if math.isnan(value):
         return None
     number = int(groups.max()) + 1
     # Where all agree, so does every resample of them.
     certain = number < FEWEST or math.isclose(abs(value), 1)
-    low, high = (None, None) if certain else _interval(scores, modes, groups, resamples, seed)
+    low, high = (None, None) if certain else _interval(levels, modes, groups, resamples, seed)
     return Rank(
         first=pair[0],
         second=pair[1],
@@ -281,19 +283,37 @@ def _rank(
     )
 
 
-def _spearman(scores: Floats, modes: Texts) -> float:
-    """Correlation of ranks within each mode, over all modes; NaN where nothing varies."""
+def _codes(values: Sequence[str]) -> Ints:
+    return pd.factorize(pd.Series(values, dtype=object))[0]
+
+
+def _spearman(levels: Ints, modes: Ints) -> float:
+    """Correlation of ranks within each mode, over all modes; NaN where nothing varies.
+
+    Args:
+        levels: (V, 2) the scores of two stages, each as its place among the distinct ones.
+        modes: (V,) numbers of the ways of erasing.
+    """
     # Ranks within each mode, centred there: a mode that is better at both stages adds nothing.
-    centred = np.zeros_like(scores)
-    for each in np.unique(modes):
-        ranks = stats.rankdata(scores[modes == each], axis=0)
-        centred[modes == each] = ranks - ranks.mean(axis=0)
+    centred = np.zeros(levels.shape)
+    for mode in range(int(modes.max()) + 1):
+        own = modes == mode
+        if own.any():
+            ranks = np.stack([_ranks(column) for column in levels[own].T], axis=1)
+            centred[own] = ranks - ranks.mean(axis=0)
     spread = math.sqrt(float((centred**2).sum(axis=0).prod()))
     return float(centred.prod(axis=1).sum()) / spread if spread else math.nan
 
 
+def _ranks(levels: Ints) -> Floats:
+    """Return ranks from 1 on; equal ones get their mean."""
+    counts = np.bincount(levels)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[levels]
+    return ranks
+
+
 def _interval(
-    scores: Floats, modes: Texts, groups: Ints, resamples: int, seed: int
+    levels: Ints, modes: Ints, groups: Ints, resamples: int, seed: int
 ) -> tuple[float, float]:
     chance = np.random.default_rng(seed)
     members = [np.flatnonzero(groups == each) for each in range(groups.max() + 1)]
@@ -302,7 +322,7 @@ def _interval(
         drawn = np.concatenate(
             [members[each] for each in chance.integers(len(members), size=len(members))]
         )
-        found.append(_spearman(scores[drawn], modes[drawn]))
+        found.append(_spearman(levels[drawn], modes[drawn]))
     # A resample that drew one group only has no correlation (NaN).
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -131,11 +131,13 @@ def _at_alpha(trials: pd.DataFrame, field: str, pair: Pair) -> Setting | None:
     metric, knob = f"{field}/miou", f"{PARAM}{field}.alpha"
     if metric not in trials or knob not in trials:
         return None
-    rows = trials.set_index("run_id").loc[[*pair.system, *pair.reference]]
+    # Asked for every pair of a sweep: an index of all its columns would copy the whole frame.
+    known = trials[["run_id", metric, knob]].set_index("run_id")
+    rows = known.loc[[*pair.system, *pair.reference]]
     # Runs with different alphas differ by the alpha as well as by the system.
     if rows[metric].isna().any() or rows[knob].nunique(dropna=False) != 1:
         return None
-    difference = float(pair.differences(trials.set_index("run_id")[metric]).mean())
+    difference = float(pair.differences(known[metric]).mean())
     return Setting(value=float(show(rows[knob].iloc[0])), difference=difference)
 
 

@@ -15,6 +15,7 @@ from analysis.statistics.bootstrap import RESAMPLES, Measured, measure
 from analysis.statistics.seed_design import Design, design
 
 OTHER = ".other"
+OF_PAIR = frozenset({"run_id", "variant", "seed", "pipeline"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def pair_of(system: pd.DataFrame, reference: pd.DataFrame, field: str) -> Pair:
     Raises:
         ValueError: no run of one has the seeds of a run of the other.
     """
-    system, reference = distinct(system, field), distinct(reference, field)
+    system, reference = (_narrow(distinct(each, field)) for each in (system, reference))
     seeds = [f"seed.{stage}" for stage in pipeline_of(system).seeded(field)]
     common = [name for name in seeds if _has(system, name) and _has(reference, name)]
     if min(len(system), len(reference)) == 1:
@@ -123,6 +124,11 @@ def pair_of(system: pd.DataFrame, reference: pd.DataFrame, field: str) -> Pair:
         reference=tuple(runs["run_id" + OTHER]),
         design=design(runs, field),
     )
+
+
+def _narrow(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that make a pair: a merge copies all, of which a sweep has hundreds."""
+    return rows[[name for name in rows.columns if name in OF_PAIR or name.startswith("seed.")]]
 
 
 def _has(rows: pd.DataFrame, column: str) -> bool:

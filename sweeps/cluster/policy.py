@@ -5,6 +5,7 @@ made-up one. Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 Amounts = Mapping[str, float]
 # Sums of fractions of a GPU are off by rounding; Ray itself counts in steps of 1e-4.
@@ -32,6 +33,16 @@ class Waiting:
     waited_s: float = 0.0
     sweep: str = ""
     weight: float = 1.0
+
+    @property
+    def is_patient(self) -> bool:
+        """True while it may still wait for a machine that suits it better."""
+        return self.waited_s < PATIENCE_S
+
+    @cached_property
+    def kind(self) -> tuple[object, ...]:
+        """The same for stages that find room in the same places."""
+        return (self.is_patient, *self.needs.items())
 
 
 def longest_paths(
@@ -109,7 +120,7 @@ def choose(
         keep = kept
         if stage.needs.get("GPU"):
             keep = 0.0
-        elif not growing or stage.waited_s >= PATIENCE_S:
+        elif not (growing and stage.is_patient):
             keep = _affordable(stage.needs, totals, kept)
         index = _best_machine(stage.needs, left, totals, kept=keep, reservation=reservation)
         if index is not None:
@@ -118,9 +129,13 @@ def choose(
                 left[index][name] = left[index].get(name, 0.0) - amount
             chosen.append((stage, index))
             line.start(stage)
+            continue
+        # Room only shrinks here, so that what found none finds none later. Thousands of stages may
+        # wait, of a handful of kinds.
+        line.drop_kind(stage)
         # Only the first one that does not fit: with a reservation for each, machines would stand
         # empty for stages far back in line.
-        elif reservation is None and stage.needs.get("GPU"):
+        if reservation is None and stage.needs.get("GPU"):
             reservation = _reserve(stage.needs, left, totals)
     return chosen
 
@@ -129,15 +144,19 @@ class _Line:
     """The waiting stages in the order in which they may start, given what was started before."""
 
     def __init__(
-        self, waiting: Iterable[Waiting], held: Mapping[str, float], totals: Sequence[Amounts]
+        self,
+        waiting: Iterable[Waiting],
+        held: Mapping[str, float],
+        totals: Sequence[Amounts],
     ) -> None:
         self._held = dict(held)
         self._totals = totals
-        # by whether a GPU is needed and by sweep, the longest path last
-        self._stages: dict[tuple[bool, str], list[Waiting]] = {}
+        # By sweep and kind, the longest path last. Stages of one kind need the same.
+        self._stages: dict[tuple[str, tuple[object, ...]], list[Waiting]] = {}
+        self._order: dict[str, int] = {}
         for stage in waiting:
-            key = (not stage.needs.get("GPU"), stage.sweep)
-            self._stages.setdefault(key, []).append(stage)
+            self._order[stage.fingerprint] = len(self._order)
+            self._stages.setdefault((stage.sweep, stage.kind), []).append(stage)
         for stages in self._stages.values():
             # of equal paths the one that asked first comes first: the sort keeps their order
             stages.sort(key=lambda stage: -stage.path_s)
@@ -146,18 +165,26 @@ class _Line:
     def __iter__(self) -> Iterator[Waiting]:
         while self._stages:
             key = min(self._stages, key=self._rank)
-            yield self._stages[key].pop()
+            stage = self._stages[key].pop()
             if not self._stages[key]:
                 del self._stages[key]
+            yield stage
 
     def start(self, stage: Waiting) -> None:
         """Note that a stage starts: its sweep holds more of the cluster now."""
         part = share_of(stage.needs, self._totals) / stage.weight
         self._held[stage.sweep] = self._held.get(stage.sweep, 0.0) + part
 
-    def _rank(self, key: tuple[bool, str]) -> tuple[bool, float, float]:
-        needs_no_gpu, sweep = key
-        return needs_no_gpu, self._held.get(sweep, 0.0), -self._stages[key][-1].path_s
+    def drop_kind(self, stage: Waiting) -> None:
+        """Leave out all stages of the kind of `stage`: there is no room for them."""
+        for key in [key for key in self._stages if key[1] == stage.kind]:
+            del self._stages[key]
+
+    def _rank(self, key: tuple[str, tuple[object, ...]]) -> tuple[bool, float, float, int]:
+        first = self._stages[key][-1]
+        needs_no_gpu = not first.needs.get("GPU")
+        held = self._held.get(first.sweep, 0.0)
+        return needs_no_gpu, held, -first.path_s, self._order[first.fingerprint]
 
 
 def share_of(needs: Amounts, totals: Sequence[Amounts]) -> float:

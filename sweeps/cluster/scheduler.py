@@ -322,7 +322,7 @@ class Scheduler:
             for run in self._runs.values()
             if run.state is StageState.READY and not run.machine and run.cancelled is None
         ]
-        if not ready:
+        if not self._view.has_room(ready, self._runs.values()):
             return
         names = list(self._view.machines)
         chosen = choose(

@@ -16,7 +16,7 @@ from sweeps.cluster.messages import (
     WaitingStage,
     Worker,
 )
-from sweeps.cluster.policy import Waiting
+from sweeps.cluster.policy import PATIENCE_S, Waiting
 
 
 class StageState(Enum):
@@ -71,6 +71,7 @@ class StageRun:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
+    _candidate: tuple[StageRequest, Waiting] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -96,15 +97,24 @@ class StageRun:
         return Answer(state=AnswerState.FAILED, error=outcome.text)
 
     def as_candidate(self) -> Waiting:
-        """Return the stage as the policy sees it."""
-        return Waiting(
+        """Return the stage as the policy sees it; how long it waited is exact to its patience."""
+        waited_s = time.monotonic() - self.ready_at
+        known = self._candidate
+        # Asked for at each turn of the scheduler, of thousands of stages.
+        if known is not None and known[0] is self.request:
+            candidate = known[1]
+            if candidate.is_patient == (waited_s < PATIENCE_S):
+                return candidate
+        candidate = Waiting(
             fingerprint=self.fingerprint,
             needs=self.request.needs,
             path_s=self.request.path_s,
-            waited_s=time.monotonic() - self.ready_at,
+            waited_s=waited_s,
             sweep=self.request.sweep,
             weight=self.request.weight,
         )
+        self._candidate = (self.request, candidate)
+        return candidate
 
     def as_active(self) -> ActiveStage:
         """Return the stage as the driver sees it while a worker runs it."""

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -141,6 +142,8 @@ def _picked(known: Cells) -> bool:
     return known["threshold_rule"].startswith("best on ")
 
 
+# Rows repeat their values, and each is checked by making a pipeline of it.
+@lru_cache(maxsize=10_000)
 def _knob(name: str, text: str) -> str:
     """Return the value of a knob, which is written as in a sweep's file."""
     if len(text) > MAX_VALUE:

@@ -4,11 +4,13 @@ Nothing is filled in from our defaults: a tag says `unknown` where the source do
 """
 
 import hashlib
+import itertools
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:  # importing it takes a second that other commands do without
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+# MLflow takes 1,000 metrics, params and tags in one request, of which 100 params; the rest of an
+# old run's curves goes before.
+MOST_METRICS = 500
 PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init")
 UNKNOWN = "unknown"
 IMPORTED = "imported:"
@@ -63,7 +68,7 @@ class OldRun:
     counts: Mapping[str, Counts] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Identity of the run: one per content, variant and seed."""
         return sha256(json.dumps([self.variant, self.seed, self.content]).encode())
@@ -94,14 +99,17 @@ def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[s
         fresh = [run for run in runs if not _complete(known.get(run.identity))]
         _check(fresh, present)
         for run in runs:
-            if run not in fresh:
+            if _complete(known.get(run.identity)):
                 yield f"{run.name}: run {known[run.identity].info.run_id} has it already"
         orders = {
             run.data.tags["occse.variant"]: int(run.data.tags["occse.order"]) for run in present
         }
+        behind = itertools.count(max(orders.values(), default=-1) + 1)
         for run in fresh:
             # behind those that the experiment has; the seeds of a variant stand together
-            order = orders.setdefault(run.variant, max(orders.values(), default=-1) + 1)
+            if run.variant not in orders:
+                orders[run.variant] = next(behind)
+            order = orders[run.variant]
             run_id = _record(client, target, run, order, known.get(run.identity))
             yield f"{run.name}: run {run_id}"
 
@@ -162,17 +170,28 @@ def _record(
             Metric(safe_key(name), value, run.made, step)
             for step, value in enumerate(values, start=1)
         ]
-    client.log_batch(run_id, metrics=metrics, params=[Param(*item) for item in run.params.items()])
+    if len(metrics) > MOST_METRICS:
+        client.log_batch(run_id, metrics=metrics[MOST_METRICS:])
+    if run.counts:
+        _attach(client, run_id, run.counts)
+    client.set_terminated(run_id, "FINISHED", end_time=run.made)
+    # The tag last, with the rest in one request: a run that has it is never written again.
+    client.log_batch(
+        run_id,
+        metrics=metrics[:MOST_METRICS],
+        params=[Param(*item) for item in run.params.items()],
+        tags=[RunTag("occse.complete", run.identity)],
+    )
+    return run_id
+
+
+def _attach(client: "MlflowClient", run_id: str, counts_by_stage: Mapping[str, Counts]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for stage, counts in run.counts.items():
+        for stage, counts in counts_by_stage.items():
             path = Path(folder, "counts", f"{stage}.npz")
             path.parent.mkdir(exist_ok=True)
             counts.save(path)
         client.log_artifacts(run_id, folder)
-    client.set_terminated(run_id, "FINISHED", end_time=run.made)
-    # last: a run that has this tag is never written again
-    client.log_batch(run_id, tags=[RunTag("occse.complete", run.identity)])
-    return run_id
 
 
 def _tags(run: OldRun, order: int) -> dict[str, str]:

@@ -19,7 +19,6 @@ from sweeps.text import Say, duration
 
 # A log that says nothing for longer looks like a hang; more often it fills with repetition.
 HEARTBEAT_S = 30.0
-PLACES = ("queued", "running", "done", "reused", "failed")
 State = Literal["running", "stopping", "ended", "failed", "stopped"]
 
 
@@ -51,7 +50,13 @@ class Progress:
         self._stored: set[str] = set()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
+        # By trial, its stages that are not done. This and the counts below are kept up to date, for
+        # a sweep of 5,000 trials has 30,000 stages, and the status is asked for every second.
         self._trials: dict[str, set[str]] = {}
+        # by stage class
+        self._planned: Counter[str] = Counter()
+        self._made: Counter[str] = Counter()
+        self._reused: Counter[str] = Counter()
         self._fields: dict[str, set[str]] = defaultdict(set)
         self._running: list[ActiveStage] = []
         self._epochs: dict[str, int] = {}
@@ -81,13 +86,15 @@ class Progress:
             stored = new - plan.reasons.keys()
             self._stored |= stored
             self._done |= stored
+            self._planned.update(plan.nodes[fingerprint].kind for fingerprint in new)
+            self._reused.update(plan.nodes[fingerprint].kind for fingerprint in stored)
             shares = {each: share(granted[each], machines) for each in plan.reasons}
             self._left.add(plan.nodes, shares)
             for row in plan.rows:
                 self._fields[row.kind].update(row.fields)
             for trial in plan.trials:
                 planned = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
-                self._trials.setdefault(trial.name, set()).update(planned)
+                self._trials.setdefault(trial.name, set()).update(planned - self._done)
                 for fingerprint in planned:
                     self._users[fingerprint].append(trial.name)
                     if fingerprint in self._done:
@@ -143,7 +150,7 @@ class Progress:
                 started=self._began,
                 updated=time.time(),
                 trials=len(self._trials),
-                trials_done=sum(needed <= self._done for needed in self._trials.values()),
+                trials_done=sum(1 for left in self._trials.values() if not left),
                 stages=self._counts(),
                 running=[self._running_stage(stage) for stage in self._running],
                 failed=[
@@ -169,6 +176,9 @@ class Progress:
         if fingerprint in self._done:
             return
         self._done.add(fingerprint)
+        self._made[self._nodes[fingerprint].kind] += 1
+        for trial in self._users[fingerprint]:
+            self._trials[trial].discard(fingerprint)
         self._failed.pop(fingerprint, None)
         if seconds is not None:
             self._seconds[fingerprint] = seconds
@@ -252,29 +262,30 @@ class Progress:
         )
 
     def _counts(self) -> list[StageCounts]:
-        running = {stage.fingerprint for stage in self._running}
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for fingerprint, node in self._nodes.items():
-            counts[node.kind][self._where(fingerprint, running)] += 1
+        # A stage that is done may fail later, when it is made again because it was damaged.
+        failed = Counter(
+            self._nodes[fingerprint].kind
+            for fingerprint in self._failed
+            if fingerprint not in self._done
+        )
+        running = Counter(
+            self._nodes[stage.fingerprint].kind
+            for stage in self._running
+            if stage.fingerprint not in self._done and stage.fingerprint not in self._failed
+        )
+        counts = {}
+        for kind, planned in self._planned.items():
+            ended = {"done": self._made[kind], "reused": self._reused[kind], "failed": failed[kind]}
+            queued = planned - running[kind] - sum(ended.values())
+            counts[kind] = {"queued": queued, "running": running[kind], **ended}
         order = stage_order()
         places = {
             kind: sorted(names, key=order.__getitem__) for kind, names in self._fields.items()
         }
         return [
-            StageCounts(
-                fields=", ".join(places[kind]), **{key: counts[kind][key] for key in PLACES}
-            )
+            StageCounts(fields=", ".join(places[kind]), **counts[kind])
             for kind in sorted(counts, key=lambda kind: order[places[kind][0]])
         ]
-
-    def _where(self, fingerprint: str, running: set[str]) -> str:
-        if fingerprint in self._stored:
-            return "reused"
-        if fingerprint in self._done:
-            return "done"
-        if fingerprint in self._failed:
-            return "failed"
-        return "running" if fingerprint in running else "queued"
 
     def _expected(self, node: Node) -> float | None:
         """Return the seconds that past runs lead to expect of a stage."""

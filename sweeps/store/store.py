@@ -32,6 +32,8 @@ CURVES = "curves.json"
 PROBE_BYTES = 1 << 20
 # Curves of some thousand trainings, which the driver need not fetch again for each trial.
 SMALL_BYTES = 32 << 20
+# Manifests of some 10 kB that were checked; all trials of a sweep ask for those that they share.
+MOST_MANIFESTS = 2000
 STATUS = "status"  # folder of the status files of running sweeps, see sweeps.progress.status
 LOGS = "logs"  # folder of what detached sweeps print, see sweeps.driver.detached
 NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS, LOGS})
@@ -59,6 +61,8 @@ class Store:
         self.files: Files
         self._cache: NodeCache | None = None
         self._small: dict[str, bytes] = {}
+        # by fingerprint: the bytes that were read last, and the manifest that they are
+        self._manifests: dict[str, tuple[bytes, Manifest]] = {}
         if "://" in url:
             self.url = url
             self.root = node_cache() / "stores" / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -115,7 +119,18 @@ class Store:
         """
         name = f"{node.kind}/{node.fingerprint}/{MANIFEST}"
         data = self.files.read(name)
-        return None if data is None else check_manifest(data, node, where=f"{self.url}/{name}")
+        if data is None:
+            return None
+        known = self._manifests.get(node.fingerprint)
+        if known is not None and known[0] == data:
+            return known[1]
+        manifest = check_manifest(data, node, where=f"{self.url}/{name}")
+        if manifest is not None:
+            self._manifests[node.fingerprint] = (data, manifest)
+            # Two threads may be here; of two that drop the same one, the second finds none.
+            while len(self._manifests) > MOST_MANIFESTS:
+                self._manifests.pop(next(iter(self._manifests), ""), None)
+        return manifest
 
     def manifests_of(self, nodes: Iterable["Node"]) -> dict[str, Manifest]:
         """Return the manifests of those of `nodes` that are in the store, by fingerprint.

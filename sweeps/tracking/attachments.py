@@ -26,13 +26,18 @@ Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its
 import csv
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from jaxtyping import Int64
 
+from occse.artifacts.manifest import Manifest
 from occse.artifacts.panels import choose, draw_panel, write_maps
 from occse.artifacts.provenance import git_state
 from occse.artifacts.secrets import masked
@@ -151,10 +156,8 @@ def _write(
             _write_file(folder / "counts" / f"{field}.npz", (path / COUNTS).read_bytes())
             counted |= dict.fromkeys(counts.names)
             write_tables(counts, folder / "tables" / field)
-    config = {field: node.stage.config() for field, node in record.trial.nodes.items()}
-    _write_file(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
-    manifests = {field: manifest.model_dump() for field, manifest in record.manifests.items()}
-    _write_file(folder / "manifests.json", json.dumps(manifests, indent=1).encode())
+    _write_file(folder / "config.yaml", _configs(record.trial.nodes).encode())
+    _write_file(folder / "manifests.json", _manifests(record.manifests).encode())
     _write_diff(folder)
     if counted:
         _write_labels(folder / "labels.csv", counted, folders[DATA], data_root=data_root)
@@ -170,6 +173,43 @@ def _write(
     if panels:
         page = gallery(record.trial.name, panels)
         _write_file(folder / "gallery.html", page.encode())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One stage of a file about a trial. Parts are equal if they are of the same artifact."""
+
+    field: str
+    fingerprint: str
+    made: str
+    values: Callable[[], Mapping[str, Any]] = dataclass_field(compare=False)
+
+
+# Trials share most of their stages, and writing YAML and JSON takes longer than the rest of a
+# record. A sweep's trials come in the order of its file, so that those that share are near.
+@lru_cache(maxsize=1000)
+def _yaml(part: _Part) -> str:
+    return yaml.safe_dump({part.field: dict(part.values())}, sort_keys=False)
+
+
+@lru_cache(maxsize=1000)
+def _json(part: _Part) -> str:
+    return json.dumps({part.field: part.values()}, indent=1).removeprefix("{\n").removesuffix("\n}")
+
+
+def _configs(nodes: Mapping[str, Node]) -> str:
+    """Return the active knobs of every stage as YAML."""
+    parts = [_Part(field, node.fingerprint, "", node.stage.config) for field, node in nodes.items()]
+    return "".join(map(_yaml, parts))
+
+
+def _manifests(manifests: Mapping[str, Manifest]) -> str:
+    """Return manifests by field as JSON."""
+    parts = [
+        _Part(field, each.fingerprint, f"{each.created} {each.seconds}", each.model_dump)
+        for field, each in manifests.items()
+    ]
+    return "{\n" + ",\n".join(map(_json, parts)) + "\n}" if parts else "{}"
 
 
 def _shown(

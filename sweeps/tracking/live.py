@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ class LiveMetrics:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._trials: dict[str, Trial] = {}
-        self._users: dict[str, list[tuple[str, Trial]]] = defaultdict(list)
+        # by fingerprint: the trials that wait for the stage, each under the field that it asks in
+        self._users: dict[str, dict[tuple[str, str], Trial]] = defaultdict(dict)
         self._fresh: dict[str, list[Metric]] = defaultdict(list)
         # trials of a search join in the main thread while the driver's second thread updates
         self._lock = threading.Lock()
@@ -34,27 +35,31 @@ class LiveMetrics:
     def add(self, plan: Plan) -> None:
         """Follow the stages of `plan` for its trials; scores of stored ones are fresh at once."""
         with self._lock:
+            stored = plan.nodes.keys() - plan.reasons.keys()
             for trial in plan.trials:
+                # one that the store has whole ends at once, and is recorded then
+                if all(node.fingerprint in stored for node in trial.nodes.values()):
+                    continue
                 self._trials[trial.identity] = trial
                 for field, node in trial.nodes.items():
-                    users = self._users[node.fingerprint]
-                    if node.fingerprint in plan.nodes and (field, trial) not in users:
-                        users.append((field, trial))
-            for fingerprint in plan.nodes.keys() - plan.reasons.keys():
+                    if node.fingerprint in plan.nodes:
+                        self._users[node.fingerprint][field, trial.identity] = trial
+            for fingerprint in stored:
                 self._score(fingerprint)
 
     def repeat(self, trial: Trial) -> None:
         """Collect the scores of a trial's finished stages once more, for a new run of it."""
         with self._lock:
+            self._trials[trial.identity] = trial
             for field, node in trial.nodes.items():
-                self._score(node.fingerprint, users=[(field, trial)])
+                self._score(node.fingerprint, users={(field, trial.identity): trial})
 
     def update(self, news: News) -> None:
         """Collect the curves and scores in the scheduler's news."""
         with self._lock:
             for point in news.points:
-                for field, trial in self._users[point.fingerprint]:
-                    self._fresh[trial.identity] += curve(field, point.values, at=point.at_ms)
+                for field, identity in self._users[point.fingerprint]:
+                    self._fresh[identity] += curve(field, point.values, at=point.at_ms)
             for event in news.events:
                 if event.kind is EventKind.DONE:
                     self._score(event.fingerprint)
@@ -66,17 +71,19 @@ class LiveMetrics:
             self._fresh.clear()
         return fresh
 
-    def _score(self, fingerprint: str, *, users: Sequence[tuple[str, Trial]] | None = None) -> None:
+    def _score(
+        self, fingerprint: str, *, users: Mapping[tuple[str, str], Trial] | None = None
+    ) -> None:
         """Collect the scores of a finished stage for `users`, by default all its trials."""
         if users is None:
             users = self._users[fingerprint]
         if not users:  # a stage of another sweep on the same cluster
             return
-        field, trial = users[0]
+        (field, _), trial = next(iter(users.items()))
         node = trial.nodes[field]
         # the error is told when the trial ends, which reads the same files
         with suppress(ValueError, OSError):
             if (manifest := self._store.manifest(node)) is not None:
                 curves = self._store.curves(node)
-                for field, trial in users:
-                    self._fresh[trial.identity] += scores(field, manifest, curves=curves)
+                for field, identity in users:
+                    self._fresh[identity] += scores(field, manifest, curves=curves)
