@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_counts import IMAGES, PIXELS, write_counts
+from markdown_text import unpadded
 from mlflow import MlflowClient
 
 from analysis.__main__ import main
@@ -61,7 +62,7 @@ def test_the_command_prints_points_and_what_the_interval_speaks_of(
 ) -> None:
     assert main(["compare", experiment, "--tracking", tracking]) == 0
     out = capsys.readouterr().out
-    assert "| better | +" in out
+    assert "| better | +" in unpadded(out)
     assert "within noise; a difference of 1.0 would need " in out
     assert f"{IMAGES} images. The interval covers chance in images and seeds" in out
 

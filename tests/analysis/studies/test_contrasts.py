@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_counts import write_counts
+from markdown_text import unpadded
 from mlflow import MlflowClient
 from test_compare import found_by
 
@@ -137,7 +138,7 @@ def test_command_compares_two_variants_and_two_sets(
 ) -> None:
     variants = ["cse, 10", "class_agnostic, 10"]
     assert main(["compare", experiment, *variants, "--tracking", tracking]) == 0
-    assert "| cse, 10 | class_agnostic, 10 | +" in capsys.readouterr().out
+    assert "| cse, 10 | class_agnostic, 10 | +" in unpadded(capsys.readouterr().out)
     command = ["compare", experiment, "--tracking", tracking]
     sets = ["--where", "erasing=cse", "--against", "erasing=class_agnostic"]
     assert main([*command, *sets]) == 0

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Record
+from markdown_text import unpadded
 from scipy import stats
 
 from analysis.__main__ import main
@@ -126,7 +127,7 @@ def test_the_command_shows_both_tables_and_says_how_many_have_no_segmentation(
         )
     assert main(["correlation", "correlated", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
-    assert "| cam and seg | +1.00 (3 groups, no interval) |" in out
+    assert "| cam and seg | +1.00 (3 groups, no interval) |" in unpadded(out)
     assert "Left out: 1 variants without a score of seg" in out
     assert "nothing is lost from 1 on" in out
 

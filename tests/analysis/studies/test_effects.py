@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Record
+from markdown_text import unpadded
 from mlflow import MlflowClient
 from mlflow.entities import Param
 
@@ -149,8 +150,8 @@ def test_the_command_prints_effects_means_and_method(
     assert main(["effects", "effects", "--metric", "cam/miou", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
     assert "**all trials**: cam/miou 55.8, mean of 2 variants, 6 artifacts." in out
-    assert "| cgnet.lambda_start | 1, 2 |" in out
-    assert "| cgnet.lambda_start |    10 | 60.3 |" in out
+    assert "| cgnet.lambda_start | 1, 2 |" in unpadded(out)
+    assert "| cgnet.lambda_start | 10 | 60.3 |" in unpadded(out)
     assert "type II" in out
     assert main(["effects", "effects", "--metric", "seg/miou", "--tracking", tracking]) == 2
     assert "no trial has seg/miou; there are: cam/miou" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Record
+from markdown_text import unpadded
 
 from analysis.__main__ import main
 from analysis.studies.variance import components, variance
@@ -121,7 +122,7 @@ def test_the_command_names_the_method_and_what_cannot_be_told_apart(
         main(["variance", "spread", "--stage", "cam", "--no-images", "--tracking", tracking]) == 0
     )
     out = capsys.readouterr().out
-    assert "| oc, cgnet | 1.00 | 0.52 to 6.28 | 100 % |" in out, (
+    assert "| oc, cgnet | 1.00 | 0.52 to 6.28 | 100 % |" in unpadded(out), (
         "chi-square with 2 degrees of freedom"
     )
     assert (
