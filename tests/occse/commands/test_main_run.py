@@ -74,7 +74,8 @@ def test_artifacts_of_other_code_are_named_once_with_the_command(
     assert lines["cam"].endswith("from the store, made by other code: cam.py changed")
     assert lines["crf"].endswith("from the store, made from cam of other code")
     assert lines["cgnet"].endswith("from the store")
-    (warning,) = [line for line in printed.splitlines() if line.startswith("warning: 2 artifacts")]
+    said = "warning: artifacts made by other code: 2; "
+    (warning,) = [line for line in printed.splitlines() if line.startswith(said)]
     assert "to make them again: python -m occse run --profile embedded --store " in warning
     assert warning.endswith(" --changed-code rerun")
     assert changed_run(own_store, "--changed-code", "reuse") == 0
