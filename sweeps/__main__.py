@@ -14,6 +14,7 @@ from naming.terminal import print_anywhere
 from occse.artifacts.secrets import Parser, masked_command, shown
 from sweeps.commands import (
     artifacts,
+    control,
     detached,
     doctor,
     explain,
@@ -80,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    every = (plan, explain, run, status, detached, reproduce, import_, mlflow, store, doctor)
-    for command in (*every, schema, artifacts):
+    every = (plan, explain, run, status, control, detached, reproduce, import_, mlflow, store)
+    for command in (*every, doctor, schema, artifacts):
         command.add(commands)
     return parser
 

@@ -31,6 +31,7 @@ OF_MODULE = {
     "test_cluster_files": ("ray",),
     "test_remake": ("ray",),
     "test_host_memory": ("ray",),
+    "test_growing_cluster": ("ray",),
     "test_store_outages": ("ray", "soak"),
     "test_chaos": ("ray", "soak"),
     "test_disk_outages": ("ray", "soak"),

@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.experimental.internal_kv import _internal_kv_get
 
 from sweeps.cluster.head import NAMESPACE
 from sweeps.cluster.token_file import keep_token_private
@@ -24,6 +25,8 @@ OBJECT_STORE_BYTES = 200 << 20
 ANSWER_S = 10.0
 # Ray sets it for the program of `ray job submit`.
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Of a page on this machine or near it, which is a convenience only.
+DASHBOARD_S = 2.0
 # Ray gives its own start 30 s; a machine that is busy with other starts may need them twice.
 STARTS = 2
 
@@ -65,6 +68,9 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
     if cluster.address is not None:
         check_address(cluster.address)
         start_ray(say, address=cluster.address, runtime_env=_environment())
+        dashboard = _dashboard()
+        if _listens(dashboard):
+            say(f"Ray's dashboard: http://{dashboard}")
     else:
         start_ray(
             say,
@@ -113,6 +119,24 @@ def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray
             if attempt == STARTS or isinstance(error, ValueError):
                 raise ConnectionError(message) from error
             say(f"warning: {message}; trying once more")
+
+
+def _dashboard() -> str:
+    """Return HOST:PORT of the cluster's dashboard, which Ray names also where it started none."""
+    address = _internal_kv_get(
+        ray_constants.DASHBOARD_ADDRESS, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
+    )
+    return str(address, "utf-8") if address else ""
+
+
+def _listens(address: str) -> bool:
+    """Tell whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=DASHBOARD_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

@@ -7,11 +7,13 @@ demands of all schedulers and repeats the sum."""
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from sweeps.cluster.head import HEAD, NAMESPACE
+from sweeps.cluster.node_types import NodeType, types_of
 
 # The same for every version of the code, so that sweeps of different versions share one actor. The
 # number belongs to the arguments of `put`, which are plain data.
@@ -20,6 +22,12 @@ NAME = "autoscaling-demand:1"
 REPEAT_S = 10.0
 # A busy scheduler may miss a few turns; an idle machine costs more than a minute of patience.
 SILENT_S = 60.0
+# A head that is up runs a task within a second; one that is busy within a minute.
+ANSWER_S = 60.0
+# Words of the command line of Ray's autoscaler on the head.
+MONITOR = "monitor.py"
+CONFIG = "--autoscaling-config="
+HEAD_ADDRESS = "--gcs-address="
 
 Bundles = Sequence[Mapping[str, float]]
 
@@ -70,3 +78,30 @@ def connect_demand() -> Any:  # noqa: ANN401 - Ray types no actor handles
     actor = ray.remote(num_cpus=0, resources=HEAD, max_restarts=-1)(Demand)
     options = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return actor.options(**options, scheduling_strategy="DEFAULT").remote()
+
+
+def node_types() -> list[NodeType]:
+    """Return the node types of the cluster that this process is connected to.
+
+    Empty where the head does not know them: on Kubernetes, and where nothing starts machines.
+    """
+    task = ray.remote(num_cpus=0, resources=HEAD)(_read_types)
+    address = ray.get_runtime_context().gcs_address
+    found: list[NodeType] = ray.get(task.remote(address), timeout=ANSWER_S)
+    return found
+
+
+def _read_types(address: str) -> list[NodeType]:
+    """Read the cluster's file on the head, where the process of Ray's autoscaler names it.
+
+    Ray keeps the node types nowhere else: its own tables have the machines that are there."""
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_text(errors="replace").split("\0")
+        except OSError:  # it has ended
+            continue
+        of_autoscaler = any(word.endswith(MONITOR) for word in words)
+        if of_autoscaler and f"{HEAD_ADDRESS}{address}" in words:
+            paths = [word.removeprefix(CONFIG) for word in words if word.startswith(CONFIG)]
+            return types_of(Path(paths[0]).expanduser().read_text()) if paths else []
+    return []

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+# Ray repeats a stage whose worker died three times (`stage_task.MAX_RETRIES`). More starts are
+# those that its memory monitor ended, which it repeats without end unless its head says otherwise.
+MAX_STARTS = 7
+
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerSettings:
@@ -21,6 +25,7 @@ class SchedulerSettings:
         git: commit and uncommitted difference of the driver's code, for the manifests.
         autoscaling: whether the cluster starts machines when they are asked for.
         plugins: digests of the plugins that workers import, by module.
+        max_starts: how often a worker may begin the same attempt at a stage.
     """
 
     root: str
@@ -29,6 +34,7 @@ class SchedulerSettings:
     git: Mapping[str, str] = field(default_factory=dict)
     autoscaling: bool = False
     plugins: Mapping[str, str] = field(default_factory=dict)
+    max_starts: int = MAX_STARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,11 @@ class StageOutcome:
     seconds: float = 0.0
     text: str = ""
 
+    @property
+    def event(self) -> "EventKind":
+        """The event that tells of this end."""
+        return EVENT_OF[self.kind]
+
 
 class EventKind(Enum):
     """Something that can happen to a stage."""
@@ -155,6 +166,18 @@ class EventKind(Enum):
     STOPPED = "stopped"
     #: It was cancelled because no trial waits for it any more.
     CANCELLED = "cancelled"
+
+
+#: The event that ends a stage, by the end of its last attempt.
+EVENT_OF = {
+    OutcomeKind.DONE: EventKind.DONE,
+    OutcomeKind.FAILED: EventKind.FAILED,
+    OutcomeKind.TOO_LARGE: EventKind.FAILED,
+    OutcomeKind.STORE_AWAY: EventKind.FAILED,
+    OutcomeKind.INPUT_LOST: EventKind.INPUT_LOST,
+    OutcomeKind.STOPPED: EventKind.STOPPED,
+    OutcomeKind.CANCELLED: EventKind.CANCELLED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

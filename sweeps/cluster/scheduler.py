@@ -46,8 +46,8 @@ from sweeps.cluster.messages import (
 )
 from sweeps.cluster.policy import choose
 from sweeps.cluster.stage_run import StageRun, StageState
-from sweeps.cluster.stage_task import DIED_TOO_OFTEN, MAX_STARTS, explain, stage_task
-from sweeps.cluster.view import ClusterView
+from sweeps.cluster.stage_task import died_too_often, explain, stage_task
+from sweeps.cluster.view import SCHEDULER, Account, ClusterView, account_of
 from sweeps.store.leases import RENEW_S, Leases
 from sweeps.store.patience import may_pass, pauses
 from sweeps.store.stop_file import stop_file
@@ -67,16 +67,6 @@ MAX_OUTAGES = 5
 # The driver asks every second; this many cover the longest time that it may be stuck.
 MAX_EVENTS = 10_000
 
-EVENT_OF = {
-    OutcomeKind.DONE: EventKind.DONE,
-    OutcomeKind.FAILED: EventKind.FAILED,
-    OutcomeKind.TOO_LARGE: EventKind.FAILED,
-    OutcomeKind.STORE_AWAY: EventKind.FAILED,
-    OutcomeKind.INPUT_LOST: EventKind.INPUT_LOST,
-    OutcomeKind.STOPPED: EventKind.STOPPED,
-    OutcomeKind.CANCELLED: EventKind.CANCELLED,
-}
-
 
 class Scheduler:
     """The actor. Its messages are those of `sweeps.cluster.messages`."""
@@ -89,6 +79,7 @@ class Scheduler:
         self._points: deque[CurvePoint] = deque(maxlen=MAX_EVENTS)
         self._ids = itertools.count(1)
         self._drained: set[str] = set()
+        self._paused: set[str] = set()
         self._view = ClusterView(autoscaling=settings.autoscaling)
         self._ticker: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -175,11 +166,19 @@ class Scheduler:
                     await asyncio.to_thread(self._store.files.write, name, b"")
         return len(left)
 
+    async def pause(self, trials: Collection[str], *, paused: bool) -> None:
+        """Start no stage that only paused trials hold; what runs goes on."""
+        self._paused = self._paused | set(trials) if paused else self._paused - set(trials)
+
+    async def account(self) -> Account:
+        """Return the stages on machines, and those that wait for one, for other schedulers."""
+        return account_of(self._runs.values(), [run.as_candidate() for run in self._ready()])
+
     async def started(self, fingerprint: str, worker: Worker) -> None:
         """Note the worker that begins a stage; Ray retries one whose worker died with another."""
         if (run := self._runs.get(fingerprint)) is not None and run.ref is not None:
             run.starts += 1
-            if run.starts > MAX_STARTS:
+            if run.starts > self._settings.max_starts:
                 # Ray's own bound is that of the head's environment, which others may have made
                 ray.cancel(run.ref, force=True)
                 return
@@ -271,7 +270,8 @@ class Scheduler:
                 if (pause := next(patience, 0.0)) == 0.0:
                     raise
                 self._store_is_away(run, str(error))
-            await _within(run.wake.wait(), pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(run.wake.wait(), pause)
         return StageOutcome(kind=OutcomeKind.CANCELLED)
 
     def _store_is_away(self, run: StageRun, error: str) -> None:
@@ -294,7 +294,8 @@ class Scheduler:
             except (RayError, asyncio.CancelledError) as error:
                 if run.cancelled is not None:
                     return StageOutcome(kind=OutcomeKind.CANCELLED)
-                text = DIED_TOO_OFTEN if run.starts > MAX_STARTS else explain(error)
+                most = self._settings.max_starts
+                text = died_too_often(most) if run.starts > most else explain(error)
                 return StageOutcome(kind=OutcomeKind.FAILED, text=text)
             if run.cancelled is not None:
                 return outcome
@@ -317,16 +318,12 @@ class Scheduler:
         """Choose machines for the stages that have room now.
 
         Everything else stays here, where a more urgent stage can still overtake it."""
-        ready = [
-            run
-            for run in self._runs.values()
-            if run.state is StageState.READY and not run.machine and run.cancelled is None
-        ]
+        ready = self._ready()
         if not self._view.has_room(ready, self._runs.values()):
             return
         names = list(self._view.machines)
         chosen = choose(
-            [run.as_candidate() for run in ready],
+            [*(run.as_candidate() for run in ready), *self._view.others],
             self._view.free(self._runs.values()),
             totals=list(self._view.machines.values()),
             # For GPU stages to come: a GPU idles where CPU stages took every core beside it.
@@ -335,10 +332,17 @@ class Scheduler:
             held=self._view.held(self._runs.values()),
         )
         for stage, index in chosen:
-            run = self._runs[stage.fingerprint]
-            # taken at once: the next choice must not give the same room away again
-            run.machine = names[index]
-            run.wake.set()
+            # a stage of another scheduler is none of ours; that one starts it
+            if (run := self._runs.get(stage.fingerprint)) is not None:
+                # taken at once: the next choice must not give the same room away again
+                run.machine = names[index]
+                run.wake.set()
+
+    def _wanted(self) -> list[StageRun]:
+        return [run for run in self._runs.values() if run.wanted(self._paused)]
+
+    def _ready(self) -> list[StageRun]:
+        return [run for run in self._wanted() if run.waits]
 
     def _submit(self, run: StageRun) -> Any:  # noqa: ANN401 - Ray types no references
         actor = ray.get_runtime_context().current_actor
@@ -354,9 +358,9 @@ class Scheduler:
         run.outcome = outcome
         del self._runs[run.fingerprint]
         self._in_background(self._leases.release, run.fingerprint)  # no harm if it is not ours
-        if EVENT_OF[outcome.kind] is EventKind.FAILED:
+        if outcome.event is EventKind.FAILED:
             self._failures[run.fingerprint] = outcome.text
-        self._event(EVENT_OF[outcome.kind], run, seconds=outcome.seconds, text=outcome.text)
+        self._event(outcome.event, run, seconds=outcome.seconds, text=outcome.text)
         run.ended.set()
 
     async def _tick(self) -> None:
@@ -365,7 +369,9 @@ class Scheduler:
             try:
                 self._cancel_unwanted()
                 self._view.look()
-                self._view.demand(self._runs.values(), owner=self._owner)
+                await self._view.meet(self._runs)
+                # not for a paused sweep: its machines would idle, and be paid for
+                self._view.demand(self._wanted(), owner=self._owner)
                 self._renew()
                 self._submit_ready()
             # such as the cluster's head not answering for a moment: there is a next time
@@ -439,11 +445,6 @@ def connect(settings: SchedulerSettings) -> Any:  # noqa: ANN401 - Ray types no 
         num_cpus=0, resources=HEAD, max_restarts=-1, max_task_retries=-1, max_concurrency=10_000
     )(Scheduler)
     text = json.dumps(asdict(settings), sort_keys=True)
-    name = f"scheduler:{short_digest(text, source_digest())}"
+    name = f"{SCHEDULER}{short_digest(text, source_digest())}"
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return actor.options(**options, scheduling_strategy="DEFAULT").remote(settings)
-
-
-async def _within(event: Any, seconds: float) -> None:  # noqa: ANN401 - any awaitable
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event, seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -82,6 +83,15 @@ class StageRun:
     def leased(self) -> bool:
         """True while this cluster has the lease."""
         return self.state in (StageState.READY, StageState.SUBMITTED, StageState.RUNNING)
+
+    def wanted(self, paused: Collection[str]) -> bool:
+        """Tell whether a trial that is not in `paused` holds it, or a machine has it already."""
+        return bool(self.machine) or not all(trial in paused for trial in self.holds)
+
+    @property
+    def waits(self) -> bool:
+        """True while no machine is chosen for it, though it may start."""
+        return self.state is StageState.READY and not self.machine and self.cancelled is None
 
     def answer(self) -> Answer:
         """Return what a trial that asked for the stage is told."""

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, TaskCancelledError
 
+from naming.counts import number
 from occse.artifacts.secrets import masked
 from sweeps.cluster.messages import (
     OutcomeKind,
@@ -30,14 +31,6 @@ from sweeps.store.stop_file import StopRequested, stop_file
 ERROR_CHARACTERS = 2000
 # How often Ray starts a stage again whose worker or machine died, from its last checkpoint.
 MAX_RETRIES = 3
-# Ray repeats a stage whose worker died `MAX_RETRIES` times; more starts are those that its memory
-# monitor ended, which it repeats without end.
-MAX_STARTS = 1 + 2 * MAX_RETRIES
-DIED_TOO_OFTEN = (
-    f"its process died {MAX_STARTS} times, most likely because it needs more host memory than its "
-    "machine has; run fewer stages beside it (`resources` may give it more num_cpus), or use a "
-    "machine with more memory"
-)
 
 
 def stage_task(request: StageRequest) -> Any:  # noqa: ANN401 - a Ray remote function
@@ -109,6 +102,15 @@ def explain(error: BaseException) -> str:
             "`resources` may give the stage more of a GPU (num_gpus)"
         )
     return f"{type(error).__name__}: {str(error)[:ERROR_CHARACTERS] or 'no message'}"
+
+
+def died_too_often(starts: int) -> str:
+    """Return the error of a stage whose process died `starts` times."""
+    return (
+        f"its process died {number(starts, 'time')}, most likely because it needs more host memory "
+        "than its machine has; run fewer stages beside it (`resources` may give it more num_cpus), "
+        "or use a machine with more memory"
+    )
 
 
 def _host_memory(text: str) -> str:

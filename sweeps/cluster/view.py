@@ -1,14 +1,45 @@
-"""The cluster as the scheduler sees it: its machines, what is free on them, and what is missing."""
+"""The cluster as the scheduler sees it: its machines, what is free on them, and what is missing.
 
+A cluster may have several schedulers, one for each store, set of options and version of the code.
+Each asks the others for their stages, and chooses among all of them as if there were one line: of
+what is chosen it starts its own part, and leaves the rest of the room to the others."""
+
+import asyncio
 import itertools
+import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
+from ray.util import list_named_actors
 
 from sweeps.cluster.demand import REPEAT_S, connect_demand
-from sweeps.cluster.policy import Amounts, fits, share_of
+from sweeps.cluster.head import NAMESPACE
+from sweeps.cluster.node_types import describe_amounts
+from sweeps.cluster.policy import Amounts, Waiting, fits, share_of
 from sweeps.cluster.stage_run import StageRun
+
+# Of the schedulers' names; a digest follows.
+SCHEDULER = "scheduler:"
+# A scheduler that answers later than the next turn is counted again at the turn after.
+ANSWER_S = 1.0
+# More stages than a cluster can start at once say nothing more about what it should start.
+MOST_WAITING = 500
+
+# Stages of one scheduler as plain data, for one of another version of the code.
+Account = Mapping[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """A stage that is on a machine: what it occupies there, and for which sweep."""
+
+    sweep: str
+    machine: str
+    needs: Amounts
+    weight: float
 
 
 class ClusterView:
@@ -20,6 +51,10 @@ class ClusterView:
 
     def __init__(self, *, autoscaling: bool) -> None:
         self.machines: dict[str, Amounts] = {}
+        #: Stages of the other schedulers that wait for a machine.
+        self.others: list[Waiting] = []
+        self._held_by_others: list[_Held] = []
+        self._actors: dict[str, Any] = {}
         self._autoscaling = autoscaling
         self._demanded: list[dict[str, float]] | None = None
         self._asked = float("-inf")
@@ -31,6 +66,37 @@ class ClusterView:
             for node in ray.nodes()
             if node["Alive"]
         }
+
+    async def meet(self, runs: Collection[str]) -> None:
+        """Ask the other schedulers of the cluster for their stages; one that died has none.
+
+        Args:
+            runs: the scheduler's own stages. Without any it need not know, and schedulers of sweeps
+                that ended long ago do not keep each other busy.
+        """
+        if not runs:
+            self.others = []
+            self._held_by_others = []
+            return
+        own = ray.get_runtime_context().get_actor_name()
+        names = []
+        for actor in list_named_actors(all_namespaces=True):
+            name = actor["name"]
+            if actor["namespace"] == NAMESPACE and name.startswith(SCHEDULER) and name != own:
+                names.append(name)
+        accounts = await asyncio.gather(*map(self._ask, names))
+        self.others = []
+        self._held_by_others = []
+        for name, account in zip(names, accounts, strict=True):
+            for values in account.get("waiting", ()):
+                stage = Waiting(**values)
+                # Sweeps of one name on two stores are two sweeps, and so are artifacts.
+                sweep = f"{name}/{stage.sweep}"
+                fingerprint = f"{name}/{stage.fingerprint}"
+                self.others.append(replace(stage, sweep=sweep, fingerprint=fingerprint))
+            for values in account.get("held", ()):
+                held = _Held(**values)
+                self._held_by_others.append(replace(held, sweep=f"{name}/{held.sweep}"))
 
     def demand(self, runs: Iterable[StageRun], *, owner: str) -> None:
         """Ask a cluster that can grow for what all of `runs` need; `owner` is the scheduler."""
@@ -48,14 +114,14 @@ class ClusterView:
             self._asked = now
 
     def free(self, runs: Iterable[StageRun]) -> list[Amounts]:
-        """Return what each machine has left beside those of `runs` that are on it."""
+        """Return what each machine has left beside the stages that are on it."""
         left = {machine: dict(totals) for machine, totals in self.machines.items()}
-        for run in runs:
-            if run.machine in left:
-                for name, amount in run.request.needs.items():
+        for stage in self._on_machines(runs):
+            if stage.machine in left:
+                for name, amount in stage.needs.items():
                     # Ray's own count lags behind by a heartbeat, in which a second stage would be
                     # sent to the same room.
-                    left[run.machine][name] -= amount
+                    left[stage.machine][name] -= amount
         return list(left.values())
 
     def has_room(self, ready: Iterable[StageRun], runs: Iterable[StageRun]) -> bool:
@@ -75,10 +141,9 @@ class ClusterView:
         """Return the part of the cluster that each sweep's stages hold, divided by its weight."""
         totals = list(self.machines.values())
         held: dict[str, float] = {}
-        for run in runs:
-            if run.machine:
-                part = share_of(run.request.needs, totals) / run.request.weight
-                held[run.request.sweep] = held.get(run.request.sweep, 0.0) + part
+        for stage in self._on_machines(runs):
+            part = share_of(stage.needs, totals) / stage.weight
+            held[stage.sweep] = held.get(stage.sweep, 0.0) + part
         return held
 
     def unmet(self, runs: Iterable[StageRun]) -> Iterator[str]:
@@ -86,12 +151,39 @@ class ClusterView:
         for run in runs:
             needs = run.request.needs
             if run.leased and not any(fits(needs, machine) for machine in self.machines.values()):
-                yield _describe(needs)
+                yield describe_amounts(needs)
+
+    async def _ask(self, name: str) -> Account:
+        """Return the account of the scheduler `name`; an empty one where it has none to give."""
+        try:
+            if name not in self._actors:
+                self._actors[name] = ray.get_actor(name, namespace=NAMESPACE)
+            asked = self._actors[name].account.remote()
+            account: Account = await asyncio.wait_for(asked, ANSWER_S)
+            return account
+        # One that died, is starting, or is of a version of the code that keeps no account: its
+        # stages are in Ray's own queue then, and take their turn there.
+        except Exception as error:
+            logging.info("%s: %s", name, error)
+            self._actors.pop(name, None)
+            return {}
+
+    def _on_machines(self, runs: Iterable[StageRun]) -> Iterator[_Held]:
+        yield from (_held(run) for run in runs if run.machine)
+        yield from self._held_by_others
 
 
-def _describe(needs: Amounts) -> str:
-    parts = []
-    for name, amount in needs.items():
-        if amount:
-            parts.append(f"{amount:g} {name}" if amount == 1 else f"{amount:g} {name}s")
-    return ", ".join(parts)
+def account_of(held: Iterable[StageRun], waiting: Iterable[Waiting]) -> Account:
+    """Return stages on machines, and those that wait for one, as plain data for `meet`."""
+    longest = sorted(waiting, key=lambda stage: -stage.path_s)[:MOST_WAITING]
+    return {
+        "held": [vars(_held(run)) for run in held if run.machine],
+        "waiting": [vars(stage) for stage in longest],
+    }
+
+
+def _held(run: StageRun) -> _Held:
+    request = run.request
+    return _Held(
+        sweep=request.sweep, machine=run.machine, needs=request.needs, weight=request.weight
+    )

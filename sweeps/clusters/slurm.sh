@@ -19,14 +19,19 @@ set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: sbatch sweeps/clusters/slurm.sh SPEC.yaml [arguments of sweeps run]" >&2; exit 2; }
 
 python=${OCCSE_PYTHON:-.venv/bin/python}
-export RAY_AUTH_MODE=token
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# A stage that needs more memory than a node has is tried three times; Ray's own number is endless.
+export RAY_task_oom_retries=2
 # The token that all nodes share: made once, readable by you alone, in a home that all nodes see.
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
 [ -s "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && mkdir -p "${RAY_AUTH_TOKEN_PATH%/*}" && "$python" -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH")
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
-address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+# Debian gives a machine's own name a loopback address, which the other nodes cannot reach.
+address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" bash -c 'hostname --ip-address; hostname --all-ip-addresses' |
+  tr ' ' '\n' | awk '/^[0-9.]+$/ && !/^127\./ && !found {found = 1; print}')
+address=${address:-127.0.0.1}              # a machine without a network, for a job on it alone
 port=$((20000 + SLURM_JOB_ID % 20000))     # two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
 

@@ -58,7 +58,9 @@ def add(commands: Commands) -> None:
         help="CPUs of the cluster that is started on this machine (all)",
     )
     parser.add_argument(
-        "--max-concurrent", type=positive, help="trials at a time (twice what can run, at least 4)"
+        "--max-concurrent",
+        type=positive,
+        help="trials at a time (by default twice what the cluster can run, as it grows)",
     )
     parser.add_argument(
         "--weight",

@@ -11,7 +11,9 @@ from ray.exceptions import RayError
 
 from sweeps.cluster.messages import News
 from sweeps.driver.interrupt import Interrupt
+from sweeps.driver.steering import Steering
 from sweeps.driver.watchdog import Watchdog
+from sweeps.progress.metrics import Exported
 from sweeps.progress.progress import Progress, State
 from sweeps.progress.status import REWRITE_S, Status, write_status
 from sweeps.store.store import Store
@@ -31,14 +33,17 @@ Show = Callable[[Status], None]
 
 
 class Telling:
-    """Everything that the driver tells while it runs: lines, the live view, and the status file."""
+    """Everything that the driver tells while it runs: lines, the live view, the status file, and
+    metrics. Made while Ray is connected.
+    """
 
     def __init__(self, progress: Progress, *, store: Store, say: Say, show: Show | None) -> None:
         self.progress = progress
         self.say = say
-        self._store = store
+        self.store = store
         self._show = show
         self._wrote = float("-inf")
+        self._metrics = Exported()
 
     def tell(self, state: State) -> None:
         """Show the status, and write it every few seconds and whenever `state` changes."""
@@ -49,9 +54,10 @@ class Telling:
             self._show(status)
         if changed or time.monotonic() - self._wrote > REWRITE_S:
             self._wrote = time.monotonic()
+            self._metrics.show(status)
             # `sweeps status` says how old the file is
             with suppress(OSError):
-                write_status(self._store, status)
+                write_status(self.store, status)
 
 
 class Monitor:
@@ -62,6 +68,7 @@ class Monitor:
         telling: tells what happens.
         launched: ids under which trials request stages; it grows.
         hear: takes the scheduler's news, for the record.
+        steering: acts on what a person asks for.
     """
 
     def __init__(
@@ -71,11 +78,13 @@ class Monitor:
         *,
         launched: Collection[str],
         hear: Callable[[News], None],
+        steering: Steering,
     ) -> None:
         self._scheduler = scheduler
         self._telling = telling
         self._launched = launched
         self._hear = hear
+        self._steering = steering
         self._watchdog = Watchdog()
         self._pid = self._last = 0
         self._stop = threading.Event()
@@ -107,7 +116,10 @@ class Monitor:
         ids = [event.id for event in news.events] + [point.id for point in news.points]
         self._last = max(ids, default=self._last)
         self._telling.progress.update(news)
-        self._say(self._watchdog.look(news))
+        still = self._watchdog.look(news)
+        # a paused sweep stands still because somebody wants it to
+        if not self._steering.paused:
+            self._say(still)
         self._hear(news)
 
     def leave(self) -> None:
@@ -134,12 +146,18 @@ class Monitor:
                     self._say(f"warning: {type(error).__name__}: {error}; the sweep goes on")
                 self._failed = True
             # also while the scheduler is away, or `sweeps status` would call the driver dead
-            self._telling.tell("stopping" if self.interrupt.pressed else "running")
+            self._telling.tell(self._state())
+
+    def _state(self) -> State:
+        if self.interrupt.pressed:
+            return "stopping"
+        return "paused" if self._steering.paused else "running"
 
     def _turn(self) -> bool:
         """Poll once; return whether the sweep was interrupted and all its stages have ended."""
         # Not 0: before the interruption nothing may look as if all stages had ended.
         left = 1
+        self._steering.turn()
         if self.interrupt.pressed:
             left = ray.get(self._scheduler.drain.remote(list(self._launched)), timeout=ANSWER_S)
         self.poll()
@@ -157,9 +175,10 @@ def watched(
     *,
     launched: Collection[str],
     hear: Callable[[News], None],
+    steering: Steering,
 ) -> Iterator[None]:
     """Tell what happens while the block runs, and how it ended; arguments as for `Monitor`."""
-    monitor = Monitor(scheduler, telling, launched=launched, hear=hear)
+    monitor = Monitor(scheduler, telling, launched=launched, hear=hear, steering=steering)
     monitor.start()
     try:
         # The handler is put back before the end is told, so that a Ctrl-C then acts as usual.

@@ -14,35 +14,36 @@ from occse.artifacts.provenance import git_state
 from occse.pipeline import Node, doubts
 from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined
-from sweeps.cluster.head import HEAD
+from sweeps.cluster.demand import node_types
 from sweeps.cluster.machines import Machine, clamp, count
 from sweeps.cluster.messages import SchedulerSettings
+from sweeps.cluster.node_types import refuse_unmeetable
 from sweeps.cluster.scheduler import connect
+from sweeps.driver.concurrency import Concurrency
 from sweeps.driver.interrupt import exit_on_signals
 from sweeps.driver.monitor import Show, Telling, watched
-from sweeps.driver.queue import Need, Score, TrialQueue, TrialStep
+from sweeps.driver.notify import Notifier
+from sweeps.driver.queue import Need, RecordTrial, Score, TrialQueue, TrialStep
 from sweeps.driver.recorder import Recorder, Summary
-from sweeps.driver.requests import Requests
+from sweeps.driver.requests import Requests, needs_of
+from sweeps.driver.steering import Steering
 from sweeps.driver.tune import TrialSource, run_steps
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, make_plan, total
-from sweeps.plan.room import about_room, stages_at_once
+from sweeps.plan.room import about_room
 from sweeps.progress.progress import Progress
 from sweeps.selection.study import Search
 from sweeps.spec.model import Spec
 from sweeps.spec.resources import shared_batch
-from sweeps.spec.trials import Trial
+from sweeps.spec.trials import Trial, distinct_nodes
 from sweeps.store.store import Store
 from sweeps.text import Say
 from sweeps.tracking.live import LiveMetrics
+from sweeps.tracking.tags import Stopped
 from sweeps.tracking.writer import Tracking
 
 # Ray Tune ends as a whole when, say, its node is out of memory; a fault that goes on ends it again.
 ATTEMPTS = 3
-# Trials at a time on a cluster that may grow, whatever it has now.
-GROWING = 16
-# Memory of a coordinator's process, as measured.
-COORDINATOR_BYTES = 200 << 20
 
 
 def run_sweep(
@@ -86,18 +87,20 @@ def run_sweep(
     patient = Store(store.url, patient=True)
     recorder = Recorder(store=patient, live=LiveMetrics(store), tracking=tracking, say=say)
     planner = _Planner(spec, patient, recorder)
+    notifier = Notifier(spec.notify, sweep=spec.name, say=say)
     queue = TrialQueue(
         gates=spec.gates,
         limits=spec.limits,
         plan=planner.plan,
         score=planner.score,
-        record=recorder.end,
+        record=_recording(recorder, notifier),
         suggestions=suggestions,
     )
     try:
         # Before the queue: it records stored trials at once, which need the sweep's run.
         tracking.open(trials)
         queue.add(trials)
+        notifier.start()  # what the store had was told by the driver that made it
         for line in _opening(spec, trials, planner, suggestions):
             say(line)
         if not queue.finished:
@@ -108,14 +111,34 @@ def run_sweep(
                     spec.name, history=history, say=say, command=again, summed=show is None
                 )
                 telling = Telling(progress, store=store, say=say, show=show)
-                _ClusterRun(planner, queue, cluster, telling, history).run()
+                run = _ClusterRun(planner, queue, cluster, telling, history, notifier)
+                run.run(trials)
     except (KeyboardInterrupt, SystemExit):  # see sweeps.driver.interrupt
-        say(recorder.close().describe())
+        text = recorder.close().describe()
+        say(text)
+        notifier.close(f"stopped: {text}")
         raise
-    except BaseException:
+    except BaseException as error:
         recorder.close()
+        notifier.close(f"broke off: {type(error).__name__}: {error}")
         raise
-    return recorder.close(limit=queue.limit)
+    summary = recorder.close(limit=queue.limit)
+    notifier.close(summary.describe())
+    return summary
+
+
+def _recording(recorder: Recorder, notifier: Notifier) -> RecordTrial:
+    """Return a function that records a trial that ended, and tells the user's hook of its fault."""
+
+    def record(trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> None:
+        recorder.end(trial, failed, stopped)
+        if stopped is not None:
+            notifier.tell("gate", f"{trial.name} stopped after {stopped[0]}: {stopped[1]}")
+        elif failed:
+            errors = "; ".join(f"{field}: {error}" for field, error in failed.items())
+            notifier.tell("failure", f"{trial.name}: {errors}")
+
+    return record
 
 
 def _unbreakable(say: Say) -> Say:
@@ -204,11 +227,6 @@ class _Planner:
         }
 
 
-def _machines() -> list[Machine]:
-    """Return the resources of every machine of the cluster that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 def _need(trial: Trial, plan: Plan, faulty: Collection[str]) -> Need:
     needed = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
     if not needed.isdisjoint(faulty):
@@ -226,51 +244,54 @@ class _ClusterRun:
         cluster: Cluster,
         telling: Telling,
         history: PastRuns,
+        notifier: Notifier,
     ) -> None:
         self._planner = planner
         self._queue = queue
         self._cluster = cluster
         self._telling = telling
+        self._notifier = notifier
         self._requests = Requests(history, sweep=planner.spec.name, weight=cluster.weight)
-        self._machines = _machines()
+        self._concurrency = Concurrency(
+            wanted=cluster.max_concurrent, growing=cluster.autoscaling, say=telling.say
+        )
         self._start = time.monotonic()
 
-    def run(self) -> None:
-        """Run all steps.
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Run all steps; `trials` are those that are known at the start.
 
         Raises:
-            ValueError: no machine of the cluster has a CPU, and none can be started.
+            ValueError: no machine of the cluster can run the stages, and none can be started.
             ConnectionError: Ray Tune ended again and again.
         """
-        if not self._cluster.autoscaling and not count(self._machines, "CPU"):
-            raise ValueError(
-                f"--address {self._cluster.address}: expected a cluster with CPUs for stages; "
-                f"its {number(len(self._machines), 'machine')} (a head of 0 CPUs?) have none; "
-                "start workers first, or say --autoscaling if the cluster starts them on demand"
-            )
+        self._check_machines(trials)
         scheduler = connect(_settings(self._planner.spec, self._planner.store, self._cluster))
         # Waited for: requests that overtake it would be answered with an earlier sweep's failures.
         ray.get(scheduler.begin.remote())
-        slots = self._slots()
-        for line in self._about_room(slots):
-            self._telling.say(line)
+        fresh = list(self._planner.fresh)
         self._announce()
+        for line in self._about_room(fresh):
+            self._telling.say(line)
         source = TrialSource(
             launch=self._launch,
             finished=lambda: self._queue.finished,
             requests=self._requests.of,
+            limit=self._limit,
         )
-        at_once = self._cluster.max_concurrent or self._bound(slots)
-        if at_once < self._queue.left:
-            self._telling.say(
-                f"{number(at_once, 'trial')} at a time; --max-concurrent gives another number"
-            )
+        steering = Steering(
+            self._planner.spec.name,
+            store=self._telling.store,
+            concurrency=self._concurrency,
+            scheduler=scheduler,
+            launched=source.steps,
+            say=self._telling.say,
+        )
         hear = self._planner.recorder.hear
         say = self._telling.say
-        with watched(scheduler, self._telling, launched=source.steps, hear=hear):
+        with watched(scheduler, self._telling, launched=source.steps, hear=hear, steering=steering):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    run_steps(source, scheduler, end=self._end, at_once=at_once, say=say)
+                    run_steps(source, scheduler, end=self._end, say=say)
                     return
                 # Tune gives up on what it does not expect, such as a node out of memory
                 except Exception as error:
@@ -284,23 +305,59 @@ class _ClusterRun:
                     # Tune's coordinators are gone with it; the stages go on in the scheduler, and
                     # are joined.
                     self._queue.requeue_running()
+                    source.forget_running()
+
+    def _check_machines(self, trials: Sequence[Trial]) -> None:
+        """Refuse a sweep whose stages no machine could ever take.
+
+        Raises:
+            ValueError: see `run`.
+        """
+        machines = self._concurrency.machines
+        if not self._cluster.autoscaling:
+            if not count(machines, "CPU"):
+                raise ValueError(
+                    f"--address {self._cluster.address}: expected a cluster with CPUs for stages; "
+                    f"its {number(len(machines), 'machine')} (a head of 0 CPUs?) have none; "
+                    "start workers first, or say --autoscaling if the cluster starts them on demand"
+                )
+            return
+        stored: set[str] = set()
+        for plan in self._planner.fresh:
+            stored |= plan.nodes.keys() - plan.reasons.keys()
+        needs: dict[str, list[Machine]] = {}
+        for fingerprint, node in distinct_nodes(trials).items():
+            # also what is behind a gate: it would be refused after days
+            if fingerprint not in stored:
+                resources = self._planner.spec.resources_of(node.field, node.stage)
+                needs.setdefault(node.field, []).append(needs_of(resources))
+        refuse_unmeetable(needs, node_types(), machines)
+
+    def _limit(self) -> int:
+        self._concurrency.tell(self._queue.left)
+        return self._concurrency.limit()
 
     def _announce(self) -> None:
         fresh = self._planner.fresh
         if fresh:
             # machines come and go while a sweep runs; what is planned now is for those of now
-            self._machines = _machines() or self._machines
+            self._concurrency.look()
+        machines = self._concurrency.machines
         while fresh:
             plan = fresh.popleft()
-            granted = self._planner.granted(plan, self._machines, self._cluster)
+            granted = self._planner.granted(plan, machines, self._cluster)
             self._requests.add(plan, granted=granted)
-            self._telling.progress.add(plan, granted=granted, machines=self._machines)
+            self._concurrency.add(granted[fingerprint] for fingerprint in plan.reasons)
+            self._telling.progress.add(plan, granted=granted, machines=machines)
 
     def _launch(self) -> TrialStep | None:
         gpu_s = self._telling.progress.gpu_s()
+        before = self._queue.limit
         step = self._queue.next(gpu_s=gpu_s, wall_s=time.monotonic() - self._start)
         if step is not None:
             self._planner.recorder.start(step.trial)
+        if self._queue.limit and not before:
+            self._notifier.tell("budget", f"nothing more is launched at {self._queue.limit}")
         self._announce()
         return step
 
@@ -310,33 +367,19 @@ class _ClusterRun:
         if not failed:
             self._telling.progress.settle(step.trial.nodes[field] for field in step.fields)
 
-    def _slots(self) -> int:
-        """Return how many stages run at a time, on average."""
-        granted: list[Resources] = []
-        for plan in self._planner.fresh:
-            given = self._planner.granted(plan, self._machines, self._cluster)
-            granted += [given[key] for key in plan.reasons]
-        return stages_at_once(granted, self._machines)
-
-    def _bound(self, slots: int) -> int:
-        """Return how many trials to run at a time.
-
-        Enough to fill the cluster, but no more than a quarter of the head's memory holds."""
-        wanted = max(4, 2 * slots, GROWING if self._cluster.autoscaling else 0)
-        (mark,) = HEAD
-        head = [node["Resources"] for node in ray.nodes() if mark in node["Resources"]]
-        memory = head[0].get("memory", 0.0) if head else 0.0
-        return min(wanted, max(4, int(memory / 4 / COORDINATOR_BYTES)))
-
-    def _about_room(self, slots: int) -> Iterator[str]:
+    def _about_room(self, plans: Sequence[Plan]) -> Iterator[str]:
         """Yield what the cluster has, and which requests no machine of it can meet."""
         nodes: list[Node] = []
-        for plan in self._planner.fresh:
+        for plan in plans:
             nodes += plan.nodes.values()
         spec = self._planner.spec
         asked = [(node, spec.resources_of(node.field, node.stage)) for node in nodes]
-        grows = self._cluster.autoscaling
-        yield from about_room(asked, self._machines, at_once=slots, grows=grows)
+        yield from about_room(
+            asked,
+            self._concurrency.machines,
+            at_once=self._concurrency.slots(),
+            grows=self._cluster.autoscaling,
+        )
 
 
 def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:

@@ -1,9 +1,9 @@
 """Steps of trials as trials of Ray Tune: a coordinator, a light process, sees each of them through.
 
-Ray Tune does four things for us. It keeps at most a given number of coordinators alive and starts
-the next one when one ends. It starts a coordinator again that died with its machine. It places
-coordinators on the head node, by a placement group. And it is what users of Ray know: its
-searchers, callbacks and trial ids are the ways in for their own tools.
+Ray Tune does four things for us. It starts a coordinator for each step that the source gives, and
+the source gives as many as may run at a time. It starts a coordinator again that died with its
+machine. It places coordinators on the head node, by a placement group. And it is what users of Ray
+know: its searchers, callbacks and trial ids are the ways in for their own tools.
 
 Ray Tune does nothing else here. It runs no stage and holds no resource of one: the scheduler does,
 because stages are shared by trials. It does not decide which step comes next (`TrialQueue`), stop
@@ -38,6 +38,7 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         launch: gives the next step; None while there is none.
         finished: whether none will come any more.
         requests: what a step asks the scheduler for.
+        limit: how many steps may run now. Tune's own limit cannot change while it runs.
     """
 
     def __init__(
@@ -46,12 +47,19 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         launch: Callable[[], TrialStep | None],
         finished: Callable[[], bool],
         requests: Callable[[TrialStep], Sequence[StageRequest]],
+        limit: Callable[[], int],
     ) -> None:
         super().__init__()
         self.steps: dict[str, TrialStep] = {}
         self._launch = launch
         self._finished = finished
         self._requests = requests
+        self._limit = limit
+        self._running: set[str] = set()
+
+    def forget_running(self) -> None:
+        """Count no step as running: Tune has ended, and all its coordinators with it."""
+        self._running.clear()
 
     def __getstate__(self) -> dict[str, object]:
         # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
@@ -59,17 +67,20 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next step as Tune's configuration; FINISHED where none will come any more."""
-        step = self._launch()
+        # Tune asks again in a moment, and ends only when the source says that it is finished.
+        step = self._launch() if len(self._running) < self._limit() else None
         if step is None:
             # None makes Tune ask again: a gate may let a trial go on when a running step has ended.
             return str(Searcher.FINISHED) if self._finished() else None
         self.steps[trial_id] = step
+        self._running.add(trial_id)
         return {"requests": self._requests(step)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Do nothing: `_Ended` does it."""
+        """Make room for another step; `_Ended` does the rest."""
+        self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the store is what a sweep goes on from."""
@@ -80,7 +91,6 @@ def run_steps(
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     *,
     end: EndStep,
-    at_once: int,
     say: Say,
 ) -> None:
     """Run all steps of `source`, and call `end` for each."""
@@ -97,7 +107,6 @@ def run_steps(
                 # Without end: the source says when there is nothing more, which depends on gates
                 # and search.
                 num_samples=-1,
-                max_concurrent_trials=at_once,
                 reuse_actors=True,  # a process of its own takes each coordinator a second
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),

@@ -19,7 +19,7 @@ from sweeps.text import Say, duration
 
 # A log that says nothing for longer looks like a hang; more often it fills with repetition.
 HEARTBEAT_S = 30.0
-State = Literal["running", "stopping", "ended", "failed", "stopped"]
+State = Literal["running", "paused", "stopping", "ended", "failed", "stopped"]
 
 
 class Progress:

@@ -47,8 +47,8 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    #: "running" and "stopping" as long as the driver lives; else how it ended.
-    state: Literal["running", "stopping", "ended", "failed", "stopped"] = "running"
+    #: "running", "paused" and "stopping" as long as the driver lives; else how it ended.
+    state: Literal["running", "paused", "stopping", "ended", "failed", "stopped"] = "running"
     host: str = HERE.host
     pid: int = HERE.pid
     boot: str = HERE.boot
@@ -74,7 +74,7 @@ class Status(BaseModel):
     @property
     def lives(self) -> bool:
         """True if the driver had not ended when it last wrote."""
-        return self.state in ("running", "stopping")
+        return self.state in ("running", "paused", "stopping")
 
     def alive(self, now: float) -> bool:
         """Tell whether the driver lives: it wrote lately, and its process has not died here."""

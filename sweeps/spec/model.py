@@ -149,6 +149,11 @@ class Spec(BaseModel):
         "knob (cgnet.lambda_start: $\\lambda$), a stage or a metric (pseudo/miou: Pseudo mask).",
     )
     limits: Limits = Field(default=Limits(), description="Amounts after which no trial launches.")
+    notify: str = Field(
+        default="",
+        description="URL or command that is told of end, failures, gates and limits, as JSON; "
+        "$NAME stands for a variable of the environment.",
+    )
     seeds: AnySeeds = Field(
         default=(0,), description="A count, a list, or either by stage: {cgnet: 3, deeplab: 2}."
     )

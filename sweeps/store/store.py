@@ -36,7 +36,8 @@ SMALL_BYTES = 32 << 20
 MOST_MANIFESTS = 2000
 STATUS = "status"  # folder of the status files of running sweeps, see sweeps.progress.status
 LOGS = "logs"  # folder of what detached sweeps print, see sweeps.driver.detached
-NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS, LOGS})
+CONTROL = "control"  # folder of what people ask running sweeps for, see sweeps.progress.control
+NO_KINDS = frozenset({CORRUPT, LEASES, SCRATCH, STATUS, LOGS, CONTROL})
 
 
 class Store:

@@ -38,6 +38,16 @@ def test_rays_launcher_accepts_the_file(path: Path) -> None:
     assert config["file_mounts"]["~/.ray/auth_token"].endswith("auth_token")
 
 
+def test_every_head_bounds_the_tries_of_a_stage_that_needs_too_much_memory() -> None:
+    for path in LAUNCHED:
+        (start,) = [
+            line for line in launcher_config(path)["head_start_ray_commands"] if "--head" in line
+        ]
+        assert "RAY_task_oom_retries=2 " in start
+    for name in ("slurm.sh", "Dockerfile"):
+        assert "RAY_task_oom_retries=2" in (CLUSTERS / name).read_text()
+
+
 @pytest.mark.parametrize("path", LAUNCHED, ids=lambda path: path.name)
 def test_every_way_into_ray_names_token_authentication(path: Path) -> None:
     config = launcher_config(path)
@@ -64,8 +74,7 @@ def test_aws_machines_have_a_driver_credentials_and_no_open_port() -> None:
     # Ray adds a group that admits ssh from everywhere to each type without one
     assert all("SecurityGroupIds" in kind["node_config"] for kind in types.values())
     assert "nvidia-smi" in types["gpu"]["worker_setup_commands"][0]
-    workers = [kind["node_config"] for name, kind in types.items() if name != "head"]
-    assert all("IamInstanceProfile" in node for node in workers)
+    assert all("IamInstanceProfile" in kind["node_config"] for kind in types.values())
 
 
 def test_shell_commands_of_the_launcher_parse() -> None:
