@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sweeps  # noqa: F401 - before Ray, which reads its environment when it is imported
 
-NUM_TRIALS = 2
+NUM_TRIALS = 3
 # A stage that takes a second is seen running by a test that looks several times a second.
 NUM_STEPS = 10
 

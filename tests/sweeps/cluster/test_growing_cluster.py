@@ -7,19 +7,22 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import growing_sweep
 import pytest
 import ray
 from probe_stages import CURVE, Probe, executions, make_trial
+from ray.util import list_named_actors
 from ray_head import FakeCloud
 from sweeping import trial_runs
 from waiting import wait_until
 
 from sweeps.__main__ import main
 from sweeps.cluster.connection import Cluster, start_ray
+from sweeps.cluster.head import NAMESPACE
+from sweeps.cluster.view import SCHEDULER
 from sweeps.driver.sweep import run_sweep
 from sweeps.progress.status import Status, read_status
 from sweeps.spec.model import Spec
@@ -38,6 +41,21 @@ def cloud() -> Iterator[FakeCloud]:
     start_ray(print, address=cloud.address)
     yield cloud
     cloud.shutdown()
+
+
+@pytest.fixture
+def start(cloud: FakeCloud, tmp_path: Path) -> Iterator[Callable[[str], "Shell"]]:
+    """Starts a sweep in a shell of its own; none of them is left behind."""
+    shells: list[Shell] = []
+
+    def start_one(name: str) -> Shell:
+        shells.append(Shell(tmp_path, cloud, name))
+        return shells[-1]
+
+    yield start_one
+    for shell in shells:
+        shell.process.kill()
+        shell.process.wait()
 
 
 class Shell:
@@ -78,6 +96,17 @@ def metrics() -> str:
     return "\n".join(texts)
 
 
+def on_machines(sweep: str) -> int:
+    """Stages of a sweep that a machine has, or that Ray is starting there."""
+    names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
+    count = 0
+    for name in names:
+        if name.startswith(SCHEDULER):
+            account = ray.get(ray.get_actor(name, namespace=NAMESPACE).account.remote())
+            count += sum(stage["sweep"] == sweep for stage in account["held"])
+    return count
+
+
 def alive() -> int:
     """Machines of the cluster, the head among them."""
     return sum(node["Alive"] for node in ray.nodes())
@@ -105,25 +134,27 @@ def test_doctor_starts_one_machine_of_each_type_and_checks_them(
 
 
 def test_two_sweeps_from_two_shells_share_one_growing_cluster_and_one_of_them_is_paused(
-    cloud: FakeCloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    start: Callable[[str], Shell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = alive()
     store = ["--store", str(tmp_path / "store")]
-    one, two = (Shell(tmp_path, cloud, name) for name in NAMES)
+    one, two = (start(name) for name in NAMES)
+    assert main(["control", "other", "pause", *store]) == 2
+    assert "expected the name of a sweep that runs" in capsys.readouterr().err
+    wait_until(lambda: labels(tmp_path, "two"), what="a stage of two", process=two.process)
+    assert main(["control", "two", "pause", *store]) == 0
+    wait_until(
+        lambda: (status := two.status()) and status.state == "paused" and not on_machines("two"),
+        what="the pause",
+        process=two.process,
+    )
+    held = labels(tmp_path, "two")
+    assert len(held) < 2 * growing_sweep.NUM_TRIALS
     assert wait_until(
         lambda: re.search(r"occse_gpu_seconds\S*kind=\"spent\"\S* [1-9]", metrics()),
         what="GPU seconds in the metrics",
         every_s=1,
     )
-    assert main(["control", "other", "pause", *store]) == 2
-    assert "expected the name of a sweep that runs" in capsys.readouterr().err
-    assert main(["control", "two", "pause", *store]) == 0
-    wait_until(
-        lambda: (status := two.status()) and status.state == "paused" and not status.running,
-        what="the pause",
-        process=two.process,
-    )
-    held = labels(tmp_path, "two")
     assert one.end() == 0, one.said()
     assert alive() > before, "the cluster did not grow"
     assert labels(tmp_path, "two") == held, "a paused sweep started a stage"
