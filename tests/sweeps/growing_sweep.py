@@ -6,16 +6,34 @@ Sweeps of two names have a first stage in common, and each has last stages of it
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sweeps  # noqa: F401 - before Ray, which reads its environment when it is imported
+
+if TYPE_CHECKING:
+    from sweeps.spec.trials import Trial
 
 NUM_TRIALS = 3
 # A stage that takes a second is seen running by a test that looks several times a second.
 NUM_STEPS = 10
 
 
-def main(root: Path, address: str, name: str) -> int:
+def trials_of(name: str) -> "list[Trial]":
+    """The trials of the sweep `name`."""
     from probe_stages import Link, make_trial
+
+    return [
+        make_trial(
+            number,
+            data=Link(label="shared", num_steps=NUM_STEPS),
+            cam=Link(label=f"{name} cam {number}", upstream=("data",), num_steps=NUM_STEPS),
+            crf=Link(label=f"{name} crf {number}", upstream=("cam",), num_steps=NUM_STEPS),
+        )
+        for number in range(NUM_TRIALS)
+    ]
+
+
+def main(root: Path, address: str, name: str) -> int:
     from probe_sweep import PROBES
 
     from sweeps.cluster.connection import Cluster, start_ray
@@ -37,18 +55,9 @@ def main(root: Path, address: str, name: str) -> int:
             "cam": {"num_cpus": 1, "num_gpus": 1},
         },
     )
-    trials = [
-        make_trial(
-            number,
-            data=Link(label="shared", num_steps=NUM_STEPS),
-            cam=Link(label=f"{name} cam {number}", upstream=("data",), num_steps=NUM_STEPS),
-            crf=Link(label=f"{name} crf {number}", upstream=("cam",), num_steps=NUM_STEPS),
-        )
-        for number in range(NUM_TRIALS)
-    ]
     summary = run_sweep(
         spec,
-        trials,
+        trials_of(name),
         store=Store(root / "store"),
         tracking=Tracking(f"sqlite:///{root}/mlflow.db", spec=spec),
         cluster=Cluster(address=address, autoscaling=True),

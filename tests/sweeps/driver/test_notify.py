@@ -83,7 +83,7 @@ def test_server_that_hangs_or_refuses_costs_a_line(monkeypatch: pytest.MonkeyPat
 def test_hook_is_not_in_the_record_of_the_sweep(tmp_path: Path) -> None:
     hook = "https://chat.example/hooks/T0/secret"
     spec = Spec(name="nightly", question="Who knows?", baseline={}, notify=hook)
-    write_sweep(spec, tmp_path)
+    write_sweep(spec, {}, tmp_path)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     assert not any(b"secret" in path.read_bytes() for path in files)
