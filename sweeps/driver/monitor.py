@@ -13,8 +13,8 @@ from sweeps.cluster.messages import News
 from sweeps.driver.interrupt import Interrupt
 from sweeps.driver.steering import Steering
 from sweeps.driver.watchdog import Watchdog
-from sweeps.progress.metrics import Exported
 from sweeps.progress.progress import Progress, State
+from sweeps.progress.prometheus import Exported
 from sweeps.progress.status import REWRITE_S, Status, write_status
 from sweeps.store.store import Store
 from sweeps.text import Say
