@@ -81,7 +81,7 @@ def test_only_the_best_go_on_what_is_stopped_says_why_and_a_wider_gate_lets_more
     ]
     runs = runs_of(tmp_path)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    stops = {name: run.data.tags["occse.stopped"] for name, run in runs.items()}
+    stops = {name: run.data.tags.get("occse.stopped", "") for name, run in runs.items()}
     assert stops == {"0": "", "1": "pseudo", "2": "", "3": "cam"}
     assert (
         runs["3"].data.tags["occse.stopped.why"]
@@ -100,11 +100,13 @@ def test_only_the_best_go_on_what_is_stopped_says_why_and_a_wider_gate_lets_more
 
     wider = sweep(tmp_path, trials, gates[0], Gate(after="pseudo", top_k=2))
     assert (wider.stopped, wider.run) == (1, 1)
-    assert runs_of(tmp_path)["1"].data.tags["occse.stopped"] == ""
+    assert runs_of(tmp_path)["1"].data.tags.get("occse.stopped", "") == ""
     assert runs_of(tmp_path)["1"].data.metrics["seg/miou"] == 0.5
 
     sweep(tmp_path, trials, Gate(after="cam", top_k=1))
-    assert runs_of(tmp_path)["2"].data.tags["occse.stopped"] == "", "what came to its end stays"
+    assert runs_of(tmp_path)["2"].data.tags.get("occse.stopped", "") == "", (
+        "what came to its end stays"
+    )
 
 
 def test_what_another_sweep_made_behind_the_gate_is_not_in_the_record(tmp_path: Path) -> None:
@@ -126,7 +128,9 @@ def test_a_variant_that_fails_before_the_gate_takes_no_place(
     summary = sweep(tmp_path, trials, Gate(after="cam", top_k=1))
     assert list(summary.failed) == ["variant 1 · seed 0"]
     assert sorted(hook.events()) == ["end", "failure", "gate"]
-    stops = {name: run.data.tags["occse.stopped"] for name, run in runs_of(tmp_path).items()}
+    stops = {
+        name: run.data.tags.get("occse.stopped", "") for name, run in runs_of(tmp_path).items()
+    }
     assert stops == {"0": "", "1": "", "2": "", "3": "cam"}
 
 
