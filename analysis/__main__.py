@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from analysis.read.secrets import Parser, shown
-from naming.terminal import print_anywhere
+from occse.naming.terminal import print_anywhere
 
 #: The commands and their line in `--help`, in the order of what a newcomer asks first.
 COMMANDS = {

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from naming.terminal import print_anywhere
 from occse.artifacts.secrets import Parser, masked_command, shown
+from occse.naming.terminal import print_anywhere
 from sweeps.commands import (
     artifacts,
     control,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from naming import terminal
+from occse.naming import terminal
 
 Say = Callable[[str], None]
 """Function that shows a line to the user."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("naming", "occse", "sweeps", "analysis")
+PACKAGES = ("occse", "sweeps", "analysis")
 
 # Relative clauses: a docstring that opens with one never says its subject.
 OPENERS = re.compile(r"(What(?:ever)?|Which|Where|Whether|Who(?:ever)?|Whom|Whose|How|When|Why)\b")

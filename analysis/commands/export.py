@@ -7,7 +7,7 @@ from analysis.commands.arguments import add_experiments
 from analysis.commands.output import say_written
 from analysis.read.mlflow import load
 from analysis.read.parquet import write_export
-from naming.counts import number
+from occse.naming.counts import number
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.table.formats.on_terminal import passages_on_terminal
 from analysis.table.grid import Passage, passages_markdown
-from naming.terminal import shows_styles
+from occse.naming.terminal import shows_styles
 
 
 def print_passages(passages: Sequence[Passage]) -> None:

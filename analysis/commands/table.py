@@ -31,8 +31,8 @@ from analysis.table.formats.on_terminal import on_terminal
 from analysis.table.formats.xlsx import xlsx
 from analysis.table.model import Table
 from analysis.table.spec import TableFile, TableSpec, read_table_spec
-from naming.counts import number
-from naming.terminal import shows_styles
+from occse.naming.counts import number
+from occse.naming.terminal import shows_styles
 
 CUTS = (
     "cam/miou@0.3 is the score at that threshold, cam/miou@held-out-50 that of the other images "

@@ -15,7 +15,7 @@ from analysis.read.knobs import PARAM, averaged, knob_values, measurements, orde
 from analysis.read.labels import labels_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.statistics.seed_design import combined, of_new_run, replicate
-from naming.labels import Labels
+from occse.naming.labels import Labels
 
 # A knob whose values span nearly a decade or more, as 1 to 9, is drawn on a logarithmic axis.
 DECADE = 9

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.style import GREY, legend_below, look, page
 from analysis.studies.correlation import Correlation, Point, Rank
 from analysis.studies.pareto import Cost, Pareto, time_unit
-from naming.labels import Labels
+from occse.naming.labels import Labels
 
 
 def pareto_plot(

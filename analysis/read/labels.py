@@ -14,9 +14,9 @@ import yaml
 from analysis.read.artifact_ids import Run
 from analysis.read.json_text import parse_json
 from analysis.read.pipeline import BEFORE, Pipeline, pipeline_of
-from naming.labels import Labels, unknown_keys, value_text
-from naming.markup import Name, checked
-from naming.variants import Part, split_variants, variant_names
+from occse.naming.labels import Labels, unknown_keys, value_text
+from occse.naming.markup import Name, checked
+from occse.naming.variants import Part, split_variants, variant_names
 
 COLUMN = "labels"
 PARAM = "param."
@@ -63,7 +63,7 @@ def variant_called(name: str, trials: pd.DataFrame) -> str:
 
 
 def short_names(runs: Sequence[Run], labels: Labels) -> dict[str, Name]:
-    """Return short names of the variants of `runs`, by variant; see `naming.variants`."""
+    """Return short names of the variants of `runs`, by variant; see `occse.naming.variants`."""
     variants = dict.fromkeys(str(run["variant"]) for run in runs)
     return variant_names(variants, labels, knobs=knobs_of_parts(runs))
 

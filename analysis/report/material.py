@@ -14,7 +14,7 @@ from analysis.read.labels import labels_of, names_of
 from analysis.read.mlflow import load, sweep_tags
 from analysis.report.blocks import Picture
 from analysis.studies.correlation import Correlation, correlation
-from naming.labels import Labels
+from occse.naming.labels import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from analysis.report.material import Sweep
 from analysis.report.words import percent, points
 from analysis.studies.compare import compare_classes
 from analysis.studies.pareto import Pareto
-from naming.counts import listed
+from occse.naming.counts import listed
 
 # Curves and heat maps of more knobs than these would bury the rest of the report.
 MOST_KNOBS = 3

@@ -29,7 +29,7 @@ from analysis.statistics.anova import (
 from analysis.statistics.importance import importances
 from analysis.studies.compare import p_text
 from analysis.table.grid import Passage, text_grid
-from naming.counts import number
+from occse.naming.counts import number
 
 METHOD = (
     "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs "

@@ -26,8 +26,8 @@ from analysis.table.model import Column, Row, Table, failures, in_parts, is_scor
 from analysis.table.paper import with_paper
 from analysis.table.pixel_truth import pixel_truth
 from analysis.table.spec import TableSpec
-from naming.labels import Labels
-from naming.markup import join
+from occse.naming.labels import Labels
+from occse.naming.markup import join
 
 
 def build(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from naming.terminal import column_widths, padded
+from occse.naming.terminal import column_widths, padded
 
 # Start of a tag, which a page that shows Markdown would obey; "p < 0.05" is none.
 TAG = re.compile(r"<(?=[A-Za-z/!?])")

@@ -9,9 +9,9 @@ from analysis.read.knobs import PARAM, column_of, display_order, matching, short
 from analysis.read.labels import short_names
 from analysis.read.spec_error import SpecError
 from analysis.table.spec import Best, TableSpec
-from naming.labels import Labels
-from naming.markup import join
-from naming.variants import split_variants
+from occse.naming.labels import Labels
+from occse.naming.markup import join
+from occse.naming.variants import split_variants
 
 Variant = tuple[str, str]  # experiment and name
 

@@ -7,8 +7,8 @@ from analysis.read.knobs import NONE, PARAM, comparable, show
 from analysis.read.labels import knobs_of_parts
 from analysis.table.groups import Group
 from analysis.table.model import Knob
-from naming.labels import NO_VALUE, Labels
-from naming.variants import split_variants
+from occse.naming.labels import NO_VALUE, Labels
+from occse.naming.variants import split_variants
 
 
 def differing_knobs(rows: Sequence[Group]) -> list[dict[str, Knob]]:

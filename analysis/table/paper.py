@@ -19,7 +19,7 @@ from analysis.read.spec_error import Value
 from analysis.read.tidy import tidy
 from analysis.table.groups import Group
 from analysis.table.model import Cell, Column, Table, is_score
-from naming.markup import join
+from occse.naming.markup import join
 
 NONE_HOLDS = (
     "None of the paper's numbers holds for these trials: "

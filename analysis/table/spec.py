@@ -24,11 +24,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis.read.spec_error import Location, Where
-from naming.markup import checked
+from occse.naming.markup import checked
 
 # A specification has some hundred bytes; a file of a megabyte is not one.
 MAX_BYTES = 1_000_000
-# As in the file of a sweep, see `naming.labels`.
+# As in the file of a sweep, see `occse.naming.labels`.
 Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(checked)]
 Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
 

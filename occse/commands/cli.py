@@ -7,10 +7,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from naming.terminal import print_anywhere
 from occse.artifacts.secrets import Parser, shown
 from occse.commands import data_check, explain, export, knobs, panels, predict, run, weights
 from occse.commands.options import Finding
+from occse.naming.terminal import print_anywhere
 from occse.plugins import load_plugins
 
 DESCRIPTION = "One trial on one machine, and what data, weight files and profiles are."

@@ -15,8 +15,8 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, TaskCancelledError
 
-from naming.counts import number
 from occse.artifacts.secrets import masked
+from occse.naming.counts import number
 from sweeps.cluster.messages import (
     OutcomeKind,
     SchedulerSettings,

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naming.counts import number
 from occse.artifacts.secrets import masked
+from occse.naming.counts import number
 
 if TYPE_CHECKING:
     from occse.pipeline import Node

@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from naming.counts import number
+from occse.naming.counts import number
 from sweeps.commands.arguments import Commands, add_store, positive
 from sweeps.progress.control import Wishes, read_wishes, write_wishes
 from sweeps.progress.status import read_status

@@ -37,7 +37,7 @@ def doctor(options: argparse.Namespace) -> int:
     Returns:
         0 where no fault would stop a sweep, else 1.
     """
-    from naming.counts import number
+    from occse.naming.counts import number
     from sweeps.cluster.connection import Cluster, joined
     from sweeps.doctor.report import ask_here, judge, token_in
     from sweeps.store.store import Store

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from naming.counts import number
+from occse.naming.counts import number
 from sweeps.commands.arguments import Commands, add_tracking, natural
 
 

@@ -3,8 +3,8 @@
 import argparse
 import time
 
-from naming.counts import number
 from occse.artifacts.secrets import masked
+from occse.naming.counts import number
 from sweeps.commands.arguments import Commands, add_store, add_tracking
 from sweeps.store.gc import DAY_S, remove, survey, unneeded
 from sweeps.store.listing import doomed, listing, usage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import ray
 
-from naming.counts import number
+from occse.naming.counts import number
 from occse.stage import Resources
 from sweeps.cluster.head import HEAD
 from sweeps.cluster.machines import Machine, count, share

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
-from naming.counts import number
 from occse.artifacts.manifest import Manifest
+from occse.naming.counts import number
 from occse.pipeline import Node
 from sweeps.cluster.messages import News
 from sweeps.plan.plan import Plan, stage_order

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from naming.counts import number
+from occse.naming.counts import number
 from sweeps.driver.concurrency import Concurrency
 from sweeps.progress.control import Wishes, forget_wishes, read_wishes
 from sweeps.progress.status import REWRITE_S

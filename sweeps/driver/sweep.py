@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import ray
 
-from naming.counts import number
 from occse.artifacts.provenance import git_state
+from occse.naming.counts import number
 from occse.pipeline import Node, doubts
 from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined

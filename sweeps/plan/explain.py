@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from naming.counts import number
 from occse.artifacts.manifest import Manifest
 from occse.artifacts.source import changes
+from occse.naming.counts import number
 from occse.pipeline import Node
 from sweeps.spec.knobs import show
 from sweeps.spec.trials import Trial, distinct_nodes

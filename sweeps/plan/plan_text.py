@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from naming.counts import number
+from occse.naming.counts import number
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp
 from sweeps.plan.costs import Cost, Costs

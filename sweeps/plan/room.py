@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from naming.counts import number
+from occse.naming.counts import number
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, clamp, count, share

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from naming.counts import number
+from occse.naming.counts import number
 from occse.pipeline import Node
 from occse.stage import Resources
 from sweeps.cluster.machines import Machine, share

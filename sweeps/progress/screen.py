@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from naming.counts import number
 from occse.artifacts.secrets import masked
+from occse.naming.counts import number
 from sweeps.progress.status import RunningStage, Status
 from sweeps.text import duration
 

@@ -16,7 +16,7 @@ from pydantic import (
     Tag,
 )
 
-from naming.markup import checked
+from occse.naming.markup import checked
 from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeline_class
 from occse.stage import Resources, Stage
 from occse.stages.data import Shapes

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from naming.counts import number
 from occse.artifacts.manifest import Manifest
+from occse.naming.counts import number
 from sweeps.store.gc import REASONS, Item
 from sweeps.text import amount, table
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from naming.labels import Labels
-from naming.markup import join
-from naming.variants import Part, split_variants, variant_names
+from occse.naming.labels import Labels
+from occse.naming.markup import join
+from occse.naming.variants import Part, split_variants, variant_names
 from occse.pipeline import pipeline_facts
 from sweeps.spec.axes import knobs_of
 from sweeps.spec.knobs import matching

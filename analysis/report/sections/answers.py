@@ -14,7 +14,7 @@ from analysis.report.words import against_baseline, claim, ends, points, score
 from analysis.studies.compare import Comparison, p_text
 from analysis.studies.expectations import Judgement, expectations_passage
 from analysis.table.grid import Grid, GridCell, cell
-from naming.counts import listed, number
+from occse.naming.counts import listed, number
 
 ADJUSTED = (
     "p-values are adjusted by Holm's method for all comparisons of one score, not over scores; "

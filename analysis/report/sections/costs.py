@@ -10,7 +10,7 @@ from analysis.report.blocks import Block, Section, Text
 from analysis.report.material import Material
 from analysis.report.words import hours, percent
 from analysis.table.grid import Grid, GridCell, cell
-from naming.counts import listed
+from occse.naming.counts import listed
 
 SECONDS = "seconds."
 

@@ -11,7 +11,7 @@ from analysis.read.training_curves import training_curves
 from analysis.report.blocks import Block, Section, Widget
 from analysis.report.material import Material, Sweep
 from analysis.report.sections.runs import anchors
-from naming.labels import Labels
+from occse.naming.labels import Labels
 
 # Reading the curves of a run from a database takes some 40 ms, and a plot of more lines is a blur.
 MOST_CURVES = 60

@@ -11,7 +11,7 @@ from analysis.read.tidy import tidy
 from analysis.report.blocks import Block, Folded, Listing, Section, Text
 from analysis.report.material import Material, packages
 from analysis.table.grid import Grid, GridCell, cell
-from naming.counts import listed
+from occse.naming.counts import listed
 
 # Columns of the tidy frame that tell what a score rests on.
 PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_truth")

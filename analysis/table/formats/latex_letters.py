@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from naming.markup import COMMANDS, Name
+from occse.naming.markup import COMMANDS, Name
 
 # `[` and `*` at the start of a row would be read as arguments of the line break before it.
 ESCAPES = {

@@ -6,7 +6,7 @@ from itertools import chain
 from analysis.table.formats.cell_texts import Notation
 from analysis.table.model import Cell, Status, Table
 from analysis.table.pixel_truth import NOT_KNOWN
-from naming.counts import number
+from occse.naming.counts import number
 
 MEANING: Mapping[Status, str] = {
     "failed": "failed",

@@ -8,8 +8,8 @@ from analysis.table.formats.legend import legend, summary
 from analysis.table.formats.markdown import MARKDOWN
 from analysis.table.grid import Grid, Passage, passages_text
 from analysis.table.model import Table
-from naming import terminal
-from naming.terminal import BOLD, PLAIN, UNDERLINED
+from occse.naming import terminal
+from occse.naming.terminal import BOLD, PLAIN, UNDERLINED
 
 TERMINAL = replace(
     MARKDOWN,

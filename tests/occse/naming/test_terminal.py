@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from naming.terminal import BOLD, PLAIN, column_widths, display_width, shows_styles, table
+from occse.naming.terminal import BOLD, PLAIN, column_widths, display_width, shows_styles, table
 
 PRINT = """
-from naming.terminal import print_anywhere
+from occse.naming.terminal import print_anywhere
 print_anywhere()
 print("± † λ é … → µ 猫")
 """

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
-from naming.labels import Labels, unknown_keys
-from naming.markup import Name, join
-from naming.variants import split_variants, variant_names
+from occse.naming.labels import Labels, unknown_keys
+from occse.naming.markup import Name, join
+from occse.naming.variants import split_variants, variant_names
 
 VARIANTS = (
     "source=oc",

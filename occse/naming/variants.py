@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from naming.labels import Labels
-from naming.markup import Name, join, quoted
+from occse.naming.labels import Labels
+from occse.naming.markup import Name, join, quoted
 
 Part = tuple[str, str]  # head and value; a name that a person gave has no head
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from naming.defaults import KNOBS, MEASURES, METRICS, NARROW_METRICS, VALUES
-from naming.markup import Name, join, quoted
+from occse.naming.defaults import KNOBS, MEASURES, METRICS, NARROW_METRICS, VALUES
+from occse.naming.markup import Name, join, quoted
 
 # What a variant without any knob of its own is called by the platform.
 NO_VALUE = "–"
