@@ -1,6 +1,8 @@
 """Three cells of `bench_false_claims.py`: false claims are rare, and intervals hold the truth."""
 
+import gc
 import math
+from collections.abc import Iterator
 
 import pytest
 from benchmarks.bench_false_claims import NOISES, SHARED, cell
@@ -11,6 +13,15 @@ FALSE_CLAIMS = 0.06
 ERROR = 2.6 * math.sqrt(FALSE_CLAIMS * (1 - FALSE_CLAIMS) / SWEEPS)
 
 
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Keep the objects of other tests from the garbage collector, which statsmodels calls often."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_objects")
 @pytest.mark.statistics
 @pytest.mark.parametrize(
     ("seeds", "noise", "shape", "sharing"),

@@ -52,7 +52,7 @@ def test_a_sweep_that_is_in_the_store_needs_no_cluster_and_is_recorded_once(
             == 0
         )
         out, _ = capfd.readouterr()
-        assert "1 of 1 trials done" in out
+        assert "1 of 1 trial done" in out
         assert "0 stages run, everything came from the store" in out
         assert "baseline" in out
         assert f"-m sweeps mlflow --tracking {uri}" in out

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
-from sweeps.commands.run import JOB
+from sweeps.cluster.connection import JOB
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_interrupt_once_leaves_a_checkpoint_twice_ends_at_once_and_the_command_g
     assert once.returncode == 130, output
     assert "stopping: nothing more starts" in output
     assert re.search(r"stopped +oc ", output)
-    assert "0 of 1 trials done" in output
+    assert "0 of 1 trial done" in output
     assert "2 stages run" in output, "what was finished counts, though its trial did not end"
     assert "-m sweeps run stopped.yaml --num-cpus 1" in output.splitlines()[-1]
     assert list(store.glob(CHECKPOINT))
