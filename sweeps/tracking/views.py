@@ -2,7 +2,7 @@
 
 MLflow 3.15 and later keep a named view as a tag of the experiment, `mlflow.sharedViewState.<id>`,
 and open it by `?viewStateShareKey=<id>` in the address. The format of the tag is that of the page
-itself, which documents it nowhere: a test opens the views in a browser. Servers that do not know
+itself, which documents it nowhere: a test opens a view in a browser. Servers that do not know
 named views get none."""
 
 import base64

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from browser import MISSING, browser
 from mlflow import MlflowClient
-from probe_stages import Probe, make_trial
+from probe_stages import Probe, Scored, make_trial
 from served import server
+from waiting import wait_until
 
 from sweeps.__main__ import main
 from sweeps.spec.model import Spec
@@ -17,6 +19,7 @@ from sweeps.tracking.writer import Tracking
 
 SPEC = Spec(name="probe", question="Is it served?", baseline={})
 LISTENING = "0A"
+SCORES = ((0, 0.4321), (1, 0.8765))
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +69,30 @@ def test_server_answers_to_names_of_this_machine_only(served: tuple[str, Path]) 
 def test_server_refuses_what_is_no_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mlflow", "--tracking", "http://127.0.0.1:5000"]) == 2
     assert "expected a database" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_saved_view_shows_the_scores_of_each_trial(
+    served: tuple[str, Path], tmp_path: Path
+) -> None:
+    uri, _ = served
+    store = Store(tmp_path / "store")
+    spec = SPEC.model_copy(update={"name": "viewed"})
+    trials = [make_trial(order, cam=Scored(label="cam", score=score)) for order, score in SCORES]
+    tracking = Tracking(uri, spec=spec)
+    tracking.open(trials)
+    for trial in trials:
+        manifests = {"cam": store.execute(trial.nodes["cam"])}
+        tracking.log(Record(trial=trial, manifests=manifests), store=store)
+    tracking.close(failed=False)
+    experiment = MlflowClient(uri).get_experiment_by_name("viewed").experiment_id
+    query = "workflowType=machine_learning&viewStateShareKey=occse-trials"
+    with browser(tmp_path) as page:
+        page.open(f"{uri}/#/experiments/{experiment}/runs?{query}")
+
+        def shows(*texts: str) -> bool:
+            text = page.run("return document.body.innerText")
+            return all(each in text for each in texts)
+
+        # Without the view the page has no column of scores.
+        wait_until(lambda: shows("cam/miou", *(f"{score}" for _, score in SCORES)))
