@@ -31,7 +31,7 @@ def scored(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
     if there.empty:
         known = sorted(name for name in trials.columns if name.endswith("/miou"))
-        raise ValueError(f"no trial has {metric}; there are: {', '.join(known) or 'no scores yet'}")
+        raise ValueError(f"no trial has {metric}; there are: {', '.join(known) or 'no scores'}")
     return there
 
 

@@ -61,7 +61,13 @@ def finished(trials: pd.DataFrame, field: str, *, tracking: str | None) -> pd.Da
         known = ", ".join(scored_stages(trials)) or "none yet"
         raise ValueError(f"no trial has a stage {field!r}; expected a scored one: {known}")
     rows = trials[trials["current"] & (trials["status"] == "FINISHED")]
-    if (metric := f"{field}/miou") in rows:
+    metric = f"{field}/miou"
+    if len(rows) and metric not in rows:
+        known = ", ".join(scored_stages(trials)) or "none"
+        raise ValueError(
+            f"no trial has {metric}, as where the images have no masks; scored stages: {known}"
+        )
+    if metric in rows:
         rows = rows[rows[metric].notna()]
     # Only imported runs are asked: each question is a request to the tracking server.
     is_imported = rows["imported"].fillna("") != ""

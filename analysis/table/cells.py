@@ -61,7 +61,10 @@ def _status(missing: Sequence[Run]) -> Status:
         return "done"
     if any(run["status"] == "FAILED" for run in missing):
         return "failed"
-    return "stopped" if all(run["stopped"] for run in missing) else "pending"
+    if all(run["stopped"] for run in missing):
+        return "stopped"
+    # A trial that ended well has every score that there was truth for.
+    return "unscored" if all(run["status"] == "FINISHED" for run in missing) else "pending"
 
 
 def _source(run: Run, field: str) -> Source:

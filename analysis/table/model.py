@@ -13,7 +13,7 @@ PARTS = "accumulated."
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
 Knob = str | int | float | bool | None
-Status = Literal["done", "failed", "pending", "stopped", "empty", "unknown"]
+Status = Literal["done", "failed", "pending", "stopped", "unscored", "empty", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Protocol, runtime_checkable
 
 # Escape codes of terminals for a weight, a line below, and the end of both.
 BOLD = "\033[1m"
@@ -46,6 +46,14 @@ GREEK = "GREEK SMALL LETTER "
 SPELL = "spelled"
 
 
+@runtime_checkable
+class Output(Protocol):
+    """A stream that knows whether it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Tell whether a person sees it."""
+
+
 def print_anywhere() -> None:
     """Make standard output and errors print what their encoding lacks in other letters.
 
@@ -56,7 +64,7 @@ def print_anywhere() -> None:
             stream.reconfigure(errors=SPELL)
 
 
-def shows_styles(stream: TextIO) -> bool:
+def shows_styles(stream: Output) -> bool:
     """Tell whether a stream is a terminal that shows bold text; a pipe and a file are none."""
     # Conventions that most programs follow: https://no-color.org, and TERM of an editor's shell.
     is_plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -35,7 +35,14 @@ PLAIN = Notation(
     minus="−",
     dagger="†",
     section="§",
-    glyphs={"failed": "✗", "pending": "…", "stopped": "⊘", "empty": "–", "unknown": "?"},
+    glyphs={
+        "failed": "✗",
+        "pending": "…",
+        "stopped": "⊘",
+        "unscored": "no score",
+        "empty": "–",
+        "unknown": "?",
+    },
 )
 
 

@@ -18,7 +18,14 @@ HTML = Notation(
     minus="−",
     dagger="<sup>†</sup>",
     section="<sup>§</sup>",
-    glyphs={"failed": "✗", "pending": "…", "stopped": "⊘", "empty": "–", "unknown": "?"},
+    glyphs={
+        "failed": "✗",
+        "pending": "…",
+        "stopped": "⊘",
+        "unscored": "no score",
+        "empty": "–",
+        "unknown": "?",
+    },
 )
 STYLE = """<style>
 .occse-table { margin: 1em 0; overflow-x: auto; font-variant-numeric: tabular-nums; }

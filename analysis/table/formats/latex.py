@@ -38,6 +38,7 @@ LATEX = Notation(
         "failed": r"$\times$",
         "pending": r"\dots{}",
         "stopped": r"$\oslash$",
+        "unscored": "no score",
         "empty": "--",
         "unknown": "?",
     },

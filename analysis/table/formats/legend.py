@@ -12,6 +12,7 @@ MEANING: Mapping[Status, str] = {
     "failed": "failed",
     "pending": "pending: not there yet",
     "stopped": "stopped by a gate",
+    "unscored": "where the trials ended well and had no pixel truth for this stage",
     "empty": "empty: no such trial, or it does not have this stage",
     "unknown": "not known",
 }

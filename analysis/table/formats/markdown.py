@@ -14,7 +14,14 @@ MARKDOWN = Notation(
     minus="-",
     dagger="†",
     section="§",
-    glyphs={"failed": "✗", "pending": "…", "stopped": "⊘", "empty": "–", "unknown": "?"},
+    glyphs={
+        "failed": "✗",
+        "pending": "…",
+        "stopped": "⊘",
+        "unscored": "no score",
+        "empty": "–",
+        "unknown": "?",
+    },
 )
 
 

@@ -146,11 +146,11 @@ def test_a_subset_without_images_is_refused(
     assert "no image shows two classes" in capsys.readouterr().err
 
 
-def test_a_stage_without_counts_is_named(
+def test_a_stage_without_scores_is_named(
     experiment: str, tracking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", experiment, "--stage", "crf", "--tracking", tracking]) == 2
-    assert "has no counts/crf.npz in MLflow" in capsys.readouterr().err
+    assert "no trial has crf/miou" in capsys.readouterr().err
 
 
 def test_counts_are_read_at_the_threshold_that_is_asked_for(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_the_best_value_is_chosen_on_one_metric_and_shown_of_another(trials: pd.
     assert "with the pixel ground truth of val, the very numbers that are shown" in markdown(same)
 
 
-def test_where_the_choice_cannot_be_made_yet_the_cell_is_pending(
+def test_where_the_choice_cannot_be_made_the_cell_has_no_score(
     record: Record, tracking: str
 ) -> None:
     for order, alpha in enumerate(("4.0", "6.0")):
@@ -170,7 +170,7 @@ def test_where_the_choice_cannot_be_made_yet_the_cell_is_pending(
         rows=("experiment",), metrics=("cam/miou",), best=Best(of=("alpha",), by="crf/miou")
     )
     ((cell,),) = (row.cells for row in build(load("early choice", tracking=tracking), spec).rows)
-    assert (cell.status, cell.mean, cell.planned) == ("pending", None, 2)
+    assert (cell.status, cell.mean, cell.planned) == ("unscored", None, 2)
 
 
 def test_a_ladder_has_a_difference_per_step(trials: pd.DataFrame) -> None:

@@ -173,13 +173,13 @@ def test_mean_of_the_seeds_that_are_there_survives_a_failed_one(table: Table) ->
     assert cell.mean == pytest.approx(100 * 35 / 64)
 
 
-@pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
-def test_metric_that_is_not_there_yet_is_pending(
-    record: Record, tracking: str, status: str
+@pytest.mark.parametrize(("status", "told"), [("FINISHED", "unscored"), ("KILLED", "pending")])
+def test_score_that_will_never_come_is_told_from_one_that_is_late(
+    record: Record, tracking: str, status: str, told: str
 ) -> None:
     record(f"late {status}", "oc", status=status)
     (row,) = build(load(f"late {status}", tracking=tracking)).rows
-    assert {cell.status for cell in row.cells} == {"pending"}
+    assert {cell.status for cell in row.cells} == {told}
 
 
 def test_best_is_compared_as_printed(record: Record, tracking: str) -> None:
