@@ -83,7 +83,7 @@ def test_a_sweep_runs_every_distinct_stage_once_and_ends_in_its_table(
     assert f"{STAGES} stages run, 0 from the store" in output
     assert len(list((folder / "runs" / "store").glob("[A-Z]*/*/manifest.json"))) == STAGES
     assert len(re.findall(r"^\d\d:\d\d  done ", output, re.MULTILINE)) == STAGES
-    assert "source=oc (baseline)" in output
+    assert "OC (baseline)" in output
     trials = analysis.read.mlflow.load("small", tracking=f"sqlite:///{folder}/runs/mlflow.db")
     assert len(trials) == 2
     for metric in ("cam/miou", "crf/miou", "pseudo/miou", "seg/miou"):

@@ -145,7 +145,9 @@ def test_nothing_but_the_size_differs_from_the_profile(nodes: dict[str, Node]) -
     }
     trained = [field for field, node in nodes.items() if isinstance(node.stage, TrainedStage)]
     of_size = {f"{field}.{knob}" for field in trained for knob in ("backbone", "init")}
-    assert different == {"data.digest"} | of_size | {knob for knob in SIZE if "*" not in knob}
+    assert different == {"data.digest", "seg.digest"} | of_size | {
+        knob for knob in SIZE if "*" not in knob
+    }
 
 
 def test_again_everything_comes_from_the_store(
