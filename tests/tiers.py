@@ -62,6 +62,16 @@ OF_MODULE = {
     "test_timm_features": ("heavy",),
     "test_plugin_sweep": ("ray",),
     "test_latex_compiles": ("heavy",),
+    "test_database": ("service",),
+    "test_writer": ("service",),
+    "test_claim": ("service",),
+    "test_connection": ("ray",),
+    "test_token_file": ("ray",),
+    "test_main_sweeps": ("ray",),
+    "test_study": ("statistics",),
+    "test_losses": ("heavy",),
+    "test_plugins": ("heavy",),
+    "test_execute": ("heavy",),
 }
 OF_FUNCTION = {
     "test_trials_of_one_cgnet_are_no_independent_witnesses_of_lambda": "statistics",
@@ -74,6 +84,7 @@ OF_FUNCTION = {
     "test_variants_of_the_pipeline_run": "heavy",
     "test_killed_run_goes_on_from_its_checkpoint_to_the_same_weights": "heavy",
     "test_more_members_than_a_plain_zip_can_list": "heavy",
+    "test_threads_read_the_code_of_stages_at_the_same_time": "heavy",
 }
 
 
