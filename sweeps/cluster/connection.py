@@ -15,7 +15,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.experimental.internal_kv import _internal_kv_get
 
-from sweeps.cluster.head import NAMESPACE
+from sweeps.cluster.head import JOB, NAMESPACE
 from sweeps.cluster.token_file import keep_token_private
 from sweeps.text import Say
 
@@ -23,8 +23,6 @@ from sweeps.text import Say
 OBJECT_STORE_BYTES = 200 << 20
 # A cluster that is there answers within a second, through a slow tunnel within three.
 ANSWER_S = 10.0
-# Ray sets it for the program of `ray job submit`.
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of a page on this machine or near it, which is a convenience only.
 DASHBOARD_S = 2.0
 # Ray gives its own start 30 s; a machine that is busy with other starts may need them twice.

@@ -4,3 +4,5 @@
 NAMESPACE = "occse"
 # A sliver that only the head node has: it keeps light processes off the workers.
 HEAD = {"node:__internal_head__": 0.001}
+# Environment variable that Ray sets for the program of `ray job submit`.
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"

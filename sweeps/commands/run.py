@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occse.artifacts.secrets import masked
+from sweeps.cluster.head import JOB
 from sweeps.commands.arguments import (
     Commands,
     add_changed_code,
@@ -96,8 +97,7 @@ def run(options: argparse.Namespace) -> int:
             "--autoscaling: a cluster on this machine cannot grow; give the --address of one that "
             "can"
         )
-    # Ray sets it for the program of `ray job submit`.
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if JOB in os.environ:
         _refuse_lost_paths(options.store, options.tracking)
     spec, found = read_sweep(options)
     if options.detach:

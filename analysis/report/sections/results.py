@@ -19,7 +19,7 @@ from analysis.report.sections.runs import anchors
 from analysis.studies.compare import comparison_passage
 from analysis.table.build import build
 from analysis.table.checks import check
-from analysis.table.formats.cell_texts import Notation, cell_text, header_texts, name_texts
+from analysis.table.formats.cell_texts import GLYPHS, Notation, cell_text, header_texts, name_texts
 from analysis.table.formats.csv_file import to_csv
 from analysis.table.formats.latex import latex
 from analysis.table.formats.legend import legend, summary
@@ -35,14 +35,7 @@ PLAIN = Notation(
     minus="−",
     dagger="†",
     section="§",
-    glyphs={
-        "failed": "✗",
-        "pending": "…",
-        "stopped": "⊘",
-        "unscored": "no score",
-        "empty": "–",
-        "unknown": "?",
-    },
+    glyphs=GLYPHS,
 )
 
 

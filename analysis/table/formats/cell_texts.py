@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 from analysis.table.model import Cell, Column, Row, Status, Table
 
+# Signs of cells without a number, in formats that have every letter.
+GLYPHS: Mapping[Status, str] = {
+    "failed": "✗",
+    "pending": "…",
+    "stopped": "⊘",
+    "unscored": "no score",
+    "empty": "–",
+    "unknown": "?",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Notation:

@@ -4,7 +4,7 @@ their runs.
 
 from html import escape
 
-from analysis.table.formats.cell_texts import Notation, cell_texts, header_texts, name_texts
+from analysis.table.formats.cell_texts import GLYPHS, Notation, cell_texts, header_texts, name_texts
 from analysis.table.formats.legend import legend, summary
 from analysis.table.model import Cell, Row, Source, Table
 
@@ -18,14 +18,7 @@ HTML = Notation(
     minus="−",
     dagger="<sup>†</sup>",
     section="<sup>§</sup>",
-    glyphs={
-        "failed": "✗",
-        "pending": "…",
-        "stopped": "⊘",
-        "unscored": "no score",
-        "empty": "–",
-        "unknown": "?",
-    },
+    glyphs=GLYPHS,
 )
 STYLE = """<style>
 .occse-table { margin: 1em 0; overflow-x: auto; font-variant-numeric: tabular-nums; }

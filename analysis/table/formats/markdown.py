@@ -1,6 +1,6 @@
 """A table as GitHub Markdown, aligned so that it can be read as it is."""
 
-from analysis.table.formats.cell_texts import Notation, header_texts, row_texts
+from analysis.table.formats.cell_texts import GLYPHS, Notation, header_texts, row_texts
 from analysis.table.formats.legend import legend, summary
 from analysis.table.grid import in_markdown, markdown_lines
 from analysis.table.model import Table
@@ -14,14 +14,7 @@ MARKDOWN = Notation(
     minus="-",
     dagger="†",
     section="§",
-    glyphs={
-        "failed": "✗",
-        "pending": "…",
-        "stopped": "⊘",
-        "unscored": "no score",
-        "empty": "–",
-        "unknown": "?",
-    },
+    glyphs=GLYPHS,
 )
 
 

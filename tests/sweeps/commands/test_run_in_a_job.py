@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
-from sweeps.cluster.connection import JOB
+from sweeps.cluster.head import JOB
 
 
 @pytest.mark.parametrize(
