@@ -51,7 +51,12 @@ def plugin_files() -> list[Path]:
     files: dict[Path, None] = {}
     for name in PLUGIN_SOURCES:
         top = name.partition(".")[0]
-        path = Path(str(sys.modules[top].__file__))
+        module = sys.modules[top]
+        if module.__file__ is None:
+            # A folder without `__init__.py`.
+            files[Path(next(iter(module.__path__)))] = None
+            continue
+        path = Path(module.__file__)
         files[path.parent if path.stem == "__init__" else path] = None
     return list(files)
 

@@ -57,7 +57,8 @@ class Dataset:
         masks: the folder of the masks NAME.png; None: SegmentationClass below `root`.
         unmasked: images of `train` and `val` that have no mask, so that nothing scores them.
         max_side: images with a longer side are read at this length of it, masks too; 0: no bound.
-        sources: files that masks are drawn from, if there are no mask files.
+        masks_drawn: the masks are drawn from `sources`, and are no files of the user's.
+        sources: those files; empty where the data set was read from its index.
         notes: remarks for people on the origin of the data.
     """
 
@@ -69,6 +70,7 @@ class Dataset:
     masks: Path | None = None
     unmasked: frozenset[str] = frozenset()
     max_side: int = 0
+    masks_drawn: bool = field(default=False, compare=False)
     sources: tuple[Path, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -243,6 +245,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
             f"the images of {path} are read in place; say where they lie with --data-root"
         )
     mask_folder = None
+    masks_drawn = masks is not None and masks[0] == "artifact"
     if masks is not None:
         base, below = masks
         mask_folder = {"artifact": folder, "root": root}[base] / PurePosixPath(below)
@@ -255,6 +258,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         masks=mask_folder,
         unmasked=unmasked,
         max_side=max_side,
+        masks_drawn=masks_drawn,
     )
 
 

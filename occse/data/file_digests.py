@@ -49,13 +49,15 @@ def sha256_of_all(paths: Iterable[Path]) -> list[str]:
     Raises:
         ValueError: one of them cannot be read.
     """
+    # Before the first look: a file that is written while others are hashed counts as unsettled.
+    now = time.time_ns()
     stamps = [_stamp(path) for path in paths]
     known = _recall(stamps)
     missing = [stamp for stamp in dict.fromkeys(stamps) if stamp not in known]
     if missing:
         with ThreadPoolExecutor(THREADS) as pool:
             fresh = dict(zip(missing, pool.map(_hash, missing), strict=True))
-        _remember(fresh)
+        _remember(fresh, now=now)
         known |= fresh
     return [known[stamp] for stamp in stamps]
 
@@ -101,8 +103,8 @@ def _recall(stamps: Iterable[Stamp]) -> dict[Stamp, str]:
     return known
 
 
-def _remember(fresh: dict[Stamp, str]) -> None:
-    now = time.time_ns()
+def _remember(fresh: dict[Stamp, str], *, now: int) -> None:
+    """Keep digests of files that had not changed for a while at `now`, before they were read."""
     rows = [(*stamp, sha) for stamp, sha in fresh.items() if now - stamp[2] > SETTLED_NS]
     # Without a cache, as on a full disk, the files are only hashed again.
     with suppress(sqlite3.Error, OSError), _cache() as cache, cache:

@@ -58,10 +58,7 @@ def _add_files(
     digest: "hashlib._Hash", dataset: Dataset, names: Sequence[str], *, masked: Iterable[str]
 ) -> None:
     """Add the content of the images `names`, and of those of their masks that are files."""
-    drawn = dataset.sources or (
-        dataset.masks is not None and not dataset.masks.is_relative_to(dataset.root)
-    )
-    with_mask = [] if drawn else sorted(masked)
+    with_mask = [] if dataset.masks_drawn else sorted(masked)
     images = sha256_of_all(dataset.image_path(name) for name in names)
     masks = sha256_of_all(dataset.mask_path(name) for name in with_mask)
     for name, sha256 in (*zip(names, images, strict=True), *zip(with_mask, masks, strict=True)):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from occse.method.crf import MIN_SCORE, Preset, check_crf_input
 from occse.method.lattice import Lattice
+from occse.networks.portions import CudaMeter
 
 Finished = TypeVar("Finished")
 
@@ -136,7 +137,8 @@ def _try(
 def _free(device: torch.device) -> int:
     if device.type != "cuda":
         return DEFAULT_MEMORY
-    return int(torch.cuda.mem_get_info(device)[0]) // 2
+    free = CudaMeter(str(device)).free()
+    return (free or 0) // 2
 
 
 @torch.inference_mode()

@@ -66,9 +66,6 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
     if cluster.address is not None:
         check_address(cluster.address)
         start_ray(say, address=cluster.address, runtime_env=_environment())
-        dashboard = _dashboard()
-        if _listens(dashboard):
-            say(f"Ray's dashboard: http://{dashboard}")
     else:
         start_ray(
             say,
@@ -78,6 +75,10 @@ def joined(cluster: Cluster, *, say: Say) -> Iterator[None]:
             object_store_memory=OBJECT_STORE_BYTES,
         )
     try:
+        if cluster.address is not None:
+            dashboard = _dashboard()
+            if _listens(dashboard):
+                say(f"Ray's dashboard: http://{dashboard}")
         yield
     finally:
         ray.shutdown()

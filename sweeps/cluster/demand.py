@@ -5,12 +5,14 @@ the first one asked for, whose stages then wait for machines that nobody starts.
 demands of all schedulers and repeats the sum."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+import yaml
 
 from sweeps.cluster.head import HEAD, NAMESPACE
 from sweeps.cluster.node_types import NodeType, types_of
@@ -83,11 +85,16 @@ def connect_demand() -> Any:  # noqa: ANN401 - Ray types no actor handles
 def node_types() -> list[NodeType]:
     """Return the node types of the cluster that this process is connected to.
 
-    Empty where the head does not know them: on Kubernetes, and where nothing starts machines.
+    Empty where the head does not know them (on Kubernetes, and where nothing starts machines), or
+    does not answer in time.
     """
     task = ray.remote(num_cpus=0, resources=HEAD)(_read_types)
     address = ray.get_runtime_context().gcs_address
-    found: list[NodeType] = ray.get(task.remote(address), timeout=ANSWER_S)
+    try:
+        found: list[NodeType] = ray.get(task.remote(address), timeout=ANSWER_S)
+    # A busy head: the check is a help, and no reason to end a sweep.
+    except ray.exceptions.GetTimeoutError:
+        return []
     return found
 
 
@@ -103,5 +110,10 @@ def _read_types(address: str) -> list[NodeType]:
         of_autoscaler = any(word.endswith(MONITOR) for word in words)
         if of_autoscaler and f"{HEAD_ADDRESS}{address}" in words:
             paths = [word.removeprefix(CONFIG) for word in words if word.startswith(CONFIG)]
-            return types_of(Path(paths[0]).expanduser().read_text()) if paths else []
+            try:
+                return types_of(Path(paths[0]).expanduser().read_text()) if paths else []
+            # No file of a kind that is known: nothing is refused, and a stage waits.
+            except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+                logging.info("node types of the cluster: %s", error)
+                return []
     return []

@@ -368,11 +368,11 @@ class Scheduler:
             await asyncio.sleep(TICK_S)
             try:
                 self._cancel_unwanted()
+                self._renew()  # first: whatever fails below, no lease may run out
                 self._view.look()
                 await self._view.meet(self._runs)
                 # not for a paused sweep: its machines would idle, and be paid for
                 self._view.demand(self._wanted(), owner=self._owner)
-                self._renew()
                 self._submit_ready()
             # such as the cluster's head not answering for a moment: there is a next time
             except Exception:

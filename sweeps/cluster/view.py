@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import ray
@@ -88,15 +88,20 @@ class ClusterView:
         self.others = []
         self._held_by_others = []
         for name, account in zip(names, accounts, strict=True):
-            for values in account.get("waiting", ()):
-                stage = Waiting(**values)
+            try:
+                waiting = [Waiting(**values) for values in account.get("waiting", ())]
+                held = [_Held(**values) for values in account.get("held", ())]
+            except TypeError as error:
+                # Of a version of the code that knows other fields; as one without an account.
+                logging.info("%s: %s", name, error)
+                continue
+            for stage in waiting:
                 # Sweeps of one name on two stores are two sweeps, and so are artifacts.
                 sweep = f"{name}/{stage.sweep}"
                 fingerprint = f"{name}/{stage.fingerprint}"
                 self.others.append(replace(stage, sweep=sweep, fingerprint=fingerprint))
-            for values in account.get("held", ()):
-                held = _Held(**values)
-                self._held_by_others.append(replace(held, sweep=f"{name}/{held.sweep}"))
+            for each in held:
+                self._held_by_others.append(replace(each, sweep=f"{name}/{each.sweep}"))
 
     def demand(self, runs: Iterable[StageRun], *, owner: str) -> None:
         """Ask a cluster that can grow for what all of `runs` need; `owner` is the scheduler."""
@@ -177,9 +182,14 @@ def account_of(held: Iterable[StageRun], waiting: Iterable[Waiting]) -> Account:
     """Return stages on machines, and those that wait for one, as plain data for `meet`."""
     longest = sorted(waiting, key=lambda stage: -stage.path_s)[:MOST_WAITING]
     return {
-        "held": [vars(_held(run)) for run in held if run.machine],
-        "waiting": [vars(stage) for stage in longest],
+        "held": [_plain(_held(run)) for run in held if run.machine],
+        "waiting": [_plain(stage) for stage in longest],
     }
+
+
+def _plain(stage: Waiting | _Held) -> dict[str, Any]:
+    """Return the fields of a stage alone: `vars` would have what is cached beside them, too."""
+    return {field.name: getattr(stage, field.name) for field in fields(stage)}
 
 
 def _held(run: StageRun) -> _Held:

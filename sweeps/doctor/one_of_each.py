@@ -1,4 +1,4 @@
-"""Amountss of a cluster that can grow, started for the doctor: one of each node type."""
+"""Machines of a cluster that can grow, started for the doctor: one of each node type."""
 
 import time
 import uuid

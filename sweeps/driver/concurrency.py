@@ -128,7 +128,7 @@ class Concurrency:
         if bound >= trials or self.paused or self.wanted is not None:
             return
         line = f"{number(bound, 'trial')} at a time"
-        if bound == self._most():
+        if self._enough() > self._most():
             line += f", for the head has {self._view.head_bytes / 2**30:.1f} GB for them"
         line += "; --max-concurrent gives another number"
         if line != self._told:
@@ -136,8 +136,12 @@ class Concurrency:
             self._say(line)
 
     def _follow(self) -> int:
+        return min(self._enough(), self._most())
+
+    def _enough(self) -> int:
+        """Return how many trials fill the cluster."""
         least = GROWING if self._growing else LEAST
-        return min(max(least, PER_SLOT * self.slots()), self._most())
+        return max(least, PER_SLOT * self.slots())
 
     def _most(self) -> int:
         """Return how many coordinators the head holds."""

@@ -112,10 +112,12 @@ def follow(store: Store, name: str, *, show: Callable[[bytes], None], to_the_end
             f"{path} is missing; expected the log of a sweep that was started with "
             f"`run --detach` on this machine; there are logs of: {', '.join(there) or 'none'}"
         )
+    status = running(store, name)
     with path.open("rb") as log:
         while True:
-            # Asked before the file is read: what was printed before the end is then shown.
-            lives = running(store, name) is not None
+            # Asked before the file is read: what was printed before the end is then shown. The
+            # process, not its status: a sweep that has ended still prints its table.
+            lives = status is not None and status.process.life() == "alive"
             show(log.read())
             if not (to_the_end and lives):
                 return

@@ -2,6 +2,7 @@
 
 A hook that fails, hangs or is not there costs the sweep nothing but a line."""
 
+import http.client
 import json
 import os
 import queue
@@ -82,7 +83,7 @@ class Notifier:
             except Exception as error:
                 if not self._failed:
                     self._failed = True
-                    self._say(f"warning: notify: {explain(error)}; the sweep goes on")
+                    self._say(f"warning: notify: {explain(error, self._hook)}; the sweep goes on")
 
 
 def send(hook: str, message: bytes) -> None:
@@ -115,16 +116,28 @@ def is_url(hook: str) -> bool:
     return _expanded(hook).startswith(("http://", "https://"))
 
 
-def explain(error: Exception) -> str:
-    """Return why a hook failed, without the hook: its URL may be a secret."""
+def explain(error: Exception, hook: str) -> str:
+    """Return why a hook failed, without the hook and its variables: its URL may be a secret."""
     if isinstance(error, subprocess.TimeoutExpired | TimeoutError):
         return f"the hook took longer than {HOOK_S:.0f} s"
     if isinstance(error, subprocess.CalledProcessError):
         said = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        return shown(f"the command ended with code {error.returncode}: {' '.join(said)}")
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"{type(error).__name__}: {shown(str(getattr(error, 'reason', error)))}"
+        text = f"the command ended with code {error.returncode}: {' '.join(said)}"
+    elif isinstance(error, http.client.HTTPException):
+        # Its text may be a part of the URL.
+        text = f"{type(error).__name__}: expected the URL of a server that speaks HTTP"
+    elif isinstance(error, ValueError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        # Not the whole text, which names the file: the first word of the hook.
+        text = f"{type(error).__name__}: {error.strerror}"
+    else:
+        text = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+    for match in _VARIABLE.finditer(hook):
+        value = os.environ.get(match[1] or match[2], "")
+        if value:
+            text = text.replace(value, match[0])
+    return shown(text)
 
 
 def _expanded(text: str) -> str:

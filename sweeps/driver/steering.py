@@ -69,7 +69,9 @@ class Steering:
         self._concurrency.paused = wishes.paused
         self._concurrency.wanted = wishes.max_concurrent or self._wanted
         if wishes.max_concurrent != before.max_concurrent:
-            trials = number(wishes.max_concurrent or 0, "trial")
+            trials = "as many trials as fit"
+            if wishes.max_concurrent is not None:
+                trials = number(wishes.max_concurrent, "trial")
             self._say(f"{trials} at a time from now on, as asked for")
         if wishes.paused and not before.paused:
             self._say(

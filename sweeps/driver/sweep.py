@@ -371,7 +371,7 @@ class _ClusterRun:
         """Yield what the cluster has, and which requests no machine of it can meet."""
         nodes: list[Node] = []
         for plan in plans:
-            nodes += plan.nodes.values()
+            nodes += (plan.nodes[fingerprint] for fingerprint in plan.reasons)
         spec = self._planner.spec
         asked = [(node, spec.resources_of(node.field, node.stage)) for node in nodes]
         yield from about_room(

@@ -74,10 +74,15 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return the start time of a process of this namespace; empty where there is none."""
+    """Return the start time of a process of this namespace; empty where there is none.
+
+    One that has ended counts as none, though its parent has not asked for its exit code yet.
+    """
     # the name of the process may hold spaces and brackets, so the line is cut behind its end
     fields = _read(PROC / str(pid) / "stat").rpartition(")")[2].split()
-    return fields[START_TIME] if len(fields) > START_TIME else ""
+    if len(fields) <= START_TIME or fields[0] == "Z":
+        return ""
+    return fields[START_TIME]
 
 
 def _read(path: Path) -> str:

@@ -30,7 +30,8 @@ PAGE = 1000
 
 def digest_of(spec: Spec) -> str:
     """Return a digest of everything in a sweep's file that decides which trials there are."""
-    text = spec.model_dump_json(exclude={"question", "expect", "limits", "resources", "labels"})
+    others = {"question", "expect", "limits", "resources", "labels", "notify"}
+    text = spec.model_dump_json(exclude=others)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -105,14 +105,16 @@ def write_text(stages: Mapping[str, Knobs]) -> str:
 def recorded_stages(client: "MlflowClient", run_id: str) -> dict[str, Knobs]:
     """Return the knobs by fingerprint that the run of a sweep has.
 
-    None where the sweep is new, or where an earlier version recorded it."""
-    from mlflow.exceptions import MlflowException
+    Empty where the sweep is new, or where an earlier version recorded it.
 
+    Raises:
+        OSError, MlflowException: the server does not answer. Taken for an empty file, the knobs of
+            trials that are no longer asked for would be lost.
+    """
+    if FILE not in {entry.path for entry in client.list_artifacts(run_id)}:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = client.download_artifacts(run_id, FILE, folder)
-        except (OSError, MlflowException):
-            return {}
+        path = client.download_artifacts(run_id, FILE, folder)
         return read_text(Path(path).read_text(encoding="utf-8"))
 
 

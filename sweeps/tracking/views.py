@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -82,6 +83,7 @@ def write_views(
         return []
     known = client.get_experiment(experiment_id).tags
     views = _views(trials, scores, knobs)
+    written = []
     for view in views:
         state = _packed(_state(view, scores, knobs, parent=parent))
         old = _envelope(known.get(f"{TAG}{view.key}", ""))
@@ -94,9 +96,12 @@ def write_views(
         }
         text = json.dumps(envelope)
         # a view of dozens of knobs does not fit; the others do
-        if old.get("state") != state and len(text) <= TAG_CHARACTERS:
+        if len(text) > TAG_CHARACTERS:
+            continue
+        if old.get("state") != state:
             client.set_experiment_tag(experiment_id, f"{TAG}{view.key}", text)
-    return views
+        written.append(view)
+    return written
 
 
 def _views(trials: Sequence[Trial], scores: Sequence[str], knobs: Sequence[str]) -> list[View]:
@@ -132,7 +137,7 @@ def version_of(uri: str) -> tuple[int, ...]:
     try:
         with urlopen(f"{uri.rstrip('/')}/version", timeout=VERSION_S) as answer:
             return _numbers(answer.read(100).decode(errors="replace"))
-    except (URLError, OSError, ValueError):
+    except (URLError, HTTPException, OSError, ValueError):
         return ()
 
 

@@ -229,6 +229,7 @@ class Tracking:
                 self._open.add(trial.identity)
             if not is_new:
                 self._set_tags(run, tags)
+                self._set_params(run, trial)  # the file may vary more knobs by now
             if trial.identity in self._open and run.info.status != "RUNNING":
                 self._client().update_run(run.info.run_id, status="RUNNING")
             self._begun.add(trial.identity)
@@ -277,8 +278,8 @@ class Tracking:
             run = self._runs[trial.identity]
             complete = about_completion(record)
             if run.data.tags.get("occse.complete") == complete:
-                end_ms = run.info.end_time
-                self._client().set_terminated(run.info.run_id, "FINISHED", end_time=end_ms)
+                info = run.info
+                self._client().set_terminated(info.run_id, "FINISHED", end_time=info.end_time)
                 self._open.remove(trial.identity)
                 return
             tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
@@ -288,10 +289,9 @@ class Tracking:
             write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
             attached = self._attach(run, write)
             status = "FAILED" if record.failed else "FINISHED"
-            # a trial that never started was in the store, and took no time
             end_ms = int(1000 * record.ended_s)
             if trial.identity in self._pending:
-                end_ms = run.info.start_time
+                end_ms = run.info.start_time  # it was in the store, and took no time
             self._client().set_terminated(run.info.run_id, status, end_time=end_ms)
             if attached and not record.failed:
                 # The last tag: with it the run is never written again.

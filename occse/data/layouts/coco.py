@@ -194,6 +194,7 @@ def read_coco(
             for name in (*listed["train"], *listed["val"])
         },
         files=paths_below,
+        masks_drawn=True,
         sources=tuple(paths.values()),
         notes=tuple(notes),
         objects=objects,

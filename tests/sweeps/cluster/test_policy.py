@@ -12,6 +12,7 @@ from sweeps.cluster.policy import (
     fits,
     longest_paths,
 )
+from sweeps.cluster.view import account_of
 
 
 def waiting(name: str, *, path_s: float = 0.0, cpu: float = 1.0, gpu: float = 0.0) -> Waiting:
@@ -227,3 +228,13 @@ def test_no_gpu_idles_while_a_stage_that_fits_it_waits_in_any_made_up_sweep() ->
             left[place] = {name: left[place][name] + needs.get(name, 0) for name in left[place]}
         assert all(stage.needs.get("GPU") for stage in stages.values())
         assert not stages or not any(machine["GPU"] for machine in totals)
+
+
+def test_account_for_another_scheduler_is_the_same_after_a_choice_among_its_stages() -> None:
+    stage = Waiting(fingerprint="a", needs={"CPU": 1.0, "GPU": 0.0}, path_s=2.0, sweep="s")
+    before = account_of([], [stage])
+    # A choice keeps the kind of each stage beside its fields.
+    assert stage.kind
+    assert account_of([], [stage]) == before
+    (values,) = before["waiting"]
+    assert Waiting(**values) == stage

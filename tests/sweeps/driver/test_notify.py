@@ -64,6 +64,21 @@ def test_hook_that_fails_is_told_once_and_without_its_url(
     assert "hook-of-mine" not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["chat.example/services/T0/hidden", "http://chat.example/services/T0/hidden with a space"],
+)
+@pytest.mark.parametrize("hook", ["$CHAT_HOOK", "sh -c 'echo $CHAT_HOOK >&2; exit 3'"])
+def test_secret_of_a_variable_is_in_no_line_whatever_fails(
+    hook: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_HOOK", url)
+    said: list[str] = []
+    tell(hook, say=said)
+    (line,) = said
+    assert "hidden" not in line
+
+
 def test_server_that_hangs_or_refuses_costs_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "HOOK_S", 0.2)
     monkeypatch.setattr(notify, "LAST_S", 5.0)

@@ -17,7 +17,7 @@ from pycocotools.mask import encode
 from occse.data.dataset import load_dataset
 from occse.data.layouts.coco import read_coco
 from occse.data.layouts.coco_outlines import RunLengths, inside
-from occse.data.tree import tree_digest
+from occse.data.tree import split_digest, tree_digest
 from occse.stage import Context, Machine
 from occse.stages.data import Coco
 
@@ -307,14 +307,15 @@ def test_the_digest_follows_annotations_images_and_the_choice_of_them(root: Path
 
 
 def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(
-    root: Path, tmp_path: Path
+    root: Path,
 ) -> None:
-    output = tmp_path / "artifact"
-    output.mkdir()
+    # A store below the data set, as with `--data-root .`.
+    output = root / "runs" / "artifact"
+    output.mkdir(parents=True)
     stage = Coco(images="all", num_scored=2).resolved(root)
     metrics = stage.run(Context(output=output, scratch=output, machine=Machine(data_root=root)))
     assert metrics == {"images": 5, "images/train_aug": 3, "images/train": 2, "images/val": 2}
-    moved = output.rename(tmp_path / "moved")
+    moved = output.rename(root / "runs" / "moved")
     dataset, direct = (
         load_dataset(moved, data_root=root),
         read_coco(root, images="all", num_scored=2),
@@ -324,6 +325,7 @@ def test_stage_draws_the_scored_masks_once_and_reads_images_in_place(
         *direct.splits["val"],
     }
     assert (dataset.splits, dataset.labels) == (direct.splits, direct.labels)
+    assert split_digest(dataset, "val") == split_digest(direct, "val")
     for name in (*direct.splits["train"], *direct.splits["val"]):
         np.testing.assert_array_equal(dataset.mask(name), direct.mask(name))
         np.testing.assert_array_equal(dataset.image(name), direct.image(name))
