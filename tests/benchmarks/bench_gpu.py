@@ -108,6 +108,11 @@ class Bench:
     def on_gpu(self) -> bool:
         return self.device.startswith("cuda")
 
+    @property
+    def roles(self) -> tuple[tuple[str, str], ...]:
+        """The two devices that are compared; on a CPU two runs of the same work are."""
+        return (("cpu", "cpu"), ("here", self.device))
+
     def rate(self, run: Callable[[], object], *, images: int, repeats: int = 3) -> float:
         """Images per second, best of several runs after one that warms up."""
         run()
@@ -166,19 +171,19 @@ def functions(bench: Bench) -> None:
     erasing_step(bench, to_tensor(images))
     options = {"present": [[0, 3], [5]], "scales": (0.5, 1.0), "flip": True}
     cams, seconds = {}, {}
-    for device in ("cpu", bench.device):
+    for role, device in bench.roles:
         (network,) = classifiers(bench, 1, device=device)
         limited = in_portions(network, device)
-        seconds[device] = bench.rate(
-            lambda limited=limited, device=device: cams.update(
-                {device: multi_scale_cam(limited, images, device=device, **options)}
+        seconds[role] = bench.rate(
+            lambda limited=limited, role=role, device=device: cams.update(
+                {role: multi_scale_cam(limited, images, device=device, **options)}
             ),
             images=2,
             repeats=1,
         )
-    expected, found = (torch.from_numpy(np.concatenate(cams[d])) for d in ("cpu", bench.device))
+    expected, found = (torch.from_numpy(np.concatenate(cams[role])) for role in ("cpu", "here"))
     off = furthest(found, expected)
-    rates("CAMs, 2 scales", seconds["cpu"], seconds[bench.device], bench.peak(), f"off {off:.0e}")
+    rates("CAMs, 2 scales", seconds["cpu"], seconds["here"], bench.peak(), f"off {off:.0e}")
     for labels in (4, 21):
         refinement(bench, labels)
     walk(bench)
@@ -188,13 +193,17 @@ def erasing_step(bench: Bench, images: Tensor) -> None:
     labels = torch.zeros(len(images), NUM_CLASSES)
     labels[:, :2] = 1
     results, speed = {}, {}
-    for device in ("cpu", bench.device):
+    for role, device in bench.roles:
         model, oc = classifiers(bench, 2, device=device)
         oc.requires_grad_(False)
         inputs = images.to(device)
 
         def step(
-            device: str = device, model: nn.Module = model, oc: nn.Module = oc, x: Tensor = inputs
+            role: str = role,
+            device: str = device,
+            model: nn.Module = model,
+            oc: nn.Module = oc,
+            x: Tensor = inputs,
         ) -> None:
             model.zero_grad()
             with autocast(torch.device(device), "float32"):
@@ -212,13 +221,13 @@ def erasing_step(bench: Bench, images: Tensor) -> None:
                 loss = erasing_loss(own, labels.to(device), answer, remaining, lambda_=1.0)["loss"]
             loss.backward()  # type: ignore[no-untyped-call]
             gradients = [weight.grad.flatten() for weight in model.parameters()]
-            results[device] = (mask, loss[None], torch.cat(gradients))
+            results[role] = (mask, loss[None], torch.cat(gradients))
 
-        speed[device] = bench.rate(step, images=len(images), repeats=1)
-    pairs = zip(results[bench.device], results["cpu"], strict=True)
+        speed[role] = bench.rate(step, images=len(images), repeats=1)
+    pairs = zip(results["here"], results["cpu"], strict=True)
     mask, loss, gradient = (furthest(found, expected) for found, expected in pairs)
     note = f"off: mask {mask:.0e}, loss {loss:.0e}, gradients {gradient:.0e}"
-    rates("CGNet's step, float32", speed["cpu"], speed[bench.device], bench.peak(), note)
+    rates("CGNet's step, float32", speed["cpu"], speed["here"], bench.peak(), note)
 
 
 def refinement(bench: Bench, labels: int) -> None:
@@ -255,10 +264,10 @@ def walk(bench: Bench) -> None:
     scores = torch.rand(count, 3, *size, generator=generator)
     walked: dict[str, Tensor] = {}
 
-    def sparse(device: str) -> None:
+    def sparse(role: str, device: str) -> None:
         pairs = affinities(features.to(device), radius=5)
         matrix = transition_matrix(pairs, size=size, radius=5, beta=8.0)
-        walked[device] = random_walk(matrix, scores.to(device), steps=256)
+        walked[role] = random_walk(matrix, scores.to(device), steps=256)
 
     def dense() -> None:
         pairs = affinities(features[:1].to(bench.device), radius=5)
@@ -267,9 +276,9 @@ def walk(bench: Bench) -> None:
             power = power @ power
         walked["dense"] = scores[0].flatten(1).to(bench.device) @ power
 
-    on_cpu = bench.rate(lambda: sparse("cpu"), images=count, repeats=1)
-    here = bench.rate(lambda: sparse(bench.device), images=count)
-    off = furthest(walked[bench.device], walked["cpu"])
+    on_cpu = bench.rate(lambda: sparse("cpu", "cpu"), images=count, repeats=1)
+    here = bench.rate(lambda: sparse("here", bench.device), images=count)
+    off = furthest(walked["here"], walked["cpu"])
     rates("random walk, 256 steps", on_cpu, here, bench.peak(), f"against the CPU; off {off:.0e}")
     official = bench.rate(dense, images=1)
     off = furthest(walked["dense"], walked["cpu"][0].flatten(1))

@@ -58,6 +58,9 @@ class Chaos:
     def __init__(self, root: Path, nodes: Nodes, *, seed: int, number: int) -> None:
         self.root, self.nodes, self.number = root, nodes, number
         self.draw = random.Random(seed)
+        # Of its own: when another fault is needed hangs on the machine, and what the seed draws
+        # for the others must not.
+        self._others = random.Random(f"others of {seed}")
         self.faults: list[str] = []
         self.remade: list[Path] = []
         self.endings: list[int] = []
@@ -88,7 +91,7 @@ class Chaos:
                     self.faults.append(left.pop(0))
                     due = time.monotonic() + self.draw.uniform(0.5, 4.0)
                 elif time.monotonic() > due + NO_OBJECT_S:
-                    left[0] = self.draw.choice(kinds)
+                    left[0] = self._others.choice(kinds)
             if not left:
                 # the last stage waits for it, so that no fault comes too late
                 (self.root / "store" / "go").touch()

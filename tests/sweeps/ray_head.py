@@ -61,7 +61,11 @@ class Head:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        wait_until(self._answers, what="the head", process=self._process)
+        try:
+            wait_until(self._answers, what="the head", process=self._process)
+        except BaseException:
+            self.shutdown()  # nobody else has it yet
+            raise
 
     def shutdown(self) -> None:
         """End the cluster, with the machines that its autoscaler started."""

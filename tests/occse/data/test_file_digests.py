@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_digest_tells_an_edited_file_of_equal_size_and_time(tmp_path: Path) -> None:
+def test_digest_tells_an_edited_file_of_equal_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCCSE_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "mask.png"
     path.write_bytes(b"one")
     before = path.stat()
     # Old enough for the cache.
     time.sleep(1.1 * SETTLED_NS / 1e9)
     assert sha256_of(path) == sha256(b"one")
+    with closing(sqlite3.connect(tmp_path / "cache" / DATABASE)) as cache:
+        assert cache.execute("SELECT path FROM files").fetchall() == [(str(path),)]
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_mtime_ns == before.st_mtime_ns

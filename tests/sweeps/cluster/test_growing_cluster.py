@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import growing_sweep
@@ -36,9 +37,11 @@ GPUS = {"num_cpus": 1, "num_gpus": 4}
 def cloud() -> Iterator[FakeCloud]:
     """A cluster without workers, which the tests make grow one after the other."""
     cloud = FakeCloud({"cpu": {"CPU": 1}, "gpu": {"CPU": 1, "GPU": 1}}, most={"gpu": 2})
-    start_ray(print, address=cloud.address)
-    yield cloud
-    cloud.shutdown()
+    try:
+        start_ray(print, address=cloud.address)
+        yield cloud
+    finally:
+        cloud.shutdown()
 
 
 @pytest.fixture
@@ -89,7 +92,8 @@ def metrics() -> str:
     for node in ray.nodes():
         if node["Alive"]:
             url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            # A machine that comes or goes does not answer yet, or any more.
+            with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
                 texts.append(answer.read().decode())
     return "\n".join(texts)
 

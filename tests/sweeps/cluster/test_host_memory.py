@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def group() -> Iterator[Path]:
         group.mkdir()
         limit.write_text(str(LIMIT_BYTES))
     except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
         pytest.skip(f"needs the right to limit the memory of a group of processes: {error}")
     yield group
     # The kernel forgets processes that were killed a moment ago.

@@ -87,9 +87,11 @@ def test_server_that_hangs_or_refuses_costs_a_line(monkeypatch: pytest.MonkeyPat
         said: list[str] = []
         begin = time.monotonic()
         tell(server.url, say=said)
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < notify.LAST_S
         server.hangs.clear()
         server.code = 500
+        # Time enough for an answer on a busy machine.
+        monkeypatch.setattr(notify, "HOOK_S", 5.0)
         tell(server.url, say=said)
     assert ["took longer" in said[0], "HTTP" in said[1] or "Internal" in said[1]] == [True, True]
     assert "secret-path" not in "".join(said)
