@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from analysis.read.source.connect import server_address
+from analysis.read.source.connect import page_address, server_address
 from analysis.read.spec_error import Where
 
 # The start of an argument tells which one is meant.
@@ -63,7 +63,7 @@ def mlflow_pages(options: argparse.Namespace) -> str:
     """
     if options.mlflow and not options.mlflow.startswith(SCHEMES):
         raise ValueError(f"--tracking-url {options.mlflow}: expected http://... or https://...")
-    return str(options.mlflow).rstrip("/") or server_address(options.tracking)
+    return page_address(options.mlflow) or server_address(options.tracking)
 
 
 def where_of(conditions: Iterable[str]) -> Where:

@@ -13,6 +13,7 @@ from analysis.read.artifact_ids import Run, distinct
 from analysis.read.json_text import parse_json
 from analysis.read.pipeline import pipeline_of
 from analysis.read.spec_error import Location, SpecError, Where
+from occse.naming.labels import number_text
 
 PARAM = "param."
 Plain = Any  # a number, a text, a truth value, None, or a tuple of such
@@ -189,7 +190,7 @@ def show(value: object) -> str:
         return json.dumps(value)
     if value is None:
         return NONE
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return number_text(value) if isinstance(value, int | float) else str(value)
 
 
 def display_order(values: Iterable[str]) -> list[str]:

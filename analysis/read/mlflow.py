@@ -178,7 +178,8 @@ def _text_of_sweep(source: Source, experiment_id: str, name: str) -> str:
         try:
             with source.file(run.run_id, name) as path:
                 return path.read_text(encoding="utf-8")
-        except OSError:
+        # Not every OSError: a source that does not answer has not said that there is no file.
+        except FileNotFoundError:
             continue
     return ""
 

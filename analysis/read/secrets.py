@@ -1,6 +1,7 @@
 """Passwords in what is printed or written, by the rule of `occse.artifacts.secrets`.
 
-Analysis imports nothing of `occse`; `tests/test_secrets.py` holds the two against each other.
+Analysis imports nothing of `occse` but its names for people; `tests/test_secrets.py` holds the two
+against each other.
 """
 
 import argparse

@@ -76,14 +76,14 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     for grid in grids:
         sheet = book.create_sheet(grid.name[:SHEET_NAME])
         heads, rows = number_columns(grid)
-        sheet.append(heads)
+        sheet.append([storable(head) for head in heads])
         for row in rows:
             sheet.append([storable(value) for value in row])
         for head in sheet[1]:
             head.font = Font(bold=True)
         sheet.freeze_panes = "B2"
         for note in grid.notes:
-            sheet.append([note])
+            sheet.append([storable(note)])
         for cell in chain.from_iterable(sheet.iter_rows()):
             if isinstance(cell.value, str):  # Excel would run what begins with `=` as a formula
                 cell.data_type = "s"

@@ -2,6 +2,7 @@
 
 import re
 
+from analysis.table.formats.cell_texts import GLYPHS
 from analysis.table.grid import Grid
 
 Number = str | int | float | None
@@ -31,8 +32,6 @@ PARTS = {
 NUMERIC = ("value", "std", "low", "high")
 # What a grid prints where there is no number.
 NOTHING = ("", "–")
-# Signs of a results table for a number that is not there.
-GLYPHS = ("✗", "…", "⊘", "?")
 ID = re.compile(r"0\d+|\d{15,}")
 
 
@@ -65,7 +64,7 @@ def _parts(text: str) -> dict[str, Number] | None:
     words = text.strip()
     if words in NOTHING:
         return {}
-    if words in GLYPHS:
+    if words in GLYPHS.values():
         return {"note": words}
     found = PRINTED.fullmatch(words)
     # Digits behind a zero, or very many, are an id.

@@ -14,6 +14,8 @@ from occse.naming.markup import Name, join, quoted
 
 # What a variant without any knob of its own is called by the platform.
 NO_VALUE = "–"
+# Of a number with a fraction: more than a person writes, and without the round-off of 0.1 + 0.2.
+DIGITS = 12
 WORD = re.compile(r"[a-zA-Z]\w*")
 # Words that say nothing without the knob's name.
 BARE = frozenset({"true", "false", "null", "none"})
@@ -120,7 +122,12 @@ def value_text(value: object) -> str:
         return f"({' '.join(map(value_text, value))})"
     if isinstance(value, bool):
         return json.dumps(value)
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return number_text(value) if isinstance(value, int | float) else str(value)
+
+
+def number_text(value: float) -> str:
+    """Return a number as short as it can be told from others: 10 for 10.0, 1e-05, 1234567."""
+    return str(value) if isinstance(value, int) else f"{value:.{DIGITS}g}"
 
 
 def unknown_keys(keys: Iterable[str], *, knobs: Iterable[str], stages: Iterable[str]) -> list[str]:

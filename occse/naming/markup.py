@@ -28,6 +28,10 @@ COMMANDS = {
     "$": "$",
 }  # fmt: skip
 TOKEN = re.compile(r"\\(?:[A-Za-z]+ ?|.)|[{}_^]|[^\\{}_^]+", re.DOTALL)
+SCRIPTS = ("_", "^")
+SIGNS = ("{", "}", *SCRIPTS)
+# Text in maths that TeX takes as it is: no comment, no column of a table, no other alphabet.
+PLAIN = re.compile(r"[A-Za-z0-9 +\-*/=<>(),.:;!?|'\[\]]*")
 DIGITS_BELOW = str.maketrans("0123456789+-", "₀₁₂₃₄₅₆₇₈₉₊₋")
 DIGITS_ABOVE = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 # A dollar sign that a backslash stands before is one of the text.
@@ -106,7 +110,17 @@ def check(markup: str) -> None:
 
 def _check_maths(source: str) -> None:
     depth = 0
-    for token in TOKEN.findall(source):
+    before = ""
+    for token in [*TOKEN.findall(source), ""]:
+        # `^^5c` is a backslash to TeX, whatever command follows.
+        if before in SCRIPTS and token in ("", "}", *SCRIPTS):
+            raise ValueError(f"${source}$: expected something above or below, behind {before}")
+        before = token
+        if not token.startswith("\\") and token not in SIGNS and not PLAIN.fullmatch(token):
+            raise ValueError(
+                f"${source}$: expected letters, digits, signs and commands (\\lambda for λ, "
+                f"\\% for %) in maths, got {token!r}"
+            )
         command = token[1:].rstrip()
         if token.startswith("\\") and (command or " ") not in COMMANDS:
             near = difflib.get_close_matches(command, COMMANDS, n=3)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from analysis.read.source.database import PATIENCE_S, DatabaseSource, can_read, has_experiments
-from analysis.read.source.run import Source
+from analysis.read.source.run import Source, SourceError
 
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 PLAIN_SQLITE = "sqlite:///"
@@ -36,14 +36,19 @@ def tracking_uri(given: str | None) -> str:
 
 
 def server_address(tracking: str | None) -> str:
-    """Return the address of the tracking server's pages; empty for a database.
+    """Return the address of the tracking server's pages; empty for a database."""
+    return page_address(tracking_uri(tracking))
+
+
+def page_address(url: str) -> str:
+    """Return an address for links; empty for what no browser opens.
 
     A page that is passed on must not hold the user and the password of the address.
     """
-    address = urlsplit(tracking_uri(tracking))
+    address = urlsplit(url)
     if address.scheme not in ("http", "https"):
         return ""
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 # A report asks for thousands of files, and each look at the database before would take its time.
@@ -52,8 +57,13 @@ def _connect(uri: str, folder: Path) -> Source:
     path = _database(uri)
     if path is not None:
         _check(path, uri)
-    if path is not None and uri.startswith(PLAIN_SQLITE) and can_read(path):
-        return DatabaseSource(folder / path, uri)
+    if path is not None and uri.startswith(PLAIN_SQLITE):
+        try:
+            is_known = can_read(path)
+        except sqlite3.Error as error:
+            raise SourceError(f"the database {path} cannot be read: {error}") from None
+        if is_known:
+            return DatabaseSource(folder / path, uri)
     # Imported where MLflow is needed alone: it takes a second.
     from analysis.read.source.server import ServerSource
 

@@ -77,8 +77,14 @@ class ServerSource:
     def file(self, run_id: str, name: str) -> Iterator[Path]:
         """Yield the artifact `name` as a file that lasts as long as the context."""
         with tempfile.TemporaryDirectory() as folder:
-            with _answering():
-                path = self._client.download_artifacts(run_id, name, folder)
+            try:
+                with _answering():
+                    path = self._client.download_artifacts(run_id, name, folder)
+            except SourceError:
+                # A file that is not there, and a server that does not answer, fail alike.
+                if name not in self.files(run_id, name.rpartition("/")[0]):
+                    raise FileNotFoundError(f"run {run_id} has no file {name}") from None
+                raise
             yield Path(path)
 
 

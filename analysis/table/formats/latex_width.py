@@ -100,7 +100,7 @@ def ems(source: str) -> float:
 def two_lines(source: str) -> str:
     """Return a heading in two lines of about the same width; one word stays as it is."""
     # a space within maths ends no word
-    words = re.findall(r"(?:\$[^$]*\$|[^ $])+", source)
+    words = re.findall(r"(?:\\.|\$[^$]*\$|[^ $\\])+", source)
     if len(words) < 2:
         return source
     splits = [(" ".join(words[:end]), " ".join(words[end:])) for end in range(1, len(words))]

@@ -1,6 +1,5 @@
 """A table for programs: a record per cell, with numbers as numbers."""
 
-from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,7 +20,15 @@ Value = str | int | float | bool | None
 def record_heads(table: Table) -> list[str]:
     """Return the names of the values of a record."""
     across = [name for name, _ in table.columns[0].knobs]
-    return [*table.heads, *_own_knobs(table), *across, "metric", *NUMBERS, *MORE, *_extra(table)]
+    return [
+        *table.heads,
+        *_own_knobs(table),
+        *across,
+        "metric",
+        *NUMBERS,
+        *MORE,
+        *optional_parts(table),
+    ]
 
 
 def records(table: Table) -> list[list[Value]]:
@@ -61,7 +68,7 @@ def _record(cell: Cell, column: Column, row: Row, table: Table) -> list[Value]:
         "%" if column.score else "",
         *interval_of(cell),
         row.baseline,
-        *(getattr(cell, name) for name in _extra(table)),
+        *(getattr(cell, name) for name in optional_parts(table)),
     ]
 
 
@@ -90,6 +97,8 @@ def _own_knobs(table: Table) -> list[str]:
     return [knob for knob in knobs if knob not in named]
 
 
-def _extra(table: Table) -> Sequence[str]:
+def optional_parts(table: Table) -> list[str]:
+    """Return those of `OPTIONAL` that any cell has; a difference of exactly 0 is one."""
     cells = list(chain.from_iterable(row.cells for row in table.rows))
-    return [name for name in OPTIONAL if any(getattr(cell, name) for cell in cells)]
+    given = {part: [getattr(cell, part) for cell in cells] for part in OPTIONAL}
+    return [part for part, values in given.items() if not set(values) <= {None, ""}]

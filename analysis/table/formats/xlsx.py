@@ -18,7 +18,14 @@ from openpyxl.worksheet.worksheet import Worksheet
 from analysis.table.formats.cell_texts import header_texts, name_texts
 from analysis.table.formats.legend import legend, summary
 from analysis.table.formats.markdown import MARKDOWN
-from analysis.table.formats.records import Value, names_of, record_heads, records
+from analysis.table.formats.records import (
+    OPTIONAL,
+    Value,
+    names_of,
+    optional_parts,
+    record_heads,
+    records,
+)
 from analysis.table.model import Row, Table
 
 PLAIN = replace(MARKDOWN, escape=lambda text: " ".join(text.split()), second_is="underlined")
@@ -31,8 +38,6 @@ PARTS = {
     "delta": "difference",
     "chosen": "chosen",
 }
-# Those that a table shows only where it has them.
-OPTIONAL = ("delta", "chosen")
 # Characters. A narrower column hides its heading, a wider one leaves the screen.
 WIDTHS = (10, 60)
 
@@ -85,7 +90,7 @@ def _names(row: Row, table: Table) -> list[Value]:
 def _parts(table: Table) -> list[str]:
     """Return the parts of cells that the table needs."""
     cells = list(chain.from_iterable(row.cells for row in table.rows))
-    needed = {part for part in OPTIONAL if any(getattr(cell, part) for cell in cells)}
+    needed = set(optional_parts(table))
     if any(cell.status != "done" for cell in cells):
         needed.add("status")
     return [part for part in PARTS if part in needed or part not in (*OPTIONAL, "status")]

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from occse.naming.labels import Labels, unknown_keys
-from occse.naming.markup import Name, join
+from occse.naming.labels import Labels, unknown_keys, value_text
+from occse.naming.markup import Name, checked, join
 from occse.naming.variants import split_variants, variant_names
 
 VARIANTS = (
@@ -116,3 +116,31 @@ def test_variant_names_split_no_value_that_has_a_comma() -> None:
     names = variant_names(variants, Labels(), knobs={})
     expected = ["class_agnostic, low=1", "class_agnostic, low=2", "cse, low=1", "cse, low=2", "oc"]
     assert list(names.values()) == expected
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "$^^5cinput{/etc/hostname}$",
+        "$x^^5copenout$",
+        "$x_$",
+        "${x^}$",
+        "$a & b$",
+        "$a % b$",
+        "$λ$",
+        "$a~b$",
+        r"$\input{x}$",
+    ],
+)
+def test_maths_that_tex_would_read_as_something_else_is_refused(markup: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        checked(markup)
+
+
+def test_large_numbers_keep_their_digits() -> None:
+    assert [value_text(1_234_567), value_text(1_234_568), value_text("123e4")] == [
+        "1234567",
+        "1234568",
+        "1230000",
+    ]
+    assert [value_text(10.0), value_text(1e-5), value_text(0.1 + 0.2)] == ["10", "1e-05", "0.3"]
