@@ -39,6 +39,7 @@ from sweeps.spec.trials import Trial, distinct_nodes
 from sweeps.store.store import Store
 from sweeps.text import Say
 from sweeps.tracking.live import LiveMetrics
+from sweeps.tracking.names import TrialNames
 from sweeps.tracking.tags import Stopped
 from sweeps.tracking.writer import Tracking
 
@@ -108,7 +109,12 @@ def run_sweep(
                 exit_on_signals()  # once more: Ray has set its own handler
                 history = PastRuns(patient.manifests())
                 progress = Progress(
-                    spec.name, history=history, say=say, command=again, summed=show is None
+                    spec.name,
+                    history=history,
+                    called=TrialNames(spec, trials).of,
+                    say=say,
+                    command=again,
+                    summed=show is None,
                 )
                 telling = Telling(progress, store=store, say=say, show=show)
                 run = _ClusterRun(planner, queue, cluster, telling, history, notifier)

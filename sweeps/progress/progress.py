@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from occse.naming.counts import number
@@ -15,6 +15,7 @@ from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, stage_order
 from sweeps.progress.status import RunningStage, StageCounts, Status
 from sweeps.progress.time_left import TimeLeft
+from sweeps.spec.trials import Trial
 from sweeps.text import Say, duration
 
 # A log that says nothing for longer looks like a hang; more often it fills with repetition.
@@ -30,23 +31,34 @@ class Progress:
     Args:
         name: of the sweep.
         history: the artifacts that were in the store before.
+        called: returns the name of a trial for people, as MLflow's pages have it.
         say: takes a line.
         command: the command that continues the sweep.
         summed: end each line with the state of the sweep, where there is no live view.
     """
 
     def __init__(
-        self, name: str, *, history: PastRuns, say: Say, command: str = "", summed: bool = True
+        self,
+        name: str,
+        *,
+        history: PastRuns,
+        called: Callable[[Trial], str],
+        say: Say,
+        command: str = "",
+        summed: bool = True,
     ) -> None:
         self.state: State = "running"
         self._name = name
         self._command = command
+        self._called = called
         self._say = say
         self._summed = summed
         self._history = history
         self._nodes: dict[str, Node] = {}
         self._granted: dict[str, Resources] = {}
+        # names of trials by the stage that they need
         self._users: dict[str, list[str]] = defaultdict(list)
+        self._shown: dict[str, str] = {}
         self._stored: set[str] = set()
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -95,6 +107,7 @@ class Progress:
             for trial in plan.trials:
                 planned = {node.fingerprint for node in trial.nodes.values()} & plan.nodes.keys()
                 self._trials.setdefault(trial.name, set()).update(planned - self._done)
+                self._shown[trial.name] = self._called(trial)
                 for fingerprint in planned:
                     self._users[fingerprint].append(trial.name)
                     if fingerprint in self._done:
@@ -243,7 +256,8 @@ class Progress:
 
     def _for_whom(self, fingerprint: str) -> str:
         first, *others = self._users[fingerprint]
-        return f"{first}, and {len(others)} more" if others else first
+        shown = self._shown[first]
+        return f"{shown}, and {len(others)} more" if others else shown
 
     def _describe_running(self) -> list[str]:
         stages = map(self._running_stage, self._running)

@@ -124,7 +124,9 @@ def polls(trials: list[Trial]) -> None:
     plan = make_plan(trials, stored=lambda nodes: set())
     granted = {key: node.stage.resources() for key, node in plan.nodes.items()}
     lines: list[str] = []
-    progress = Progress("bench", history=PastRuns([]), say=lines.append)
+    progress = Progress(
+        "bench", history=PastRuns([]), called=lambda trial: trial.name, say=lines.append
+    )
     start = cpu_s()
     progress.add(plan, granted=granted, machines=[{"CPU": 64.0, "GPU": 64.0}] * 8)
     print(f"{len(plan.nodes)} stages taken in: {cpu_s() - start:.2f} s of CPU", flush=True)

@@ -44,7 +44,13 @@ def progress_of(
         stored=lambda nodes: [node.fingerprint for node in nodes if node.fingerprint in kept],
     )
     lines: list[str] = []
-    progress = Progress("s", history=PastRuns(history), say=lines.append, command="again")
+    progress = Progress(
+        "s",
+        history=PastRuns(history),
+        called=lambda trial: f"{trial.variant} · s{trial.seed}",
+        say=lines.append,
+        command="again",
+    )
     granted = dict.fromkeys(plan.nodes, Resources(num_cpus=1, num_gpus=num_gpus))
     progress.add(plan, granted=granted, machines=[{"CPU": 2, "GPU": 2}])
     return progress, lines
@@ -89,7 +95,7 @@ def test_a_finished_stage_is_told_with_whom_it_is_for_and_what_is_left() -> None
     (line,) = lines
     fingerprint = one.nodes["data"].fingerprint[:8]
     assert line == (
-        f"00:00  done     data      {fingerprint}   4.0 s   (variant 0 · seed 0, and 1 more)"
+        f"00:00  done     data      {fingerprint}   4.0 s   (variant 0 · s0, and 1 more)"
         " · 1 of 5 stages, 0 running, about 8.0 s left"
     )
 

@@ -70,7 +70,7 @@ def test_the_view_says_it_all_on_80_columns() -> None:
     lines = text_of(status_of())
     assert lines[:2] == ["stage queued running done reused failed", "data, oc, cam 1 1 1 1 1"]
     assert lines[2].startswith("cam ")
-    assert lines[2].endswith("3.0 s variant 0 · seed 0")
+    assert lines[2].endswith("3.0 s variant 0 · s0")
     assert "2 of 5 stages, 0 of 2 trials; about" in lines[4]
     assert lines[5:] == [
         "stage time: 4.0 s spent, 16 s saved by sharing",
