@@ -37,7 +37,9 @@ def class_bars(ious: pd.DataFrame) -> Figure:
     """
     labels = list(dict.fromkeys(ious["label"]))
     table = 100 * ious.groupby(["label", "class"])["iou"].agg(["mean", "std"])
+    # barh draws upwards, so the best class stands on top.
     classes = list(table.loc[labels[0]].sort_values("mean").index)
+    # A line of the legend for each label. A class has room for its name, and for all its bars.
     room = LINE * len(labels) + LINE * len(classes) * max(1, 0.6 * len(labels))
     with page(0.7 + room) as (figure, (axes,)):
         for number, label in enumerate(labels):
@@ -47,6 +49,7 @@ def class_bars(ious: pd.DataFrame) -> Figure:
                 _bar_positions(number, len(labels), len(classes)),
                 rows["mean"],
                 FILLED / len(labels),
+                # One seed has no deviation: NaN in pandas.
                 xerr=rows["std"].fillna(0),
                 color=style.color,
                 hatch=style.hatch,
@@ -70,6 +73,7 @@ def class_errors(shares: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(shares["label"]))
     table = 100 * shares.set_index(["label", "class"])[list(PARTS)]
     classes = list(table.loc[labels[0]].sort_values("hit").index)
+    # Bars in parts have no edge: a gap keeps those of two labels apart.
     thickness = 0.9 * FILLED / len(labels)
     with page(0.9 + LINE * len(classes) * max(1, 0.6 * len(labels))) as (figure, (axes,)):
         for number, label in enumerate(labels):
@@ -141,6 +145,7 @@ def _draw_differences(axes: Axes, intervals: Sequence[Interval], colors: Sequenc
             position,
             100 * interval.value,
             0.7,
+            # Intervals reach as far to the left as to the right.
             xerr=100 * (interval.high - interval.value),
             color=color,
             error_kw=THIN_BARS,
@@ -150,6 +155,7 @@ def _draw_differences(axes: Axes, intervals: Sequence[Interval], colors: Sequenc
 
 def _bar_positions(number: int, labels: int, classes: int) -> list[float]:
     """Return the heights of the bars of the label with this number, one for each class."""
+    # The axis points upwards, and the first label stands on top.
     offset = FILLED / 2 - FILLED / labels * (number + 0.5)
     return [index + offset for index in range(classes)]
 

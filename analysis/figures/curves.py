@@ -44,6 +44,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
     """
     rows = measurements(trials, metric)
     along = rows[knob_values(rows, knob).notna()]
+    # For their error alone: grouping by an unknown knob would end in pandas with a KeyError.
     for other in by:
         knob_values(along, other)
     positions = _positions(ordered(along[PARAM + knob]))
@@ -59,6 +60,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
             _draw_line(axes, curve, positions, spread, number=number, label=label)
         if spread:
             band = f"{LEVEL:.0%} t-interval over seeds".replace("%", " %")
+            # An empty band for the legend: one entry serves the bands of all lines.
             axes.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=band)
         baseline = rows[rows["baseline"] & rows[PARAM + knob].isna()]
         if len(baseline):
@@ -86,6 +88,7 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
             style = look(number)
             mean = 100 * rows.groupby("threshold")["miou"].mean()
             axes.plot(mean.index, mean, style.dash, color=style.color)
+            # The counts have thresholds in single precision, the metric in MLflow in double.
             chosen = rows[np.isclose(rows["threshold"], rows["chosen"])]
             axes.plot(
                 chosen["threshold"],
@@ -95,6 +98,7 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
                 markeredgecolor="white",
                 markersize=5,
             )
+            # Line and mark are drawn apart; the legend shows them together.
             axes.plot([], [], style.dash, marker=style.marker, color=style.color, label=label)
         axes.set_xlabel("threshold of the activation map (marks: chosen)")
         axes.set_ylabel("mIoU (%)")
@@ -131,6 +135,7 @@ def _curve(
 ) -> pd.DataFrame:
     """Return the scores in percent: a row for each value of the knob, a column for each seed."""
     seed = replicate(line, metric.partition("/")[0])
+    # `pivot_table` takes the mean over what falls into one cell: the other knobs of a seed.
     table = 100 * line.pivot_table(metric, PARAM + knob, seed)
     return table.loc[sorted(table.index, key=positions.__getitem__)]
 
@@ -151,6 +156,7 @@ def _draw_line(
     axes.plot(x, mean, style.dash + style.marker, color=style.color, label=label)
     if spread is None:
         return
+    # A value that lacks seeds has a wider band than its neighbours.
     seeds = curve.notna().sum(axis=1)
     quantile = stats.t.ppf((1 + LEVEL) / 2, spread.freedom)
     reach = quantile * (spread.variance / seeds) ** 0.5

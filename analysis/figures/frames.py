@@ -59,7 +59,9 @@ def error_frame(
     counts = counts_of(rows, field, tracking=tracking)
     frames = []
     for run, variant in zip(rows["run_id"], rows["variant"], strict=True):
+        # (I, 3, L) to (3, L): pixels of all images together.
         hit, true, predicted = counts[run].table.sum(axis=0)
+        # A class in neither map has shares of 0, not 0 / 0.
         union = np.maximum(1, true + predicted - hit)
         columns = {
             "label": names[variant],

@@ -22,17 +22,20 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
     found = measurements(trials, metric)
     found = found[knob_values(found, rows).notna() & knob_values(found, columns).notna()]
     seed = replicate(found, metric.partition("/")[0])
+    # Other knobs are averaged within a seed first, so that ± is over seeds alone.
     by_seed = 100 * found.groupby([PARAM + rows, PARAM + columns, seed])[metric].mean()
     cells = by_seed.groupby(level=[0, 1]).agg(["mean", "std"])
     labels = labels_of(trials)
     down = ordered(found[PARAM + rows])
     across = ordered(found[PARAM + columns])
+    # Combinations without a trial are NaN here, which `imshow` leaves blank.
     mean = cells["mean"].unstack().loc[down, across]
     middle = (mean.min().min() + mean.max().max()) / 2
     with page(0.9 + 0.4 * len(down)) as (figure, (axes,)):
         image = axes.imshow(mean.to_numpy(), cmap="cividis", aspect="auto")
         for (row, column), value, spread in cells.itertuples(name=None):
             text = f"{value:.1f}" if math.isnan(spread) else f"{value:.1f} ± {spread:.1f}"
+            # cividis is dark where values are low.
             color = "white" if value < middle else "black"
             x = across.index(column)
             y = down.index(row)

@@ -70,7 +70,9 @@ def own_miou(table: Ints) -> Floats:
     hit = table[:, 0]
     union = table[:, 1] + table[:, 2] - hit
     is_present = union > 0
+    # `where` leaves the rest of `out` untouched, so it starts as zeros.
     ratio = np.divide(hit, union, out=np.zeros(hit.shape), where=is_present)
+    # An image that is void all over has no class; its mIoU is 0.
     mean: Floats = ratio.sum(axis=1) / np.maximum(1, is_present.sum(axis=1))
     return mean
 

@@ -37,6 +37,7 @@ def pareto_plot(
     ranked = sorted(found.costs, key=lambda cost: known[cost.variant])
     x = {variant: value / scale for variant, value in known.items()}
     front = [cost for cost in ranked if (cost.best_alone if is_alone else cost.best_shared)]
+    # The legend has a line for each variant of the front.
     with page(2.2 + 0.13 * len(front)) as (figure, (axes,)):
         for cost in ranked:
             axes.errorbar(
@@ -64,6 +65,7 @@ def _draw_front(
         [x[cost.variant] for cost in front],
         [100 * cost.score for cost in front],
         color="black",
+        # Between two costs the best affordable score is that of the cheaper variant.
         where="post",
         linewidth=0.8,
     )

@@ -100,6 +100,7 @@ def read_curve(path: Path, *, names: Collection[str] | None = None) -> tuple[Flo
     if not levels:
         raise ValueError(f"{path} has counts at no threshold: label maps have none")
     chosen = list(arrays["names"] if names is None else names)
+    # By image first, then spread over the entries of each image.
     among = np.isin(arrays["names"], chosen)[arrays["image"].astype(np.int64)]
     bins, gt, pred, count = (arrays[key][among].astype(np.int64) for key in ENTRIES[1:])
     by_bin = np.zeros((levels + 1, labels, labels), np.int64)
@@ -107,7 +108,9 @@ def read_curve(path: Path, *, names: Collection[str] | None = None) -> tuple[Flo
     # at level l the entries with more than l bins are no background
     above = by_bin[::-1].cumsum(axis=0)[::-1][1:]
     confusion = above.copy()
+    # Background at a level, by true label: its pixels that are not above the level.
     confusion[:, :, 0] += by_bin.sum(axis=(0, 2)) - above.sum(axis=2)
+    # (levels, 3, L): hit, true (rows of the confusion), predicted (columns).
     table = np.stack(
         [np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2), confusion.sum(axis=1)],
         axis=1,

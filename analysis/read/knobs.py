@@ -100,6 +100,7 @@ def ordered(values: "pd.Series[str]") -> list[str]:
     """Return the distinct values of a knob: numbers by size, anything else by name."""
     return sorted(
         values.dropna().unique(),
+        # The 0 and the 1 keep numbers and texts apart, which Python cannot compare.
         key=lambda value: (0, float(value)) if is_number(value) else (1, value),
     )
 

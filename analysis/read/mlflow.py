@@ -234,6 +234,7 @@ def _row(run: Run, experiment: str, stages: Stages) -> dict[str, Any]:
         "pixel_truth": tags.get("occse.pixel_truth", ""),
         "imported": tags.get("occse.imported", ""),
         "protocol": _by_stage(run),
+        # A stage without knobs has no params, an imported run few fingerprints.
         "planned": tuple(sorted(by_param | by_tag)),
         "data_id": tags.get("occse.data", ""),
         "sha": tags.get("occse.git.sha", ""),

@@ -78,6 +78,7 @@ def _fixed(path: Path, threshold: float) -> float:
 
 def _divided(path: Path, number: int) -> tuple[list[str], list[str]]:
     """Return the `number` images that are drawn, and the others."""
+    # Only the names are read, which are the same at every threshold.
     names = read_counts(path, threshold=0).names
     if number >= len(names):
         raise ValueError(f"{number} of {len(names)} images held out leave none to score")

@@ -66,6 +66,7 @@ def tidy(trials: pd.DataFrame) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=columns)
     frame["data_id"] = frame["data_id"].mask(frame["data_id"] == "")
+    # `validate`: a run that stood twice would multiply rows without any sign of it.
     return frame.merge(trials[["run_id", *knobs]], on="run_id", how="left", validate="many_to_one")
 
 

@@ -60,6 +60,7 @@ def build(
         columns += [(_column(metric, group, current, spec, labels), group) for group in across]
     table_rows = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(table_rows, rows, columns, current, allow_mixed=allow_mixed)
+    # Alphas in the names of rows and columns: `_notes` says which threshold each of them means.
     told = [group.told for group in (*rows, *(group for _, group in columns))]
     table_rows = list(with_deltas(table_rows, guarded, to=spec.delta))
     heads = row_heads(runs, spec)
@@ -75,6 +76,7 @@ def build(
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=heads,
         titles=titles,
+        # The last heading, "variant", gives way to the knobs in the names; "experiment" stays.
         part_titles=(*titles[:-1], *part_titles) if part_titles else (),
         columns=tuple(guarded),
         rows=mark(table_rows, guarded),
@@ -95,6 +97,7 @@ def _row(row: Group, columns: Sequence[tuple[Column, Group]], spec: TableSpec) -
         names=row.names,
         labels=row.labels,
         baseline=row.baseline,
+        # A row holds each seed once for every column that a knob makes.
         seeds=len({run["seed"] for run in row.runs}),
         cells=tuple(make_cell(row, group, column, spec) for column, group in columns),
     )
@@ -111,6 +114,7 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
         runs = matching(current.to_dict("records"), spec.where, location=("where",))
         current = current[current["run_id"].isin([run["run_id"] for run in runs])]
     if current.empty:
+        # `matching` has refused values that no trial has, so only their combination is missing.
         raise SpecError(("where",), "no trial has all of these values at once")
     _check(spec, current)
     return current
@@ -121,10 +125,12 @@ def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
 
     A stage that has not been scored yet may have any metric.
     """
+    # The key lets the command name the line of the table's file.
     try:
         check_keys(spec.labels, trials)
     except ValueError as error:
         raise SpecError(("labels",), str(error)) from None
+    # Only metrics have a slash: the frame's other columns by stage have a point there.
     logged = sorted(name for name in trials.columns if "/" in name and trials[name].notna().any())
     planned = sorted(_planned_fields(trials))
     named: list[tuple[Location, str]] = [
@@ -170,6 +176,7 @@ def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
 def _column(
     metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec, labels: Labels
 ) -> Column:
+    # Without metrics in the spec every scored stage has columns: headings tell them apart.
     several = len(spec.metrics) != 1
     is_named = several or not group.told
     name = labels.metric(metric)

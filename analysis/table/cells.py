@@ -74,6 +74,7 @@ def _source(run: Run, field: str) -> Source:
         run_id=run["run_id"],
         experiment_id=run["experiment_id"],
         seed=run["seed"],
+        # Old records have no commit by stage (pandas has NaN), only that of the recording code.
         sha=code if isinstance(code, str) else run["sha"],
         fingerprint=fingerprint if isinstance(fingerprint, str) else "",
     )

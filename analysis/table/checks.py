@@ -70,6 +70,8 @@ def _usual(used: Iterable[tuple[Run, Column]], pipeline: Pipeline) -> Usual:
     for run, column in used:
         codes.update(_code(run, column, pipeline))
         if run["packages"]:
+            # The whole set of versions is counted: the most common version of each package by
+            # itself might be a set that no run had.
             packages[run["packages"]] += 1
     return Usual(code=_most(codes), packages=json.loads(_most(packages) or "{}"))
 
@@ -95,6 +97,7 @@ def _of_run(run: Run, column: Column, *, usual: Usual, pipeline: Pipeline) -> It
     if not all(code):
         yield "the commit of the code is not known"
     for commit in code:
+        # Two equal commits with uncommitted changes may be different code: these are not compared.
         if commit.endswith("+"):
             yield f"made by code with uncommitted changes ({commit})"
         elif commit and commit != usual.code:
@@ -121,6 +124,7 @@ def _code(run: Run, column: Column, pipeline: Pipeline) -> list[str]:
     known = {commit for commit in commits if isinstance(commit, str)}
     if known:
         return sorted(known)
+    # As many digits as the commits by stage have, with which it is compared.
     return [run["sha"][:12] + ("+" if run["dirty"] else "")]
 
 

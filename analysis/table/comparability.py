@@ -61,6 +61,7 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
             ]
         # Only runs whose names say the same can mislead: within such a group nothing may differ.
         groups = rows[dimension].groupby(pd.Series(told, index=rows.index, dtype=object))
+        # `nunique` skips missing values: data without a digest are not taken for other data.
         if (groups.nunique() > 1).any():
             there = ", ".join(
                 f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items()
@@ -73,6 +74,7 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
 @cache
 def _told(name: str, knobs: frozenset[str]) -> Told:
     """Return the parts `knob=value` of a name whose knob, without its stage, is among `knobs`."""
+    # A value may hold a comma, so that only one before the next `knob=` parts.
     parts = (part.partition("=") for part in re.split(r", (?=[\w.*]+=)", name))
     return tuple(
         (knob, value) for knob, sign, value in parts if sign and knob.rpartition(".")[2] in knobs

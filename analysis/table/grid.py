@@ -97,6 +97,7 @@ def cell(text: object) -> GridCell:
     words = str(text)
     # "3 variants" is a remark that starts with a number; "1.2 to 3.4" is an interval.
     is_prose = bool(set(WORD.findall(words)) - {"to"})
+    # "< 0.001" is sorted as its bound.
     found = None if is_prose else NUMBER.match(words.lstrip("<> "))
     number = float(found[0].replace(",", "").replace("−", "-")) if found else None
     return GridCell(text=words, sort=number)

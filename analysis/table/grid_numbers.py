@@ -32,6 +32,7 @@ PARTS = {
 NUMERIC = ("value", "std", "low", "high")
 # What a grid prints where there is no number.
 NOTHING = ("", "–")
+# A spreadsheet keeps 15 digits of a number and no zeros in front: as a number an id would change.
 ID = re.compile(r"0\d+|\d{15,}")
 
 
@@ -46,6 +47,7 @@ def number_columns(grid: Grid) -> tuple[list[str], list[list[Number]]]:
     for index, head in enumerate(grid.heads):
         texts = [row[index].text for row in grid.rows]
         parts = [_parts(text) for text in texts]
+        # A column of empty cells alone has no part. As numbers it would vanish, so it stays text.
         if not any(parts) or any(found is None for found in parts):
             heads.append(head)
             columns.append(list(texts))
@@ -62,6 +64,7 @@ def number_columns(grid: Grid) -> tuple[list[str], list[list[Number]]]:
 def _parts(text: str) -> dict[str, Number] | None:
     """Return the parts of a printed number; none of an empty cell, and None for any other text."""
     words = text.strip()
+    # Before the glyphs: the dash of an empty cell is one of them.
     if words in NOTHING:
         return {}
     if words in GLYPHS.values():
@@ -74,6 +77,7 @@ def _parts(text: str) -> dict[str, Number] | None:
         name: value for name, value in found.groupdict().items() if value is not None
     }
     if "end" in parts:
+        # "1.2 to 3.4" is an interval without a value.
         parts |= {"low": parts.pop("value"), "high": parts.pop("end")}
     return {name: _plain(name, value) for name, value in parts.items()}
 

@@ -115,6 +115,7 @@ def chosen(runs: Sequence[Run], best: Best) -> tuple[Sequence[Run], str]:
             found.append((sum(values.values()) / len(values), group))
     if not found:
         return [], ""
+    # Of equal means the first in display order: `max` keeps the first.
     _, group = max(found, key=lambda pair: pair[0])
     return group.runs, "/".join(group.names)
 
@@ -173,6 +174,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> l
         own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
     ranks: list[Mapping[str, int]] = [
         {value: rank for rank, value in enumerate(display_order(values))}
+        # From a tuple of values for each group to all values of each knob.
         for values in zip(*own, strict=True)
     ]
 
@@ -221,6 +223,7 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     """
     by_seed: dict[int, dict[str, Run]] = {}
     for run in runs:
+        # By artifact: trials that share one are one measurement, with nothing to average.
         by_seed.setdefault(run["seed"], {}).setdefault(artifact_id(run, field), run)
     again: list[Run] = []
     for artifacts in by_seed.values():
@@ -231,6 +234,7 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     knobs = [
         column for column in again[0] if column.startswith(PARAM) and not column.endswith(".seed")
     ]
+    # Data files, a stage's code and the experiment tell artifacts apart without any knob.
     values = {
         knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again))
         for knob in knobs

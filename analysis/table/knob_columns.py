@@ -44,12 +44,14 @@ def name_parts(
     """
     nothing = [() for _ in rows]
     variants = {str(run["variant"]) for run in runs}
+    # The last name of a row is its variant, where rows are variants; an experiment stands before.
     if not {row.names[-1] for row in rows} <= variants:
         return (), list(nothing)
     parts = split_variants(row.names[-1] for row in rows)
     knobs = knobs_of_parts(runs)
     heads: dict[str, str] = {}
     for part in parts.owners:
+        # A part without a knob is a name that the sweep's file gave.
         if not part[0]:
             return (), list(nothing)
         if not parts.is_shared(part):
@@ -68,6 +70,7 @@ def _values(own: Mapping[str, str], heads: Mapping[str, str], labels: Labels) ->
 
 
 def _common_value(runs: Sequence[Run], name: str) -> Knob:
+    # By the shown text, for which "6" and "6.0" are one value.
     values = {show(run[name]): run[name] for run in runs}
     if len(values) != 1:
         return None

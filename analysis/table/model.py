@@ -9,10 +9,15 @@ from typing import Literal
 
 import pandas as pd
 
+# Columns of `load` with the number of parts of a batch, by stage.
 PARTS = "accumulated."
+# Measures that are fractions; of `iou/<class>` the first part counts.
 SCORES = frozenset({"miou", "miou_multi", "iou", "precision", "recall"})
 
 Knob = str | int | float | bool | None
+# done: all seeds have the metric. failed: a trial without it failed. pending: one has not ended.
+# stopped: a gate ended all that lack it. unscored: all ended well, without truth for this stage.
+# empty: no trial of the row plans the stage. unknown: no number of the paper holds for the row.
 Status = Literal["done", "failed", "pending", "stopped", "unscored", "empty", "unknown"]
 
 
@@ -161,6 +166,7 @@ def mark(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
             ]
         # By the printed text: of two that read 61.3 a reader could not see why one is bold.
         ranked = sorted({float(text) for _, text in printed}, reverse=True)
+        # Without any number `ranked` is empty, and so is the loop that would index it.
         best |= {each for each in printed if float(each[1]) == ranked[0]}
         if len(printed) > 2 and len(ranked) > 1:
             second |= {each for each in printed if float(each[1]) == ranked[1]}
@@ -229,6 +235,7 @@ def failures(trials: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> tup
     """
     lines = []
     for trial in trials[trials["status"] == "FAILED"].to_dict("records"):
+        # One line stands below the table; the run in MLflow has the whole message.
         reason = next(iter(trial["error"].splitlines()), "no message")
         if not reason.startswith(trial["failed"]):
             reason = f"{trial['failed']}: {reason}"

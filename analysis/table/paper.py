@@ -73,6 +73,7 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
     """
     runs: dict[tuple[str, str], Run] = {
         (run["run_id"], run["stage"]): run
+        # A stage has a row for each subset. The paper's numbers are of all images.
         for run in tidy(trials).query("subset == 'all'").to_dict("records")
     }
     columns: list[Column] = []
@@ -85,6 +86,7 @@ def with_paper(table: Table, groups: Sequence[Group], trials: pd.DataFrame) -> T
             _of_row(column.metric, runs, group) if last[column.metric] == place else None
             for group in groups
         ]
+        # A `Number` holds a mapping and has no hash: a list drops repeats and keeps the order.
         known = [each for index, each in enumerate(found) if each and each not in found[:index]]
         for own, row, number in zip(cells, table.rows, found, strict=True):
             own += [row.cells[place], *([_cell(number)] if known else [])]

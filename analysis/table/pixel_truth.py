@@ -21,6 +21,7 @@ def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tupl
     """Return a sentence for each choice by pixel ground truth behind the numbers of `metric`."""
     uses = {use.strip() for use in ",".join(trials["pixel_truth"]).split(",")} - {""}
     pipeline = pipeline_of(trials)
+    # A gate that stopped no trial has chosen nothing.
     gates = set(trials["stopped"]) - {""}
     uses |= {f"{GATE}{gate} on {pipeline.split_of(gate) or UNKNOWN}" for gate in gates}
     field = metric.partition("/")[0]

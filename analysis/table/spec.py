@@ -157,12 +157,14 @@ def _line(document: TableFile, location: Location, kind: str, message: str) -> s
         model = _model_at(location)
         message = f"unknown key; allowed are {', '.join(model.model_fields)}"
     key = ".".join(map(str, location))
+    # pydantic puts these words before the text of a validator of ours.
     message = message.removeprefix("Value error, ")
     return ": ".join(filter(None, (document.where(location), key, message)))
 
 
 def _model_at(location: Location) -> type[BaseModel]:
     """Return the model whose keys are allowed at a location."""
+    # Only a step of the ladder and `best` have keys of their own; those of `where` are free.
     if len(location) < 2:
         return TableSpec
     return LadderStep if location[0] == "steps" else Best

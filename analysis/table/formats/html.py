@@ -95,6 +95,7 @@ def _links(cell: Cell, server: str) -> str:
 def _link(run: Source, server: str) -> str:
     if not server:
         return f'<span title="seed {run.seed}, run {escape(run.run_id)}">{run.seed}</span>'
+    # MLflow's pages are one program in the browser, which reads the address behind `#`.
     place = f"experiments/{escape(run.experiment_id)}/runs/{escape(run.run_id)}"
     return (
         f'<a href="{escape(server)}/#/{place}{VIEW}" '

@@ -105,6 +105,7 @@ def typeset(table: Table, width: Width | None = None) -> Typeset:
     layout = layouts[setting.layout]
     told = _told(setting)
     rows = zip(*(part.cells for part in layout.parts), strict=True)
+    # Set into a box first, so that LaTeX can measure the tabular before it prints it.
     body = [
         r"\sbox0{%",
         rf"\begin{{tabular}}{{@{{}}{''.join(part.kinds for part in layout.parts)}@{{}}}}",
@@ -120,6 +121,7 @@ def typeset(table: Table, width: Width | None = None) -> Typeset:
     ]
     notes = [rf"{{\footnotesize\raggedright {note}\par}}" for note in legend(table, LATEX)]
     skip = [r"\par\smallskip"] if notes else []
+    # Escaped although they are comments: they are there to be copied into a caption.
     comments = [escape(table.title), *summary(table, LATEX), *_seeds(table), told]
     comments.append(_needs([*body, *notes]))
     lines = [
@@ -205,18 +207,21 @@ def _text_part(heading: str, texts: Sequence[str], *, kind: str = "l") -> _Part:
 def _number_part(table: Table, index: int, *, is_narrow: bool, is_tight: bool) -> _Part:
     column = table.columns[index]
     cells = [row.cells[index] for row in table.rows]
+    # Infinity and NaN are set as texts (`_number`), so they ask for no digits.
     form = number_format(
         [column.text(mean) for mean in map(_finite_mean, cells) if mean is not None],
         [column.text(cell.std) for cell in cells if cell.std is not None and isfinite(cell.std)],
         is_tight=is_tight,
     )
     texts = [_number(cell, column, form) for cell in cells]
+    # In the same column siunitx would take "(+3.5)" behind a number for its uncertainty.
     behind = [
         " ".join(remarks(cell, column, row, LATEX)) if cell.mean is not None else ""
         for cell, row in zip(cells, table.rows, strict=True)
     ]
     label = column.narrow_label if is_narrow else column.label
     heading = two_lines(escape(label) + marks(column, LATEX))
+    # In an S column a heading needs braces, or siunitx reads it as a number.
     kinds = f"S[table-format={form.source}]"
     if not any(behind):
         width = max(form.ems, ems(heading))
@@ -243,6 +248,7 @@ def _number(cell: Cell, column: Column, form: NumberFormat) -> str:
     text = column.text(cell.mean)
     if _finite_mean(cell) is None:
         return f"{{{text}}}"
+    # `+-` is how siunitx reads an uncertainty; it prints ±.
     if cell.std is not None:
         text += f" +- {column.text(cell.std)}"
     if cell.best:

@@ -55,7 +55,9 @@ SCRIPTS = {"<sub>": "_", "<super>": "^"}
 # A letter with the accents that follow it.
 LETTER = re.compile(r".[\u0300-\u036f]*", re.DOTALL)
 SYMBOLS = {
+    # Reversed, so that of two commands for one letter the first is kept.
     **{letter: f"$\\{command}$" for command, letter in reversed(COMMANDS.items()) if letter},
+    # LaTeX has no commands for the Greek letters that look like Latin ones.
     **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo", strict=True)),
     "μ": r"$\mu$",
     "−": "$-$",
@@ -91,6 +93,7 @@ def needs_t1(text: str) -> bool:
 
 def _escaped(text: str) -> str:
     start, end = text[:1], text[-1:]
+    # NFC makes one letter of most letters with accents, and `NATIVE` knows them as such.
     words = " ".join(unicodedata.normalize("NFC", text).split())
     # a space beside maths is one
     before = " " if start.isspace() and words else ""

@@ -68,6 +68,7 @@ class NumberFormat:
     @property
     def ems(self) -> float:
         """Width in em."""
+        # A digit of Times takes half an em.
         digits = self.integer + self.decimals + self.uncertainty
         points = 2 if self.uncertainty else 1
         spaces = 0.0 if self.is_tight else SPACES_EM
@@ -93,6 +94,7 @@ def number_format(
 
 def ems(source: str) -> float:
     """Return the width of LaTeX source in em, of its widest line if it has several."""
+    # A backslash of a name is `\textbackslash{}` by now, so `\\` only parts lines.
     lines = SILENT.sub("", source).split(r"\\")
     return max(sum(map(_letter_ems, _printed(line))) for line in lines)
 
@@ -138,6 +140,7 @@ def fit(layouts: Sequence[Sequence[float]], width: Width | None) -> Setting:
         width: the budget; None tries a column first, then the page.
     """
     budgets: tuple[Width, ...] = ("column", "page") if width is None else (width,)
+    # A column in the narrowest layout comes before the page in the best one.
     for budget in budgets:
         for setting in _settings(layouts, budget):
             if setting.fits:
@@ -148,9 +151,11 @@ def fit(layouts: Sequence[Sequence[float]], width: Width | None) -> Setting:
 def _settings(layouts: Sequence[Sequence[float]], budget: Width) -> list[Setting]:
     """Return all settings, the one that readers like best first."""
     settings = []
+    # The outer loop weighs most: a smaller font comes before another layout.
     for index, columns in enumerate(layouts):
         for size, points in SIZES.items():
             for separation in SEPARATIONS:
+                # `@{}` at both ends of the tabular takes the outer two separations away.
                 total = points * sum(columns) + 2 * separation * (len(columns) - 1)
                 setting = Setting(
                     size=size,
@@ -172,5 +177,6 @@ def _printed(source: str) -> str:
 
 
 def _letter_ems(letter: str) -> float:
+    # An accent makes no letter wider.
     base = unicodedata.normalize("NFD", letter)[:1]
     return EMS.get(base, 1.0)

@@ -64,6 +64,7 @@ def summary(table: Table, notation: Notation) -> list[str]:
             f"{notation.plus_minus} 0.0: the seeds agree to the digit that is printed; of two or "
             "three seeds that is luck, not a small spread."
         )
+    # Headings of knobs alone do not say what the numbers are.
     if metrics := {
         column.name
         for column in table.columns

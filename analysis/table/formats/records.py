@@ -19,6 +19,7 @@ Value = str | int | float | bool | None
 
 def record_heads(table: Table) -> list[str]:
     """Return the names of the values of a record."""
+    # All our columns have the same knobs. One of the paper has none, and is never the first.
     across = [name for name, _ in table.columns[0].knobs]
     return [
         *table.heads,
@@ -51,6 +52,7 @@ def interval_of(cell: Cell) -> tuple[float | None, float | None]:
     """Return the 95 % t-interval of a cell's mean over seeds; nothing for one seed."""
     if cell.mean is None or cell.std is None:
         return None, None
+    # Student's quantile. `scipy.stats` has it too, and takes much longer to import.
     reach = float(stdtrit(cell.n - 1, 0.975)) * cell.std / cell.n**0.5
     return cell.mean - reach, cell.mean + reach
 

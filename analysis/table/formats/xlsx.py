@@ -102,6 +102,7 @@ def _finish(sheet: Worksheet, *, names: int) -> None:
         cell.font = Font(bold=True)
     sheet.freeze_panes = sheet.cell(row=2, column=names + 1)
     for index, cells in enumerate(sheet.columns, start=1):
+        # A float has more digits than the cell shows. The heading is a text, so one is left.
         longest = max(
             len(str(cell.value or "")) for cell in cells if not isinstance(cell.value, float)
         )
@@ -121,6 +122,7 @@ def _append(sheet: Worksheet, values: Sequence[Value]) -> None:
 def _format(sheet: Worksheet, row: Row, table: Table, *, step: int) -> None:
     """Show as many digits as the other formats, the best in bold, the second underlined."""
     for index, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+        # openpyxl counts from 1, and the number of seeds stands behind the names.
         first = len(table.heads) + 2 + step * index
         for offset in range(step):
             entry = sheet.cell(sheet.max_row, first + offset)
