@@ -20,6 +20,7 @@ rest on spelled out.
 A threshold rule is `best on train` (the best of a range, picked on the ground truth that scores
 it), `fixed 0.2`, `alpha 6` (against the background (1 - max CAM)^6) or `argmax` (the network has a
 background class). What a run does not tell is `unknown`; an imported one tells in its own words.
+Start and scales of CAMs that were read from files are `of another method`.
 The network behind CRF and pseudo labels is the one that made the CAM.
 
 In a notebook: `tidy(load("quickstart")).query("stage == 'seg' and subset ==
@@ -40,6 +41,8 @@ OF_TRIAL = (
 )  # fmt: skip
 PROTOCOL = ("data", "split", "threshold_rule", "threshold", "crf", "scales", "init")
 UNKNOWN = "unknown"
+# Maps that were read from files: the network and the scales behind them are not of this sweep.
+OUTSIDE = "of another method"
 Trial = Mapping[Any, Any]
 
 
@@ -118,12 +121,14 @@ def _protocol(trial: Trial, stage: str) -> dict[str, Any]:
 
 
 def _cam(trial: Trial) -> dict[str, Any]:
+    source = _knob(trial, "cam.source")
+    is_outside = source == "cams"
     return {
         "threshold_rule": _threshold_rule(trial),
         "threshold": trial.get("cam/threshold"),
         "crf": "none",
-        "scales": _scales(trial, "cam"),
-        "init": _init(trial, _knob(trial, "cam.source")),
+        "scales": OUTSIDE if is_outside else _scales(trial, "cam"),
+        "init": OUTSIDE if is_outside else _init(trial, source),
     }
 
 

@@ -11,6 +11,8 @@ from functools import cache
 
 import pandas as pd
 
+from analysis.read.tidy import OUTSIDE
+
 # By dimension of the protocol, the knobs whose value in a name tells that it differs.
 TOLD_BY = {
     "data": frozenset({"kind"}),
@@ -45,13 +47,15 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
         names: by run id, what row and column say of it, as in "source=cgnet, alpha=6".
     """
     stage = metric.partition("/")[0]
-    rows = frame[
+    measured = frame[
         (frame["stage"] == stage) & (frame["subset"] == "all") & frame["run_id"].isin(list(names))
     ]
     found = []
     of_data = {name.rpartition(".")[2] for name in frame.columns if name.startswith("param.data.")}
     for dimension, fixed in TOLD_BY.items():
         knobs = fixed | of_data if dimension == "data_id" else fixed
+        # Another method's maps come as they are, and its row is named after it.
+        rows = measured[measured[dimension] != OUTSIDE]
         told = [_told(names[run], knobs) for run in rows["run_id"]]
         # the classifier's own maps: no other start, another way
         if dimension == "init" and "param.cam.source" in rows:

@@ -339,6 +339,23 @@ def test_the_classifiers_own_maps_may_start_elsewhere_but_no_two_erasers(
         build(load("starts", tracking=tracking))
 
 
+def test_maps_of_another_method_stand_beside_own_ones_and_hide_no_mixture(
+    record: Record, tracking: str
+) -> None:
+    outside = {"cam.source": "cams", "cams.digest": "ab"}
+    own = {"cam.source": "cgnet", "cgnet.init": "a.pth", "cam.flip": "true"}
+    for order, (variant, knobs) in enumerate(
+        (("IRN", outside), ("ours", own | {"cam.scales": "[1.0]"}))
+    ):
+        record("methods", variant, order=order, params=knobs, metrics={"cam/miou": 0.5})
+    assert build(load("methods", tracking=tracking)).columns[0].mixed == ()
+    finer = own | {"cam.scales": "[0.5, 1.0]"}
+    record("methods", "theirs", order=2, params=finer, metrics={"cam/miou": 0.5})
+    expected = r"mixes test scales .*: 1 mirrored \(1 runs\), 0.5 1 mirrored \(1 runs\)"
+    with pytest.raises(ValueError, match=expected):
+        build(load("methods", tracking=tracking))
+
+
 def test_other_files_of_one_kind_of_data_are_not_compared(record: Record, tracking: str) -> None:
     for experiment, digest in (("old files", "aaaa"), ("new files", "bbbb"), ("unknown files", "")):
         record(
