@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 # Each marker with the line that `pytest --markers` prints.
 MARKERS = {
-    "ray": "starts a real Ray cluster",
-    "service": "starts a server of its own: MLflow, S3, or a browser",
+    "ray": "its module needs Ray itself; most start a real cluster",
+    "service": "its module starts servers (MLflow, S3, a browser) or makes databases of MLflow",
     "statistics": "simulates hundreds of experiments with known truth",
     "heavy": "trains, or builds networks of real size",
     "soak": "kills, fills or cuts off what a sweep needs, and waits until it has recovered",
@@ -74,6 +74,7 @@ OF_MODULE = {
     "test_execute": ("heavy",),
 }
 OF_FUNCTION = {
+    "test_manifest_above_any_sensible_size_is_no_artifact_and_is_not_read_whole": "service",
     "test_trials_of_one_cgnet_are_no_independent_witnesses_of_lambda": "statistics",
     "test_95_percent_of_the_intervals_hold_the_truth_when_variants_are_drawn": "statistics",
     "test_two_attempts_at_once_give_one_artifact_and_do_not_share_their_scratch": "heavy",

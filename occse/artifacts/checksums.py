@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest
+from occse.artifacts.manifest import MANIFEST, artifact_at, read_manifest, read_start
 from occse.data.file_digests import node_cache
 
 FILES = "files.json"
@@ -91,7 +91,7 @@ def intact(root: Path, kind: str, fingerprint: str) -> bool:
     """
     folder = artifact_at(root, kind, fingerprint)
     try:
-        manifest = read_manifest((folder / MANIFEST).read_bytes())
+        manifest = read_manifest(read_start(folder / MANIFEST))
     except FileNotFoundError:
         return False
     if manifest is None:

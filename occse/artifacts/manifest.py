@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from occse.pipeline import Node
 
 MANIFEST = "manifest.json"
+# A store's own files (manifests, curves, lists of checksums, leases) have kilobytes, at most some
+# megabytes; what is larger is damaged, or was put there to fill the memory of its reader.
+MOST_BYTES = 64 << 20
 
 
 class Manifest(BaseModel):
@@ -62,6 +65,15 @@ def artifact_at(root: Path, kind: str, fingerprint: str) -> Path:
 def artifact_folder(root: Path, node: "Node") -> Path:
     """Return the folder of the artifact of `node` below a store's root."""
     return artifact_at(root, node.kind, node.fingerprint)
+
+
+def read_start(path: Path) -> bytes:
+    """Return the content of a file of a store, of a larger one the first `MOST_BYTES` only.
+
+    No checksum and no parser takes such a start.
+    """
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES)
 
 
 def read_manifest(data: bytes) -> dict[str, Any] | None:
@@ -120,7 +132,7 @@ def load_manifest(root: Path, node: "Node") -> Manifest | None:
     """
     path = artifact_folder(root, node) / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_start(path)
     except FileNotFoundError:
         return None
     return check_manifest(data, node, where=str(path))

@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from occse.artifacts.manifest import MOST_BYTES, read_start
 from sweeps.store.patience import StoreAwayError, patiently
 
 # What file systems without hard links answer: exFAT, some FUSE and parallel file systems.
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-# A store's own files (manifests, curves, lists of checksums, leases) have kilobytes, at most some
-# megabytes; what is larger is damaged, or was put there to fill the memory of its reader.
-MOST_BYTES = 64 << 20
 SHARED_STORE = (
     "a store that several users share needs group-writable folders: "
     "`chgrp -R GROUP` and `chmod -R g+ws` on it, and `umask 002` for everyone who writes there"
@@ -55,8 +53,7 @@ class FolderFiles:
         Of a file above `MOST_BYTES` only the start is read, which no checksum and no parser takes.
         """
         try:
-            with (self._root / name).open("rb") as file:
-                return file.read(MOST_BYTES)
+            return read_start(self._root / name)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -189,32 +186,26 @@ class ObjectFiles:
         with self._answering():
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         self._root = root.rstrip("/")
-        # s3fs would ask for the size of each file before it reads it, to read in parts
-        self._whole = {"max_concurrency": 1} if "s3" in self._fs.protocol else {}
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none."""
-        with self._answering():
-            try:
-                data: bytes = self._fs.cat_file(self._path(name), **self._whole)
-            except FileNotFoundError:
-                return None
-        return data
+        """Return the content of a file, or None where there is none.
+
+        No more than `MOST_BYTES` are fetched, as from a folder.
+        """
+        return dict(self.read_all([name])).get(name)
 
     def read_all(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield names and contents of those of the files that exist, fetched several at a time."""
-        paths = {self._path(name): name for name in names}
+        paths = [self._path(name) for name in names]
         if not paths:
             return
         with self._answering():
-            contents = self._fs.cat(list(paths), on_error="return", **self._whole)
-            for data in contents.values():
-                # Left out, an error would say that a finished artifact is not there.
-                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
-                    raise data
-        for path, data in contents.items():
-            if not isinstance(data, FileNotFoundError):
-                yield paths[path], data
+            # a range: the store sends no more of a file, and is not asked for its size first
+            answers = self._fs.cat_ranges(paths, 0, MOST_BYTES, on_error="return")
+            contents = list(map(self._content, paths, answers))
+        for name, content in zip(names, contents, strict=True):
+            if content is not None:
+                yield name, content
 
     def modified(self, name: str) -> float | None:
         """Return when a file was last written, in seconds since 1970; None where there is none."""
@@ -292,6 +283,18 @@ class ObjectFiles:
         pairs = [(str(path), self._path(name)) for path, name in paths]
         with self._answering():
             self._fs.put([path for path, _ in pairs], [name for _, name in pairs])
+
+    def _content(self, path: str, answer: bytes | Exception) -> bytes | None:
+        """Return what a store answered to a request for the start of a file; None for no file."""
+        if isinstance(answer, bytes):
+            return answer
+        if isinstance(answer, FileNotFoundError):
+            return None
+        # S3 and its like refuse every range of an empty file, and say so.
+        if "range" in str(answer).lower() and self._fs.size(path) == 0:
+            return b""
+        # Left out, an error would say that a finished artifact is not there.
+        raise answer
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

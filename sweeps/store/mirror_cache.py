@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from occse.artifacts.manifest import MANIFEST
+from occse.artifacts.manifest import MANIFEST, read_start
 from occse.data.reading import parse_json
 
 LIMIT_GB = "OCCSE_CACHE_GB"
@@ -92,7 +92,7 @@ def _copies(root: Path) -> Iterator[_Copy]:
     for manifest in root.glob(f"[!.]*/[!.]*/{MANIFEST}"):
         # another process removes it, or a copy is damaged: `fetch` sees to that
         with contextlib.suppress(OSError, ValueError, KeyError):
-            size = parse_json(manifest.read_bytes())["bytes"]
+            size = parse_json(read_start(manifest))["bytes"]
             yield _Copy(manifest.parent, size, manifest.stat().st_mtime)
 
 

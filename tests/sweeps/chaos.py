@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -35,9 +36,10 @@ NAMES = {
 }
 # A loaded machine takes ten minutes for a sweep with a dozen faults.
 PATIENCE_S = 1500.0
-# A fault may have no object any more, as a lease when no stage waits. Another one then takes
-# its place, for the last stage of the sweep waits for them.
-NO_OBJECT_S = 20.0
+# A fault waits for its object, such as a worker while the driver starts anew: on a loaded machine
+# for a minute. The last stage of the sweep waits for all faults, so every kind has an object sooner
+# or later; one that has none by then looks for something that is not there any more.
+NO_OBJECT_S = 180.0
 # Long enough to be noticed by every party, short enough for a test.
 HELD_S = 6.0
 RECORDED = [("sweep", "FINISHED"), *[("trial", "FINISHED")] * 4]
@@ -46,22 +48,67 @@ TABLE = ("-m", "analysis", "table", "probe", "--format", "csv", "--tracking")
 DAY_S = 86400.0
 
 
+class FaultsToCome:
+    """Kinds of faults in the order that `draw` gives, and the time of the next one.
+
+    Attributes:
+        injected: kinds of those that were, in order.
+        missed: kinds that found no object, in whose place another one was injected.
+    """
+
+    def __init__(
+        self, injectors: Mapping[str, Callable[[], bool]], draw: random.Random, *, number: int
+    ) -> None:
+        self.injected: list[str] = []
+        self.missed: list[str] = []
+        self._injectors = injectors
+        self._draw = draw
+        kinds = list(injectors)
+        # each kind once before any kind twice: a few faults are then as varied as they can be
+        drawn = [kind for _ in range(number) for kind in draw.sample(kinds, len(kinds))]
+        self._left = drawn[:number]
+        # Of its own: when another fault is needed hangs on the machine, and what the seed draws
+        # for the others must not.
+        self._others = random.Random(f"in place of {drawn}")
+        self._due = 0.0
+        # when the next one began to look for its object
+        self._since: float | None = None
+
+    @property
+    def left(self) -> int:
+        """Number of those that are still to come."""
+        return len(self._left)
+
+    def turn(self, now: float) -> None:
+        """Inject the next one if it is due at `now`, in seconds, and has an object."""
+        if not self._left or now <= self._due:
+            return
+        if self._since is None:
+            self._since = now
+        if self._injectors[self._left[0]]():
+            self.injected.append(self._left.pop(0))
+            self._due = now + self._draw.uniform(0.5, 4.0)
+            self._since = None
+        elif now > self._since + NO_OBJECT_S:
+            self.missed.append(self._left[0])
+            self._left[0] = self._others.choice(list(self._injectors))
+            self._since = None
+
+
 class Chaos:
     """One sweep below `root`, and the faults that `seed` draws.
 
     Attributes:
-        faults: kinds of the injected ones, in order.
+        to_come: the faults.
         remade: artifacts that were made again though nobody had damaged them.
         endings: exit codes of the drivers before the last.
     """
 
     def __init__(self, root: Path, nodes: Nodes, *, seed: int, number: int) -> None:
-        self.root, self.nodes, self.number = root, nodes, number
+        self.root, self.nodes = root, nodes
         self.draw = random.Random(seed)
-        # Of its own: when another fault is needed hangs on the machine, and what the seed draws
-        # for the others must not.
-        self._others = random.Random(f"others of {seed}")
-        self.faults: list[str] = []
+        injectors = {kind: partial(inject, self) for kind, inject in FAULTS.items()}
+        self.to_come = FaultsToCome(injectors, self.draw, number=number)
         self.remade: list[Path] = []
         self.endings: list[int] = []
         self._finished: dict[Path, tuple[int, int]] = {}
@@ -71,28 +118,19 @@ class Chaos:
 
     def run(self) -> None:
         """Inject the faults, at times that the seed gives, and see the sweep to its end."""
-        kinds = list(FAULTS)
-        # each kind once before any kind twice: a few faults are then as varied as they can be
-        left = [kind for _ in range(self.number) for kind in self.draw.sample(kinds, len(kinds))]
-        left = left[: self.number]
         deadline = time.monotonic() + PATIENCE_S
-        due = 0.0
         while self._driver.returncode != 0:
-            assert time.monotonic() < deadline, f"faults {self.faults}; {self._output()}"
+            assert time.monotonic() < deadline, f"faults {self.to_come.injected}; {self._output()}"
             time.sleep(0.2)
             self._look()
             if self._driver.poll():
                 self.endings.append(self._driver.returncode)
-                assert self.faults, self._output()
+                assert self.to_come.injected, self._output()
                 self._driver = start_sweep(self.root, self.nodes.address)
             # before the first artifact is finished, nothing could be lost
-            if left and self._finished and time.monotonic() > due:
-                if FAULTS[left[0]](self):
-                    self.faults.append(left.pop(0))
-                    due = time.monotonic() + self.draw.uniform(0.5, 4.0)
-                elif time.monotonic() > due + NO_OBJECT_S:
-                    left[0] = self._others.choice(kinds)
-            if not left:
+            if self._finished:
+                self.to_come.turn(time.monotonic())
+            if not self.to_come.left:
                 # the last stage waits for it, so that no fault comes too late
                 (self.root / "store" / "go").touch()
         for thread in self._threads:
@@ -114,6 +152,8 @@ class Chaos:
         again = [line for line in executions(self.root / "store") if line.endswith("finished")]
         if again:
             found.append(f"run though finished: {again}")
+        if self.to_come.missed:
+            found.append(f"no object for: {', '.join(self.to_come.missed)}")
         return found
 
     def kill(self, kind: str) -> bool:
@@ -312,30 +352,44 @@ class Campaign:
 
     Attributes:
         injected: faults by kind.
+        missed: faults by kind that found no object: their injector is out of date.
         bad: faults by kind, of sweeps that did not come out well.
         endings: how often a driver ended with which exit code before the sweep was done.
     """
 
     injected: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
     endings: Counter[int] = field(default_factory=Counter)
 
     def take(self, chaos: Chaos, problems: list[str]) -> None:
         """Add a sweep that came to its end."""
-        self.injected.update(chaos.faults)
+        self.add(chaos.to_come, well=not problems)
         self.endings.update(chaos.endings)
-        if problems:
-            self.bad.update(chaos.faults)
+
+    def add(self, faults: FaultsToCome, *, well: bool) -> None:
+        """Count the faults of a sweep, which came out well or not."""
+        self.injected.update(faults.injected)
+        self.missed.update(faults.missed)
+        if not well:
+            self.bad.update(faults.injected)
+
+    @property
+    def failed(self) -> bool:
+        """True if a sweep did not come out well, or an injector never found its object."""
+        return bool(self.bad or self.missed)
 
     def lines(self) -> list[str]:
         """The counts as a Markdown table."""
         rows = [
-            f"| {kind} | {self.injected[kind]} | {self.injected[kind] - self.bad[kind]} |"
+            f"| {kind} | {self.injected[kind]} | {self.injected[kind] - self.bad[kind]} "
+            f"| {self.missed[kind] or ''} |"
             for kind in FAULTS
         ]
-        total = sum(self.injected.values())
-        rows.append(f"| all | {total} | {total - sum(self.bad.values())} |")
-        return ["| fault | injected | same table, nothing twice |", "|---|---|---|", *rows]
+        total = self.injected.total()
+        rows.append(f"| all | {total} | {total - self.bad.total()} | {self.missed.total()} |")
+        head = "| fault | injected | same table, nothing twice | found no object |"
+        return [head, "|---|---|---|---|", *rows]
 
 
 def main() -> int:
@@ -362,12 +416,12 @@ def main() -> int:
             campaign.take(chaos, problems)
             what = "; ".join(problems) or "well"
             took = f"{time.monotonic() - start:.0f} s"
-            print(f"seed {seed}: {took}, {', '.join(chaos.faults)}: {what}", flush=True)
+            print(f"seed {seed}: {took}, {', '.join(chaos.to_come.injected)}: {what}", flush=True)
             nodes.shutdown()
             seed += 1
     print(f"\nseeds {options.seed} to {seed - 1}; exit codes {dict(campaign.endings)}\n")
     print("\n".join(campaign.lines()))
-    return 1 if campaign.bad else 0
+    return 1 if campaign.failed else 0
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
+from processes import Terminal
 
 from analysis.__main__ import main
 
@@ -137,16 +137,10 @@ def test_best_mean_is_bold_on_a_terminal_and_without_codes_in_a_pipe(
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     command = [sys.executable, "-m", "analysis", "table", experiment, "--tracking", tracking]
-    outer, inner = os.openpty()
-    subprocess.run(command, stdout=inner, check=True)
-    os.close(inner)
-    on_terminal = b""
-    with suppress(OSError):  # the end of a terminal that nobody writes to any more
-        while part := os.read(outer, 65536):
-            on_terminal += part
-    os.close(outer)
-    assert b"\033[1m" in on_terminal
-    assert b"|" not in on_terminal
+    with Terminal(command) as terminal:
+        assert terminal.end() == 0, terminal.printed
+    assert "\033[1m" in terminal.printed
+    assert "|" not in terminal.printed
     piped = subprocess.run(command, capture_output=True, check=True).stdout
     assert b"\033" not in piped
     assert piped.startswith(b"| ")

@@ -9,13 +9,17 @@ import re
 import signal
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from chaos import (
+    NO_OBJECT_S,
     NUM_STAGES,
     PATIENCE_S,
     RECORDED,
+    Campaign,
     Chaos,
+    FaultsToCome,
     recorded,
     start_sweep,
     table,
@@ -53,8 +57,32 @@ def test_random_faults_on_several_machines_change_nothing_in_the_table(
     nodes.add(num_cpus=1)
     chaos = Chaos(tmp_path, nodes, seed=seed, number=NUM_FAULTS)
     chaos.run()
-    assert len(chaos.faults) == NUM_FAULTS
-    assert chaos.problems(expected) == [], f"seed {seed}: {chaos.faults}"
+    faults = chaos.to_come.injected
+    assert len(faults) == NUM_FAULTS
+    assert chaos.problems(expected) == [], f"seed {seed}: {faults}"
+
+
+def test_campaign_fails_and_its_table_says_so_where_an_injector_never_finds_its_object() -> None:
+    kinds = ("worker killed", "node lost")
+    found = FaultsToCome(dict.fromkeys(kinds, lambda: True), Random(1), number=6)
+    lost = FaultsToCome({kinds[0]: lambda: False, kinds[1]: lambda: True}, Random(1), number=6)
+    for faults in (found, lost):
+        now = 1e6  # as of a machine that runs for days
+        while faults.left:
+            now += 1.0
+            assert now < 1e6 + 100 * NO_OBJECT_S
+            faults.turn(now)
+    assert len(found.injected) == 6
+    assert (set(found.injected), found.missed) == (set(kinds), [])
+    assert (set(lost.injected), set(lost.missed)) == ({"node lost"}, {"worker killed"})
+    campaign = Campaign()
+    campaign.add(found, well=True)
+    assert not campaign.failed
+    campaign.add(lost, well=True)
+    assert campaign.failed
+    count = len(lost.missed)
+    assert f"| worker killed | 3 | 3 | {count} |" in campaign.lines()
+    assert campaign.lines()[-1] == f"| all | 12 | 12 | {count} |"
 
 
 def test_a_driver_that_is_killed_takes_its_own_cluster_along_and_the_same_command_goes_on(

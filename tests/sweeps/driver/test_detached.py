@@ -1,15 +1,12 @@
 """A detached sweep outlives its terminal, and is seen and ended by its name."""
 
-import fcntl
 import os
-import pty
-import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import Terminal
 from small import SMALL
 from waiting import wait_until
 
@@ -29,28 +26,7 @@ SWEEP = {
 }
 
 
-def run_detached_in_a_terminal(folder: Path) -> str:
-    """Return what the command prints into a terminal, which is closed then."""
-    near, far = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "sweeps", "run", "away.yaml", "--num-cpus", "1", "--detach"],
-        cwd=folder,
-        stdin=far,
-        stdout=far,
-        stderr=far,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(far, termios.TIOCSCTTY, 0),
-    ) as process:
-        assert process.wait() == 0
-    os.close(far)
-    printed = b""
-    try:
-        while part := os.read(near, 4096):
-            printed += part
-    except OSError:  # as Linux tells the end of a terminal
-        pass
-    os.close(near)
-    return printed.decode()
+DETACH = [sys.executable, "-m", "sweeps", "run", "away.yaml", "--num-cpus", "1", "--detach"]
 
 
 def test_detached_sweep_outlives_its_terminal_and_is_stopped_by_name(
@@ -62,8 +38,9 @@ def test_detached_sweep_outlives_its_terminal_and_is_stopped_by_name(
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "away.yaml").write_text(yaml.safe_dump(SWEEP))
-    printed = run_detached_in_a_terminal(tmp_path)
-    assert "away goes on without this terminal" in printed
+    with Terminal(DETACH, folder=tmp_path) as terminal:
+        assert terminal.end() == 0, terminal.printed
+    assert "away goes on without this terminal" in terminal.printed
     store = Store(tmp_path / "runs" / "store")
     status = running(store, "away")
     assert status is not None

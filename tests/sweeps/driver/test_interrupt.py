@@ -2,20 +2,17 @@
 now.
 """
 
-import fcntl
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
-import threading
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from processes import Terminal
 from safetensors.torch import load_file
 from small import SMALL
 from waiting import wait_until
@@ -62,27 +59,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def start_in_terminal(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """The sweep in a terminal of its own, and the near end of that; closing it hangs up."""
-    near, far = pty.openpty()
-
-    def control() -> None:
-        fcntl.ioctl(far, termios.TIOCSCTTY, 0)
-
-    process = subprocess.Popen(
-        COMMAND,
-        cwd=folder,
-        env=environment(),
-        stdin=far,
-        stdout=far,
-        stderr=far,
-        start_new_session=True,
-        preexec_fn=control,
-    )
-    os.close(far)
-    return process, near
 
 
 def training(store: Path) -> bool:
@@ -171,21 +147,10 @@ def test_sweep_whose_terminal_is_closed_gives_everything_back_and_leaves_no_run_
     tmp_path: Path,
 ) -> None:
     store = write_spec(tmp_path)
-    sweep, terminal = start_in_terminal(tmp_path)
-    shown: list[bytes] = []
-
-    def read() -> None:
-        while len(shown) < 1_000_000:
-            try:
-                shown.append(os.read(terminal, 1 << 16))
-            except OSError:
-                return
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    wait_until(lambda: training(store), what="a training", process=sweep)
-    os.close(terminal)
-    sweep.wait(PATIENCE_S)
-    assert statuses(tmp_path) == ["KILLED", "KILLED"], b"".join(shown).decode()
+    with Terminal(COMMAND, folder=tmp_path, environment=environment()) as terminal:
+        wait_until(lambda: training(store), what="a training", process=terminal.process)
+        terminal.close()
+        terminal.process.wait(PATIENCE_S)
+    assert statuses(tmp_path) == ["KILLED", "KILLED"], terminal.printed
     assert not list(store.glob("leases/*"))
     assert [status.state for status in read_status(Store(store))] == ["stopped"]

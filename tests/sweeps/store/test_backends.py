@@ -33,7 +33,8 @@ def test_files_are_written_read_and_replaced(files: Files) -> None:
     assert (entry.name, entry.bytes) == ("a/b.json", 5)
     assert abs(entry.modified - time.time()) < 60
     assert names(files) == {"a/b.json", "a/.hidden"}
-    assert dict(files.read_all(["a/b.json", "a/c.json"])) == {"a/b.json": b"three"}
+    wanted = ["a/b.json", "a/c.json", "a/.hidden"]
+    assert dict(files.read_all(wanted)) == {"a/b.json": b"three", "a/.hidden": b""}
 
 
 def test_children_are_what_lies_directly_below(files: Files) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from probe_stages import Probe, make_trial
 
+from occse.artifacts import manifest
 from sweeps.store import backends
 from sweeps.store.mirror_cache import trim
 from sweeps.store.store import Store
@@ -54,17 +55,23 @@ def test_store_of_another_user_with_the_default_umask_is_refused_with_the_remedy
         assert "group-writable folders" in line
 
 
-def test_manifest_above_any_sensible_size_is_no_artifact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_manifest_above_any_sensible_size_is_no_artifact_and_is_not_read_whole(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path)
-    node = make_trial(0, data=Probe(label="large")).nodes["data"]
+    monkeypatch.setenv("OCCSE_CACHE", str(tmp_path / "cache"))
+    bucket = request.getfixturevalue("s3") if place == "s3" else tmp_path
+    store = Store(f"{bucket}/store")
+    node = make_trial(0, data=Probe(label=f"large {place}")).nodes["data"]
     store.execute(node)
-    monkeypatch.setattr(backends, "MOST_BYTES", 1 << 20)
-    path = tmp_path / "Probe" / node.fingerprint / "manifest.json"
-    path.write_text(json.dumps({"text": "x" * (2 << 20)}))
+    for module in (backends, manifest):
+        monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
+    name = f"Probe/{node.fingerprint}/manifest.json"
+    store.files.write(name, json.dumps({"text": "x" * (2 << 20)}).encode())
+    assert len(store.files.read(name) or b"") == 1 << 20
     assert node not in store
     assert store.manifest(node) is None
+    assert store.present([node]) == set()
     assert list(store.manifests()) == []
 
 
