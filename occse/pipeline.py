@@ -52,6 +52,7 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # By `kind`: without the discriminator an error would list the faults of all four layouts.
     data: Annotated[Shapes | Voc | Coco | Folder, Field(discriminator="kind")] = Voc()
     pretrain: Pretrain = Pretrain()
     oc: TrainClassifier = TrainClassifier()
@@ -101,6 +102,7 @@ class Pipeline(BaseModel):
         stages = {field: with_digest(self.stage(field), weights) for field in fields}
         if isinstance(self.data, InPlace) and data_root is not None:
             data = self.data.resolved(data_root)
+            # The data's digest has no pixels of `val`: of all results `seg` alone rests on them.
             stages |= {"data": data, "seg": self.seg.resolved(data, data_root)}
         return self.model_copy(update=stages)
 
@@ -115,6 +117,7 @@ STAGES: dict[str, type[Stage]] = {}
 """Every stage class of the pipeline in use, by its name."""
 DATA: dict[str, type[Stage]] = {}
 """The data stages of the pipeline in use, by their `kind`."""
+# A list of one, which `use_pipeline` can change without `global`.
 _in_use: list[type[Pipeline]] = []
 
 
@@ -133,6 +136,7 @@ def pipeline_class() -> type[Pipeline]:
 
 def stage_classes(field: str) -> tuple[type[Stage], ...]:
     """Return the classes that `field` of the pipeline may hold: one, or one per data layout."""
+    # pydantic keeps the marks of `Annotated` elsewhere: only a union of classes has arguments here.
     annotation: Any = pipeline_class().model_fields[field].annotation
     return get_args(annotation) or (annotation,)
 
@@ -346,12 +350,14 @@ def override(pipeline: AnyPipeline, overrides: Mapping[str, Any]) -> AnyPipeline
     """
     values: dict[str, dict[str, Any]] = pipeline.model_dump()
     origin: dict[str, str] = {}
+    # First of all: the keys may name knobs that only the new layout has.
     if overrides.get("data.kind", pipeline.data.kind) != pipeline.data.kind:
         values["data"] = _defaults_of_data(overrides["data.kind"])
     knobs: list[str] = []
     for field, stage in values.items():
         knobs += [f"{field}.{knob}" for knob in stage]
     for pattern, value in overrides.items():
+        # Not `fnmatch`, which ignores the case of letters on some systems.
         matches = [knob for knob in knobs if fnmatchcase(knob, pattern)]
         if not matches:
             raise ValueError(f"override {pattern!r} matches no knob; {_nearest(pattern, knobs)}")
@@ -416,6 +422,7 @@ def _nearest(pattern: str, knobs: Sequence[str]) -> str:
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> Iterator[str]:
     for item in error.errors():
+        # pydantic puts the kind of the data into the place of a fault: ("data", "voc", "labels").
         location = [str(part) for part in item["loc"] if part not in DATA]
         knob = ".".join(location[:2])
         key = origin.get(knob, knob)

@@ -106,6 +106,7 @@ def _field(name: str, field: str, stage: type[Stage]) -> tuple[Any, Any]:
             f"plugin {name}: STAGES[{field!r}] is {stage.__name__}, expected a subclass of "
             f"{before.__name__}, which {field} holds; a stage beside it needs a field of its own"
         )
+    # The values of this field, not of the class: the CRFs are one class at three alphas.
     default = stage(**known.default.model_dump())
     annotation: Any = stage
     for mark in known.metadata:
@@ -128,6 +129,7 @@ def _digest(module: ModuleType) -> str:
     paths = sorted(path.parent.rglob("*.py")) if path.stem == "__init__" else [path]
     digest = hashlib.sha256()
     for each in paths:
+        # The name and a zero byte part the files: moving text from one to the next is a change.
         digest.update(f"{each.relative_to(path.parent)}\0".encode())
         digest.update(each.read_bytes())
     return digest.hexdigest()

@@ -109,6 +109,7 @@ class Stage(BaseModel):
     identity.
     """
 
+    # No infinity and no NaN: JSON, which the identity is a hash of, has neither.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
@@ -199,13 +200,16 @@ def fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
         inputs: fingerprints of the upstream artifacts, by pipeline field.
     """
     identity = {
+        # Without its module, so that a class may move to another file.
         "class": type(stage).__name__,
         "version": stage.version,
         "config": stage.config(),
         "inputs": dict(inputs),
     }
     sources = plugin_sources(stage)
+    # No empty entry: stages without a plugin keep the fingerprints that they had before plugins.
     if sources:
         identity["plugins"] = sources
+    # Sorted and without spaces: the order in which a class lists its knobs must not count.
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]

@@ -106,6 +106,7 @@ def _defaults(
 ) -> str:
     """Return the default of a knob, and its value in the profiles where it is another."""
     of_default = default.stage(field)
+    # The field holds another layout of data by default.
     if not isinstance(of_default, stage):
         of_default = stage()
     usual = _value(getattr(of_default, knob))

@@ -105,6 +105,7 @@ def _recipe(options: argparse.Namespace) -> "Recipe":
     if (folder / MANIFEST).is_file():
         manifest = manifest_of(folder)
         network = NETWORK_OF.get(manifest.stage, str(manifest.config.get("source", "")))
+        # `seg` and `cam` hold results: the network is an input of theirs, and their knobs hold.
         if network in manifest.inputs and not (folder / MODEL).is_file():
             config = manifest.config
             folder = _located(options.store, manifest.inputs[network], network)
@@ -123,6 +124,7 @@ def _folder(options: argparse.Namespace) -> Path:
     if FINGERPRINT.fullmatch(options.source):
         return _located(options.store, options.source, "--from")
     fingerprints = of_run(options.source, tracking=options.tracking)
+    # From the end, so that a segmentation comes before CAMs.
     for field in reversed(pipeline_class().model_fields):
         kind = stage_classes(field)[0].__name__
         if field in fingerprints and kind in RESULTS:

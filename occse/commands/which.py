@@ -83,6 +83,7 @@ def with_inputs(store: Path, fingerprint: str, field: str, data_root: Path | Non
         if folder is not None:
             inputs = manifest_of(folder).inputs
             waiting += [need for name, need in inputs.items() if name not in fingerprints]
+            # The artifact that was asked for keeps its field, whatever its inputs are called.
             fingerprints = inputs | fingerprints
     found = _found(store, fingerprints, data_root)
     found.folder(field, store=store)
@@ -154,6 +155,7 @@ def _ask_sweeps(
     )
     if answer.returncode:
         raise ValueError(answer.stderr.strip() or "`python -m sweeps artifacts` failed")
+    # The answer is the last line; a library may have printed before it.
     values = json.loads(answer.stdout.splitlines()[-1])
     root = values["data_root"]
     return values["artifacts"], Path(root) if root else None

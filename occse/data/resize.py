@@ -51,6 +51,7 @@ def opencv_cubic(maps: Float[Tensor, "*B H W"], scale: float) -> Float[Tensor, "
             index = (first.long() + offset).clamp(0, length - 1)
             weight = _cubic_weight(fraction - offset).to(maps)
             values = maps.index_select(axis, index)
+            # Weights (length,) broadcast along columns; along rows they need a second axis.
             taps.append(values * (weight[:, None] if axis == -2 else weight))
         maps = torch.stack(taps).sum(0)
     return maps

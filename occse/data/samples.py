@@ -140,6 +140,7 @@ class AffinityImages:
         name = self.names[index]
         image = self.dataset.image(name)
         scores, values = self.scores(name)
+        # psa's views are not rescaled, and take no random number for it.
         if self.scale != (1.0, 1.0):
             factor = uniform(*self.scale, generator)
             image = resize(image, scaled_size(image.shape[:2], factor))
@@ -151,6 +152,7 @@ class AffinityImages:
         if torch.rand((), generator=generator) < 0.5:
             maps = maps[0].flip(-1), maps[1].flip(-1)
         view, scores = random_crop(maps, (self.fill, 0.0), crop=self.crop, generator=generator)
+        # A table from positions to labels, in which void stays void.
         value_of = torch.full((VOID + 1,), VOID, dtype=torch.uint8)
         value_of[: len(values)] = values
         return view, value_of[self.label(scores).long()]

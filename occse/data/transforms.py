@@ -48,6 +48,7 @@ def color_jitter(
 def _turn_hue(picture: Image.Image, turns: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
     # The sum of bytes wraps around at 256, as a hue does at a full turn.
+    # By way of int32: a negative float has no defined value as a byte.
     turned = np.array(hue) + np.int32(turns * 255).astype(np.uint8)
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
@@ -75,6 +76,7 @@ def random_crop(
     crops = []
     for source_map, fill in zip(maps, fills, strict=True):
         cropped = source_map.new_empty((source_map.shape[0], crop, crop))
+        # A fill of (C, 1, 1) spreads over the whole window.
         cropped[:] = fill
         cropped[:, into_rows, into_columns] = source_map[:, rows, columns]
         crops.append(cropped)
@@ -130,6 +132,7 @@ def segmentation_view(
         image, labels = resize(image, size), resize_labels(labels, size)
     if torch.rand((), generator=generator) < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
+    # A flipped view has negative strides, which torch does not take.
     tensors = (
         to_tensor(np.ascontiguousarray(image)),
         torch.from_numpy(labels.astype(np.int64))[None],

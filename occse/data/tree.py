@@ -36,6 +36,7 @@ def tree_digest(dataset: Dataset) -> str:
     for path, sha256 in zip(dataset.sources, sha256_of_all(dataset.sources), strict=True):
         digest.update(f"{path.name} {sha256}\n".encode())
     for name, present in sorted(dataset.labels.items()):
+        # Whether an image has a mask counts for all splits: it decides which images are scored.
         digest.update(f"{name} {present} {name in dataset.unmasked}\n".encode())
     trained = {*dataset.splits["train_aug"], *dataset.splits["train"]}
     _add_files(digest, dataset, sorted(trained), masked=dataset.scored("train"))

@@ -42,6 +42,7 @@ class AffinityHead(nn.Module):
             for tap, width in zip(channels, widths, strict=True)
         )
         self.f9 = nn.Conv2d(sum(widths), sum(widths), 1, bias=False)
+        # First weights as in psa.
         for conv in (self.f8_3, self.f8_4, self.f8_5):
             nn.init.kaiming_normal_(conv.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
@@ -120,11 +121,13 @@ class _PairDistances(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         grad = torch.zeros_like(features)
         source, partners = pair_views(features, radius=ctx.radius)
+        # Views of one tensor: a pixel of many pairs gathers the gradients of all of them.
         grad_source, grad_partners = pair_views(grad, radius=ctx.radius)
         weights = (grad_distances / features.shape[1]).unflatten(2, source.shape[2:])
         for partner, grad_partner, weight in zip(
             partners, grad_partners, weights.unbind(1), strict=True
         ):
+            # The derivative of an absolute difference; 0 where the features are equal.
             change = (partner - source).sign_().mul_(weight.unsqueeze(1))
             grad_partner.add_(change)
             grad_source.sub_(change)

@@ -93,6 +93,7 @@ def path(dy: int, dx: int) -> list[tuple[int, int]]:
     """
     rows, columns = range(dy + 1), range(min(0, dx), max(0, dx) + 1)
     box = product(rows, columns)
+    # The distance to the line is |dy x - dx y| / sqrt(dy^2 + dx^2); squared, it stays in integers.
     return [(y, x) for y, x in box if (dy * x - dx * y) ** 2 < dy**2 + dx**2]
 
 

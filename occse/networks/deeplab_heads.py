@@ -73,6 +73,7 @@ class SummedAspp(nn.Module):
             nn.Conv2d(channels, num_labels, 3, padding=rate, dilation=rate)
             for rate in DEEPLABV2_RATES
         )
+        # First weights as in kazuto1011/deeplab-pytorch.
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

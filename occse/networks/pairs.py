@@ -116,6 +116,7 @@ def block_mean(scores: Float[Tensor, "*B L H W"], *, pool: int) -> Float[Tensor,
     The last block of a row or column may reach beyond the map; zeros count there.
     """
     height, width = scores.shape[-2:]
+    # `pad` takes the last dimension first: left, right, top, bottom.
     padded = functional.pad(scores, (0, -width % pool, 0, -height % pool))
     return functional.avg_pool2d(padded, pool)
 
@@ -136,6 +137,7 @@ def affinity_label(
     """
     low, high = block_mean(low, pool=pool), block_mean(high, pool=pool)
     label = low.argmax(dim=0)
+    # In this order: the high alpha decides on background, and cells without scores are void.
     label[label == 0] = VOID
     label[high.argmax(dim=0) == 0] = 0
     label[torch.maximum(low, high).amax(dim=0) < EPSILON] = VOID

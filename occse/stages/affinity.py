@@ -109,6 +109,7 @@ class TrainAffinity(TrainedStage):
         from occse.stages.learning import fit, initialize, seed_weights
         from occse.training.loop import Step
 
+        # Before the network is built, which draws its random weights.
         seed_weights(self)
         model = build_affinity_net(self.network, self.backbone)
         initialize(model, self.init, ctx, whole=self.epochs == 0)
@@ -121,6 +122,7 @@ class TrainAffinity(TrainedStage):
             dataset,
             dataset.splits["train_aug"],
             scores.read,
+            # `PairedScores` stacks both alphas, (2 L, H, W), the low one first.
             lambda pair: affinity_label(*pair.chunk(2), pool=model.stride),
             scale=(self.scale_min, self.scale_max),
             jitter=self.jitter,

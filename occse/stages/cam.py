@@ -109,6 +109,7 @@ class MakeCam(Stage):
 
         def write(made: tuple[Sequence[str], HostCopy, HostCopy]) -> None:
             names, stored, full = made
+            # (M, h, w) for all images together: each has as many maps as present classes.
             sizes = [len(dataset.labels[name]) for name in names]
             for name, maps in zip(names, torch.split(stored.wait(), sizes), strict=True):
                 classes = np.array(dataset.labels[name], np.int16)
@@ -134,6 +135,7 @@ class MakeCam(Stage):
                     if name in scored
                 ]
                 stored = HostCopy(reduce(cams, self.reduction))
+                # `torch.cat` takes no empty list, so `cams[:0]` stands for no scored image.
                 behind.put((names, stored, HostCopy(torch.cat([cams[:0], *whole]))))
         return scores_of(counts, dataset, ctx.output)
 
@@ -181,4 +183,5 @@ class MakeCam(Stage):
         """Return the thresholds that are tried."""
         first = round(self.threshold_min * STEPS)
         last = round(self.threshold_max * STEPS)
+        # Whole numbers divided: adding up 0.01 would gather round-off.
         return [hundredths / STEPS for hundredths in range(first, last + 1)]

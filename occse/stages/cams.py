@@ -112,6 +112,7 @@ def _check_shape(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
+    # Sorted, as file systems list in any order; with names, as exchanged files are others.
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()

@@ -84,9 +84,12 @@ class TrainCGNet(ClassificationStage):
         seed_weights(self)
         model = Classifier(self.backbone, len(dataset.classes), dropout=self.head_dropout)
         oc = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.machine.device)
+        # Gradients flow through OC to the erased image and so to CGNet, not to OC's weights.
         oc.requires_grad_(False)
+        # The training loop compiles the trained network alone.
         if self.compile:
             oc.compile()
+        # `initialize` copies the backbone of an upstream classifier, not its head.
         if self.init == "oc":
             model.head.load_state_dict(oc.head.state_dict())
         initialize(model, self.init, ctx)

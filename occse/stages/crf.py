@@ -79,6 +79,7 @@ class RefineCam(Stage):
         batches = same_size_batches(dataset, names, limit=BATCH) if on_gpu else one_by_one
         with (
             ArrayWriter(ctx.output / SCORES) as writer,
+            # Single images wait here, not batches: room for two batches of a GPU.
             WriteBehind(write, depth=2 * BATCH) as behind,
         ):
             for refined in refined_cams(
@@ -88,6 +89,7 @@ class RefineCam(Stage):
                 alpha=self.alpha,
                 preset=self.preset,
                 device=device,
+                # This process mostly waits for the others, so its core goes to one more of them.
                 workers=ctx.machine.workers + 1,
             ):
                 behind.put(refined)

@@ -315,6 +315,7 @@ class Coco(InPlace):
     def keep(self, dataset: Dataset, output: Path) -> Dataset:
         """Look at every image, and draw the scored masks."""
         for name in dataset.labels:
+            # For its error alone: the file is missing or damaged.
             dataset.size(name)
         masks = output / "masks"
         masks.mkdir()
@@ -322,6 +323,7 @@ class Coco(InPlace):
         full = replace(dataset, max_side=0)
         for name in masked_names(dataset):
             write_label_map(masks / f"{name}.png", full.mask(name))
+        # As a plain `Dataset`: its masks are files from here on, and the outlines are left behind.
         kept = {field.name: getattr(dataset, field.name) for field in fields(Dataset)}
         return Dataset(**kept | {"masks": masks})
 

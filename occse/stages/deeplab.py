@@ -138,6 +138,7 @@ class TrainSegmentation(TrainedStage):
         initialize(model, self.init, ctx)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
+                # torch's `momentum` is the weight of the new batch, not of the mean so far.
                 module.momentum = self.bn_momentum
         folder = ctx.inputs["pseudo"] / LABELS
         samples = LabelMapImages(

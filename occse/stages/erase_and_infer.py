@@ -15,6 +15,7 @@ from occse.stages.data import DataStage, lost_pixels
 
 # Each class of an image takes a copy of it through the network, so few images go at once.
 IMAGES = 8
+# All of them: merged maps only grow, so their best threshold may lie outside of the CAM's range.
 THRESHOLDS = tuple(hundredths / 100 for hundredths in range(1, 100))
 
 
@@ -119,4 +120,5 @@ class EraseAndInfer(Stage):
         ]
         curves = [{"step": number, **point} for number, point in enumerate(points)]
         (ctx.output / CURVES).write_text(json.dumps(curves) + "\n")
+        # The stage's own scores are those after the last erasure.
         return scores[-1] | points[-1]

@@ -39,6 +39,7 @@ def fit(
         optimization=Optimization(
             optimizer=stage.optimizer,
             lr=stage.lr,
+            # AdamW has no such knob (`inactive`), so its value must not count anywhere.
             momentum=0.0 if stage.optimizer == "adamw" else stage.momentum,
             weight_decay=stage.weight_decay,
             poly_power=stage.poly_power,
@@ -106,6 +107,7 @@ def initialize(model: nn.Module, init: str, ctx: Context, *, whole: bool = False
         source = load_classifier(ctx.inputs[init] / MODEL)
         try:
             backbone.load_state_dict(source.backbone.state_dict())
+        # torch's error for names or shapes that differ.
         except RuntimeError:
             raise ValueError(
                 f"init {init!r} has the backbone {source.architecture['backbone']!r}, "
@@ -116,6 +118,7 @@ def initialize(model: nn.Module, init: str, ctx: Context, *, whole: bool = False
 def _load_imagenet(backbone: Backbone) -> None:
     try:
         backbone.load_imagenet()
+    # Without a network: urllib's errors are OSErrors.
     except OSError as error:
         raise ValueError(
             f"the ImageNet weights cannot be downloaded ({error}); bring the file that "

@@ -65,6 +65,7 @@ class Pretrain(ClassificationStage):
         def loss(batch: tuple[Tensor, ...], step: Step) -> dict[str, Tensor]:
             images, labels = batch
             scores = logits(step.spread(model, images))
+            # From multi-hot rows with a single 1 to class indices.
             truth = labels.argmax(1)
             accuracy = (scores.argmax(1) == truth).float().mean()
             return {"loss": functional.cross_entropy(scores, truth), "accuracy": accuracy}

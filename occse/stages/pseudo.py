@@ -163,6 +163,7 @@ class MakePseudoLabels(Stage):
             same_size_batches(dataset, dataset.splits["train_aug"], limit=limit),
             threads=ctx.machine.threads,
         ):
+            # Images have unlike numbers of classes: maps of zeros fill up (B, K, h, w).
             stacked = pad_sequence([torch.from_numpy(cam) for cam in batch.cams], batch_first=True)
             images, cams = (
                 pinned(tensor, device).to(device, non_blocking=True)
@@ -176,6 +177,7 @@ class MakePseudoLabels(Stage):
                 names=batch.names,
                 images=batch.images,
                 scores=[
+                    # The background, and the classes without those that filled up.
                     scores[: len(classes) + 1]
                     for scores, classes in zip(walked, batch.classes, strict=True)
                 ],

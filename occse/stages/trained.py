@@ -95,6 +95,7 @@ class TrainedStage(Stage):
 
     @model_validator(mode="after")
     def _has_weights(self) -> "TrainedStage":
+        # `pretrain` has no knob `init`.
         if self.epochs == 0 and not is_file(getattr(self, "init", "")):
             raise ValueError(
                 "epochs is 0, which keeps the weights of a file, but init names no file"

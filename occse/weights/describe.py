@@ -94,6 +94,7 @@ def describe(path: Path) -> Description:
         name: shape for name, shape in tensors.items() if not HEADS.get(name, name).startswith(HEAD)
     }
     fits = {} if damage else {name: match(wanted, body) for name, wanted in _backbones()}
+    # False comes before True: backbones that are filled, then those with the most agreements.
     ranked = sorted(
         fits.items(), key=lambda item: (not item[1].fills(BACKBONE), -len(item[1].names))
     )
@@ -129,6 +130,7 @@ def _backbones() -> Iterator[tuple[str, dict[str, Shape]]]:
     from torchvision.models import get_model
 
     ours = get_args(BackboneName)
+    # On the device "meta" a network has shapes and no values: it takes next to no memory and time.
     with torch.device("meta"):
         networks = {name: build_backbone(name) for name in ours}
         networks |= {

@@ -75,9 +75,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     return _digest(path, algorithm, status.st_size, status.st_mtime_ns)
 
 
+# Size and time are arguments for the cache alone: a changed file is hashed again.
 @cache
 def _digest(path: Path, algorithm: str, _size: int, _changed: int) -> str:
     with path.open("rb") as file:
+        # Without `usedforsecurity` some systems refuse md5, which is only a checksum here.
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)
         ).hexdigest()

@@ -176,4 +176,5 @@ def load_into(model: nn.Module, path: Path, *, whole: bool) -> None:
     chosen = {
         name: weights[own] for name, own in found.names.items() if name.startswith(tuple(parts))
     }
+    # Not strict, because a part may be left out on purpose; names and shapes were compared above.
     model.load_state_dict(chosen, strict=False)

@@ -85,6 +85,7 @@ def _read_mxnet(path: Path) -> dict[str, Tensor]:
             f"{path} can be read to its end and has all tensors of ResNet38, "
             f"but {beside_resnet38(path)}: bytes were changed{_first_odd(arrays)}; fetch it again"
         )
+    # A copy: the arrays are read-only views of the file, and torch wants memory to write to.
     return {
         names[name] or name: torch.from_numpy(np.array(array)) for name, array in arrays.items()
     }
@@ -106,6 +107,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pytorch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
     if is_zip:
         _check_zip(path)
+    # torch can map a zip file alone.
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
@@ -123,6 +125,7 @@ def _read_pytorch(path: Path, *, is_zip: bool) -> dict[str, Tensor]:
         # A view may repeat few bytes without end.
         if value.nbytes > path.stat().st_size:
             raise ValueError(f"{name!r} of the shape {tuple(value.shape)} is larger than the file")
+    # A file may hold parameters, which would want gradients.
     return {name: value.detach() for name, value in loaded.items()}
 
 

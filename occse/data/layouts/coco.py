@@ -153,6 +153,7 @@ def read_coco(
     listed = {
         split: [
             name
+            # By id: copies of a file differ in order, and the order decides what a seed draws.
             for _, name in sorted(by_id.items())
             if objects[name] or (images, split) == ("all", "val")
         ]
@@ -288,6 +289,7 @@ def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list
             f"{paths['train']} has a category of the name {unclear[0][:100]!r}; "
             "expected printable characters"
         )
+    # The ids, then the names.
     for column in zip(*train, strict=True):
         if len(set(column)) != len(column):
             raise ValueError(f"{paths['train']} has a category twice")
@@ -317,6 +319,7 @@ def _names(instances: _Instances, path: Path) -> dict[int, str]:
         if image.id in names:
             raise ValueError(f"{path} has the image id {image.id} twice")
         names[image.id] = match[1]
+    # `a.jpg` and `a.png` are one name, and artifacts are named after it.
     if len(set(names.values())) != len(names):
         raise ValueError(f"{path} names an image twice")
     return names

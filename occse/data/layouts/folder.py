@@ -74,6 +74,7 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
         labels=named,
         files={name: f"images/{files[name]}" for name in named},
         masks=root / "masks",
+        # Images of train without a mask need no entry: the split `train` has only those with one.
         unmasked=frozenset(splits["val"]).difference(masked),
         notes=tuple(_notes(splits, scored, loose=len(masked - named.keys()))),
     )
@@ -212,6 +213,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
             )
         reader.fieldnames = header
         for row in reader:
+            # `DictReader` puts surplus values under the key None, and None for missing ones.
             if None in row or None in row.values():
                 raise ValueError(
                     f"{path}:{reader.line_num}: expected {len(header)} values, as in the first line"

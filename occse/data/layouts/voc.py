@@ -90,6 +90,7 @@ def read_voc(
         lists, sources = read_lists(root, present, trained=trained)
     else:
         by_split, _ = _read_table(root, classes, with_labels=False)
+        # All of the table's `train` is trained on; there is no larger list.
         lists = {"train_aug": by_split["train"], **by_split}
         sources = dict.fromkeys(lists, root / TABLE)
     for split, listed in lists.items():

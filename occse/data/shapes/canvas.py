@@ -51,6 +51,7 @@ class Canvas:
     def _span(self, middle: float, reach: float) -> slice:
         low = math.floor((middle - reach) * OVERSAMPLING)
         high = math.ceil((middle + reach) * OVERSAMPLING)
+        # A slice stops at the canvas by itself, but a negative end counts from the far side.
         return slice(max(low, 0), max(high, 0))
 
     def paint(
@@ -69,6 +70,7 @@ class Canvas:
 
     def average(self) -> Float32[np.ndarray, "H W 3"]:
         """Return the colours at the size of the image."""
+        # Sums of float32 depend on their order, and a drawing has the same pixels on any machine.
         rows = self.colour[::2] + self.colour[1::2]
         average: Float32[np.ndarray, "H W 3"] = (rows[:, ::2] + rows[:, 1::2]) * np.float32(0.25)
         return average

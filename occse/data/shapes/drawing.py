@@ -187,6 +187,7 @@ def _choose_classes(rng: Rng, scene: Scene) -> list[int]:
     if num > 1 and rng.random() < 0.9:
         pair = PAIRS[int(rng.integers(len(PAIRS)))]
         classes = [*pair, *(index for index in classes if index not in pair)]
+    # False comes first: the sofa stands behind the others, which come in random order.
     return sorted(classes[:num], key=lambda index: (index != SOFA, rng.random()))
 
 
@@ -218,6 +219,7 @@ def _draw_object(rng: Rng, scene: Scene, canvas: Canvas, *, pose: Pose, index: i
     head_u, head_v = (middle + 0.06 * rng.uniform(-1, 1) for middle in HEAD_POSITIONS[index])
     tint = 1 + 0.12 * rng.standard_normal(3).astype(np.float32)
     fate = rng.random()
+    # One number decides both: an object without a head is never cut down to its head.
     has_head, only_head = fate >= NO_HEAD, NO_HEAD <= fate < NO_HEAD + scene.only_head
     if only_head:
         near = (u - head_u) ** 2 + (v - head_v) ** 2 < (1.5 * HEAD_RADIUS) ** 2
@@ -259,6 +261,7 @@ def _finish(rng: Rng, canvas: Canvas) -> Drawing:
         for label in np.flatnonzero(share > MIN_SHARE)
         if label > 0 and (labels == label).any()
     ]
+    # A table from label to label: classes that cover too little become void.
     kept = np.full(256, VOID, np.uint8)
     kept[[0, *visible]] = [0, *visible]
     return Drawing(

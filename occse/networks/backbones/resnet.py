@@ -30,6 +30,7 @@ class DilatedResNet(Pyramid):
         self.resnet = build(replace_stride_with_dilation=[False, stride == 8, True])
         del self.resnet.fc
         if not dilate:
+            # torchvision drops a stride only where it dilates, so the dilation is taken back.
             for block in self.resnet.layer4:
                 block.conv2.dilation = block.conv2.padding = (1, 1)
 
