@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {shown(str(error))}", file=sys.stderr)
         return BAD_INPUT
+    # A `ConnectionError` is one of these: a server that does not answer.
     except OSError as error:
         print(f"error: {shown(str(error))}", file=sys.stderr)
         return FAILED

@@ -51,6 +51,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print every variant's difference from the baseline, or the differences of one by class."""
+    # Not `<= 0`, which is false for NaN too.
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
@@ -82,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
             options.stage,
             tracking=options.tracking,
             subset=options.subset,
+            # Points on the command line, a fraction inside.
             delta=options.delta / 100,
         )
         passage = comparison_passage(comparisons, options.stage, subset=options.subset)

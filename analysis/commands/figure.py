@@ -36,6 +36,7 @@ ERASING = "cgnet.erasing"
 def declare(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     for kind, (draw, summary, arguments) in KINDS.items():
+        # argparse fills in the % of a help text, and leaves those of a description alone.
         of_kind = kinds.add_parser(kind, help=summary, description=summary.replace("%%", "%"))
         add_experiment(of_kind)
         of_kind.set_defaults(draw=draw)
@@ -78,6 +79,8 @@ def _heatmap(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
 def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Return the trials with these values of knobs, and the baseline."""
     for knob, _, value in (condition.partition("=") for condition in conditions):
+        # Compared as people read values, so that 6 finds "6.0"; NaN stays where there is no such
+        # knob.
         held = knob_values(trials, knob).map(show, na_action="ignore")
         if value not in set(held):
             there = ", ".join(map(str, held.unique()))

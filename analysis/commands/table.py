@@ -65,6 +65,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--best-of", nargs="+", metavar="KNOB", help="show the best value of these knobs ..."
     )
     parser.add_argument("--best-by", metavar="NAME", help="... by this metric")
+    # None and not False where it is left out: `_spec` collects what was given.
     parser.add_argument(
         "--paper", action="store_true", default=None, help="the paper's numbers where they hold"
     )
@@ -106,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     spec = _spec(options, document)
     trials = load(*options.experiments, tracking=options.tracking, labels=options.labels)
     metrics = [*spec.metrics, *([spec.best.by] if spec.best else [])]
+    # Metrics with an @ are not in MLflow: `build` finds them as columns from here on.
     trials = with_thresholds(trials, metrics, tracking=options.tracking)
     try:
         built = build(trials, spec, allow_mixed=options.allow_mixed)

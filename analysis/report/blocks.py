@@ -132,6 +132,7 @@ def passage_blocks(
             grid,
             name=grid.name + suffix,
             caption=prefix + grid.caption,
+            # The first cell is a name, in which a hyphen is no minus.
             rows=[[_renamed(row[0], names or {}), *map(_with_minus, row[1:])] for row in grid.rows],
         )
         for grid in passage.grids
@@ -155,6 +156,7 @@ def _renamed(cell: GridCell, names: Mapping[str, str]) -> GridCell:
     known = [name for name in names if cell.text == name or cell.text.startswith(f"{name} (")]
     if not known:
         return cell
+    # One variant's name may be the start of another's.
     name = max(known, key=len)
     return replace(cell, text=names[name] + cell.text.removeprefix(name))
 

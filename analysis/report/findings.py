@@ -76,6 +76,8 @@ def finding(sweep: Sweep, stage: str, *, tracking: str | None) -> Finding:
         comparisons = compare(sweep.trials, stage, tracking=tracking)
         multi = compare(sweep.trials, stage, tracking=tracking, subset="multi")
     except ValueError as error:
+        # Without images of several classes the second comparison fails alone, and the first one
+        # stands.
         why_not = "" if comparisons else str(error)
     return Finding(
         stage=stage,
@@ -114,5 +116,6 @@ def _interval(group: pd.DataFrame, stage: str, tracking: str | None) -> Interval
         counts = counts_of(group, stage, tracking=tracking)
         replicates = dict(enumerate(counts[run] for run in group["run_id"]))
         return interval(replicates, design=design(group, stage))
+    # Without counts, as of many imported runs, the mean stands without an interval.
     except ValueError:
         return None

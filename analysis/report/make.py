@@ -68,12 +68,14 @@ def sections(material: Material, progress: Progress) -> list[Section]:
     judged = {
         sweep.name: judgements(sweep, tracking=material.tracking) for sweep in material.sweeps
     }
+    # Functions, since the name of a step is told before its work begins.
     steps: list[tuple[str, Callable[[], Section | None]]] = [
         ("answers", lambda: answers(material, found, judged)),
         ("results", lambda: results(material)),
         ("runs to explore", lambda: explore(material)),
         ("images", lambda: gallery(material)),
         ("comparisons", lambda: comparisons(material, found)),
+        # `kind=kind` binds each study: a plain lambda would see the last one of the loop.
         *((kind.key, lambda kind=kind: study_section(kind, material)) for kind in STUDIES),
         ("supervision", lambda: supervision(material)),
         ("cost", lambda: cost(material)),

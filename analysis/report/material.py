@@ -146,6 +146,7 @@ def gather(
 
 def _sweep(name: str, trials: pd.DataFrame, tracking: str | None, *, is_alone: bool) -> Sweep:
     tags = sweep_tags(name, tracking=tracking)
+    # The platform writes question and expectation into MLflow's note, parted by this text.
     question, _, expected = tags.get("mlflow.note.content", "").partition("\n\nExpected: ")
     return Sweep(
         name=name,

@@ -59,6 +59,7 @@ def page(title: str, sections: Sequence[Section], *, made: str, server: str = ""
     environment = Environment(
         loader=PackageLoader("analysis.report", "."),
         autoescape=True,
+        # A misspelt name in the template is an error; by default jinja prints nothing for it.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -76,6 +77,7 @@ def page(title: str, sections: Sequence[Section], *, made: str, server: str = ""
         server=server,
         view=VIEW,
         long=LONG,
+        # Our own style and script are the only texts that the template does not escape.
         style=Markup(_own_file("page.css")),
         script=Markup(script),
         script_kb=round(len(script.encode()) / 1000),
@@ -85,6 +87,8 @@ def page(title: str, sections: Sequence[Section], *, made: str, server: str = ""
 def data_uri(picture: Picture) -> str:
     """Return a picture as an address that holds it, as vectors, which stay sharp at any size."""
     buffer = io.BytesIO()
+    # Letters as outlines, since a reader may lack the font; without a date, so that the same figure
+    # has the same bytes.
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "occse"}):
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

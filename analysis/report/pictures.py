@@ -161,6 +161,7 @@ def thresholds(sweep: Sweep, tracking: str | None) -> Picture:
     """Draw the mIoU of the activation maps by threshold."""
     frame = threshold_frame(sweep.trials, _chosen(sweep, "cam/miou"), tracking=tracking)
     means = frame.groupby(["label", "threshold"], sort=False)["miou"].mean().reset_index()
+    # By rising score: the last row of each label is the peak of its curve.
     best = means.sort_values("miou").drop_duplicates("label", keep="last").to_dict("records")
     peaks = [
         f"{point['label']}: {percent(point['miou'])} at {point['threshold']:.2f}" for point in best

@@ -86,9 +86,11 @@ def compile_pdf(source: Path) -> str:
         "pdflatex",
         "-interaction=nonstopmode",
         "-halt-on-error",
+        # Texts of the report come from other people's files, and TeX must not run what they hold.
         "-no-shell-escape",
         source.name,
     ]
+    # TeX writes its log in whatever encoding it likes: `errors` keeps that from ending the report.
     done = subprocess.run(
         command, cwd=source.parent, capture_output=True, text=True, errors="replace", check=False
     )
@@ -96,6 +98,7 @@ def compile_pdf(source: Path) -> str:
         source.with_suffix(suffix).unlink(missing_ok=True)
     if done.returncode == 0:
         return ""
+    # TeX begins the line of an error with an exclamation mark.
     faults = [line for line in done.stdout.splitlines() if line.startswith("!")]
     return f"pdflatex cannot compile {source.name}: {next(iter(faults), 'no reason given')}"
 

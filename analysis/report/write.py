@@ -72,6 +72,7 @@ def to_csv(grid: Grid) -> str:
 def workbook(grids: Sequence[Grid]) -> bytes:
     """Return an Excel file with a sheet per grid: numbers as numbers, text as text."""
     book = Workbook()
+    # A new workbook comes with an empty sheet.
     book.remove(book.active)
     for grid in grids:
         sheet = book.create_sheet(grid.name[:SHEET_NAME])
@@ -94,6 +95,7 @@ def workbook(grids: Sequence[Grid]) -> bytes:
 
 def _write(block: Block, folder: Path) -> None:
     if isinstance(block, Grid):
+        # The table of results has texts of its own, which say more than its grid shows.
         (folder / "tables" / f"{block.name}.tex").write_text(
             block.latex or tabular(block), encoding="utf-8"
         )

@@ -116,6 +116,7 @@ def compare(
     ]
     noises = pooled_noise(groups)
     found = [with_error(each, noise) for each, noise in zip(measured, noises, strict=True)]
+    # A difference always has a p-value; only an interval of a single system has none.
     adjusted = holm([interval.p or 0.0 for interval in found])
     spread = _spread(list(pairs.values()), [each.values for each in measured])
     comparisons = []

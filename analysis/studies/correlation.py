@@ -202,6 +202,7 @@ def regrets(points: Sequence[Point], stage: str, *, last: str) -> list[Regret]:
             for point, value in zip(ordered, final, strict=True)
             if point.scores[stage] == edge
         ]
+        # `final` is in the order of the gate, so the sure ones are its first.
         expected = _expected_best(tied, kept - sure, at_least=max(final[:sure], default=-math.inf))
         chance = _expected_best(final, kept, at_least=-math.inf)
         found.append(Regret(stage=stage, kept=kept, lost=best - expected, by_chance=best - chance))
@@ -242,6 +243,7 @@ def mode(trial: Mapping[Any, Any]) -> str:
 
 def _artifact(group: pd.DataFrame, stage: str) -> tuple[object, ...]:
     column = f"fingerprint.{stage}"
+    # Run ids are never equal: without fingerprints each variant is a group of its own.
     return tuple(sorted(group[column if column in group else "run_id"]))
 
 
@@ -308,6 +310,7 @@ def _spearman(levels: Ints, modes: Ints) -> float:
 def _ranks(levels: Ints) -> Floats:
     """Return ranks from 1 on; equal ones get their mean."""
     counts = np.bincount(levels)
+    # The last rank of a level, less half of the others in it: the mean of its ranks.
     ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[levels]
     return ranks
 

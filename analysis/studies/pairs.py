@@ -37,6 +37,7 @@ class Pair:
         Raises:
             ValueError: the runs were scored on different images.
         """
+        # By position: the runs are paired already, and a seed of one stage may stand in several.
         return measure(
             {number: counts[run] for number, run in enumerate(self.system)},
             {number: counts[run] for number, run in enumerate(self.reference)},

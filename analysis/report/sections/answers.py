@@ -38,6 +38,7 @@ def answers(
             passage = expectations_passage(judged[sweep.name])
             blocks += passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
         if findings:
+            # Findings are upstream first, so the last one is of the stage that ends the method.
             blocks.append(Text(paragraphs=[_headline(sweep, findings[-1])]))
             blocks += beside(_grid(sweep, findings), _picture(sweep, findings[-1]))
         doubts = [_progress(sweep.trials), *_doubts(sweep.trials, findings)]
@@ -111,6 +112,7 @@ def _counts(finding: Finding) -> str:
     if finding.why_not:
         return f"{finding.metric}: nothing is compared: {finding.why_not}."
     verdicts = Counter(comparison.verdict for comparison in finding.comparisons)
+    # What is left in `verdicts` after these two is within noise.
     counts = [f"{verdicts.pop(verdict, 0)} {verdict}" for verdict in ("better", "worse")]
     counts += [f"{count} {verdict}" for verdict, count in verdicts.items()]
     compared = number(len(finding.comparisons), "variant")

@@ -45,6 +45,8 @@ def stage_costs(trials: pd.DataFrame) -> list[Cost]:
         stage = column.removeprefix(SECONDS)
         fingerprint = f"fingerprint.{stage}"
         known = trials[trials[column].notna() & trials[fingerprint].notna()]
+        # Neither before in this column nor at an earlier field: two CRFs of one alpha are one
+        # artifact.
         is_first = ~known[fingerprint].duplicated() & ~known[fingerprint].isin(list(counted))
         own = known[is_first]
         counted |= set(own[fingerprint])
@@ -55,6 +57,7 @@ def stage_costs(trials: pd.DataFrame) -> list[Cost]:
                 artifacts=len(own),
                 uses=len(known),
                 once_s=float(own[column].sum()),
+                # A stage that does not tell its GPUs makes the sum NaN, not smaller.
                 gpu_s=float((own[column] * gpus).sum(skipna=False)),
                 each_s=float(known[column].sum()),
             )
@@ -82,6 +85,7 @@ def cost_text(trials: pd.DataFrame) -> Iterator[str]:
     costs = stage_costs(trials)
     if costs:
         every = total(costs)
+        # NaN counts as true here, and is told apart below.
         gpus = f"{hours(every.gpu_s)} of GPU time" if every.gpu_s else "none of it on a GPU"
         if math.isnan(every.gpu_s):
             gpus = "how much of it on GPUs is not recorded"

@@ -43,6 +43,7 @@ def _data(sweep: Sweep, material: Material) -> dict[str, Any]:
     records = trials.to_dict("records")
     baselines = {run["variant"] for run in records if run["baseline"]}
     targets = anchors(material.current)
+    # Reversed, so that the first run of each variant is the one that stays.
     first_run = {run["variant"]: run["run_id"] for run in reversed(records)}
     return {
         "scores": list(map(sweep.labels.score, stages)),
@@ -80,6 +81,7 @@ def _run(
     ranks = []
     for knob, own in levels.items():
         value = run[PARAM + knob]
+        # A knob without effect on a run is NaN there.
         ranks.append(own.index(value) if isinstance(value, str) else None)
     return {
         "variant": variants.index(run["variant"]),
@@ -111,6 +113,7 @@ def _curves(sweep: Sweep, tracking: str | None) -> dict[str, Any]:
     except (ValueError, ConnectionError) as error:
         return {"names": [], "lines": [], "told": f"No curves: {error}."}
     names = list(dict.fromkeys(curve.name for curve in curves))
+    # The script knows a run by its position in the list `runs`.
     index = {run: number for number, run in enumerate(sweep.trials["run_id"])}
     lines = [
         {

@@ -59,6 +59,8 @@ def _data(sweep: Sweep, tracking: str | None) -> dict[str, Any]:
             found = maps_of(str(run["run_id"]), name, tracking=tracking)
             classes |= found.classes
             cells[name] = [
+                # The number of an equal picture, or the next free one: all variants show the same
+                # photograph.
                 [cell.title, cell.kind, pictures.setdefault(_data_uri(cell), len(pictures))]
                 for cell in found.cells
             ]
@@ -67,6 +69,7 @@ def _data(sweep: Sweep, tracking: str | None) -> dict[str, Any]:
             {
                 "name": sweep.names[run["variant"]],
                 "seed": run["seed"],
+                # NaN, which JSON does not have, stands where CAMs were not scored.
                 "threshold": threshold if threshold == threshold else None,
                 "cells": cells,
             }

@@ -102,6 +102,7 @@ def _blocks(sweep: Sweep, passage: Passage) -> list[Block]:
 
 
 def _with_picture(sweep: Sweep, finding: Finding, passage: Passage) -> list[Block]:
+    # The grid, with the notes below it, is the last block of a passage.
     *others, grid = _blocks(sweep, passage)
     picture = None
     if finding.stage != sweep.last_stage:  # that of the last stage stands on the first page
@@ -112,6 +113,7 @@ def _with_picture(sweep: Sweep, finding: Finding, passage: Passage) -> list[Bloc
 def _row(row: Row, table: Table, targets: Mapping[str, str]) -> list[GridCell]:
     """Return a row whose numbers link to the runs of its variant."""
     target = targets.get(row.names[-1], "")
+    # Two sweeps may have a variant of one name: a run behind a number tells which one is meant.
     for own in row.cells:
         if own.sources:
             target = targets[own.sources[0].run_id]

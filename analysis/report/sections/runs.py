@@ -107,6 +107,7 @@ def provenance(material: Material) -> Section:
     """Return every run, variant by variant: the rows that the cells of the results link to."""
     trials = material.current
     targets = anchors(trials)
+    # By the number in the id: as texts, `runs-10` would come before `runs-2`.
     runs = sorted(
         trials.to_dict("records"), key=lambda run: int(targets[run["run_id"]].partition("-")[2])
     )
@@ -114,6 +115,7 @@ def provenance(material: Material) -> Section:
     known: set[str] = set()
     for run in runs:
         target = targets[run["run_id"]]
+        # An id stands once in a page: on the first row of each variant.
         ids.append("" if target in known else target)
         known.add(target)
     lines = [_cells(run, material) for run in runs]
