@@ -44,6 +44,7 @@ def control(options: argparse.Namespace) -> int:
             f"got {options.sweep}"
         )
     before = read_wishes(store, options.sweep)
+    # What is not said now stays as it was asked for before.
     paused = before.paused if options.action is None else options.action == "pause"
     wishes = Wishes(paused=paused, max_concurrent=options.max_concurrent or before.max_concurrent)
     write_wishes(store, options.sweep, wishes)

@@ -60,8 +60,10 @@ def plan(options: argparse.Namespace) -> int:
     store = Store(options.store)
     found += suggested(spec, store=store, first=len(found))
     made = make_plan(found, stored=store.present, resources=spec.resources_of)
+    # Costs count the variants that gates let through at most; reasons are told for all.
     through = make_plan(
         expected(found, spec.gates),
+        # The store is asked once: what the first plan does not want to run is there.
         stored=lambda nodes: {node.fingerprint for node in nodes} - made.reasons.keys(),
         resources=spec.resources_of,
     )

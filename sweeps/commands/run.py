@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> int:
     found += suggestions.known() if suggestions else []
     nodes = distinct_nodes(found)
     here = store.present(nodes.values())
+    # A finished artifact needs no weight file any more.
     check_files((node for node in nodes.values() if node.fingerprint not in here), spec.weights)
     forced = set_aside(store, found, options.force) if options.force else []
     forced += _changed(options, store, nodes)
@@ -142,6 +143,7 @@ def run(options: argparse.Namespace) -> int:
             suggestions=suggestions,
         )
     print("\n".join([summary.describe(), *compare(store, forced)]), flush=True)
+    # Nothing reached MLflow, of which a table is made.
     if summary.unrecorded == len(found):
         return 1
     if any(node.field in scored_fields() for node in nodes.values()):

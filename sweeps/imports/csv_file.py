@@ -41,6 +41,7 @@ def table_runs(path: Path, *, unit: str | None) -> list[OldRun]:
             and column.
     """
     text = read_text(path, expected="a CSV file of old results")
+    # `restval`: the cells that a short row lacks are empty, and so unknown.
     reader = csv.DictReader(io.StringIO(text), strict=True, restval="")
     columns = [column.strip() for column in reader.fieldnames or ()]
     reader.fieldnames = columns

@@ -57,6 +57,7 @@ class Explainer:
         near = [manifest for manifest in self._found.values() if manifest.stage == node.kind]
         if not near:
             return None
+        # The youngest first, since `min` keeps the first of equals.
         near.sort(key=lambda manifest: manifest.created, reverse=True)
         best = min(near, key=lambda manifest: len(self._differences(node, manifest)))
         return best, sorted(self._differences(node, best))

@@ -106,6 +106,7 @@ def _variant_lines(plan: Plan) -> list[tuple[str, ...]]:
     """Return one line per variant, its seeds together."""
     order = stage_order()
     lines: list[tuple[str, ...]] = []
+    # `groupby` joins neighbours only; seeds are innermost, so a variant's trials are neighbours.
     for (variant, baseline), group in groupby(
         plan.trials, key=lambda trial: (trial.variant, trial.baseline)
     ):

@@ -91,6 +91,7 @@ class _Replay:
         needs = self._tasks[name].needs
         stage = Waiting(fingerprint=name, needs=needs, path_s=self._paths[name])
         heap = self._ready.setdefault(tuple(needs.items()), [])
+        # The order makes entries differ, so that stages themselves are never compared.
         heapq.heappush(heap, (-stage.path_s, self._order[name], stage))
         self._known[self._kept[name]] += 1
 

@@ -200,6 +200,7 @@ class Progress:
         self._count("saved_s", fingerprint, times=len(self._users[fingerprint]) - 1)
 
     def _count(self, what: str, fingerprint: str, *, times: int) -> None:
+        # As measured in this sweep; of what was in the store, as its manifest says.
         seconds = self._seconds.get(fingerprint) or self._history.took(fingerprint) or 0.0
         self._spent[what] += seconds * times
         if fingerprint in self._granted:

@@ -107,6 +107,7 @@ class TimeLeft:
             self._arrays = _Arrays(self._kind, self._share, self._past, self._level, self._inputs)
         arrays = self._arrays
         each = arrays.past.copy()
+        # What this sweep has measured stands before the estimate from past runs.
         for kind, durations in self._ended.items():
             each[arrays.kind == kind] = durations.median
         lost = arrays.spread(self._lost)

@@ -93,12 +93,14 @@ class Axis(BaseModel):
             # Decimals, so that 0.1 + 2 * 0.1 is the 0.3 that a person would write.
             start = Decimal(str(self.start))
             step = Decimal(str(self.step))
+            # Cut off: a range whose length is no multiple of `step` ends below `to`.
             steps = int((Decimal(str(self.stop)) - start) / step)
             values = [start + index * step for index in range(steps + 1)]
             whole = isinstance(self.start, int) and isinstance(self.step, int)
             return [int(value) if whole else float(value) for value in values]
         if self.num is None:
             return None
+        # Rounding is for values between the ends; these stay as they were written.
         inner = (self._between(index / (self.num - 1)) for index in range(1, self.num - 1))
         return [self.start, *(float(f"{value:.{DIGITS}g}") for value in inner), self.stop]
 

@@ -53,6 +53,7 @@ class SpecDocument:
     def where(self, location: Sequence[str | int]) -> str:
         """Return `FILE:LINE` of the innermost part of `location` that stands in the file."""
         known = tuple(location)
+        # The empty location stands for the file as a whole, so this ends.
         while known not in self.lines:
             known = known[:-1]
         return f"{self.path}:{self.lines[known]}"

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from occse.pipeline import Node, Pipeline, pipeline_class, stage_classes
 
 
+# By class of the pipeline: a plugin replaces it by one with further fields.
 @cache
 def _fields_of(pipeline: type[Pipeline]) -> dict[str, list[FieldInfo]]:
     """Return the model fields behind each knob: several where kinds of data share its name."""
@@ -40,6 +41,7 @@ def _adapters(pipeline: type[Pipeline], knob: str) -> list[TypeAdapter[Any]]:
     adapters = []
     for info in _fields_of(pipeline)[knob]:
         value_type: Any = info.annotation
+        # pydantic keeps bounds and validators apart from the type.
         for constraint in info.metadata:
             value_type = Annotated[value_type, constraint]
         adapters.append(TypeAdapter(value_type))

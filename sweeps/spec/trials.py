@@ -67,6 +67,7 @@ def load_spec(path: Path) -> Spec:
     """
     document, spec = _parse(path)
     with _in_words_of(document):
+        # Without its folders, so that a check of the file reads no data set.
         _expand(spec.model_copy(update={"data_root": None, "weights": None}))
     return spec
 
@@ -173,17 +174,21 @@ def _expand(spec: Spec) -> list[Trial]:
         for trial in expand(writing):
             first = distinct.setdefault(trial.identity, trial)
             first_variants.setdefault(trial.variant, first.variant)
+            # The baseline may be a point of the grid too: that trial keeps its name and becomes it.
             if trial.baseline and not first.baseline:
                 distinct[trial.identity] = replace(first, baseline=True)
     if not distinct and not spec.search:
         raise SpecError(
             ("constraints",), "constraints: no trial satisfies all of them; expected at least one"
         )
+    # Points of a grid may fall together in knobs without effect. Two names of a person should not.
     if not spec.grid:
         _check_names(first_variants)
+    # The trials of a search do not exist yet.
     if not spec.search:
         _check_claims(spec, distinct.values())
     _check_scores(spec, distinct.values())
+    # False comes first, and sorting is stable: the baseline, then the order of the file.
     ordered = sorted(distinct.values(), key=lambda trial: not trial.baseline)
     return [replace(trial, order=order) for order, trial in enumerate(ordered)]
 
@@ -299,6 +304,7 @@ def _pipelines(
                 by_field.setdefault(knob.split(".")[0], {})[key] = value
         stages = {field: base.stage(field) for field in pipeline_class().model_fields}
         for field, overrides in by_field.items():
+            # As text, since values may be lists, which have no hash.
             key = f"{field} {overrides!r}"
             if key not in checked:
                 checked[key] = override(base, changes).stage(field)
@@ -309,6 +315,7 @@ def _pipelines(
             segment = found["seg"]
             assert isinstance(segment, Segment)
             found["seg"] = segment.resolved(data, data_root)
+        # Checked as a whole: stages that are good alone may not fit each other.
         return pipeline_class().model_validate(found)
 
     return build

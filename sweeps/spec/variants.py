@@ -119,6 +119,7 @@ def at(spec: Spec, base: Pipeline, changes: Overrides) -> Writing | None:
 def _at_points(spec: Spec, base: Pipeline, name: str) -> Iterator[Writing]:
     """Yield the variant `name` at every point of the grid that satisfies the constraints."""
     changes = spec.named().get(name, {})
+    # So that the `when` of an axis sees the variant's own knobs.
     within = spec.model_copy(update={"base": spec.base | changes})
     for centre, point, shown in points(spec.grid, spec.design):
         try:
@@ -144,6 +145,7 @@ def _named(spec: Spec, base: Pipeline, name: str) -> Writing:
     changes = spec.named()[name]
     baseline = name == BASELINE
     writing = _write(spec, base, changes, place=place, name=name, shown=(), baseline=baseline)
+    # At a point of the grid that is normal; a variant that a person named was meant to run.
     if writing is None:
         raise SpecError(
             place, f"{'.'.join(map(str, place))}: breaks one of the constraints; change it, or them"
@@ -161,6 +163,7 @@ def _write(
     shown: tuple[str, ...],
     baseline: bool,
 ) -> Writing | None:
+    # Derived values of `base` may read knobs of the variant, so they are computed for each.
     overrides = {key: value for key, value in spec.base.items() if is_derived(value)} | changes
     value = value_of(base, overrides)
     if not _satisfies(spec, value):
