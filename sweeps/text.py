@@ -17,6 +17,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def part(count: float, what: str) -> str:
+    """Return a number of CPUs or GPUs, of which a stage may take a part, and what it counts."""
+    return f"{count:g} {what}" if count <= 1 else f"{count:g} {what}s"
+
+
 def amount(size: float) -> str:
     """Return a number of bytes in decimal units, as disks are sold."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

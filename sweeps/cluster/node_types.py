@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import yaml
 
 from sweeps.cluster.policy import Amounts, fits
+from sweeps.text import part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,7 @@ def refuse_unmeetable(
 
 def describe_amounts(amounts: Amounts) -> str:
     """Return CPUs and GPUs for people, such as "8 CPUs, 1 GPU"."""
-    parts = []
-    for name in ("CPU", "GPU"):
-        amount = amounts.get(name, 0.0)
-        if amount:
-            parts.append(f"{amount:g} {name}" if amount == 1 else f"{amount:g} {name}s")
+    parts = [part(amounts[name], name) for name in ("CPU", "GPU") if amounts.get(name)]
     return ", ".join(parts) or "no CPU"
 
 

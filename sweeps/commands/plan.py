@@ -45,7 +45,6 @@ def add(commands: Commands) -> None:
 def plan(options: argparse.Namespace) -> int:
     """Print the stages that a sweep would run, why, and their cost."""
     from occse.artifacts.source import changes
-    from occse.pipeline import doubts
     from sweeps.plan.costs import make_costs
     from sweeps.plan.past_runs import PastRuns
     from sweeps.plan.plan import make_plan
@@ -54,6 +53,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweeps.plan.shipped import shipped_rates
     from sweeps.selection.gatekeeper import expected
     from sweeps.selection.study import suggested
+    from sweeps.spec.trials import doubts_about
     from sweeps.store.store import Store
 
     spec, found = read_sweep(options)
@@ -69,7 +69,6 @@ def plan(options: argparse.Namespace) -> int:
     )
     manifests = list(store.manifests())
     history = PastRuns(manifests, shipped=shipped_rates())
-    doubted: dict[str, None] = {}
     machines = [_machine(options.gpus, options.cpus)]
     costs = make_costs(through, history, machines=machines, resources=spec.resources_of)
     print(describe(made, spec, costs, whole=options.all))
@@ -81,9 +80,7 @@ def plan(options: argparse.Namespace) -> int:
     if asked:
         at_once = stages_at_once(given(asked, machines), machines)
         print("\n".join(about_room(asked, machines, at_once=at_once)))
-    for trial in found:
-        doubted |= dict.fromkeys(doubts(trial.nodes))
-    for doubt in doubted:
+    for doubt in doubts_about(found):
         print(f"warning: {doubt}")
     changed = changes({manifest.fingerprint: manifest for manifest in manifests}, made.nodes)
     if changed:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import ray
 
 from sweeps.cluster.demand import REPEAT_S, connect_demand
+from sweeps.cluster.head import HEAD
 from sweeps.cluster.node_types import NodeType
 from sweeps.cluster.policy import EXACT, Amounts
 from sweeps.doctor.report import Finding
@@ -67,8 +68,12 @@ def one_of_each(types: Sequence[NodeType], *, say: Say) -> Iterator[list[Finding
 
 
 def _missing(types: Sequence[NodeType]) -> list[NodeType]:
-    """Return the types of which no machine is alive; each machine counts for one type."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """Return the types of which no machine is alive; each machine counts for one type.
+
+    The head is no machine that the cluster started, though it may have the size of one."""
+    (mark,) = HEAD
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    machines = [machine for machine in alive if mark not in machine]
     missing = []
     for kind in types:
         found = next((machine for machine in machines if _is_of(machine, kind)), None)

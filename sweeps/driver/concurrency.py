@@ -10,7 +10,8 @@ import ray
 from occse.naming.counts import number
 from occse.stage import Resources
 from sweeps.cluster.head import HEAD
-from sweeps.cluster.machines import Machine, count, share
+from sweeps.cluster.machines import Machine
+from sweeps.plan.room import stages_at_once
 from sweeps.text import Say
 
 # Trials at a time on a cluster that may grow, whatever it has now: the machines that their stages
@@ -115,11 +116,7 @@ class Concurrency:
 
     def slots(self) -> int:
         """Return how many stages run at a time, on average."""
-        machines = self._view.machines
-        total = sum(share(stage, machines) * times for stage, times in self._stages.items())
-        if not total:  # it is not known yet what will run
-            return max(1, int(count(machines, "GPU") or count(machines, "CPU")))
-        return max(1, round(self._stages.total() / total))
+        return stages_at_once(self._stages, self._view.machines)
 
     def tell(self, trials: int) -> None:
         """Say how many trials run at a time where that is fewer than `trials`, and why."""

@@ -11,7 +11,7 @@ import ray
 
 from occse.artifacts.provenance import git_state
 from occse.naming.counts import number
-from occse.pipeline import Node, doubts
+from occse.pipeline import Node
 from occse.stage import PLUGIN_SOURCES, Resources
 from sweeps.cluster.connection import Cluster, joined
 from sweeps.cluster.demand import node_types
@@ -35,7 +35,7 @@ from sweeps.progress.progress import Progress
 from sweeps.selection.study import Search
 from sweeps.spec.model import Spec
 from sweeps.spec.resources import shared_batch
-from sweeps.spec.trials import Trial, distinct_nodes
+from sweeps.spec.trials import Trial, distinct_nodes, doubts_about
 from sweeps.store.store import Store
 from sweeps.text import Say
 from sweeps.tracking.live import LiveMetrics
@@ -166,10 +166,7 @@ def _opening(
     to_come = f", and {suggestions.left} suggestions to come" if suggestions is not None else ""
     yield f"{spec.name}: {number(len(trials), 'trial')}{to_come}{first}"
     yield from (f"gate: {gate.describe()}" for gate in spec.gates)
-    doubted: dict[str, None] = {}
-    for trial in trials:
-        doubted |= dict.fromkeys(doubts(trial.nodes))
-    yield from (f"warning: {doubt}" for doubt in doubted)
+    yield from (f"warning: {doubt}" for doubt in doubts_about(trials))
 
 
 class _Planner:

@@ -12,7 +12,7 @@ from sweeps.plan.plan import NOT_STORED, Plan, StageRow, stage_order, total
 from sweeps.spec.model import Spec
 from sweeps.spec.search import SearchSpec
 from sweeps.spec.trials import distinct_nodes
-from sweeps.text import amount, duration, table
+from sweeps.text import amount, duration, part, table
 
 # A plan should fit one screen of a terminal.
 MOST_VARIANTS = 20
@@ -133,12 +133,8 @@ def _variant_lines(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _resources(resources: Resources) -> str:
-    gpus = f", {_amount(resources.num_gpus, 'GPU')}" if resources.num_gpus else ""
-    return f"{_amount(resources.num_cpus, 'CPU')}{gpus}"
-
-
-def _amount(count: float, what: str) -> str:
-    return f"{count:g} {what}" if count <= 1 else f"{count:g} {what}s"
+    gpus = f", {part(resources.num_gpus, 'GPU')}" if resources.num_gpus else ""
+    return f"{part(resources.num_cpus, 'CPU')}{gpus}"
 
 
 def _stage_line(row: StageRow, machines: Sequence[Machine], *, whole: bool) -> tuple[str, ...]:

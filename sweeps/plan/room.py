@@ -1,5 +1,6 @@
 """Room on the machines for the stages of a sweep, as `plan` and `run` tell it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from occse.naming.counts import number
@@ -9,24 +10,26 @@ from sweeps.cluster.machines import Machine, clamp, count, share
 from sweeps.spec.resources import shared_batch
 
 
-def stages_at_once(granted: Sequence[Resources], machines: Sequence[Machine]) -> int:
+def stages_at_once(granted: Counter[Resources], machines: Sequence[Machine]) -> int:
     """Return how many stages run at a time, on average.
 
     Args:
-        granted: what each stage that will run gets.
+        granted: number of the stages that will run, by what each of them gets.
         machines: the cluster.
     """
-    shares = [share(resources, machines) for resources in granted]
-    if not any(shares):  # it is not known yet what will run
+    whole = sum(share(resources, machines) * times for resources, times in granted.items())
+    if not whole:  # it is not known yet what will run
         return max(1, int(count(machines, "GPU") or count(machines, "CPU")))
-    return max(1, round(len(shares) / sum(shares)))
+    return max(1, round(granted.total() / whole))
 
 
-def given(asked: Sequence[tuple[Node, Resources]], machines: Sequence[Machine]) -> list[Resources]:
-    """Return what each stage gets on these machines of what it asks for."""
-    return [
+def given(
+    asked: Sequence[tuple[Node, Resources]], machines: Sequence[Machine]
+) -> Counter[Resources]:
+    """Count the stages by what each gets on these machines of what it asks for."""
+    return Counter(
         clamp(resources, machines, batch_size=shared_batch(node.stage)) for node, resources in asked
-    ]
+    )
 
 
 def about_room(

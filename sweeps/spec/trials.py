@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from occse.pipeline import Node, Pipeline, override, pipeline_class, plan, stage_classes
+from occse.pipeline import Node, Pipeline, doubts, override, pipeline_class, plan, stage_classes
 from occse.plugins import load_plugins
 from occse.stage import Stage
 from occse.stages.data import InPlace
@@ -55,6 +55,14 @@ class Trial:
         """Hash of the artifacts by field: trials that agree in all of them are one trial."""
         lines = [f"{field}={node.fingerprint}" for field, node in self.nodes.items()]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def doubts_about(trials: Iterable[Trial]) -> list[str]:
+    """Return the reasons for which results of trials may be useless, each once."""
+    found: dict[str, None] = {}
+    for trial in trials:
+        found |= dict.fromkeys(doubts(trial.nodes))
+    return list(found)
 
 
 def load_spec(path: Path) -> Spec:
