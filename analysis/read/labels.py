@@ -56,6 +56,7 @@ def variant_called(name: str, trials: pd.DataFrame) -> str:
     """
     by_name = {str(short): variant for variant, short in names_of(trials).items()}
     variants = list(by_name.values())
+    # A variant's own name counts before the short name of another.
     by_name |= {variant: variant for variant in variants}
     if name not in by_name:
         raise ValueError(f"no variant {name!r}; there are: {'; '.join(variants)}")

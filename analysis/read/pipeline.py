@@ -80,6 +80,7 @@ class Pipeline:
 
     def like(self, name: str) -> tuple[str, ...]:
         """Return the fields of the class of `name`, such as the CRFs of all alphas."""
+        # A stage of an old run that tells no class is one by itself.
         kinds = {stage.field: stage.kind or stage.field for stage in self.stages}
         return tuple(each for each in self.fields if kinds[each] == kinds.get(name))
 
@@ -89,6 +90,7 @@ class Pipeline:
         reached = {name}
         waiting = [name]
         while waiting:
+            # Nothing is visited twice, so that even a circle in a damaged file comes to an end.
             new = set(needs.get(waiting.pop(), ())) - reached
             reached |= new
             waiting += sorted(new)

@@ -153,6 +153,7 @@ def _with_minus(cell: GridCell) -> GridCell:
 
 def _renamed(cell: GridCell, names: Mapping[str, str]) -> GridCell:
     """Return the head of a row with the variant's short name; what follows the name stays."""
+    # Behind a name may stand "(and 2 with the same artifacts)".
     known = [name for name in names if cell.text == name or cell.text.startswith(f"{name} (")]
     if not known:
         return cell

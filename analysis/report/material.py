@@ -49,6 +49,7 @@ class Sweep:
         """End of file names and anchors, by which several sweeps are told apart."""
         return "" if self.is_alone else "_" + re.sub(r"[^\w.-]+", "_", self.name)
 
+    # A frozen dataclass takes it: the value goes into `__dict__`, past the frozen `__setattr__`.
     @cached_property
     def names(self) -> dict[str, str]:
         """Short names of the variants, for figures and prose."""
@@ -134,6 +135,7 @@ def gather(
         ValueError, ConnectionError: as `load` does.
     """
     trials = load(*experiments, tracking=tracking, labels=labels)
+    # By the trials, since an experiment may be named by the file of its export.
     names = trials["experiment"].unique().tolist()
     return Material(
         sweeps=[_sweep(name, trials, tracking, is_alone=len(names) == 1) for name in names],

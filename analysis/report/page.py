@@ -33,6 +33,7 @@ REMS_PER_INCH = 9
 LONG = 44
 # Cells of more numbers than these do not fit beside each other on a phone.
 MOST_STACKED = 6
+# Names of tests in the template: `block is grid_block`.
 KINDS = {
     "text_block": Text,
     "quote_block": Quote,

@@ -84,6 +84,7 @@ def along_knobs(sweep: Sweep, metric: str) -> Iterator[tuple[str, Draw]]:
     """
     rows = scored(sweep.trials, metric)
     together = aliases(rows, varied(rows))
+    # A missing value (a knob without effect there) tells nothing of the knob's type.
     numeric = [knob for knob in together if rows[PARAM + knob].dropna().map(is_number).all()]
     numeric = numeric[:MOST_KNOBS]
     labels = labels_of(rows)
@@ -138,6 +139,7 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
         for knob in (one, other):
             levels = trials[PARAM + knob].nunique()
             if levels > MOST_CELLS:
+                # `attempt` catches it, and the report says why the map is missing.
                 raise ValueError(f"{knob} has {levels} values; a heat map shows {MOST_CELLS}")
         cells = trials.groupby([PARAM + one, PARAM + other])[metric].mean().reset_index()
         texts = [
@@ -253,6 +255,7 @@ def correlation(sweep: Sweep) -> Picture:
     last = found.stages[-1]
     pair = (first, last, "all")
     ranks = [rank for rank in found.ranks if (rank.first, rank.second, rank.scope) == pair]
+    # Without a rank the correlation is undefined: one of the stages gives all variants one score.
     said = "All have the same score in one of them."
     if ranks:
         said = f"Spearman's correlation is {ranks[0].value:+.2f}."

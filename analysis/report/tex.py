@@ -136,6 +136,7 @@ def _block(block: Block) -> Iterator[str]:
 
 def _figure(picture: Picture) -> Iterator[str]:
     width = min(1, picture.figure.get_figwidth() / LINE)
+    # `H` keeps a figure beside its text; LaTeX would move it to a page of figures.
     yield r"\begin{figure}[H]\centering"
     yield rf"\includegraphics[width={width:.2f}\linewidth,height=.8\textheight,keepaspectratio]"
     yield rf"{{figures/{picture.name}.pdf}}"

@@ -111,6 +111,7 @@ def _by_variant(
     rows: pd.DataFrame, metric: str, bills: Sequence[Mapping[str, float]]
 ) -> pd.DataFrame:
     """Score and mean costs of each variant; `alone` as the runs say where a bill is unknown."""
+    # A bill is keyed by fingerprint: this counts the trials that use each artifact.
     users = Counter(chain.from_iterable(bills))
     costs = pd.DataFrame(
         {
@@ -156,6 +157,7 @@ def front(points: Sequence[Point]) -> set[int]:
 
 
 def _points(table: pd.DataFrame, rule: str) -> list[Point]:
+    # One seed has no spread: NaN in pandas.
     spreads = table[f"{rule}_std"].fillna(0.0)
     return [
         Point(cost=float(cost), score=float(score), spread=float(spread))

@@ -19,6 +19,7 @@ GATE, SEARCH = "gate after ", "search for "
 
 def pixel_truth(metric: str, trials: pd.DataFrame, *, best: Best | None) -> tuple[str, ...]:
     """Return a sentence for each choice by pixel ground truth behind the numbers of `metric`."""
+    # The tag of a trial is a list with commas, so all of them joined are one.
     uses = {use.strip() for use in ",".join(trials["pixel_truth"]).split(",")} - {""}
     pipeline = pipeline_of(trials)
     # A gate that stopped no trial has chosen nothing.

@@ -148,6 +148,7 @@ def _progress(trials: pd.DataFrame) -> str:
         "not done yet": is_open,
     }
     counts = [f"{int(mask.sum())} {state}" for state, mask in masks.items() if mask.any()]
+    # Trials of one variant differ in their seeds alone.
     by_variant = trials.groupby("variant").size()
     seeds = f"{by_variant.min()} to {by_variant.max()} seeds"
     if by_variant.nunique() == 1:

@@ -21,8 +21,10 @@ def supervision(material: Material) -> Section:
     """Return what each score was measured on, and what was chosen with pixel ground truth."""
     frame = tidy(material.current)
     frame = frame[frame["subset"] == "all"].fillna({"pixel_truth": ""})
+    # pandas drops a group whose key has a missing value, unless it is told not to.
     groups = frame.groupby(["stage", *PROTOCOL], sort=False, dropna=False)
     stages = pipeline_of(material.current).scored
+    # An item is a key and its rows, and the key begins with the stage.
     ranked = sorted(groups, key=lambda item: stages.index(str(item[0][0])))
     rows = []
     for key, group in ranked:

@@ -111,6 +111,7 @@ def study_section(kind: Kind, material: Material) -> Section:
     for sweep in material.sweeps:
         try:
             answer = kind.study(sweep, material.tracking)
+        # A study without an answer must not end the report.
         except ValueError as error:
             blocks.append(Text(paragraphs=[f"{sweep.prefix}Nothing to say here: {error}."]))
             continue

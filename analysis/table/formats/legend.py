@@ -90,6 +90,7 @@ def _agrees_by_luck(table: Table) -> bool:
         for cell, column in zip(row.cells, table.columns, strict=True):
             # Judged by what is printed, as the reader sees it.
             is_few = cell.std is not None and cell.n <= FEW_SEEDS
+            # `is_few` rules None out; `or` tells it to the type checker.
             if is_few and column.score and float(column.text(cell.std or 0.0)) == 0:
                 return True
     return False
