@@ -202,6 +202,7 @@ def _set_ticks(axes: Axes, positions: Mapping[str, float]) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        # matplotlib labels ticks between the major ones too, over their labels.
         axes.xaxis.set_minor_formatter(NullFormatter())
     if len(x) <= MOST_TICKS or not are_numbers:
         axes.xaxis.set_tick_params(which="minor", length=0)

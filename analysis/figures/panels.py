@@ -37,6 +37,7 @@ def panel_figure(rows: Sequence[PanelRow], labels: Sequence[str], *, width: floa
         cells += zip(titles, row.panels, strict=True)
     fits_beside = all(panel.shape[1] < WIDE * panel.shape[0] for _, panel in cells)
     columns = len(labels) if fits_beside else 1
+    # Panels side by side have one size, so the first of each line tells its height.
     heights = [
         width / columns * panel.shape[0] / panel.shape[1] + TITLE for _, panel in cells[::columns]
     ]

@@ -27,6 +27,7 @@ def write_export(trials: pd.DataFrame, path: Path) -> None:
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} does not end in {SUFFIX}; commands know an export by that")
     # Parquet has no tuples, and would make one struct column of mappings with unlike keys.
+    # A copy, because the caller's frame keeps its tuples.
     written = trials.copy()
     for name in written.columns.intersection(STRUCTURED):
         written[name] = written[name].map(json.dumps)

@@ -59,6 +59,7 @@ def _curve(source: Source, run: str, name: str) -> Curve | None:
     if len(by_step) < 2:
         return None
     steps = sorted(by_step)
+    # Rounded up, so that at most `MOST_POINTS` are kept.
     every = -(-len(steps) // MOST_POINTS)
     kept = steps[::every]
     values = tuple(by_step[step] for step in kept)

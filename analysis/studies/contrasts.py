@@ -202,6 +202,7 @@ def _measured(pairs: Sequence[Pair], counts: Mapping[str, PerImage], *, resample
 
 def _by_pair(values: Floats, pairs: Sequence[Pair]) -> list[Floats]:
     ends = np.cumsum([len(pair.system) for pair in pairs])
+    # Without the last end, at which `split` would add an empty part.
     return np.split(values, ends[:-1])
 
 

@@ -80,6 +80,7 @@ class Variance:
     @property
     def total_sd(self) -> float:
         """Standard deviation of one run whose seeds are all new."""
+        # Sources are independent, so their variances add up.
         return math.hypot(*(each.sd for each in self.components))
 
     def share(self, component: Component) -> float:

@@ -172,6 +172,7 @@ def markdown_lines(
 
 
 def _is_numeric(column: Sequence[GridCell]) -> bool:
+    # Signs alone make no column of numbers, and a long text makes it one of remarks.
     numbers = [cell for cell in column if cell.sort is not None]
     signs = [cell for cell in column if cell.sort is None]
     return bool(numbers) and all(len(cell.text) <= LONGEST_SIGN for cell in signs)

@@ -73,6 +73,7 @@ def choose(dataset: Dataset, split: str, *, number: int, seed: int = 0) -> tuple
     if split == "train" and not names:
         names = sorted(dataset.splits["train_aug"])
     shuffled = np.random.default_rng(seed).permutation(len(names)).tolist()
+    # False comes first, and sorting is stable: in both halves the shuffled order stays.
     ordered = sorted(shuffled, key=lambda index: len(dataset.labels[names[index]]) < 2)
     return tuple(names[index] for index in ordered[:number])
 
@@ -170,6 +171,7 @@ def _cells(name: str, dataset: Dataset, folders: Mapping[str, Path]) -> Iterator
         # CAMs have no label maps, and the network's are of another split.
         if path.exists():
             labels = read_label_map(path, num_classes=len(dataset.classes))
+            # From (H, W) labels to (H, W, 3) colours.
             yield Cell(stage_classes(field)[0].display_name, "labels", palette()[labels])
     if name not in dataset.unmasked and dataset.mask_path(name).exists():
         yield Cell("truth", "labels", palette()[dataset.mask(name)])

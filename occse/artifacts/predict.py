@@ -72,6 +72,7 @@ def predict(recipe: Recipe, images: Sequence[Path], out: Path) -> Iterator[Path]
             f"{recipe.model} is a network of the stage affinity, which labels no image; "
             "expected one of deeplab, cgnet or oc"
         )
+    # Of all our networks only DeepLab's description names a head, and only AffinityNet's a network.
     make = _segmentations if "head" in architecture else _maps
     for path, picture in make(recipe, images):
         target = out / path

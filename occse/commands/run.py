@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     )
     for number, node in enumerate(nodes.values(), start=1):
         label = f"[{number}/{len(nodes)}] {node.field:<9} {node.fingerprint}{_alphas(node)}"
+        # Asked now: a stage before this one may have made the same artifact (CRFs at one alpha).
         if find(options.store, node) is not None:
             reason = changed.get(node.fingerprint)
             print(f"{label}  from the store{f', {reason}' if reason else ''}")

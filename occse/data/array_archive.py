@@ -68,6 +68,7 @@ class ArrayWriter:
         # zipfile dates a member that is opened by its name to 1980, so the bytes do not depend on
         # the time of writing.
         with self._zip.open(member, "w") as file:
+            # In C order whatever the memory layout is, since the header of the file names it.
             np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 

@@ -115,6 +115,7 @@ class Dataset:
         if self.max_side == 0 or longest <= self.max_side:
             return size
         return (
+            # A long strip of an image must not lose its last row.
             max(1, round(height * self.max_side / longest)),
             max(1, round(width * self.max_side / longest)),
         )
@@ -173,6 +174,7 @@ class Dataset:
         """Return the image labels of `names`, multi-hot."""
         targets = np.zeros((len(names), len(self.classes)), np.float32)
         for row, name in zip(targets, names, strict=True):
+            # `row` is a view, so this writes into `targets`.
             row[list(self.labels[name])] = 1
         return targets
 

@@ -100,6 +100,7 @@ def variant_names(
     def every(part: Part, index: int, own: Sequence[Part]) -> bool:
         return True
 
+    # From the shortest names to the fullest; the first way that tells all variants apart is taken.
     ways: list[tuple[Callable[[Part], Name], Callable[[Part, int, Sequence[Part]], bool]]] = [
         (text, telling),
         (text, unshared),

@@ -63,6 +63,7 @@ Precision = Literal[
 ]
 """Precision that a network computes in."""
 
+# Written out, because asking a network would need torch; a test compares them.
 STRIDES: dict[str, int] = {
     "tiny": 4,
     "resnet38": 8,

@@ -179,6 +179,7 @@ def _rename(folder: Path) -> None:
 
 
 def _is_exclusive(path: Path) -> bool:
+    # The first creation has to succeed, and the second one to fail.
     for _ in range(2):
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
@@ -226,6 +227,7 @@ def _data(question: Question) -> Facts:
             "the sweep reads a user's data set, but nothing says its folder; give --data-root "
             f"{data.example}"
         )
+    # Without its digest: a stage that has one does not look at the files.
     here = data.model_copy(update={"digest": ""}).resolved(Path(question.data_root)).digest
     if data.digest not in ("", here):
         raise ValueError(

@@ -195,6 +195,7 @@ def _of_one_trial(plan: Plan, history: PastRuns) -> tuple[float | None, float | 
 
     The first trial is the baseline, where there is one."""
     first = plan.trials[0].nodes.values() if plan.trials else ()
+    # The stage `data` has no such input: the images themselves are left out.
     nodes = {node.fingerprint: node for node in first if "data" in node.inputs}
     sizes = {fingerprint: history.bytes(node, plan.nodes) for fingerprint, node in nodes.items()}
 

@@ -120,6 +120,7 @@ class Screen:
     def show(self, status: Status) -> None:
         """Redraw the view on the terminal."""
         if self._live is None:
+            # Redrawn when the status changes; rich would start a thread of its own for it.
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         self._live.update(render(status), refresh=True)

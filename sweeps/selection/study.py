@@ -346,6 +346,8 @@ def _sampler(search: SearchSpec, *, num_drawn: int) -> "optuna.samplers.BaseSamp
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with _experimental():
+        # `multivariate`: knobs are drawn together; `group`: an axis with `when` has no value in
+        # some trials; `constant_liar`: trials that still run are kept from being drawn again.
         return optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True
         )
@@ -360,6 +362,7 @@ def _remembered(
     """
     import optuna
 
+    # It draws nothing: asked for a value, it answers with that of the trial.
     fixed = optuna.trial.FixedTrial(trial.params)
     try:
         with warnings.catch_warnings():

@@ -190,6 +190,7 @@ class Spec(BaseModel):
     @cached_property
     def _embedded(self) -> bool:
         """True where all trials are on the drawn data."""
+        # A single variant may bring data of its own.
         for key in itertools.chain(self.axes(), *self.named().values()):
             if any("data.kind" in matching(knob) for knob in knobs_of(key)):
                 return False
@@ -209,6 +210,7 @@ class Spec(BaseModel):
         if self._embedded:
             asked["num_gpus"] = 0.0
         for key in ("*", field):
+            # A value that an entry leaves out is None there, and must not hide one said elsewhere.
             asked |= self.resources.get(key, Request()).model_dump(exclude_none=True)
         batch_size = shared_batch(stage)
         if asked["num_gpus"] > 1 and batch_size % asked["num_gpus"]:
@@ -229,6 +231,7 @@ class Spec(BaseModel):
         """
         points = self.num_points() if self.grid else 0
         named = len(self.named())
+        # Variants are multiplied by the grid; a baseline alone stands beside it.
         variants = named * max(points, 1) if self.variants else named + points
         seeds = self.seeds.values() if isinstance(self.seeds, dict) else [self.seeds]
         return variants * math.prod(map(len, seeds))
@@ -254,6 +257,7 @@ class Spec(BaseModel):
         """
         if not isinstance(self.seeds, dict):
             return [(seed, dict.fromkeys(self.seeded_knobs(), seed)) for seed in self.seeds]
+        # Several seeds make a replicate, so the number of their combination stands for it.
         choices = itertools.product(*self.seeds.values())
         return [
             (number, dict(zip(self.seeded_knobs(), seeds, strict=True)))

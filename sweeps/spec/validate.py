@@ -270,6 +270,7 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
 
 
 def _has_baseline(spec: Spec) -> bool:
+    # The other designs have a centre, which is the baseline.
     return spec.baseline is not None or (bool(spec.grid) and spec.design != "factorial")
 
 
@@ -391,6 +392,7 @@ def _fault(pipeline: Pipeline, key: str, value: object, *, beside: Overrides) ->
         return "" if matching(key) else _objection(pipeline, {key: value})
     beside = _plain(beside)
     fields = _fields(key)
+    # The knobs of one kind of data are unknown to another, so the kind is set beside each of them.
     kind = {}
     if "data" in fields and "data.kind" in beside:
         kind = {"data.kind": beside["data.kind"]}

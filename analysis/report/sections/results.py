@@ -28,6 +28,7 @@ from analysis.table.model import Cell, Column, Row, Table
 
 PLAIN = Notation(
     escape=lambda text: " ".join(text.split()),
+    # The best is marked by the cell, for the page and for paper, and not in its text.
     bold=str,
     second=str,
     second_is="underlined",

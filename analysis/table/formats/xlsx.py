@@ -79,6 +79,7 @@ def xlsx(table: Table) -> bytes:
 
 def _names(row: Row, table: Table) -> list[Value]:
     """Return the names of a row for people; a number stays one, without a mark of the baseline."""
+    # A knob without a value is None among the values, and a dash among the names.
     shown = name_texts(row, PLAIN)
     values = names_of(row, table)
     return [

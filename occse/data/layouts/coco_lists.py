@@ -25,6 +25,7 @@ def read_ids(path: Path, names: Mapping[int, str]) -> set[int]:
     lines: dict[int, int] = {}
     for number, line in numbered_lines(path, expected="a list of image ids, one a line"):
         text = SUFFIX.sub("", line)
+        # Names first: an image may be called by a number that is another one's id.
         image = by_name.get(text)
         # Ids of MS COCO have at most twelve digits.
         if image is None and text.isascii() and text.isdecimal() and len(text) <= 12:

@@ -45,4 +45,5 @@ def _shown(dataset: Dataset, name: str) -> tuple[int, ...]:
             "elsewhere (see `python -m occse knobs data.labels`)"
         )
     counts = np.bincount(dataset.mask(name).ravel(), minlength=VOID + 1)
+    # Label 0 is the background, and label i + 1 is class i.
     return tuple(int(label) - 1 for label in np.flatnonzero(counts[:VOID]) if label > 0)
