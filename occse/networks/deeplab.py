@@ -195,6 +195,7 @@ def merged_scores(
     if merge == "max":
         return merged
     num_passes = 2 * len(views) if flip else len(views)
+    # One after the other: a softmax of all images at once would take their memory a second time.
     for image in merged:
         image.copy_(image.div_(num_passes).softmax(0))
     return merged

@@ -32,11 +32,15 @@ class DilatedConvNeXt(Pyramid):
         self.convnext.classifier = self.convnext.classifier[:1]
         features = self.convnext.features
         rate = 1
+        # Positions in torchvision's list of layers: the downsamplings before the third and fourth
+        # stage.
         for position in (4, 6) if stride == 8 else (6,):
             features[position] = _Dilated(*features[position], rate=rate)
             rate *= 2
             for block in features[position + 1]:
                 depthwise = block.block[0]
+                # A kernel of 7 x 7 reaches three cells to each side, so it pads by three times the
+                # rate.
                 depthwise.dilation = (rate, rate)
                 depthwise.padding = (3 * rate, 3 * rate)
 

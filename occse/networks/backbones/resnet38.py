@@ -131,6 +131,7 @@ class ResNet38(Backbone):
         self.b4_3 = Block(512, 512, 512)
         self.b4_4 = Block(512, 512, 512)
         self.b4_5 = Block(512, 512, 512)
+        # Dilation starts behind the first convolution of b5, as in the official network.
         self.b5 = Block(512, 512, 1024, dilation=2)
         self.b5_1 = Block(1024, 512, 1024, first_dilation=2, dilation=2)
         self.b5_2 = Block(1024, 512, 1024, first_dilation=2, dilation=2)
