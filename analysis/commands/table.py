@@ -130,6 +130,7 @@ def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
     lines = check(
         built, trials, counted={run: counted_stages(run, tracking=tracking) for run in sources}
     )
+    # Told, and no fault: these trials are in no cell.
     if built.left_out:
         trials_left = number(built.left_out, "trial")
         print(f"left out: {trials_left} that the sweep's file no longer asks for")
@@ -165,6 +166,7 @@ def _write(built: Table, options: argparse.Namespace) -> None:
         return
     text, warning = _text(built, kind, options)
     if options.out is None:
+        # Every format ends its last line itself.
         print(text, end="")
     else:
         options.out.write_text(text, encoding="utf-8")

@@ -36,6 +36,7 @@ def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figu
     Raises:
         ValueError: none of the trials has the stage.
     """
+    # Each row has a tuple of stages, into which `isin` does not look.
     trials = trials[trials["current"] & trials["planned"].map(lambda fields: STAGE in fields)]
     curves = _curves(trials, tracking)
     if curves.empty:
@@ -44,6 +45,7 @@ def erasure_figure(trials: pd.DataFrame, *, tracking: str | None = None) -> Figu
         for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
             _draw(axes, curves[curves["name"] == name], title)
         if "cam/miou" in trials and trials["cam/miou"].notna().any():
+            # The first panel alone shows an mIoU.
             mean = 100 * trials["cam/miou"].mean()
             name = labels_of(trials).metric("cam/miou")
             panels[0].axhline(mean, color=GREY, linewidth=1, label=name)

@@ -140,7 +140,9 @@ def _progress(trials: pd.DataFrame) -> str:
         return "The sweep's file asks for none of its trials any more."
     is_finished = trials["status"] == "FINISHED"
     was_stopped = trials["stopped"] != ""
+    # KILLED among them: the next run of the sweep goes on with such a trial.
     is_open = ~trials["status"].isin(["FINISHED", "FAILED"])
+    # A trial that a gate stopped is FINISHED in MLflow, with a tag that names the gate.
     masks = {
         "finished": is_finished & ~was_stopped,
         "stopped by a gate": is_finished & was_stopped,
