@@ -23,6 +23,7 @@ from schema_words import documented, words_of
 
 import analysis
 import sweeps
+from analysis.__main__ import main as of_analysis
 from analysis.read.counts import iou as read_iou
 from analysis.read.counts import miou, read_counts, read_curve
 from analysis.read.mlflow import load
@@ -55,6 +56,8 @@ from sweeps.store.store import Store
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 SCORED = ("cam", "crf", "pseudo", "seg")
+# Deeper than Python's parser of JSON can follow, and no longer than a tag may be.
+NESTED = "[" * 4000
 # No cluster answers there: a sweep that is in the store needs none.
 NOWHERE = "127.0.0.1:1"
 # Tags that `analysis` leaves alone, and the reader that each is written for.
@@ -402,3 +405,46 @@ def test_new_stage_is_in_the_report(recorded: Recorded, tmp_path: Path) -> None:
     for name in ("correlation", "expectations", "runs", "supervision"):
         assert "grown" in (tables / f"{name}.csv").read_text(encoding="utf-8"), name
     assert "pixels" in (tables / "effects.csv").read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def changed_tags(recorded: Recorded, run: Run, tags: dict[str, str]) -> Iterator[None]:
+    """Give a run other tags, as everybody who reaches the server can, and its own ones back."""
+    client = MlflowClient(recorded.tracking)
+    for tag, text in tags.items():
+        client.set_tag(run.info.run_id, tag, text)
+    yield
+    for tag in tags:
+        client.set_tag(run.info.run_id, tag, run.data.tags.get(tag, "{}"))
+
+
+def test_tag_nested_too_deeply_is_a_clear_error_or_is_ignored(
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (parent,) = runs_of(recorded, "sweep")
+    run = runs_of(recorded, "trial")[0]
+    tracking = ["--tracking", recorded.tracking]
+    structured = {tag for tag, text in run.data.tags.items() if text.startswith(("{", "["))}
+    read = structured | {"occse.accumulated", "occse.other_code", "occse.protocol"}
+    for tag in read - NOT_FOR_ANALYSIS.keys() - {"mlflow.log-model.history"}:
+        with changed_tags(recorded, run, {tag: NESTED}):
+            assert of_analysis(["table", "grown", *tracking]) == 2, tag
+        assert f"run {run.info.run_id}: tag {tag} is '[[" in capsys.readouterr().err
+    for tag in ("occse.threads", "occse.packages"):
+        with changed_tags(recorded, run, {tag: NESTED}):
+            command = ["reproduce", run.info.run_id, "--store", str(tmp_path), *tracking]
+            assert main(command) == 2
+        assert f"run {run.info.run_id}: tag {tag} is '[[" in capsys.readouterr().err
+    # those of the sweep's run, and the views that MLflow's pages show, are written anew
+    client = MlflowClient(recorded.tracking)
+    views = client.get_experiment(run.info.experiment_id).tags
+    for tag in views:
+        client.set_experiment_tag(run.info.experiment_id, tag, NESTED)
+    own = {tag: NESTED for tag, text in parent.data.tags.items() if text.startswith(("{", "["))}
+    with changed_tags(recorded, parent, own | {"occse.driver": NESTED}):
+        store = ["--store", str(recorded.store), "--address", NOWHERE]
+        assert main(["run", str(recorded.spec), *store, *tracking]) == 0
+    assert of_analysis(["table", "grown", *tracking]) == 0
+    again = client.get_experiment(run.info.experiment_id).tags
+    assert again.keys() == views.keys() != set()
+    assert NESTED not in again.values()

@@ -239,7 +239,7 @@ def _row(run: Run, experiment: str, stages: Stages) -> dict[str, Any]:
         "data_id": tags.get("occse.data", ""),
         "sha": tags.get("occse.git.sha", ""),
         "dirty": tags.get("occse.git.dirty") == "true",
-        "packages": tags.get("occse.packages", ""),
+        "packages": _packages(run),
         "devices": tags.get("occse.devices", ""),
         "not_attached": tags.get("occse.not_attached", ""),
         "spent_s": float(tags.get("occse.seconds.spent", "nan")),
@@ -271,6 +271,15 @@ def _by_field(
         raise ValueError(
             f"run {run.run_id}: tag {tag} is {text[:200]!r}, expected {what} by field"
         ) from None
+
+
+def _packages(run: Run) -> str:
+    """Return the versions of a trial's packages as JSON; empty where it does not tell them.
+
+    As text, which is counted and compared for thousands of trials, and checked here once.
+    """
+    _by_field(run, "occse.packages", "version", kind=str)
+    return run.tags.get("occse.packages", "")
 
 
 def _by_stage(run: Run) -> dict[str, dict[str, str]]:

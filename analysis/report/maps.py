@@ -4,7 +4,6 @@ A sheet is a PNG file, `maps/<image>.png`, of cells side by side. Its text `occs
 them as JSON.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.read.artifacts import names_below, run_file
+from analysis.read.json_text import parse_json
 
 KEY = "occse.maps"
 FOLDER = "maps"
@@ -67,7 +67,7 @@ def _read(path: Path) -> Maps:
         # Before the pixels are decoded: a small PNG can claim an image that fills the memory.
         if sheet.width * sheet.height > MOST_PIXELS:
             raise ValueError(f"{sheet.width} x {sheet.height} pixels")
-        described = json.loads(sheet.info[KEY])
+        described = parse_json(sheet.info[KEY])
         pixels = np.asarray(sheet.convert("RGB"))
     cells = []
     for cell in described["cells"]:

@@ -3,13 +3,13 @@
 A sweep's file states them under `expect`; the sweep logs those that can be checked as
 `expectations.json` on its own run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
+from analysis.read.json_text import parse_json
 from analysis.read.mlflow import sweep_text
 from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import LEVEL, Interval
@@ -88,7 +88,7 @@ def expectations(experiment: str, *, tracking: str | None = None) -> list[Expect
     if not text:
         return []
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         if content["version"] != VERSION:
             raise ValueError(f"expected version {VERSION}, it has {content['version']}")
         return [_expectation(claim) for claim in content["claims"]]

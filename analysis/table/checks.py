@@ -1,6 +1,5 @@
 """Say which cells of a table are stale or could not be made again, and why."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.read.json_text import parse_json
 from analysis.read.pipeline import Pipeline, pipeline_of
 from analysis.table.model import Cell, Column, Table
 
@@ -73,7 +73,7 @@ def _usual(used: Iterable[tuple[Run, Column]], pipeline: Pipeline) -> Usual:
             # The whole set of versions is counted: the most common version of each package by
             # itself might be a set that no run had.
             packages[run["packages"]] += 1
-    return Usual(code=_most(codes), packages=json.loads(_most(packages) or "{}"))
+    return Usual(code=_most(codes), packages=parse_json(_most(packages) or "{}"))
 
 
 def _most(counter: Counter[str]) -> str:
@@ -106,7 +106,7 @@ def _of_run(run: Run, column: Column, *, usual: Usual, pipeline: Pipeline) -> It
         reason = run.get(f"other_code.{field}")
         if isinstance(reason, str):
             yield f"{field} was {reason}; `run --changed-code rerun` makes it again"
-    packages = json.loads(run["packages"] or "{}")
+    packages = parse_json(run["packages"] or "{}")
     for name in sorted(packages.keys() | usual.packages.keys()):
         here = packages.get(name, "unknown")
         elsewhere = usual.packages.get(name, "unknown")

@@ -105,7 +105,7 @@ def start_ray(say: Say, **options: Any) -> None:  # noqa: ANN401 - those of `ray
     """
     for attempt in range(1, STARTS + 1):
         try:
-            with _loopback() if options.get("address") == "local" else nullcontext():
+            with _alone() if options.get("address") == "local" else nullcontext():
                 ray.init(
                     namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR, **options
                 )
@@ -136,6 +136,28 @@ def _listens(address: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Start a cluster on this machine for this driver: see `_loopback` and `_without_tracking`."""
+    with _loopback(), _without_tracking():
+        yield
+
+
+@contextmanager
+def _without_tracking() -> Iterator[None]:
+    """Keep MLflow's address, user and password from the processes that start in the block.
+
+    Ray's processes inherit the environment. The driver alone records, so a password in there would
+    be one more copy of it in each worker, for the code of every stage to read.
+    """
+    names = [name for name in os.environ if name.startswith("MLFLOW_TRACKING_")]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager

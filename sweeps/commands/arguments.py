@@ -9,14 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occse.artifacts.secrets import masked
+from occse.artifacts.secrets import MASK, masked
 from occse.naming.counts import number
+from sweeps.tracking.database import place
 
 if TYPE_CHECKING:
     from occse.pipeline import Node
     from sweeps.spec.model import Spec
     from sweeps.spec.trials import Trial
 
+# MLflow's own variable
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 # argparse's sub-parsers have no public type
 Commands = Any
 
@@ -42,9 +45,37 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
     """Add the place of MLflow's runs."""
-    default = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db"
+    default = os.environ.get(TRACKING_URI) or "sqlite:///runs/mlflow.db"
     help_ = f"MLflow's tracking URI ({masked(default)})"
-    parser.add_argument("--tracking", default=default, help=help_)
+    parser.add_argument("--tracking", type=tracking_uri, default=default, help=help_)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the choice among sweeps of one name that are recorded at different places."""
+    parser.add_argument(
+        "--tracking",
+        type=place,
+        dest="place",
+        default="",
+        help="MLflow's tracking URI, where sweeps of one name are recorded at different places",
+    )
+
+
+def tracking_uri(text: str) -> str:
+    """Return a tracking URI with its password.
+
+    Where `***` stands for it, as in commands that this program prints, the environment must have
+    the same URI with its password.
+    """
+    if text != masked(text) or MASK not in text:
+        return text
+    whole = os.environ.get(TRACKING_URI, "")
+    if masked(whole) != text:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected a password instead of {MASK}, or the same URI with its password in "
+            f"the environment variable {TRACKING_URI}"
+        )
+    return whole
 
 
 def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":

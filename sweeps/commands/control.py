@@ -1,12 +1,11 @@
 """`python -m sweeps control NAME`: pause a sweep that runs, resume it, or change its pace."""
 
 import argparse
-import time
 
 from occse.naming.counts import number
-from sweeps.commands.arguments import Commands, add_store, positive
+from sweeps.commands.arguments import Commands, add_place, add_store, positive
 from sweeps.progress.control import Wishes, read_wishes, write_wishes
-from sweeps.progress.status import read_status
+from sweeps.progress.status import the_running
 from sweeps.store.store import Store
 
 
@@ -23,6 +22,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--max-concurrent", type=positive, help="trials at a time from now on")
     add_store(parser)
+    add_place(parser)
     parser.set_defaults(command=control)
 
 
@@ -30,24 +30,17 @@ def control(options: argparse.Namespace) -> int:
     """Leave the wish where the sweep's driver reads it.
 
     Raises:
-        ValueError: nothing was asked for, or no sweep of that name runs on the store.
+        ValueError: nothing was asked for, or not one sweep of that name runs on the store.
     """
     if options.action is None and options.max_concurrent is None:
         raise ValueError("control: expected pause, resume or --max-concurrent N, got none of them")
     store = Store(options.store)
-    now = time.time()
-    running = [status.name for status in read_status(store) if status.alive(now)]
-    if options.sweep not in running:
-        names = ", ".join(running) or "none"
-        raise ValueError(
-            f"control: expected the name of a sweep that runs on {options.store} ({names}), "
-            f"got {options.sweep}"
-        )
-    before = read_wishes(store, options.sweep)
+    key = the_running(store, options.sweep, options.place).key
+    before = read_wishes(store, key)
     # What is not said now stays as it was asked for before.
     paused = before.paused if options.action is None else options.action == "pause"
     wishes = Wishes(paused=paused, max_concurrent=options.max_concurrent or before.max_concurrent)
-    write_wishes(store, options.sweep, wishes)
+    write_wishes(store, key, wishes)
     state = "paused" if paused else "running"
     pace = "as many trials at a time as fit"
     if wishes.max_concurrent:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sweeps.commands.arguments import Commands, add_store
+from sweeps.commands.arguments import Commands, add_place, add_store
 from sweeps.driver import detached
 from sweeps.store.store import Store
 
@@ -17,6 +17,7 @@ def add(commands: Commands) -> None:
         "--now", action="store_true", help="end stages at once, without a checkpoint"
     )
     add_store(parser)
+    add_place(parser)
     parser.set_defaults(command=stop)
     parser = commands.add_parser("logs", help="what a sweep printed that `run --detach` started")
     parser.add_argument("sweep", help="name of the sweep")
@@ -24,6 +25,7 @@ def add(commands: Commands) -> None:
         "--follow", action="store_true", help="go on until the sweep ends, or until Ctrl-C"
     )
     add_store(parser)
+    add_place(parser)
     parser.set_defaults(command=logs)
 
 
@@ -33,7 +35,8 @@ def stop(options: argparse.Namespace) -> int:
     Returns:
         1 if it is still there after some minutes.
     """
-    ended = detached.stop(Store(options.store), options.sweep, now=options.now)
+    store = Store(options.store)
+    ended = detached.stop(store, options.sweep, tracking=options.place, now=options.now)
     if not ended:
         print(f"{options.sweep} has not ended yet; --now ends it at once", file=sys.stderr)
         return 1
@@ -48,5 +51,11 @@ def logs(options: argparse.Namespace) -> int:
         sys.stdout.write(content.decode(errors="replace"))
         sys.stdout.flush()
 
-    detached.follow(Store(options.store), options.sweep, show=show, to_the_end=options.follow)
+    detached.follow(
+        Store(options.store),
+        options.sweep,
+        tracking=options.place,
+        show=show,
+        to_the_end=options.follow,
+    )
     return 0

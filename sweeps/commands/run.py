@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from occse.artifacts.secrets import masked
 from sweeps.cluster.head import JOB
 from sweeps.commands.arguments import (
+    TRACKING_URI,
     Commands,
     add_changed_code,
     add_spec,
@@ -157,23 +158,28 @@ def run(options: argparse.Namespace) -> int:
 def _detach(options: argparse.Namespace, name: str) -> int:
     """Run the same command in the background, and say how to see and end it."""
     from sweeps.driver.detached import log_path, start
+    from sweeps.progress.status import sweep_key
     from sweeps.store.store import Store
+    from sweeps.tracking.database import place
 
     store = Store(options.store)
     store.check_writable()
     # argparse takes unambiguous beginnings of an option too.
     words = [word for word in options.words if len(word) < 4 or not DETACH.startswith(word)]
-    code = start(words, store=store, name=name)
-    path = log_path(store, name)
+    # every user of this machine can read the arguments of a process, but not its environment
+    words = [masked(word) if word.endswith(options.tracking) else word for word in words]
+    records = place(options.tracking)
+    code = start(words, store=store, name=name, tracking=records, uri=options.tracking)
+    path = log_path(store, sweep_key(name, records))
     if code is not None:
         print(path.read_text(errors="replace"), end="")
         return code
-    place = f"{name} --store {masked(options.store)}"
+    which = f"{name} --store {masked(options.store)}"
     print(
         f"{name} goes on without this terminal; it prints into {path}\n"
-        f"{python()} -m sweeps status {place}\n"
-        f"{python()} -m sweeps logs {place} --follow\n"
-        f"{python()} -m sweeps stop {place}"
+        f"{python()} -m sweeps status {which}\n"
+        f"{python()} -m sweeps logs {which} --follow\n"
+        f"{python()} -m sweeps stop {which}"
     )
     return 0
 
@@ -218,9 +224,13 @@ def _show_table(name: str, tracking: "Tracking") -> None:
     """Print the table of the sweep, and keep it on the sweep's run in MLflow."""
     print(flush=True)
     # In a process of its own, because sweeps never imports analysis.
-    command = [sys.executable, "-m", "analysis", "table", name, "--tracking", tracking.uri]
+    command = [sys.executable, "-m", "analysis", "table", name]
+    # not as an argument, which every user of this machine can read: it may have a password
+    environment = os.environ | {TRACKING_URI: tracking.uri}
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([*command, "--allow-mixed", "--copies", folder], check=False)
+        subprocess.run(
+            [*command, "--allow-mixed", "--copies", folder], env=environment, check=False
+        )
         # the table was printed; that it is not in MLflow is told, and no failure of the sweep
         try:
             tracking.attach(Path(folder))

@@ -5,7 +5,7 @@ import time
 
 from rich.console import Console
 
-from sweeps.commands.arguments import Commands, add_store
+from sweeps.commands.arguments import Commands, add_place, add_store
 from sweeps.progress.screen import describe, render
 from sweeps.progress.status import read_status
 from sweeps.store.store import Store
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
         "sweep", nargs="?", help="name of a sweep; by default the running ones, or the last one"
     )
     add_store(parser)
+    add_place(parser)
     parser.set_defaults(command=show_status)
 
 
@@ -30,6 +31,8 @@ def show_status(options: argparse.Namespace) -> int:
     """
     now = time.time()
     statuses = read_status(Store(options.store))
+    if options.place:
+        statuses = [status for status in statuses if status.tracking == options.place]
     if options.sweep:
         shown = [status for status in statuses if status.name == options.sweep]
     else:

@@ -131,6 +131,8 @@ class Recorder:
         self._missing: dict[str, Node] = {}
         self._claimed: set[str] = set()
         self._accounts: dict[str, _Account] = {}
+        # trials whose start is not recorded yet, and when that was
+        self._launched: dict[str, tuple[Trial, float]] = {}
         self._unlogged: dict[str, Record] = {}
         self._refused: dict[str, str] = {}
         self._live = live
@@ -149,9 +151,9 @@ class Recorder:
 
     def start(self, trial: Trial) -> None:
         """Show that a trial starts now."""
-        with suppress(RecordRefusedError):  # it is told when the trial ends
-            self._write(lambda: self._tracking.start(trial))
-        self._live.repeat(trial)
+        # noted before any request: the server may be away, and the trial starts now all the same
+        self._launched.setdefault(trial.identity, (trial, time.time()))
+        self._write(self._log_started)
 
     def add(self, plan: Plan) -> None:
         """Take in the stages of `plan`, which was made before any of them ran."""
@@ -167,6 +169,7 @@ class Recorder:
         """Show in MLflow what the scheduler tells of trials that have not ended."""
         self._live.update(news)
         with suppress(ValueError, OSError):  # told when the sweep ends, which reads the same files
+            self._write(self._log_started)
             self._write(self._log_ended)
             self._write(self._log_live)
             self._write(self._tracking.confirm)
@@ -236,7 +239,17 @@ class Recorder:
                 )
             self._away_until = time.monotonic() + PAUSE_S
 
+    def _log_started(self) -> None:
+        for trial, started_s in list(self._launched.values()):
+            with suppress(RecordRefusedError):  # it is told when the trial ends
+                self._tracking.start(trial, at_s=started_s)
+            # After the start: a ConnectionError leaves the trial here, for the next try.
+            self._launched.pop(trial.identity, None)
+            self._live.repeat(trial)
+
     def _log_ended(self) -> None:
+        # Before the end: MLflow takes the start of a run only when it is made.
+        self._log_started()
         for record in list(self._unlogged.values()):
             try:
                 self._tracking.log(record, store=self._store)

@@ -105,7 +105,7 @@ def surroundings(run: Run) -> Iterator[str]:
         yield "there are uncommitted changes " + (
             "here" if here["diff"] else "in what was recorded"
         )
-    recorded: dict[str, str] = parse_json(run.data.tags.get("occse.packages", "{}"))
+    recorded: dict[str, str] = _by_name(run, "occse.packages", kind=str)
     for package, version in package_versions().items():
         if recorded.get(package, version) != version:
             yield f"{package}: recorded {recorded[package]}, here {version}"
@@ -125,8 +125,8 @@ def run_again(
     recorded, else one, and its batches in as many parts."""
     import torch
 
-    threads: dict[str, int] = parse_json(run.data.tags.get("occse.threads", "{}"))
-    parts: dict[str, int] = parse_json(run.data.tags.get("occse.accumulated", "{}"))
+    threads: dict[str, int] = _by_name(run, "occse.threads", kind=int)
+    parts: dict[str, int] = _by_name(run, "occse.accumulated", kind=int)
     metrics: dict[str, float] = {}
     for number, (field, node) in enumerate(nodes.items(), start=1):
         # Set for each stage: a sweep may have given each of them another number of CPUs.
@@ -191,6 +191,22 @@ def _stage(field: str, texts: Mapping[str, str]) -> Stage:
     return stage
 
 
+def _by_name(run: Run, tag: str, *, kind: type) -> dict[str, Any]:
+    """Return the values by name that a tag holds as JSON; none where the run has no such tag.
+
+    Raises:
+        ValueError: the tag holds something else.
+    """
+    text = run.data.tags.get(tag, "{}")
+    try:
+        return {str(name): kind(value) for name, value in parse_json(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        what = "counts" if kind is int else "texts"
+        raise ValueError(
+            f"run {run.info.run_id}: tag {tag} is {text[:200]!r}, expected {what} by name"
+        ) from None
+
+
 def _value(stage: type[Stage], knob: str, text: str) -> object:
     """Return the value of a recorded param.
 
@@ -199,7 +215,10 @@ def _value(stage: type[Stage], knob: str, text: str) -> object:
     try:
         TypeAdapter(annotation).validate_python(text, strict=True)
     except ValidationError:
-        return parse_json(text)
+        try:
+            return parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"{knob}: recorded as {text[:200]!r}: {error}") from None
     return None if text == "null" and type(None) in get_args(annotation) else text
 
 

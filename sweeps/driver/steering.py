@@ -18,6 +18,7 @@ class Steering:
 
     Args:
         sweep: its name.
+        key: under which the wishes to it lie, see `sweeps.progress.status.sweep_key`.
         store: where the wishes lie; no patient one, for the driver asks from its second thread.
         concurrency: decides how many trials run at a time.
         scheduler: the actor.
@@ -29,6 +30,7 @@ class Steering:
         self,
         sweep: str,
         *,
+        key: str,
         store: Store,
         concurrency: Concurrency,
         scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
@@ -36,6 +38,7 @@ class Steering:
         say: Say,
     ) -> None:
         self._sweep = sweep
+        self._key = key
         self._store = store
         self._concurrency = concurrency
         self._scheduler = scheduler
@@ -44,9 +47,8 @@ class Steering:
         self._wishes = Wishes()
         self._wanted = concurrency.wanted
         self._read = float("-inf")
-        # Wishes to an earlier driver would pause this one without a word.
         with suppress(OSError):
-            forget_wishes(store, sweep)
+            forget_wishes(store, key)
 
     @property
     def paused(self) -> bool:
@@ -59,7 +61,7 @@ class Steering:
             return
         self._read = time.monotonic()
         with suppress(OSError):  # the wishes hold until the store answers again
-            self._hear(read_wishes(self._store, self._sweep))
+            self._hear(read_wishes(self._store, self._key))
         if self._wishes.paused:
             self._hold(paused=True)  # again: a scheduler that was restarted has forgotten it
 

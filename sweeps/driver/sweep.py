@@ -38,6 +38,7 @@ from sweeps.spec.resources import shared_batch
 from sweeps.spec.trials import Trial, distinct_nodes, doubts_about
 from sweeps.store.store import Store
 from sweeps.text import Say
+from sweeps.tracking.database import place
 from sweeps.tracking.live import LiveMetrics
 from sweeps.tracking.names import TrialNames
 from sweeps.tracking.tags import Stopped
@@ -113,6 +114,7 @@ def run_sweep(
                     history=history,
                     called=TrialNames(spec, trials).of,
                     say=say,
+                    tracking=place(tracking.uri),
                     command=again,
                     summed=show is None,
                 )
@@ -283,6 +285,7 @@ class _ClusterRun:
         )
         steering = Steering(
             self._planner.spec.name,
+            key=self._telling.progress.key,
             store=self._telling.store,
             concurrency=self._concurrency,
             scheduler=scheduler,

@@ -13,7 +13,7 @@ from sweeps.cluster.machines import Machine, share
 from sweeps.cluster.messages import ActiveStage, EventKind, News, StageEvent
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, stage_order
-from sweeps.progress.status import RunningStage, StageCounts, Status
+from sweeps.progress.status import RunningStage, StageCounts, Status, sweep_key
 from sweeps.progress.time_left import TimeLeft
 from sweeps.spec.trials import Trial
 from sweeps.text import Say, duration
@@ -30,6 +30,7 @@ class Progress:
 
     Args:
         name: of the sweep.
+        tracking: place of its records, see `sweeps.tracking.database.place`.
         history: the artifacts that were in the store before.
         called: returns the name of a trial for people, as MLflow's pages have it.
         say: takes a line.
@@ -44,11 +45,13 @@ class Progress:
         history: PastRuns,
         called: Callable[[Trial], str],
         say: Say,
+        tracking: str = "",
         command: str = "",
         summed: bool = True,
     ) -> None:
         self.state: State = "running"
         self._name = name
+        self._tracking = tracking
         self._command = command
         self._called = called
         self._say = say
@@ -80,6 +83,11 @@ class Progress:
         self._start = time.monotonic()
         self._spoke = self._start
         self._lock = threading.Lock()
+
+    @property
+    def key(self) -> str:
+        """Name of the sweep's files in the store."""
+        return sweep_key(self._name, self._tracking)
 
     def add(
         self, plan: Plan, *, granted: Mapping[str, Resources], machines: Sequence[Machine]
@@ -158,6 +166,7 @@ class Progress:
         with self._lock:
             return Status(
                 name=self._name,
+                tracking=self._tracking,
                 state=self.state,
                 command=self._command,
                 started=self._began,

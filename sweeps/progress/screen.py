@@ -139,5 +139,7 @@ def describe(status: Status, *, now: float) -> Iterator[str]:
     else:
         how = ENDED.get(status.state, status.state)
         yield f"{status.name}: {how} {ago}, after {ran} on {status.host}"
+    if status.tracking:
+        yield f"recorded at {status.tracking}"
     if not status.alive(now) and status.state != "ended":
         yield f"to go on: {status.command}"

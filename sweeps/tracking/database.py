@@ -38,6 +38,21 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SCHEME).partition("?")[0])
 
 
+def place(uri: str) -> str:
+    """Return a tracking URI as every process on this machine would name the same records.
+
+    Without user, password and arguments, and with the whole path of a file: for people, and to tell
+    sweeps of one name apart.
+    """
+    path = database(uri)
+    if path is not None:
+        return f"{SCHEME}{path.absolute()}"
+    # masked first: a password may hold any of the signs that parts are told by
+    scheme, separator, rest = masked(uri).partition("://")
+    server = rest.partition("?")[0].rpartition("@")[2]
+    return f"{scheme}{separator}{server}".rstrip("/")
+
+
 def artifacts(database: Path) -> Path:
     """Return the folder of the runs' files, beside the database.
 

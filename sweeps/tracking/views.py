@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from occse.data.reading import parse_json
 from occse.pipeline import scored_fields
 from sweeps.spec.trials import Trial
 
@@ -233,7 +234,7 @@ def _packed(state: Mapping[str, object]) -> str:
 
 def _envelope(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -99,14 +99,7 @@ from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
 from sweeps.tracking.attachments import write_attachments, write_sweep
-from sweeps.tracking.claim import (
-    BEAT_S,
-    DRIVER,
-    check_free,
-    digest_of,
-    end_orphans,
-    make_claim,
-)
+from sweeps.tracking.claim import BEAT_S, DRIVER, check_free, digest_of, end_orphans, make_claim
 from sweeps.tracking.configurations import (
     FILE,
     Knobs,
@@ -161,6 +154,7 @@ class Tracking:
         self._open: set[str] = set()
         # trials whose run was made before they started
         self._pending: set[str] = set()
+        self._started_ms: dict[str, int] = {}
         self._variation = Variation(spec, ())
         self._names = TrialNames(spec, ())
         self._stages: dict[str, Knobs] = {}
@@ -218,11 +212,7 @@ class Tracking:
             self._add_stages(trial)
             is_new = trial.identity not in self._runs
             if is_new:
-                # little: it makes way for another run when the trial starts
-                parent = {"mlflow.parentRunId": self._parent}
-                run = self._create("trial", parent | tags | about_plan(trial))
-                self._runs[trial.identity] = run
-                self._pending.add(trial.identity)
+                self._runs[trial.identity] = self._make(trial)
             run = self._runs[trial.identity]
             if run.data.tags.get("occse.complete") != trial.identity:
                 # before the requests below: if one fails now, `log` writes everything
@@ -234,11 +224,13 @@ class Tracking:
                 self._client().update_run(run.info.run_id, status="RUNNING")
             self._begun.add(trial.identity)
 
-    def start(self, trial: Trial) -> None:
-        """Let the run of a trial start now, if it was made while the trial was pending.
+    def start(self, trial: Trial, *, at_s: float) -> None:
+        """Let the run of a trial start at `at_s`, in seconds since 1970, for its first start.
 
-        MLflow takes the start of a run when it is made, and never again.
+        MLflow takes the start of a run when it is made, and never again: a run that was made while
+        the trial was pending makes way for another one.
         """
+        self._started_ms.setdefault(trial.identity, int(1000 * at_s))
         if trial.identity not in self._pending:
             return
         with self._answering():
@@ -371,16 +363,23 @@ class Tracking:
             )
 
     def _make(self, trial: Trial) -> "Run":
-        """Make the run of a trial, with what is known before it runs."""
+        """Make the run of a trial: with what is known before it runs, or with little if it is
+        pending, for then it makes way for another run when the trial starts.
+        """
         parent = {"mlflow.parentRunId": self._parent}
-        tags = about_trial(trial, self._names) | about_plan(trial)
-        run = self._create("trial", parent | tags | about_code(self._spec))
+        tags = parent | about_trial(trial, self._names) | about_plan(trial)
+        start_ms = self._started_ms.get(trial.identity)
+        if start_ms is None:
+            run = self._create("trial", tags)
+            self._pending.add(trial.identity)
+            return run
+        run = self._create("trial", tags | about_code(self._spec), start_ms=start_ms)
         self._set_params(run, trial)
         return run
 
-    def _create(self, kind: str, tags: Mapping[str, str]) -> "Run":
-        told = {key: value for key, value in tags.items() if value}
-        run: Run = self._client().create_run(self._experiment, tags={"occse.kind": kind, **told})
+    def _create(self, kind: str, tags: Mapping[str, str], *, start_ms: int | None = None) -> "Run":
+        told = {"occse.kind": kind} | {key: value for key, value in tags.items() if value}
+        run: Run = self._client().create_run(self._experiment, start_time=start_ms, tags=told)
         return run
 
     def _set_params(self, run: "Run", trial: Trial) -> None:

@@ -11,8 +11,8 @@ from small import SMALL
 from waiting import wait_until
 
 from sweeps.__main__ import main
-from sweeps.driver.detached import running
-from sweeps.progress.status import read_status
+from sweeps.driver.detached import EARLIER_LOGS, keep_earlier, log_path, start
+from sweeps.progress.status import read_status, running
 from sweeps.store.store import Store
 
 SWEEP = {
@@ -42,8 +42,8 @@ def test_detached_sweep_outlives_its_terminal_and_is_stopped_by_name(
         assert terminal.end() == 0, terminal.printed
     assert "away goes on without this terminal" in terminal.printed
     store = Store(tmp_path / "runs" / "store")
-    status = running(store, "away")
-    assert status is not None
+    (status,) = read_status(store)
+    assert running(store, status.key) == status
     # The session of the terminal is another one, and its end reached nobody.
     assert os.getsid(status.pid) == status.pid
     runs_already = f"away runs already, as process {status.pid}"
@@ -55,5 +55,26 @@ def test_detached_sweep_outlives_its_terminal_and_is_stopped_by_name(
     assert "away has ended" in told("stop", "away")
     assert [status.state for status in read_status(store)] == ["stopped"]
     assert "to go on: " in told("logs", "away", "--follow")
-    assert "no sweep away runs on" in told("stop", "away", code=2)
+    nothing_runs = f"expected the name of a sweep that runs on {store.url} (none), got away"
+    assert nothing_runs in told("stop", "away", code=2)
     assert "there are logs of: away" in told("logs", "home", code=2)
+
+
+def test_log_of_an_earlier_start_is_kept_with_a_number_and_old_ones_go(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = "again"
+    log = log_path(store, key)
+    log.parent.mkdir()
+    for number in range(EARLIER_LOGS + 2):
+        log.write_text(f"start {number}")
+        keep_earlier(log)
+    # as the first start, which may go on writing while a second one is made and refused
+    with log.open("wb") as first:
+        code = start(["schema"], store=store, name=key, tracking="", uri="sqlite:///mlflow.db")
+        first.write(b"the first goes on")
+    assert code == 0
+    assert '"seeds"' in log.read_text()
+    kept = [Path(f"{log}.{number}").read_text() for number in range(1, EARLIER_LOGS + 1)]
+    assert kept[0] == "the first goes on"
+    assert kept[1:] == [f"start {EARLIER_LOGS + 1 - back}" for back in range(EARLIER_LOGS - 1)]
+    assert len(list(log.parent.iterdir())) == 1 + EARLIER_LOGS

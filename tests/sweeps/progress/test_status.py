@@ -1,6 +1,7 @@
 """The status file, from a sweep through the store to another process."""
 
 import io
+import json
 import os
 import platform
 import subprocess
@@ -13,8 +14,9 @@ from test_progress import event, news, progress_of, ran, trial_of
 
 from sweeps.__main__ import main
 from sweeps.cluster.messages import ActiveStage, EventKind, Worker
+from sweeps.progress.control import Wishes, forget_wishes, read_wishes, write_wishes
 from sweeps.progress.screen import MOST_RUNNING, Screen, describe, render
-from sweeps.progress.status import GONE_S, Status, read_status, write_status
+from sweeps.progress.status import GONE_S, Status, read_status, sweep_key, write_status
 from sweeps.store.store import Store
 
 
@@ -148,3 +150,94 @@ def test_on_a_terminal_lines_scroll_above_the_view_which_stays() -> None:
         screen.say("00:01  done [red]")
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert shown.index("00:01  done [red]") < shown.rindex("of 2 trials")
+
+
+HOME, WORK = "sqlite:////home/mlflow.db", "http://ml:5000"
+
+
+@pytest.fixture
+def namesakes(tmp_path: Path) -> Store:
+    """A store with two living sweeps of one name, whose logs are there."""
+    store = Store(tmp_path)
+    for place in (HOME, WORK):
+        status = status_of().model_copy(update={"tracking": place})
+        write_status(store, status)
+        store.files.write(f"logs/{status.key}.log", place.encode())
+    return store
+
+
+def test_two_sweeps_of_one_name_are_both_shown_and_a_command_asks_which_is_meant(
+    namesakes: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", namesakes.url]
+    assert main(["status", "s", *where]) == 0
+    shown = capsys.readouterr().out
+    assert f"recorded at {HOME}" in shown
+    assert f"recorded at {WORK}" in shown
+    assert main(["status", "s", *where, "--tracking", HOME]) == 0
+    assert WORK not in capsys.readouterr().out
+    for command in (
+        ["stop", "s", *where],
+        ["control", "s", "pause", *where],
+        ["logs", "s", *where],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "s: expected the name of one sweep" in error
+        assert f"--tracking {HOME}" in error
+        assert f"--tracking {WORK}" in error
+    password = WORK.replace("//", "//me:secret@")
+    assert main(["control", "s", "pause", *where, "--tracking", password]) == 0
+    assert read_wishes(namesakes, sweep_key("s", WORK)).paused
+    assert not read_wishes(namesakes, sweep_key("s", HOME)).paused
+    capsys.readouterr()
+    assert main(["logs", "s", *where, "--tracking", f"{HOME}?timeout=60"]) == 0
+    assert capsys.readouterr().out == HOME
+
+
+def test_files_of_an_earlier_version_are_read_until_there_are_new_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    old = status_of()
+    written = old.model_dump_json(exclude={"tracking"}).encode()
+    store.files.write("status/s.json", written)
+    store.files.write("logs/s.log", b"old")
+    where = ["--store", str(tmp_path), "--tracking", HOME]
+    assert read_status(store) == [old]
+    assert main(["control", "s", "pause", *where]) == 0
+    assert store.files.read("control/s.json")
+    capsys.readouterr()
+    assert main(["logs", "s", *where]) == 0
+    assert capsys.readouterr().out == "old"
+    new = old.model_copy(update={"tracking": HOME})
+    store.files.write(f"logs/{new.key}.log", b"new")
+    assert main(["logs", "s", *where[:2]]) == 0
+    assert capsys.readouterr().out == "new"
+
+
+OTHER_DRIVER = """
+import dataclasses, json, sys
+from sweeps.store.process import this_process
+print(json.dumps(dataclasses.asdict(this_process())), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_second_driver_of_a_paused_sweep_leaves_the_pause_as_long_as_the_first_lives(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    command = [sys.executable, "-c", OTHER_DRIVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        process = json.loads(other.stdout.readline())
+        process["started_ticks"] = process.pop("started")
+        first = status_of().model_copy(update={"tracking": HOME, "state": "paused"} | process)
+        write_status(store, first)
+        write_wishes(store, first.key, Wishes(paused=True))
+        forget_wishes(store, first.key)
+        assert read_wishes(store, first.key).paused
+    assert not first.alive(first.updated)
+    forget_wishes(store, first.key)
+    assert not read_wishes(store, first.key).paused

@@ -1,7 +1,9 @@
 """A real sweep whose tracking address holds a password: the password must stay in its memory."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ from served import server
 from occse.pipeline import Pipeline
 
 PASSWORD = "pw7f3d9c1e"
+# The processes that record, and those that run stages for them.
+RECORDERS = ("-m sweeps run", "-m analysis table")
+KINDS = (*RECORDERS, "default_worker.py", "raylet")
+# In the environment of all processes that this test starts.
+MARK = f"OCCSE_TEST_MARK={PASSWORD[::-1]}"
 MASKED = "http://user:***@127.0.0.1:"
 
 
@@ -32,10 +39,63 @@ def make_spec(folder: Path, pipeline: Pipeline) -> Path:
 def call(module: str, *words: str | Path) -> tuple[int, str]:
     """Run a command as a person does; return its exit code and all that it printed."""
     command = [sys.executable, "-m", module, *map(str, words)]
+    name, _, value = MARK.partition("=")
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        env=os.environ | {name: value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     return done.returncode, done.stdout
+
+
+class Watch:
+    """Looks at every process of this machine again and again, while the block runs.
+
+    Attributes:
+        seen: which of the processes that matter were there.
+        told: those of them whose arguments hold the password, and those but the driver and the
+            table whose environment does.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.told: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            for folder in Path("/proc").glob("[0-9]*"):
+                try:
+                    words = (folder / "cmdline").read_text().replace("\0", " ")
+                    environment = (folder / "environ").read_text(errors="replace")
+                except OSError:  # it has ended
+                    continue
+                self._judge(words, environment)
+
+    def _judge(self, words: str, environment: str) -> None:
+        if words.endswith("--detach "):
+            return  # as the user typed it
+        if PASSWORD in words:
+            self.told.add(words)
+        # one of this test, and not of another sweep on this machine
+        kinds = [kind for kind in KINDS if kind in words]
+        if not kinds or MARK not in environment:
+            return
+        self.seen.update(kinds)
+        if PASSWORD in environment and kinds[0] not in RECORDERS:
+            self.told.add(words)
 
 
 def files_with(text: str, root: Path) -> list[str]:
@@ -58,9 +118,15 @@ def test_password_of_the_tracking_address_is_written_and_printed_nowhere(
     with server(f"sqlite:///{tmp_path}/mlflow.db") as address:
         tracking = address.replace("//", f"//user:{PASSWORD}@")
         run = ("run", spec, "--store", store, "--num-cpus", "2", "--tracking", tracking)
-        code, output = call("sweeps", *run)
-        assert code == 0, output
+        with Watch() as watch:
+            code, output = call("sweeps", *run, "--detach")
+            assert code == 0, output
+            printed.append(output)
+            code, output = call("sweeps", "logs", "quiet", "--store", store, "--follow")
+        assert "1 of 1 trial done" in output
         assert f"MLflow: open {MASKED}" in output
+        assert watch.seen == set(KINDS)
+        assert watch.told == set()
         printed.append(output)
         for manifest in store.glob("*/*/manifest.json"):
             assert MASKED in manifest.read_text(), "the manifest has the command"

@@ -13,13 +13,14 @@ import pytest
 from mlflow import MlflowClient
 from probe_stages import CURVE, Link, executions, make_trial
 from served import free_port, losing, server
-from sweeping import database, sweep_probes, trial_statuses
+from sweeping import database, sweep_probes, trial_runs, trial_statuses
 from waiting import wait_until
 
 from sweeps.driver import recorder
 from sweeps.driver.recorder import Summary
 from sweeps.spec.model import Spec
-from sweeps.tracking.tags import curve
+from sweeps.store.store import Store
+from sweeps.tracking.tags import curve, milliseconds
 from sweeps.tracking.writer import Tracking
 
 pytestmark = [
@@ -33,9 +34,9 @@ TRIALS = [
     make_trial(
         order,
         data=Link(label="data"),
-        cam=Link(label=f"cam {order}", upstream=("data",), waits=("", AWAY, BACK)[order]),
+        cam=Link(label=f"cam {order}", upstream=("data",), waits=("", AWAY, BACK, "")[order]),
     )
-    for order in range(3)
+    for order in range(4)
 ]
 
 
@@ -87,19 +88,24 @@ def check(root: Path, expected: str) -> None:
             curve = client.get_metric_history(run.info.run_id, "cam/loss")
             assert sorted((point.step, point.value) for point in curve) == [(1, 2.0), (2, 1.0)]
     assert table(root) == expected
-    assert sorted(executions(root / "store")) == ["cam 0 0", "cam 1 0", "cam 2 0", "data 0"]
+    assert sorted(executions(root / "store")) == [
+        *(f"cam {order} 0" for order in range(4)),
+        "data 0",
+    ]
 
 
 def leave_and_return(
     root: Path, lines: list[str], *, stack: ExitStack, port: int, returns: bool
 ) -> None:
-    """End the server once a trial is recorded, let another end without it, and let the server
-    return, or not.
+    """End the server once a trial is recorded, let another end and one start without it, and let
+    the server return, or not.
     """
     # two at a time: the first has ended
     wait_until(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
     stack.close()
     open_gates(root, AWAY)
+    # the last one starts where the second one was, and nobody can be told
+    wait_until(lambda: "cam 3 0" in executions(root / "store"))
     wait_until(lambda: any("the sweep goes on" in line for line in lines))
     if returns:
         stack.enter_context(server(database(root), port=port))
@@ -124,12 +130,27 @@ def test_record_that_a_server_missed_is_logged_later_once(
         summary = sweep(tmp_path, uri, lines)
         away.join()
         assert not summary.failed
-        assert (summary.run, summary.well, summary.unrecorded > 0) == (4, returns, not returns)
+        assert (summary.run, summary.well, summary.unrecorded > 0) == (5, returns, not returns)
         if not returns:
             stack.enter_context(server(database(tmp_path), port=port))
             again = sweep(tmp_path, uri, lines)
-            assert (again.well, again.run, again.reused) == (True, 0, 4)
+            assert (again.well, again.run, again.reused) == (True, 0, 5)
     check(tmp_path, expected)
+    if returns:
+        check_times(tmp_path)
+
+
+def check_times(root: Path) -> None:
+    """Every run starts before the last stage of its trial, and lasts at least as long as that."""
+    store = Store(root / "store")
+    for run in trial_runs(root, SPEC.name):
+        trial = TRIALS[int(run.data.tags["occse.order"])]
+        manifest = store.manifest(trial.nodes["cam"])
+        assert manifest is not None
+        # a manifest is dated to the second, at the end of the stage
+        stage_ms = milliseconds(manifest) + 1000 - 1000 * manifest.seconds
+        assert run.info.start_time <= stage_ms
+        assert run.info.end_time - run.info.start_time >= 1000 * manifest.seconds
 
 
 def test_answers_that_are_lost_make_no_second_record(tmp_path: Path, expected: str) -> None:

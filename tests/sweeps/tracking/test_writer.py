@@ -235,19 +235,34 @@ def test_run_of_a_trial_starts_and_ends_with_the_trial(uri: str, tmp_path: Path)
     pending = run_of(uri, trial)
     time.sleep(0.05)
     before_ms = int(1000 * time.time())
-    tracking.start(trial)
-    tracking.start(trial)
+    started_s = time.time()
+    tracking.start(trial, at_s=started_s)
+    tracking.start(trial, at_s=started_s + 1)  # behind a gate
     record = replace(record_of(store, trial), ended_s=time.time())
     time.sleep(0.05)
     tracking.log(record, store=store)
     tracking.close(failed=False)
     run = run_of(uri, trial)
     assert run.info.run_id != pending.info.run_id
-    assert pending.info.start_time < before_ms <= run.info.start_time
+    assert pending.info.start_time < before_ms
+    assert run.info.start_time == int(1000 * started_s)
     assert run.info.end_time == int(1000 * record.ended_s)
     assert run.data.params == {"cam.label": "cam 31"}, "what varies between the two trials"
     assert MlflowClient(uri).get_run(pending.info.run_id).info.lifecycle_stage == "deleted"
     assert run_of(uri, other).info.status == "KILLED"
+
+
+def test_run_that_could_not_be_made_before_its_trial_started_has_that_start(
+    uri: str, tmp_path: Path
+) -> None:
+    store, first, late = Store(tmp_path), trial_of(33), trial_of(34)
+    tracking = opened(uri, first)
+    started_s = time.time() - 60
+    tracking.start(late, at_s=started_s)
+    record = replace(record_of(store, late), ended_s=started_s + 50)
+    tracking.log(record, store=store)
+    info = run_of(uri, late).info
+    assert (info.start_time, info.end_time - info.start_time) == (int(1000 * started_s), 50_000)
 
 
 def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_path: Path) -> None:
