@@ -24,7 +24,7 @@ from analysis.statistics.bootstrap import (
 )
 from analysis.statistics.power import Need, need
 from analysis.statistics.seed_design import of_new_run, pooled_noise
-from analysis.studies.elsewhere import Elsewhere, at_other_alphas, at_other_thresholds
+from analysis.studies.other_thresholds import Elsewhere, at_other_alphas, at_other_thresholds
 from analysis.studies.pairs import Pair, finished, pairs_with_baseline
 from analysis.table.grid import Passage, text_grid
 

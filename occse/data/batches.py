@@ -12,7 +12,7 @@ from torch import Tensor
 
 from occse.data.dataset import Dataset
 from occse.data.normalize import normalized
-from occse.data.overlap import read_ahead
+from occse.data.read_ahead import read_ahead
 from occse.data.resize import opencv_cubic, resize, scaled_size
 from occse.data.view_names import Resampling
 

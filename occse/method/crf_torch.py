@@ -15,7 +15,7 @@ from torch import Tensor
 
 from occse.method.crf import MIN_SCORE, Preset, check_crf_input
 from occse.method.lattice import Lattice
-from occse.networks.portions import CudaMeter
+from occse.networks.device_memory import CudaMeter
 
 Finished = TypeVar("Finished")
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from occse.data.overlap import HostCopy
+from occse.data.read_ahead import HostCopy
 from occse.data.score_archives import CamBatch, enlarge
 from occse.method.crf import (
     CONFIDENCE,

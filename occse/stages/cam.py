@@ -98,7 +98,7 @@ class MakeCam(Stage):
 
         from occse.data.array_archive import ArrayWriter
         from occse.data.dataset import load_dataset
-        from occse.data.overlap import HostCopy, WriteBehind
+        from occse.data.read_ahead import HostCopy, WriteBehind
         from occse.data.score_archives import CAMS, reduce
         from occse.method.evaluation import CountsBuilder
         from occse.method.scores import scores_of
@@ -144,7 +144,7 @@ class MakeCam(Stage):
         from occse.data.batches import read_batches, same_size_batches
         from occse.method.cam import merged_cams
         from occse.networks.classifier import load_classifier
-        from occse.networks.portions import in_portions
+        from occse.networks.device_memory import in_portions
         from occse.networks.precision import in_precision
 
         device = ctx.machine.device

@@ -54,7 +54,7 @@ class RefineCam(Stage):
         """Refine, store and score."""
         # Imported here: it needs torch, and knobs are read where there is none.
         from occse.data.batches import same_size_batches
-        from occse.data.overlap import WriteBehind, read_ahead
+        from occse.data.read_ahead import WriteBehind, read_ahead
         from occse.data.score_archives import CAMS, SCORES, read_cams
         from occse.method.refinement import refined_cams
 

@@ -79,7 +79,7 @@ class EraseAndInfer(Stage):
         from occse.data.batches import same_size_batches
         from occse.method.recursive_erasing import activations, recursive_cams
         from occse.networks.classifier import load_classifier
-        from occse.networks.portions import in_portions
+        from occse.networks.device_memory import in_portions
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         classifier = load_classifier(ctx.inputs["oc"] / MODEL, device=ctx.machine.device)

@@ -92,7 +92,7 @@ class MakePseudoLabels(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Make, store and score the label maps."""
         # Imported here: it needs torch, and knobs are read where there is none.
-        from occse.data.overlap import WriteBehind
+        from occse.data.read_ahead import WriteBehind
 
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         counts = CountsBuilder(dataset.classes)
@@ -128,12 +128,12 @@ class MakePseudoLabels(Stage):
 
         from occse.data.batches import pinned, same_size_batches
         from occse.data.normalize import normalized
-        from occse.data.overlap import read_ahead
+        from occse.data.read_ahead import read_ahead
         from occse.data.score_archives import CAMS, enlarge, read_cams
         from occse.method.random_walk import walk_scores
         from occse.method.refinement import ScoreBatch
         from occse.networks.affinity import load_affinity_net
-        from occse.networks.portions import Portions, meter_of
+        from occse.networks.device_memory import Portions, meter_of
 
         device = ctx.machine.device
         network = load_affinity_net(ctx.inputs["affinity"] / MODEL, device=device)

@@ -110,10 +110,10 @@ class Segment(Stage):
         """
         # Imported here: knobs are read where there is no torch.
         from occse.data.batches import BATCH_PIXELS, read_batches, same_size_batches
-        from occse.data.overlap import WriteBehind
+        from occse.data.read_ahead import WriteBehind
         from occse.method.refinement import ScoreBatch, label_maps
         from occse.networks.deeplab import load_deeplab, merged_scores
-        from occse.networks.portions import in_portions
+        from occse.networks.device_memory import in_portions
         from occse.networks.precision import in_precision
 
         device = ctx.machine.device

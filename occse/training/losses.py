@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from occse.data.overlap import HostCopy
+from occse.data.read_ahead import HostCopy
 
 
 def defers(device: str) -> bool:

@@ -21,7 +21,7 @@ from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeli
 from occse.stage import Resources, Stage
 from occse.stages.data import Shapes
 from sweeps.spec.axes import Axes, Axis, Design, count_points, knobs_of
-from sweeps.spec.claims import Claim
+from sweeps.spec.expectations import Claim
 from sweeps.spec.expressions import is_derived
 from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching, typed

@@ -18,8 +18,8 @@ from occse.stages.data import InPlace
 from occse.stages.seg import Segment
 from occse.stages.trained import with_digest
 from sweeps.spec.axes import knobs_of
-from sweeps.spec.claims import side_text
 from sweeps.spec.document import Location, SpecDocument, in_bounds, read_document, shortened
+from sweeps.spec.expectations import side_text
 from sweeps.spec.knobs import active, label, matching, spelled_out
 from sweeps.spec.model import BASELINE, Overrides, Spec
 from sweeps.spec.validate import explain, faults

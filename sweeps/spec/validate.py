@@ -8,8 +8,8 @@ from pydantic_core import ErrorDetails
 
 from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
 from sweeps.spec.axes import Axis, knobs_of, settings
-from sweeps.spec.claims import BY_KNOBS, BY_NAME, Claim
 from sweeps.spec.document import Location, SpecDocument, shortened, shown
+from sweeps.spec.expectations import BY_KNOBS, BY_NAME, Claim
 from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching, show, words_of

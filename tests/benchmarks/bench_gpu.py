@@ -38,8 +38,8 @@ from occse.method.random_walk import random_walk, transition_matrix
 from occse.networks.affinity import affinities
 from occse.networks.checkpoint import place
 from occse.networks.classifier import Classifier, logits
+from occse.networks.device_memory import in_portions
 from occse.networks.names import Precision
-from occse.networks.portions import in_portions
 from occse.networks.precision import autocast, in_precision, tuned_convolutions
 from occse.pipeline import Pipeline, override, plan, profile
 from occse.stage import Machine

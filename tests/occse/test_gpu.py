@@ -23,8 +23,8 @@ from occse.networks.affinity import AffinityNet, affinities
 from occse.networks.boundary import BoundaryNet
 from occse.networks.classifier import Classifier, logits
 from occse.networks.deeplab import DeepLab, multi_scale_scores, segmentation_loss
+from occse.networks.device_memory import in_portions
 from occse.networks.pairs import affinity_loss, pair_labels
-from occse.networks.portions import in_portions
 
 DEVICE = os.environ.get("OCCSE_GPU_DEVICE", "cuda")
 pytestmark = [

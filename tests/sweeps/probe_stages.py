@@ -15,7 +15,18 @@ from occse.stage import Context, Stage, fingerprint
 from sweeps.spec.trials import Trial
 
 STEP_S = 0.1
+# The test that would make the file may have failed, and the next ones should run all the same.
+LONGEST_WAIT_S = 400.0
 CURVE = ({"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0})
+
+
+def wait_for(path: Path) -> None:
+    """Wait until somebody has made a file, for `LONGEST_WAIT_S` at most."""
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {path.name} within {LONGEST_WAIT_S:.0f} s")
+        time.sleep(STEP_S)
 
 
 class Probe(Stage):
@@ -67,8 +78,8 @@ class Link(Probe):
             for data in undamaged(ctx.inputs[field]):
                 digest.update(data)
         super().run(ctx)
-        while self.waits and not (ctx.scratch.parent.parent / self.waits).exists():
-            time.sleep(STEP_S)
+        if self.waits:
+            wait_for(ctx.scratch.parent.parent / self.waits)
         (ctx.output / "digest.txt").write_text(digest.hexdigest())
         return {"miou": int(digest.hexdigest()[:8], 16) / 16**8}
 

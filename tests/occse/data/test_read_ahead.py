@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from occse.data.overlap import HostCopy, WriteBehind, read_ahead
+from occse.data.read_ahead import HostCopy, WriteBehind, read_ahead
 
 # Partners that meet wait some milliseconds; those that never meet fail after this.
 PATIENCE_S = 10.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from occse.method.cam import multi_scale_cam
 from occse.networks.classifier import Classifier
-from occse.networks.portions import HostMeter, Portions, in_portions
+from occse.networks.device_memory import HostMeter, Portions, in_portions
 
 
 class MadeUp:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.seed_design import Design
-from analysis.studies.elsewhere import Elsewhere, Setting, at_other_alphas
+from analysis.studies.other_thresholds import Elsewhere, Setting, at_other_alphas
 from analysis.studies.pairs import Pair
 
 ONE_SEED = Design(sources=(), levels=(), codes=(), constant=("oc",), complete=False)
