@@ -235,13 +235,19 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
     # Imported here: it needs torch, and a plan without weight files does not.
     from occse.weights.load import check_fit
 
+    read: set[tuple[str, str]] = set()
     for node in nodes:
         init = getattr(node.stage, "init", "")
-        if isinstance(node.stage, TrainedStage) and is_file(init):
-            try:
-                check_fit(locate(init, weights), node.stage.backbone)
-            except ValueError as error:
-                raise ValueError(f"{node.field}.init: {error}") from None
+        if not isinstance(node.stage, TrainedStage) or not is_file(init):
+            continue
+        # thousands of variants may start from the same file
+        if (init, node.stage.backbone) in read:
+            continue
+        read.add((init, node.stage.backbone))
+        try:
+            check_fit(locate(init, weights), node.stage.backbone)
+        except ValueError as error:
+            raise ValueError(f"{node.field}.init: {error}") from None
 
 
 def plan(

@@ -45,6 +45,7 @@ def add(commands: Commands) -> None:
 def plan(options: argparse.Namespace) -> int:
     """Print the stages that a sweep would run, why, and their cost."""
     from occse.artifacts.source import changes
+    from occse.pipeline import check_files
     from sweeps.plan.costs import make_costs
     from sweeps.plan.past_runs import PastRuns
     from sweeps.plan.plan import make_plan
@@ -60,6 +61,9 @@ def plan(options: argparse.Namespace) -> int:
     store = Store(options.store)
     found += suggested(spec, store=store, first=len(found))
     made = make_plan(found, stored=store.present, resources=spec.resources_of)
+    # a plan may be made where the weights are not
+    if spec.weights is not None:
+        check_files((made.nodes[fingerprint] for fingerprint in made.reasons), spec.weights)
     # Costs count the variants that gates let through at most; reasons are told for all.
     through = make_plan(
         expected(found, spec.gates),

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 from analysis.__main__ import main as analysis
 from occse.__main__ import main as occse
+from occse.networks.backbones import build_backbone
 from sweeps.__main__ import main as sweeps
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -45,6 +47,18 @@ def test_variant_name_with_control_characters_is_refused_and_not_shown(
     error = capsys.readouterr().err
     assert "\x1b" not in error
     assert "the control character U+001B in 'a\\x1b[2Jb'; remove it" in error
+
+
+def test_plan_refuses_weights_of_another_network_which_a_late_stage_would_start_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(build_backbone("tiny").state_dict(), tmp_path / "tiny.safetensors")
+    weights = ["--weights", str(tmp_path)]
+    fits = {"deeplab.init": "tiny.safetensors"}
+    assert sweeps([*plan(tmp_path, base=fits), *weights]) == 0
+    assert sweeps([*plan(tmp_path, base=fits | {"deeplab.backbone": "resnet50"}), *weights]) == 2
+    assert "deeplab.init: " in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("text", [DEEP, "{a: " * 100_000, f"name: {DEEP}"])
