@@ -7,6 +7,7 @@ memory is allocated, the size in the zip directory is compared with the one in t
 import contextlib
 import math
 import os
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 MAX_BYTES = 1 << 30
 # numpy's letters for booleans, integers, unsigned integers, floats and text.
 KINDS = "biufU"
+# Scores in [0, 1] are stored in 255ths, a byte each.
+SCORE_STEPS = 255
 
 
 class ArrayWriter:
@@ -86,6 +89,7 @@ class ArrayReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened_by = 0
+        self._opening = threading.Lock()
 
     def __reduce__(self) -> tuple[type["ArrayReader"], tuple[Path]]:
         return type(self), (self._path,)
@@ -107,10 +111,15 @@ class ArrayReader:
     def _open(self) -> None:
         if self._opened_by == os.getpid():
             return
-        with _naming(self._path):
-            self._zip = zipfile.ZipFile(self._path)
-            self._members = _index(self._zip)
-        self._opened_by = os.getpid()
+        # Without the lock each thread that reads ahead would open the file and list its members,
+        # and one could use the list of another's. No process here is forked while threads read.
+        with self._opening:
+            if self._opened_by == os.getpid():
+                return
+            with _naming(self._path):
+                self._zip = zipfile.ZipFile(self._path)
+                self._members = _index(self._zip)
+            self._opened_by = os.getpid()
 
     def _read(self, info: zipfile.ZipInfo) -> np.ndarray:
         with _naming(self._path), self._zip.open(info) as file:

@@ -8,10 +8,12 @@ import hashlib
 import os
 import platform
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 DATABASE = "digests.db"
@@ -22,16 +24,32 @@ WAIT_S = 10.0
 # A file that was written in the last two seconds may be written again within the tick of its
 # file system's clock, with the same size: its digest is not kept.
 SETTLED_NS = 2_000_000_000
-Stamp = tuple[str, int, int, int]
+# Path (as bytes, since file systems hold names that are no UTF-8), inode, time of change, size.
+Stamp = tuple[bytes, int, int, int]
 
 
 def node_cache() -> Path:
     """Return this machine's folder of files that may be lost.
 
-    It is `OCCSE_CACHE`, or a folder named after the machine in the user's cache folder.
+    It is `OCCSE_CACHE`, or a folder named after the machine in the user's cache folder; without a
+    home folder, as in some containers, one of this user alone among the temporary files.
     """
     given = os.environ.get("OCCSE_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "occse" / platform.node()
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "occse" / platform.node()
+    except RuntimeError:
+        return _temporary_cache()
+
+
+@cache
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"occse-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Another user could put it there first, with digests of files that are not these.
+    is_ours = folder.lstat().st_uid == os.getuid()
+    return folder if is_ours else Path(tempfile.mkdtemp(prefix="occse-"))
 
 
 def sha256_of(path: Path) -> str:
@@ -69,7 +87,7 @@ def _stamp(path: Path) -> Stamp:
     except OSError as error:
         raise _unreadable(path, error) from None
     return (
-        str(path.absolute()),
+        os.fsencode(path.absolute()),
         found.st_ino,
         max(found.st_mtime_ns, found.st_ctime_ns),
         found.st_size,
@@ -77,7 +95,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _hash(stamp: Stamp) -> str:
-    path = Path(stamp[0])
+    path = Path(os.fsdecode(stamp[0]))
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -91,9 +109,9 @@ def _unreadable(path: Path, error: OSError) -> ValueError:
 
 def _recall(stamps: Iterable[Stamp]) -> dict[Stamp, str]:
     known: dict[Stamp, str] = {}
-    with suppress(sqlite3.Error, OSError), _cache() as cache:
+    with suppress(sqlite3.Error, OSError), _cache() as database:
         for stamp in dict.fromkeys(stamps):
-            row = cache.execute(
+            row = database.execute(
                 "SELECT sha256 FROM files "
                 "WHERE path = ? AND inode = ? AND changed = ? AND size = ?",
                 stamp,
@@ -107,17 +125,17 @@ def _remember(fresh: dict[Stamp, str], *, now: int) -> None:
     """Keep digests of files that had not changed for a while at `now`, before they were read."""
     rows = [(*stamp, sha) for stamp, sha in fresh.items() if now - stamp[2] > SETTLED_NS]
     # Without a cache, as on a full disk, the files are only hashed again.
-    with suppress(sqlite3.Error, OSError), _cache() as cache, cache:
-        cache.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
+    with suppress(sqlite3.Error, OSError), _cache() as database, database:
+        database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
 
 
 @contextmanager
 def _cache() -> Iterator[sqlite3.Connection]:
     folder = node_cache()
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(folder / DATABASE, timeout=WAIT_S)) as cache:
-        cache.execute(
-            "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, inode INTEGER, "
+    with closing(sqlite3.connect(folder / DATABASE, timeout=WAIT_S)) as database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, inode INTEGER, "
             "changed INTEGER, size INTEGER, sha256 TEXT)"
         )
-        yield cache
+        yield database

@@ -13,13 +13,11 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from occse.data.array_archive import ArrayReader
+from occse.data.array_archive import SCORE_STEPS, ArrayReader
 from occse.data.dataset import Dataset
 
 CAMS = "cams.zip"
 SCORES = "scores.zip"
-# CRF scores in [0, 1] are stored as bytes.
-MAX_BYTE = 255
 
 
 def reduce(maps: Float[Tensor, "M H W"], factor: int) -> Float[Tensor, "M h w"]:
@@ -104,6 +102,6 @@ class PairedScores:
                 f"{name}: expected the same classes in {self.paths[0]} and {self.paths[1]}, "
                 f"got {low['classes'].tolist()} and {high['classes'].tolist()}"
             )
-        stack = np.concatenate([low["scores"], high["scores"]]) / np.float32(MAX_BYTE)
+        stack = np.concatenate([low["scores"], high["scores"]]) / np.float32(SCORE_STEPS)
         values = np.concatenate(([0], low["classes"] + 1)).astype(np.uint8)
         return torch.from_numpy(stack), torch.from_numpy(values)

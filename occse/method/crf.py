@@ -22,6 +22,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from pydensecrf.densecrf import DenseCRF2D
 
+from occse.data.array_archive import SCORE_STEPS
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 PresetName = Literal["psa", "irn", "deeplab", "seam", "mctformer"]
@@ -32,8 +34,6 @@ Unary = Literal[
 
 # Scores are clipped to this before the logarithm: psa, irn and OC-CSE clip at the same value.
 MIN_SCORE = 1e-5
-# Marginals in [0, 1] are stored as bytes.
-MAX_BYTE = 255
 # The score of each pixel's own label where a label map enters the CRF (irn).
 CONFIDENCE = 0.7
 # Tasks that are read ahead for each process. A few, so that no process waits for the next image,
@@ -276,7 +276,7 @@ def refine_cam(task: CamTask) -> RefinedCam:
     )
     # Eight bits take a quarter of the disk of float32, and the two backends agree within one step
     # of them. The labels come from the scores before rounding, which makes ties.
-    stored = np.rint(scores * MAX_BYTE).astype(np.uint8)
+    stored = np.rint(scores * SCORE_STEPS).astype(np.uint8)
     labels = label_values(task.classes)[scores.argmax(axis=0)]
     return RefinedCam(task.name, task.classes, stored, labels)
 

@@ -5,6 +5,7 @@ Results leave a GPU one batch late: while the next batch computes, the last one 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Literal, TypeVar
 
@@ -14,11 +15,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from occse.data.array_archive import SCORE_STEPS
 from occse.data.read_ahead import HostCopy
 from occse.data.score_archives import CamBatch, enlarge
 from occse.method.crf import (
     CONFIDENCE,
-    MAX_BYTE,
     PRESETS,
     CamTask,
     PresetName,
@@ -64,21 +65,21 @@ def label_maps(
         workers: number of processes for the CRF on a CPU.
     """
     if preset != "none" and not device.startswith("cuda"):
-        tasks = chain.from_iterable(_tasks(batch, preset, unary) for batch in batches)
+        tasks = chain.from_iterable(map(partial(_tasks, preset=preset, unary=unary), batches))
         yield from refine_many(tasks, label_scores, workers=workers)
         return
-    computed = (
-        _on_their_way(batch, best_labels(batch, preset=preset, unary=unary)) for batch in batches
-    )
+    # `map` forgets a batch as soon as it is computed. A generator expression would keep its scores,
+    # which take up to 1 GiB, while the next ones are made.
+    computed = map(partial(_labels_on_their_way, preset=preset, unary=unary), batches)
     for name, classes, copy in chain.from_iterable(one_late(computed)):
         yield name, label_values(classes)[copy.wait().numpy()]
 
 
-def _on_their_way(
-    batch: ScoreBatch, positions: Sequence[Tensor]
+def _labels_on_their_way(
+    batch: ScoreBatch, *, preset: PresetName | Literal["none"], unary: Unary
 ) -> list[tuple[str, tuple[int, ...], HostCopy]]:
     """Return name, classes and positions of each image; the scores are not kept."""
-    copies = [HostCopy(of_image) for of_image in positions]
+    copies = [HostCopy(best) for best in best_labels(batch, preset=preset, unary=unary)]
     return list(zip(batch.names, batch.classes, copies, strict=True))
 
 
@@ -148,7 +149,7 @@ def refine_cams_on(
 
     def finish(marginals: Tensor) -> tuple[HostCopy, HostCopy]:
         # The labels come from the scores before rounding, which makes ties.
-        stored = (marginals * MAX_BYTE).round().to(torch.uint8)
+        stored = (marginals * SCORE_STEPS).round().to(torch.uint8)
         return HostCopy(stored), HostCopy(_best(marginals))
 
     images = torch.from_numpy(batch.images).to(device)
@@ -168,7 +169,9 @@ def _tasks(batch: ScoreBatch, preset: PresetName, unary: Unary) -> Iterator[Scor
     for name, image, scores, classes in zip(
         batch.names, batch.images, batch.scores, batch.classes, strict=True
     ):
-        yield ScoresTask(name, image, scores.numpy(), classes, preset, unary)
+        # A copy: the scores of an image are a part of those of the batch, and a task that waits
+        # would keep all of them.
+        yield ScoresTask(name, image, scores.numpy().copy(), classes, preset, unary)
 
 
 def _cam_tasks(batch: CamBatch, alpha: float, preset: PresetName) -> Iterator[CamTask]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from occse.data.file_digests import sha256_of
+from occse.data.file_digests import sha256_of_all
 from occse.stage import Context, Stage
 
 SUFFIX = ".npy"
@@ -26,15 +26,19 @@ class ReadCams(Stage):
     source: str = Field(default="", pattern=r"^([\w.+-]+)?$", max_length=200)
     """Name of the folder of the `.npy` files, in the folder that --weights names."""
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-    """SHA-256 over the files, refused when it differs; empty: any files."""
+    """SHA-256 over the files, which is their identity; empty: any files in the folder `source`."""
 
     def needs(self) -> tuple[str, ...]:
         """The data, for image labels and sizes."""
         return ("data",)
 
+    def inactive(self) -> frozenset[str]:
+        """The folder's name, where the digest of its files is known."""
+        return frozenset({"source"} if self.digest else ())
+
     def is_named(self) -> bool:
-        """Tell if `source` names a folder."""
-        return self.source not in ("", ".", "..")
+        """Tell if `source` names a folder, or `digest` its files."""
+        return self.digest != "" or self.source not in ("", ".", "..")
 
     def resolved(self, weights: Path | None) -> "ReadCams":
         """Return this stage with the digest of its files, unless it has one or none is named.
@@ -47,17 +51,31 @@ class ReadCams(Stage):
         return self.model_copy(update={"digest": _digest(self._folder(weights))})
 
     def _folder(self, weights: Path | None) -> Path:
+        """Return the folder of the files: the one that is named, or one with the digest."""
         if weights is None:
             raise ValueError(
                 f"cams.source is {self.source!r}, but nothing says where it lies: give the folder "
                 "that it is in as --weights, or in a sweep's file as weights"
             )
-        folder = weights / self.source
-        if not self.is_named() or not folder.is_dir():
-            raise ValueError(
-                f"cams.source is {self.source!r}, but there is no such folder in {weights}"
-            )
-        return folder
+        named = weights / self.source
+        is_folder = self.source not in ("", ".", "..") and named.is_dir()
+        if not self.digest:
+            if not is_folder:
+                raise ValueError(
+                    f"cams.source is {self.source!r}, but there is no such folder in {weights}"
+                )
+            return named
+        folders = [named] if is_folder else []
+        # The record of a trial has the digest alone, and the folder may have another name by now.
+        folders += sorted(path for path in weights.iterdir() if path.is_dir() and path != named)
+        for folder in folders:
+            if _digest(folder) == self.digest:
+                return folder
+        looked_at = ", ".join(folder.name for folder in folders) or "none"
+        raise ValueError(
+            f"no folder in {weights} has CAMs with the digest {self.digest}, which cams.digest "
+            f"expects; looked at {looked_at}"
+        )
 
     def run(self, ctx: Context) -> dict[str, float]:
         """Check and store the maps.
@@ -74,9 +92,6 @@ class ReadCams(Stage):
         from occse.data.score_archives import CAMS
 
         folder = self._folder(ctx.machine.weights)
-        found = _digest(folder)
-        if self.digest not in ("", found):
-            raise ValueError(f"{folder} has the digest {found}; cams.digest expects {self.digest}")
         dataset = load_dataset(ctx.inputs["data"], data_root=ctx.machine.data_root)
         names = dataset.splits["train_aug"]
         with ArrayWriter(ctx.output / CAMS) as writer:
@@ -113,6 +128,7 @@ def _check_shape(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     # Sorted, as file systems list in any order; with names, as exchanged files are others.
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    for path, sha256 in zip(paths, sha256_of_all(paths), strict=True):
+        digest.update(f"{path.name} {sha256}\n".encode())
     return digest.hexdigest()

@@ -28,8 +28,9 @@ SCENE_SIDE = 80
 # Numbers of images, and of those with a mask, by split, of the trees that this process has read,
 # by digest: knobs do not have them.
 _counts: dict[str, dict[str, tuple[int, int]]] = {}
-# Digests of the splits that no training reads, as they were when this process read a tree last.
-_split_digests: dict[tuple[str, str], str] = {}
+# Digests of the splits that no training reads, as they were when this process read a tree last, by
+# root, data stage and split. The digest of a tree would not do as a key: it covers nothing of them.
+_split_digests: dict[tuple[Path, "InPlace", str], str] = {}
 SEGMENTED_SPLITS = ("val", "test")
 # A text file below the root: no part of its path begins with a dot.
 LIST = r"^((?:[\w+-][\w.+-]*/)*[\w+-][\w.+-]*\.txt)?$"
@@ -148,13 +149,13 @@ class InPlace(DataStage):
         dataset = self.read(root)
         digest = tree_digest(dataset)
         _doubts[digest] = tuple(doubts_of(dataset))
-        for split in SEGMENTED_SPLITS:
-            _split_digests[digest, split] = split_digest(dataset, split)
         _counts[digest] = {
             split: (len(names), len(dataset.scored(split)))
             for split, names in dataset.splits.items()
         }
-        return self.model_copy(update={"digest": digest})
+        found = self.model_copy(update={"digest": digest})
+        found._add_split_digests(root, dataset)
+        return found
 
     def digest_of_split(self, root: Path, split: str) -> str:
         """Return the digest of the images and masks of `val` or `test` below `root`.
@@ -162,8 +163,14 @@ class InPlace(DataStage):
         Raises:
             ValueError: `root` is not a data set of this kind.
         """
-        known = _split_digests.get((self.digest, split))
-        return known or split_digest(self.read(root), split)
+        key = root.absolute(), self, split
+        if key not in _split_digests:
+            self._add_split_digests(root, self.read(root))
+        return _split_digests[key]
+
+    def _add_split_digests(self, root: Path, dataset: Dataset) -> None:
+        for split in SEGMENTED_SPLITS:
+            _split_digests[root.absolute(), self, split] = split_digest(dataset, split)
 
     def doubts(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
         """Yield what lists and labels alone tell, where this process has read the tree."""

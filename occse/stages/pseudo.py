@@ -129,7 +129,7 @@ class MakePseudoLabels(Stage):
         from occse.data.batches import pinned, same_size_batches
         from occse.data.normalize import normalized
         from occse.data.read_ahead import read_ahead
-        from occse.data.score_archives import CAMS, enlarge, read_cams
+        from occse.data.score_archives import CAMS, CamBatch, enlarge, read_cams
         from occse.method.random_walk import walk_scores
         from occse.method.refinement import ScoreBatch
         from occse.networks.affinity import load_affinity_net
@@ -140,7 +140,7 @@ class MakePseudoLabels(Stage):
         reader = ArrayReader(ctx.inputs["cam"] / CAMS)
         portions = Portions(meter_of(device))
 
-        def walk(images: torch.Tensor, cams: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+        def portion(images: torch.Tensor, cams: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
             # A slice: positions in a tensor would be copied to the device, which waits for them.
             rows = slice(int(part[0]), int(part[-1]) + 1)
             size = (images.shape[1], images.shape[2])
@@ -156,13 +156,7 @@ class MakePseudoLabels(Stage):
                 pad_to=self.pad_to,
             )
 
-        # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
-        limit = 1 if device == "cpu" else BATCH
-        for batch in read_ahead(
-            partial(read_cams, dataset, reader),
-            same_size_batches(dataset, dataset.splits["train_aug"], limit=limit),
-            threads=ctx.machine.threads,
-        ):
+        def walk(batch: CamBatch) -> ScoreBatch:
             # Images have unlike numbers of classes: maps of zeros fill up (B, K, h, w).
             stacked = pad_sequence([torch.from_numpy(cam) for cam in batch.cams], batch_first=True)
             images, cams = (
@@ -171,9 +165,9 @@ class MakePseudoLabels(Stage):
             )
             # The items of a portion are positions in the batch.
             walked = portions(
-                partial(walk, images, cams), torch.arange(len(images)), size=images.shape[1:3]
+                partial(portion, images, cams), torch.arange(len(images)), size=images.shape[1:3]
             )
-            yield ScoreBatch(
+            return ScoreBatch(
                 names=batch.names,
                 images=batch.images,
                 scores=[
@@ -183,6 +177,15 @@ class MakePseudoLabels(Stage):
                 ],
                 classes=batch.classes,
             )
+
+        # A CPU walks images one by one faster: a batch of graphs does not fit its caches.
+        limit = 1 if device == "cpu" else BATCH
+        batches = read_ahead(
+            partial(read_cams, dataset, reader),
+            same_size_batches(dataset, dataset.splits["train_aug"], limit=limit),
+            threads=ctx.machine.threads,
+        )
+        return map(walk, batches)
 
     def _crf(self, ctx: Context, dataset: Dataset) -> Labelled:
         folder = ctx.inputs["crf"] / LABELS

@@ -61,7 +61,13 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
     classes = _read_classes(root / "classes.txt")
     files = _image_files(root / "images")
     splits, named = read_table(
-        root / "labels.csv", classes=classes, files=files, with_labels=labels == "csv"
+        root / "labels.csv",
+        classes=classes,
+        named_by="classes.txt",
+        files=files,
+        folder=root / "images",
+        suffixes=SUFFIXES,
+        with_labels=labels == "csv",
     )
     masked = {_composed(path.stem) for path in (root / "masks").glob("*.png")}
     scored = {
@@ -151,21 +157,31 @@ def _image_files(folder: Path) -> dict[str, str]:
 
 
 def read_table(
-    path: Path, *, classes: Sequence[str], files: Mapping[str, str], with_labels: bool = True
+    path: Path,
+    *,
+    classes: Sequence[str],
+    named_by: str,
+    files: Mapping[str, str],
+    folder: Path,
+    suffixes: Sequence[str],
+    with_labels: bool = True,
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
     """Return image names by split, in the order of the file, and class indices by image name.
 
     Args:
         path: of labels.csv.
         classes: names of the classes.
+        named_by: the file or the knob that names them, for messages.
         files: file names by image name.
+        folder: of these files, for messages.
+        suffixes: of these files, for messages.
         with_labels: read the column `labels`; otherwise no image has a class.
 
     Raises:
-        ValueError: the table is damaged, or names an unknown image, split or class.
+        ValueError: the table is damaged, has no image of a split, or names an unknown image, split
+            or class.
     """
     columns = COLUMNS if with_labels else COLUMNS[:2]
-    folder = path.parent / ("images" if (path.parent / "images").is_dir() else "JPEGImages")
     position = {_composed(label): index for index, label in enumerate(classes)}
     names = {_composed(file): name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
@@ -177,7 +193,7 @@ def read_table(
         if image not in names or not NAME.fullmatch(names[image]):
             raise ValueError(
                 f"{path}:{number}: no image {image[:100]!r} in {folder}; expected the name of a "
-                f"{', '.join(SUFFIXES)} file there, in quotes if it has a comma"
+                f"{', '.join(suffixes)} file there, in quotes if it has a comma"
             )
         if split not in SPLITS:
             raise ValueError(
@@ -186,7 +202,7 @@ def read_table(
         if unknown := [label for label in labels if label not in position]:
             raise ValueError(
                 f"{path}:{number}: the class {unknown[0][:100]!r}; "
-                f"classes.txt has {', '.join(classes)}"
+                f"{named_by} has {', '.join(classes)}"
             )
         if split_of.setdefault(names[image], split) != split:
             raise ValueError(
@@ -197,6 +213,12 @@ def read_table(
     for name, split in split_of.items():
         by_split[split].append(name)
     splits = {split: tuple(names) for split, names in by_split.items()}
+    for split in SPLITS:
+        if not splits[split]:
+            raise ValueError(
+                f"{path} has no image in the split {split}; expected at least one of train and one "
+                "of val (a mask of it is only needed for a score)"
+            )
     return splits, {name: tuple(sorted(present)) for name, present in found.items()}
 
 
@@ -228,12 +250,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
 def _check(
     root: Path, splits: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[int]]
 ) -> None:
-    for split in SPLITS:
-        if not splits[split]:
-            raise ValueError(
-                f"{root / 'labels.csv'} has no image in the split {split}; expected at least one "
-                "of train and one of val (a mask of it is only needed for a score)"
-            )
     if bare := [name for name in splits["train"] if not labels[name]]:
         raise ValueError(
             f"{root / 'labels.csv'}: {bare[0]} (and {len(bare) - 1} more) of train has no label; "

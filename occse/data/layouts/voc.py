@@ -71,7 +71,8 @@ def read_voc(
 
     A list `test` is read if it is there; its images have no labels. Without any list the splits are
     those of the column `split` of labels.csv, whose `train` is trained on. Without the folder
-    SegmentationClass nothing is scored.
+    SegmentationClass nothing is scored. In a tree of the user's own (without lists, or with
+    `trained` "train") images without a mask are not scored; VOC's lists promise a mask for each.
 
     Args:
         root: the folder VOC2012, or one in its layout.
@@ -85,7 +86,8 @@ def read_voc(
             annotation or `cls_labels.npy` is damaged, names an unknown class, or no class at all.
     """
     _check_folders(root, labels)
-    if (root / LISTS).is_dir():
+    has_lists = (root / LISTS).is_dir()
+    if has_lists:
         present = (*splits, TEST_SPLIT) if list_path(root, TEST_SPLIT).is_file() else tuple(splits)
         lists, sources = read_lists(root, present, trained=trained)
     else:
@@ -105,6 +107,11 @@ def read_voc(
     if not (root / MASKS).is_dir():
         unmasked = frozenset(names)
         notes.append(f"there is no folder {MASKS}: nothing is scored")
+    elif trained == "train" or not has_lists:
+        masked = {path.stem for path in (root / MASKS).glob("*.png")}
+        unmasked = frozenset(names).difference(masked)
+        if unmasked:
+            notes.append(f"{len(unmasked)} images have no mask: they are not scored")
     dataset = Dataset(
         root=root,
         classes=tuple(classes),
@@ -163,8 +170,16 @@ def _check_folders(root: Path, labels: LabelSource) -> None:
 def _read_table(
     root: Path, classes: Sequence[str], *, with_labels: bool
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[int, ...]]]:
-    files = {path.stem: path.name for path in (root / IMAGES).glob("*.jpg")}
-    return read_table(root / TABLE, classes=classes, files=files, with_labels=with_labels)
+    folder = root / IMAGES
+    return read_table(
+        root / TABLE,
+        classes=classes,
+        named_by="VOC" if tuple(classes) == VOC_CLASSES else "data.classes",
+        files={path.stem: path.name for path in folder.glob("*.jpg")},
+        folder=folder,
+        suffixes=(".jpg",),
+        with_labels=with_labels,
+    )
 
 
 def _labels(

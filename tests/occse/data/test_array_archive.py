@@ -3,9 +3,11 @@ import multiprocessing
 import os
 import pickle
 import struct
+import threading
+import time
 import warnings
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,31 @@ def test_no_truncated_or_changed_file_gives_other_arrays(tmp_path: Path) -> None
         for name in found.keys() & images.keys():
             for key in found[name].keys() & images[name].keys():
                 assert np.array_equal(found[name][key], images[name][key])
+
+
+def test_threads_that_read_first_at_once_open_the_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_archive(tmp_path / "arrays.zip")
+    together = threading.Barrier(8)
+    opened = []
+
+    class Slow(zipfile.ZipFile):
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+            time.sleep(0.05)
+            super().__init__(path)
+
+    reader = ArrayReader(tmp_path / "arrays.zip")
+    monkeypatch.setattr(zipfile, "ZipFile", Slow)
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        together.wait()
+        return reader[name]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read, list(images)[:8]))
+    assert [arrays["labels"].sum() for arrays in found] == [
+        arrays["labels"].sum() for arrays in list(images.values())[:8]
+    ]
+    assert len(opened) == 1

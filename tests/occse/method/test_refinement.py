@@ -1,5 +1,6 @@
 """The CRF on batches of a device, here the CPU, compared with the CRF in processes."""
 
+import weakref
 from typing import Literal
 
 import numpy as np
@@ -84,6 +85,30 @@ def test_label_maps_come_in_order_whatever_the_batches(
     assert [name for name, _ in found] == ["a", "b", "c"]
     for (_, ours), (_, theirs) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("preset", ["none", "seam"])
+def test_scores_of_a_batch_are_gone_before_the_next_ones_are_made(
+    preset: PresetName | Literal["none"],
+) -> None:
+    kept: list[int] = []
+    stored: list[weakref.ref[np.ndarray]] = []
+
+    def batch(number: int) -> ScoreBatch:
+        kept.append(sum(storage() is not None for storage in stored))
+        # Parts of one tensor, as `seg` has them: any of them keeps all of it.
+        whole = np.random.default_rng(number).random((2, 3, *SIZE), dtype=np.float32)
+        stored.append(weakref.ref(whole))
+        return ScoreBatch(
+            names=[f"{number}a", f"{number}b"],
+            images=photographs()[:2],
+            scores=torch.from_numpy(whole).unbind(),
+            classes=[(0, 1)] * 2,
+        )
+
+    options = {"preset": preset, "unary": "scores", "device": "cpu", "workers": 0}
+    assert len(list(label_maps(map(batch, range(4)), **options))) == 8
+    assert kept == [0] * 4
 
 
 def test_refined_cams_of_a_device_are_those_of_the_processes() -> None:

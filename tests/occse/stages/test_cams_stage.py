@@ -1,6 +1,7 @@
 """CAMs of another method as a stage: exported maps come back, and other stages run on them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,26 @@ def test_cams_of_other_files_are_another_artifact(
     first = sorted(folder.glob("*.npy"))[0]
     first.write_bytes(first.read_bytes()[:-4] + b"\0\0\0.")
     assert planned(small_pipeline, tmp_path, "psa")["cam"].fingerprint != before["cam"].fingerprint
-    with pytest.raises(ValueError, match=r"psa has the digest .*; cams\.digest expects"):
+    with pytest.raises(ValueError, match=r"no folder in .* has CAMs with the digest .* at psa"):
         before["cams"].stage.run(
             Context(output=tmp_path, scratch=tmp_path, machine=Machine(weights=tmp_path))
         )
+
+
+def test_cams_are_known_by_their_content_and_not_by_the_folders_name(
+    small_pipeline: Pipeline, own_store: Path, outside: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(outside / "psa", tmp_path / "seam")
+    (tmp_path / "others").mkdir()
+    original = planned(small_pipeline, outside, "psa")["cams"]
+    renamed = planned(small_pipeline, tmp_path, "seam")["cams"]
+    assert renamed.fingerprint == original.fingerprint
+    # The record of a trial has the active knobs alone.
+    assert renamed.stage.config().keys() == {"digest"}
+    of_record = type(renamed.stage)(**renamed.stage.config())
+    node = replace(renamed, stage=of_record)
+    manifest = execute(node, root=own_store, machine=Machine(weights=tmp_path))
+    assert manifest.fingerprint == original.fingerprint
 
 
 def test_cams_that_contradict_labels_or_images_are_refused(

@@ -1,5 +1,6 @@
 """A user's own data: images, a table, masks where scores are wanted."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,19 @@ def test_images_and_masks_of_val_are_identity_of_the_segmentation_alone(root: Pa
     changed = [field for field in before if before[field].fingerprint != edited[field].fingerprint]
     assert changed == ["seg"]
     assert before["seg"].stage.config()["digest"] != edited["seg"].stage.config()["digest"]
+
+
+def test_split_of_another_tree_is_not_taken_for_one_with_the_same_training_images(
+    root: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(root, other)
+    mask = other / "masks" / "e 1.png"
+    mask.write_bytes(mask.read_bytes()[:-1] + b"?")
+    here, there = Folder().resolved(root), Folder().resolved(other)
+    assert here.digest == there.digest
+    assert there.digest_of_split(root, "val") == here.digest_of_split(root, "val")
+    assert there.digest_of_split(root, "val") != there.digest_of_split(other, "val")
 
 
 def test_stage_indexes_the_folder_in_place(root: Path, tmp_path: Path) -> None:

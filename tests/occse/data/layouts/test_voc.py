@@ -17,7 +17,7 @@ from voc_tree import (
 
 from occse.data.dataset import Dataset, load_dataset, save_index
 from occse.data.layouts.voc import VOC_CLASSES, read_voc, write_label_map
-from occse.data.tree import split_digest, tree_digest
+from occse.data.tree import faults, split_digest, tree_digest
 from occse.stage import Context, Machine
 from occse.stages.data import Voc
 
@@ -199,8 +199,29 @@ def test_table_says_splits_and_labels_without_lists_and_annotations(root: Path) 
     assert dataset.scored("train") == dataset.scored("val") == ()
     assert any("no folder SegmentationClass: nothing is scored" in note for note in dataset.notes)
     (root / "labels.csv").write_text(table.replace("a_2,", "a_3,"))
-    with pytest.raises(ValueError, match=r"labels\.csv:3: no image 'a_3' in .*JPEGImages"):
+    # Such a folder has nothing to do with the layout.
+    (root / "images").mkdir()
+    with pytest.raises(ValueError, match=r"labels\.csv:3: no image 'a_3' in .*JPEGImages; .*jpg"):
         read_voc(root, labels="csv")
+    for edited, message in (
+        (table.replace("sofa", "sofia"), r"labels\.csv:4: the class 'sofia'; VOC has aeroplane"),
+        (table.replace("val", "train"), r"labels\.csv has no image in the split val; expected at"),
+        (table.replace("train", "val"), r"labels\.csv has no image in the split train; expected"),
+    ):
+        (root / "labels.csv").write_text(edited)
+        with pytest.raises(ValueError, match=message):
+            read_voc(root, labels="csv")
+
+
+def test_own_trees_are_scored_where_there_are_masks_and_vocs_lists_promise_them(root: Path) -> None:
+    (root / "SegmentationClass" / "a_2.png").unlink()
+    own = read_voc(root, trained="train")
+    assert own.scored("train") == ()
+    assert own.scored("val") == ("b_1",)
+    assert "1 images have no mask: they are not scored" in own.notes
+    assert list(faults(own)) == []
+    (fault,) = faults(read_voc(root))
+    assert "a_2.png is missing" in fault
 
 
 def test_training_on_the_list_train_needs_no_sbd(root: Path) -> None:
