@@ -232,22 +232,22 @@ def check_files(nodes: Iterable[Node], weights: Path | None) -> None:
         ValueError: the folder `weights` lacks one, or one is damaged, or does not fit the stage's
             backbone; the message names the stage.
     """
+    # by file and backbone, since thousands of variants may start from the same file
+    fields: dict[tuple[str, str], str] = {}
+    for node in nodes:
+        init = getattr(node.stage, "init", "")
+        if isinstance(node.stage, TrainedStage) and is_file(init):
+            fields.setdefault((init, node.stage.backbone), node.field)
+    if not fields:
+        return
     # Imported here: it needs torch, and a plan without weight files does not.
     from occse.weights.load import check_fit
 
-    read: set[tuple[str, str]] = set()
-    for node in nodes:
-        init = getattr(node.stage, "init", "")
-        if not isinstance(node.stage, TrainedStage) or not is_file(init):
-            continue
-        # thousands of variants may start from the same file
-        if (init, node.stage.backbone) in read:
-            continue
-        read.add((init, node.stage.backbone))
+    for (init, backbone), field in fields.items():
         try:
-            check_fit(locate(init, weights), node.stage.backbone)
+            check_fit(locate(init, weights), backbone)
         except ValueError as error:
-            raise ValueError(f"{node.field}.init: {error}") from None
+            raise ValueError(f"{field}.init: {error}") from None
 
 
 def plan(

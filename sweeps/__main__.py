@@ -27,7 +27,7 @@ from sweeps.commands import (
     status,
     store,
 )
-from sweeps.commands.arguments import python
+from sweeps.commands.arguments import TRACKING_URI, python, without_password
 from sweeps.driver.interrupt import exit_on_signals
 
 # The exit codes of all command lines of the project.
@@ -42,6 +42,7 @@ WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 def console() -> int:
     """Run the command line as a program of its own."""
+    _hide_password()
     exit_on_signals()
     print_anywhere()
     try:
@@ -53,6 +54,19 @@ def console() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
+
+
+def _hide_password() -> None:
+    """Start this program anew if its arguments have the password of the tracking server.
+
+    All users of a machine see the arguments of a process, and Ray shows those of a driver to all
+    users of its cluster. The same process goes on, with the password in its environment instead.
+    """
+    words, uri = without_password(sys.orig_argv)
+    if uri:
+        # the whole path, by which Python finds its environment
+        command = [sys.executable, *words[1:]]
+        os.execve(sys.executable, command, os.environ | {TRACKING_URI: uri})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

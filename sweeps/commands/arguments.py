@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,24 @@ def tracking_uri(text: str) -> str:
             f"the environment variable {TRACKING_URI}"
         )
     return whole
+
+
+def without_password(words: Sequence[str]) -> tuple[list[str], str]:
+    """Return a command line with `***` for the password of its tracking URI, and that URI.
+
+    The URI is empty where the command has no such password.
+    """
+    hidden = list(words)
+    for index, word in enumerate(words):
+        option, equals, uri = word.partition("=")
+        if not equals:
+            option = words[index - 1]
+            uri = word
+        # argparse takes unambiguous beginnings of an option too
+        if len(option) > 2 and "--tracking".startswith(option) and masked(uri) != uri:
+            hidden[index] = word.replace(uri, masked(uri))
+            return hidden, uri
+    return hidden, ""
 
 
 def read_sweep(options: argparse.Namespace) -> "tuple[Spec, list[Trial]]":

@@ -22,6 +22,7 @@ from sweeps.commands.arguments import (
     python,
     read_sweep,
     share,
+    without_password,
 )
 from sweeps.commands.mlflow import PAGE
 
@@ -166,8 +167,7 @@ def _detach(options: argparse.Namespace, name: str) -> int:
     store.check_writable()
     # argparse takes unambiguous beginnings of an option too.
     words = [word for word in options.words if len(word) < 4 or not DETACH.startswith(word)]
-    # every user of this machine can read the arguments of a process, but not its environment
-    words = [masked(word) if word.endswith(options.tracking) else word for word in words]
+    words, _ = without_password(words)
     records = place(options.tracking)
     code = start(words, store=store, name=name, tracking=records, uri=options.tracking)
     path = log_path(store, sweep_key(name, records))

@@ -1,6 +1,7 @@
 """A real sweep whose tracking address holds a password: the password must stay in its memory."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from served import server
+from served import PATIENCE_S, server
 
 from occse.pipeline import Pipeline
 
@@ -106,6 +107,20 @@ def files_with(text: str, root: Path) -> list[str]:
         for path in files
         if text in str(path) or text.encode() in path.read_bytes()
     ]
+
+
+def test_password_leaves_the_arguments_of_a_process_as_soon_as_it_has_read_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE_S)
+        address = f"user:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "sweeps", "reproduce", "run", f"--track=http://{address}"]
+        with subprocess.Popen(command) as process:
+            connection, _ = silent.accept()  # it knows the whole address
+            connection.close()
+            arguments = Path(f"/proc/{process.pid}/cmdline").read_text()
+            process.kill()
+    assert "--track=http://user:***@127.0.0.1:" in arguments
+    assert PASSWORD not in arguments
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")

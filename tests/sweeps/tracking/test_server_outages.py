@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from probe_stages import CURVE, Link, executions, make_trial
 from served import free_port, losing, server
-from sweeping import database, sweep_probes, trial_runs, trial_statuses
+from sweeping import database, sweep_probes, trial_runs
 from waiting import wait_until
 
 from sweeps.driver import recorder
@@ -100,19 +100,27 @@ def leave_and_return(
     """End the server once a trial is recorded, let another end and one start without it, and let
     the server return, or not.
     """
-    # two at a time: the first has ended
-    wait_until(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
-    stack.close()
-    open_gates(root, AWAY)
-    # the last one starts where the second one was, and nobody can be told
-    wait_until(lambda: "cam 3 0" in executions(root / "store"))
-    wait_until(lambda: any("the sweep goes on" in line for line in lines))
-    if returns:
-        stack.enter_context(server(database(root), port=port))
-        wait_until(
-            lambda: trial_statuses(root, SPEC.name)["variant 1"] == "FINISHED"
-        )  # while the sweep goes on
-    open_gates(root, BACK)
+    try:
+        # two at a time: the first has ended
+        wait_until(lambda: {"cam 1 0", "cam 2 0"} <= set(executions(root / "store")))
+        stack.close()
+        open_gates(root, AWAY)
+        # the last one starts where the second one was, and nobody can be told
+        wait_until(lambda: "cam 3 0" in executions(root / "store"))
+        wait_until(lambda: any("the sweep goes on" in line for line in lines))
+        if returns:
+            stack.enter_context(server(database(root), port=port))
+            wait_until(lambda: is_recorded(root, "variant 1"))  # while the sweep goes on
+    finally:
+        open_gates(root, AWAY, BACK)  # or the sweep would wait for ever
+
+
+def is_recorded(root: Path, variant: str) -> bool:
+    """Tell whether a run of a trial has ended; for a moment a trial that starts has two runs."""
+    return any(
+        run.data.tags["occse.variant"] == variant and run.info.status == "FINISHED"
+        for run in trial_runs(root, SPEC.name)
+    )
 
 
 @pytest.mark.parametrize("returns", [True, False])
