@@ -169,7 +169,14 @@ def _names(trials: pd.DataFrame, metric: str) -> dict[str, str]:
 
 
 def _variant(trials: pd.DataFrame, options: argparse.Namespace) -> str:
-    """Return the variant that was asked for; by default the best one beside the baseline."""
+    """Return the variant that was asked for; by default the best one beside the baseline.
+
+    Raises:
+        ValueError: several were asked for, of which the figure shows one.
+    """
+    if options.variant and len(options.variant) > 1:
+        told = ", ".join(options.variant)
+        raise ValueError(f"--variant: this figure shows one variant, got {told}")
     if options.variant:
         return variant_called(options.variant[0], scored(trials, options.metric))
     return best_variant(trials, options.metric)

@@ -11,7 +11,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from analysis.figures.style import GREY, label_axes, legend_below, look, page
-from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered, show
+from analysis.read.knobs import (
+    PARAM,
+    averaged,
+    is_number,
+    knob_values,
+    measurements,
+    ordered,
+    show,
+)
 from analysis.read.labels import labels_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.statistics.seed_design import combined, of_new_run, replicate
@@ -197,8 +205,8 @@ def _set_ticks(axes: Axes, positions: Mapping[str, float]) -> None:
     The axis is logarithmic where the numbers span a decade.
     """
     x = list(positions.values())
-    are_numbers = _positions(list(positions)) == positions and min(x) > 0
-    if are_numbers and max(x) / min(x) >= DECADE:
+    are_numbers = all(map(is_number, positions))
+    if are_numbers and min(x) > 0 and max(x) / min(x) >= DECADE:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

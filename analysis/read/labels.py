@@ -14,14 +14,13 @@ import yaml
 from analysis.read.artifact_ids import Run
 from analysis.read.json_text import parse_json
 from analysis.read.pipeline import BEFORE, Pipeline, pipeline_of
+from analysis.read.spec_error import read_text
 from occse.naming.labels import Labels, unknown_keys, value_text
 from occse.naming.markup import Name, checked
 from occse.naming.variants import Part, split_variants, variant_names
 
 COLUMN = "labels"
 PARAM = "param."
-#: A file of labels has a line for each name; one of a megabyte is another file.
-MAX_BYTES = 1_000_000
 #: Choices that an error names.
 SHOWN = 8
 
@@ -127,10 +126,7 @@ def with_label_file(trials: pd.DataFrame, path: Path) -> pd.DataFrame:
             the trials have.
     """
     try:
-        text = path.read_bytes()[: MAX_BYTES + 1].decode()
-        if len(text) > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES} bytes")
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(read_text(path))
         # the file may be a sweep's, or a table's, which have labels among other keys
         if isinstance(content, dict) and isinstance(content.get("labels"), dict):
             content = content["labels"]

@@ -74,8 +74,8 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     book = Workbook()
     # A new workbook comes with an empty sheet.
     book.remove(book.active)
-    for grid in grids:
-        sheet = book.create_sheet(grid.name[:SHEET_NAME])
+    for grid, title in zip(grids, _sheet_names(grids), strict=True):
+        sheet = book.create_sheet(title)
         heads, rows = number_columns(grid)
         sheet.append([storable(head) for head in heads])
         for row in rows:
@@ -91,6 +91,23 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     content = io.BytesIO()
     book.save(content)
     return content.getvalue()
+
+
+def _sheet_names(grids: Sequence[Grid]) -> list[str]:
+    """Return a name for the sheet of each grid, none of them twice and none too long for Excel."""
+    names: list[str] = []
+    # Excel takes names that differ in the case of letters alone for the same.
+    taken: set[str] = set()
+    for grid in grids:
+        name = grid.name[:SHEET_NAME]
+        rank = 1
+        while name.lower() in taken:
+            rank += 1
+            end = f"-{rank}"
+            name = grid.name[: SHEET_NAME - len(end)] + end
+        taken.add(name.lower())
+        names.append(name)
+    return names
 
 
 def _write(block: Block, folder: Path) -> None:

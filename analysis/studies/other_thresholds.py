@@ -101,10 +101,16 @@ def at_other_thresholds(
 ) -> Elsewhere | None:
     """Return the difference at every threshold that the counts of a pair's runs have."""
     curves: dict[str, np.ndarray] = {}
-    levels = np.empty(0)
+    levels: np.ndarray | None = None
     for run in dict.fromkeys([*pair.system, *pair.reference]):
         with run_file(run, f"counts/{field}.npz", tracking=tracking) as path:
-            levels, curves[run] = read_curve(path)
+            own, curves[run] = read_curve(path)
+        if levels is not None and not np.array_equal(own, levels):
+            # runs of other thresholds have no differences at theirs
+            return None
+        levels = own
+    if levels is None:
+        return None
     gains = [
         curves[system] - curves[reference]
         for system, reference in zip(pair.system, pair.reference, strict=True)

@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from analysis.read.artifact_ids import Run, artifact_id
-from analysis.read.knobs import PARAM, column_of, display_order, matching, short_heads, show
+from analysis.read.knobs import (
+    OF_TRIAL,
+    PARAM,
+    column_of,
+    display_order,
+    matching,
+    short_heads,
+    show,
+)
 from analysis.read.labels import short_names
 from analysis.read.spec_error import SpecError
 from analysis.table.spec import Best, TableSpec
@@ -65,7 +73,9 @@ def people_heads(heads: Sequence[str], runs: Sequence[Run], labels: Labels) -> t
     for head in heads:
         knobs = [str(name) for name in runs[0] if str(name).startswith(PARAM)]
         fitting = [name for name in knobs if name == PARAM + head or name.endswith(f".{head}")]
-        knob = fitting[0].removeprefix(PARAM) if fitting else head
+        # `seed` heads the replicates, though stages have seeds of their own
+        is_knob = bool(fitting) and head not in OF_TRIAL
+        knob = fitting[0].removeprefix(PARAM) if is_knob else head
         named.append(labels.knob(knob, short=head))
     return tuple(named)
 

@@ -23,11 +23,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.read.spec_error import Location, Where
+from analysis.read.spec_error import Location, Where, read_text
 from occse.naming.markup import checked
 
-# A specification has some hundred bytes; a file of a megabyte is not one.
-MAX_BYTES = 1_000_000
 # As in the file of a sweep, see `occse.naming.labels`.
 Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(checked)]
 Metric = Annotated[str, Field(pattern=r"^\w+/\S")]
@@ -87,10 +85,7 @@ class TableFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # One byte more than allowed is enough to see that a file is too long.
-            text = path.read_bytes()[: MAX_BYTES + 1].decode()
-            if len(text) > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            text = read_text(path)
             self.values: Any = yaml.safe_load(text)
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
             self._refuse_twice(self._root)

@@ -21,8 +21,8 @@ class Cost:
 
     kind: str
     to_run: int
-    #: GPUs that each occupies.
-    num_gpus: float
+    #: Seconds that they hold GPUs, times the GPUs that each holds; 0 where none asks for a GPU.
+    gpu_s: float | None
     #: Seconds of one.
     each: Estimate | None
     #: Seconds of all of them, one after the other.
@@ -156,13 +156,20 @@ def _cost(
     plan: Plan,
 ) -> Cost:
     times = [seconds[node.fingerprint] for node in nodes]
+    # Stages of one class may ask for different GPUs, for the spec may name `crf_low` alone.
+    held = [
+        (granted[node.fingerprint].num_gpus, seconds[node.fingerprint])
+        for node in nodes
+        if granted[node.fingerprint].num_gpus
+    ]
+    on_gpus = [num_gpus * estimate.usual for num_gpus, estimate in held if estimate]
     sizes = [history.bytes(node, plan.nodes) for node in nodes]
     known = [estimate for estimate in times if estimate]
     measured = [estimate for estimate in sizes if estimate]
     return Cost(
         kind=kind,
         to_run=len(nodes),
-        num_gpus=granted[nodes[0].fingerprint].num_gpus,
+        gpu_s=sum(on_gpus) if len(on_gpus) == len(held) else None,
         each=_merged(times),
         seconds=_each_way(lambda way: sum(map(way, known))) if len(known) == len(times) else None,
         size=_merged(sizes),

@@ -173,7 +173,7 @@ def _costs(costs: Costs, *, gates: bool) -> Iterator[str]:
     yield from table(columns, [_cost_line(row) for row in costs.rows])
     yield ""
     gpu_hours = (
-        _known(costs, costs.gpu_s, _hours) if any(row.num_gpus for row in costs.rows) else "none"
+        _known(costs, costs.gpu_s, _hours) if any(row.gpu_s != 0 for row in costs.rows) else "none"
     )
     yield f"GPU hours: {gpu_hours}"
     yield describe_time(costs)
@@ -210,9 +210,9 @@ def _one_trial(costs: Costs) -> str:
 
 
 def _cost_line(cost: Cost) -> tuple[str, ...]:
-    gpu = "-" if not cost.num_gpus else "unknown"
-    if cost.num_gpus and cost.seconds is not None:
-        gpu = _hours(cost.num_gpus * cost.seconds.usual)
+    gpu = "unknown"
+    if cost.gpu_s is not None:
+        gpu = _hours(cost.gpu_s) if cost.gpu_s else "-"
     return (
         f"  {cost.kind}",
         str(cost.to_run),

@@ -217,15 +217,21 @@ def _check_claims(spec: Spec, trials: Collection[Trial]) -> None:
 
 
 def _check_scores(spec: Spec, trials: Collection[Trial]) -> None:
-    """Refuse a gate, an objective or a claim whose score needs masks that the data has not."""
+    """Refuse a gate, an objective or a claim whose score no trial has, or needs masks that the data
+    has not.
+    """
     data = [trial.pipeline.data for trial in trials]
     if not data:
         # Nothing is suggested yet.
         data.append(_pipelines(spec, data_root=spec.data_root, weights=spec.weights)({}).data)
     for location, field in _judged(spec):
+        path = ".".join(map(str, location))
+        if trials and not any(field in trial.nodes for trial in trials):
+            raise SpecError(
+                location, f"{path}: expected a stage that a trial of this sweep needs, got {field}"
+            )
         split = stage_classes(field)[0].scored_split
         if split and any(stage.num_scored_images(split) == 0 for stage in data):
-            path = ".".join(map(str, location))
             raise SpecError(
                 location,
                 f"{path}: expected a score of {field}, but no image of {split} has a mask: draw "

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
+from occse.pipeline import (
+    Pipeline,
+    default_pipeline,
+    override,
+    pipeline_class,
+    scored_fields,
+    stage_classes,
+)
 from sweeps.spec.axes import Axis, knobs_of, settings
 from sweeps.spec.document import Location, SpecDocument, shortened, shown
 from sweeps.spec.expectations import BY_KNOBS, BY_NAME, Claim
@@ -276,11 +283,11 @@ def _has_baseline(spec: Spec) -> bool:
 
 def _reached(spec: Spec) -> set[str]:
     """Return the stages that a trial may need, whatever its knobs are."""
-    default = default_pipeline()
     reached = {target for target in spec.targets if target in pipeline_class().model_fields}
     for field in reversed(pipeline_class().model_fields):
         if field in reached:
-            reached.update(default.stage(field).needs())
+            for stage in stage_classes(field):
+                reached.update(stage.may_need)
     return reached
 
 

@@ -68,7 +68,7 @@ def decompress(text: str, *, most: int) -> list[int]:
     """Return the run lengths that pycocotools compressed into `text`.
 
     A number takes one character for every five bits, from the lowest; bit 5 says that another
-    character follows, and the sign is that of the last one. From the third number on, the
+    character follows, and the sign is that of the last one. From the fourth number on, the
     difference to the number before the last is stored. pycocotools decodes such text without any
     bound, so it is not given to it.
 

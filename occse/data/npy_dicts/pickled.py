@@ -138,7 +138,7 @@ class _DType:
         self.order = state[1]
 
     def values(self, data: Value, shape: tuple[int, ...], *, columns_first: bool) -> np.ndarray:
-        """Return `data` as an array of at most two dimensions. All of its bytes must be there."""
+        """Return `data` as an array of `MAX_DIMENSIONS` at most. All of its bytes must be there."""
         if type(data) is not bytes or not all(type(side) is int and side > 0 for side in shape):
             raise UnpicklingError(
                 "it has an array of objects, or with a side that is no positive number"

@@ -151,6 +151,14 @@ def test_trials_for_which_a_knob_means_nothing_have_a_line_of_their_own(
     assert len(axes.containers) == 3, "a band of one point is a bar"
 
 
+def test_numbers_from_zero_on_have_round_ticks_where_they_are_many(trials: pd.DataFrame) -> None:
+    rows = trials[trials["variant"] == "source=oc"].iloc[:1]
+    steps = [rows.assign(**{"param.crf.alpha": f"{step}.0"}) for step in range(12)]
+    (axes,) = knob_curves(pd.concat(steps), metric="cam/miou", knob="crf.alpha", by=[]).axes
+    assert axes.get_xscale() == "linear"
+    assert 0 < len(axes.get_xticks()) < 12
+
+
 def test_bands_pool_lines_that_have_different_seeds(trials: pd.DataFrame) -> None:
     metrics = trials["seg/miou"] + 0.02 * (
         (trials["variant"] == "source=oc") & (trials["seed"] == 1)
@@ -299,6 +307,10 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
             "no trial has it; there are: nan, class_agnostic, cse",
         ),
         (["classes", "--variant", "cse"], "no variant 'cse'; there are: source=oc"),
+        (
+            ["class-deltas", "--variant", "CSE, λ=1", "CSE, λ=10"],
+            "--variant: this figure shows one variant, got CSE, λ=1, CSE, λ=10",
+        ),
         (["curve", "--metric", "crf/miou"], "no trial has crf/miou; there are: cam/miou, seg/miou"),
         (["regret", "--out", "figure.doc"], "expected a file that ends in .pdf, .png, .svg"),
         (["regret", "--out", "nowhere/figure.pdf"], "there is no folder nowhere"),

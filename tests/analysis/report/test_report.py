@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from analysis.__main__ import main
 from analysis.read.secrets import masked_command
 from analysis.report.blocks import Section
 from analysis.report.tex import compile_pdf
-from analysis.report.write import write_report
-from analysis.table.grid import Grid, cell
+from analysis.report.write import workbook, write_report
+from analysis.table.grid import Grid, GridCell, cell
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
@@ -147,6 +148,18 @@ def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None
     assert f"Segmentation mIoU: of {compared}" in text
     assert "git checkout 0123456789abcdef" in text
     assert "Yes: they come from one commit and one set of packages" in text
+
+
+def test_sheets_have_names_that_excel_takes() -> None:
+    long = "results of an experiment whose name is long"
+    grids = [
+        Grid(name=name, caption="", heads=["a"], rows=[[GridCell(text="1")]])
+        for name in (f"{long}, first", f"{long}, second", "short", "Short")
+    ]
+    names = openpyxl.load_workbook(BytesIO(workbook(grids))).sheetnames
+    assert len({name.lower() for name in names}) == len(grids)
+    assert max(map(len, names)) <= 31
+    assert names[2] == "short"
 
 
 def test_numbers_agree_in_html_csv_latex_and_xlsx(report: Path) -> None:

@@ -1,12 +1,25 @@
 """A claim at other alphas and thresholds than its own."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
+from made_counts import IMAGES, write_counts
+from mlflow import MlflowClient
 
 from analysis.statistics.seed_design import Design
-from analysis.studies.other_thresholds import Elsewhere, Setting, at_other_alphas
+from analysis.studies.other_thresholds import (
+    Elsewhere,
+    Setting,
+    at_other_alphas,
+    at_other_thresholds,
+)
 from analysis.studies.pairs import Pair
 
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
+Record = Callable[..., str]
 ONE_SEED = Design(sources=(), levels=(), codes=(), constant=("oc",), complete=False)
 PAIR = Pair(system=("b",), reference=("a",), design=ONE_SEED)
 
@@ -57,3 +70,24 @@ def test_crfs_of_all_alphas_are_looked_at() -> None:
     found = at_other_alphas(swept, "crf", PAIR)
     assert found is not None
     assert [setting.value for setting in found.settings] == [4, 6]
+
+
+@pytest.mark.parametrize("other", [(0.2, 0.4), (0.2, 0.5), (0.2, 0.4, 0.5)])
+def test_runs_of_other_thresholds_have_no_difference_at_them(
+    other: tuple[float, ...], record: Record, tracking: str, tmp_path: Path
+) -> None:
+    experiment = f"thresholds {other}"
+    runs = {}
+    for variant, levels in (("a", (0.2, 0.4)), ("b", other)):
+        runs[variant] = record(experiment, variant, fields=("cam",))
+        counts = write_counts(
+            tmp_path / variant / "cam.npz", np.full(IMAGES, 50), thresholds=levels
+        )
+        MlflowClient(tracking).log_artifact(runs[variant], str(counts), "counts")
+    pair = Pair(system=(runs["b"],), reference=(runs["a"],), design=ONE_SEED)
+    found = at_other_thresholds(pair, "cam", claimed=0.1, tracking=tracking)
+    if other == (0.2, 0.4):
+        assert found is not None
+        assert [setting.value for setting in found.settings] == [0.2, 0.4]
+    else:
+        assert found is None

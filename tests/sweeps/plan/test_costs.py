@@ -180,6 +180,12 @@ def test_costs_are_the_sums_of_what_runs(history: PastRuns) -> None:
         "MakeCam": 3,
         "RefineCam": 3,
     }
+    assert {row.kind: row.gpu_s for row in costs.rows} == {
+        "TrainClassifier": 200,
+        "TrainCGNet": 3 * 1000 * 0.5,
+        "MakeCam": 3 * 50,
+        "RefineCam": 0,
+    }
     fixed = 3 * 1000 * 0.5 + 3 * 50
     assert costs.gpu_s == Range(low=100 + fixed, usual=200 + fixed, high=300 + fixed)
     # oc; two CGNets share the GPU, then the third with nothing beside it; their CAMs; the last CRF
@@ -189,6 +195,25 @@ def test_costs_are_the_sums_of_what_runs(history: PastRuns) -> None:
     assert not costs.unknown
     assert costs.trial_networks == 2000
     assert costs.trial_maps == 2000
+
+
+def test_stages_of_one_class_may_hold_different_gpus() -> None:
+    spec = make(
+        targets=["crf", "crf_low"],
+        baseline={},
+        resources={"*": {"num_cpus": 1}, "crf_low": {"num_gpus": 0.5}},
+    )
+    nodes = nodes_of(spec)
+    images = {"images/train_aug": 400.0, "images": 400.0}
+    past = [
+        measured(nodes["data"], seconds=1.0, metrics=images),
+        measured(nodes["crf"], seconds=100.0),
+        measured(nodes["crf_low"], seconds=40.0, gpu="a GPU"),
+    ]
+    costs = costs_of(spec, PastRuns(past), machine={"CPU": 4, "GPU": 1})
+    (row,) = (row for row in costs.rows if row.kind == "RefineCam")
+    assert row.to_run == 2
+    assert row.gpu_s == 40.0 * 0.5
 
 
 def test_more_gpus_take_less_time_and_no_fewer_gpu_hours(history: PastRuns) -> None:
