@@ -124,3 +124,14 @@ def show(value: object) -> str:
     if isinstance(value, list | tuple):
         return "(" + " ".join(show(item) for item in value) + ")"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def reachable(targets: Iterable[str]) -> set[str]:
+    """Return the fields that `targets` may need, whatever the knobs are, without unknown ones."""
+    fields = pipeline_class().model_fields
+    reached = {target for target in targets if target in fields}
+    for field in reversed(fields):
+        if field in reached:
+            for stage in stage_classes(field):
+                reached.update(stage.may_need)
+    return reached

@@ -6,20 +6,13 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from occse.pipeline import (
-    Pipeline,
-    default_pipeline,
-    override,
-    pipeline_class,
-    scored_fields,
-    stage_classes,
-)
+from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
 from sweeps.spec.axes import Axis, knobs_of, settings
 from sweeps.spec.document import Location, SpecDocument, shortened, shown
 from sweeps.spec.expectations import BY_KNOBS, BY_NAME, Claim
 from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.gates import Gate
-from sweeps.spec.knobs import matching, show, words_of
+from sweeps.spec.knobs import matching, reachable, show, words_of
 from sweeps.spec.limits import Limits
 from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
 from sweeps.spec.resources import Request
@@ -176,7 +169,7 @@ def _faults_of_claims(spec: Spec) -> Iterator[tuple[Location, str]]:
     """Yield claims about scores or knobs that no trial has."""
     if isinstance(spec.expect, str):
         return
-    metrics = [f"{field}/miou" for field in scored_fields() if field in _reached(spec)]
+    metrics = [f"{field}/miou" for field in scored_fields() if field in reachable(spec.targets)]
     for index, claim in enumerate(spec.expect):
         if isinstance(claim, str):
             continue
@@ -230,7 +223,7 @@ def _faults_of_search(spec: Spec, search: SearchSpec) -> Iterator[tuple[Location
             )
     allowed: list[str] = []
     for field in scored_fields():
-        if field in _reached(spec):
+        if field in reachable(spec.targets):
             allowed += [f"{field}/{name}" for name in OBJECTIVES]
     allowed += COSTS
     for key in search.objectives:
@@ -246,12 +239,12 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
     seen: set[str] = set()
     for index, gate in enumerate(spec.gates):
         location = ("gates", index)
-        if gate.after not in _reached(spec):
+        if gate.after not in reachable(spec.targets):
             yield (
                 (*location, "after"),
                 f"gates.{index}.after: expected a stage that `targets` need, got {gate.after!r}",
             )
-        elif not _reached(spec).intersection(stages[stages.index(gate.after) + 1 :]):
+        elif not reachable(spec.targets).intersection(stages[stages.index(gate.after) + 1 :]):
             yield (
                 (*location, "after"),
                 f"gates.{index}.after: expected a stage before the last one that `targets` need, "
@@ -279,16 +272,6 @@ def _faults_of_gates(spec: Spec) -> Iterator[tuple[Location, str]]:
 def _has_baseline(spec: Spec) -> bool:
     # The other designs have a centre, which is the baseline.
     return spec.baseline is not None or (bool(spec.grid) and spec.design != "factorial")
-
-
-def _reached(spec: Spec) -> set[str]:
-    """Return the stages that a trial may need, whatever its knobs are."""
-    reached = {target for target in spec.targets if target in pipeline_class().model_fields}
-    for field in reversed(pipeline_class().model_fields):
-        if field in reached:
-            for stage in stage_classes(field):
-                reached.update(stage.may_need)
-    return reached
 
 
 def _faults_of_expressions(spec: Spec) -> Iterator[tuple[Location, str]]:

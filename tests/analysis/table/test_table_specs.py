@@ -278,7 +278,6 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
         ("- rows\n", ":1: expected keys and values; allowed are title"),
         ("rows: [\n", ":2: this is no YAML"),
         ("rows: !!python/object/apply:os.system [id]\n", ":1: this is no YAML"),
-        # Letters of two bytes: cut off in the middle it would still be YAML.
         (
             "title: |\n" + 700_000 * "ß" + "\nrow: [x]\n",
             ": this is no YAML of a table: it has more",

@@ -332,3 +332,10 @@ def make_voc(root: Path, animal: str) -> Path:
         annotation = f"<annotation><object><name>{animal}</name></object></annotation>"
         (root / "Annotations" / f"{listed}.xml").write_text(annotation)
     return root
+
+
+def test_gate_may_stand_after_a_stage_that_these_knobs_need(tmp_path: Path) -> None:
+    text = f"{HEAD}base: {{pseudo.source: crf}}\nbaseline: {{}}\ntargets: [seg]\n"
+    (tmp_path / "spec.yaml").write_text(text + "gates:\n- {after: crf, asha: 2}\n")
+    (trial,) = trials(load_spec(tmp_path / "spec.yaml"))
+    assert "crf" in trial.nodes

@@ -27,13 +27,6 @@ def test_values_that_are_good_only_together_are_accepted(tmp_path: Path) -> None
     assert len(trials(load_spec(tmp_path / "spec.yaml"))) == 1
 
 
-def test_gate_may_stand_after_a_stage_that_these_knobs_need(tmp_path: Path) -> None:
-    text = f"{HEAD}base: {{pseudo.source: crf}}\nbaseline: {{}}\ntargets: [seg]\n"
-    (tmp_path / "spec.yaml").write_text(text + "gates:\n- {after: crf, asha: 2}\n")
-    (trial,) = trials(load_spec(tmp_path / "spec.yaml"))
-    assert "crf" in trial.nodes
-
-
 BAD = {
     "unknown key": (
         "grids: {}\nbaseline: {}\n",
