@@ -51,6 +51,10 @@ class Trace:
             ends.append(time.monotonic())
             self.changed.notify_all()
 
+    def clear(self) -> None:
+        for ends in (self.read, self.network, self.written):
+            ends.clear()
+
     def wait(self, ends: list[float], count: int) -> bool:
         with self.changed:
             return self.changed.wait_for(lambda: len(ends) >= count, PATIENCE_S)
@@ -96,8 +100,13 @@ def test_next_batch_is_read_and_the_last_one_written_while_the_network_computes(
             late.append(f"batch {number - 2} is not written while the network computes {number}")
 
     inputs = {need: artifact_folder(small_store, small_node[need]) for need in node.inputs}
+    plain = tmp_path / "plain"
     output = tmp_path / "output"
-    output.mkdir()
+    for folder in (plain, output):
+        folder.mkdir()
+    # in batches of the same size: another one may change the order of sums
+    node.stage.run(Context(inputs=inputs, output=plain, scratch=tmp_path))
+    trace.clear()
     hook = register_module_forward_pre_hook(while_it_computes)
     try:
         metrics = node.stage.run(Context(inputs=inputs, output=output, scratch=tmp_path))
@@ -106,14 +115,11 @@ def test_next_batch_is_read_and_the_last_one_written_while_the_network_computes(
     assert late == []
     assert len(trace.network) == images // batch
     assert len(trace.read) == images
-    # What is made so is what was made before.
+    # What is made while all of them wait for each other is what is made without.
     made = contents(output)
-    stored = contents(artifact_folder(small_store, node))
     assert metrics["miou"] > 0
-    # These two are written when the artifact is published.
-    assert made.keys() == stored.keys() - {"manifest.json", "files.json"}
-    for file, content in made.items():
-        assert content == stored[file], file
+    assert made.keys()
+    assert made == contents(plain)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
