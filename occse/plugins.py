@@ -7,7 +7,8 @@ A plugin is a Python module on the import path. Each of these may stand in it:
 - `DATA`, a list of data stages (subclasses of `occse.stages.data.InPlace`, with a `kind` each).
 - A backbone, a class that a knob names: `cgnet.backbone: my_module:MyBackbone`.
 
-Every byte of a plugin is part of the identity of what its code makes.
+Every Python file of a plugin is part of the identity of what its code makes. Where it is in a
+package, these are the files of the whole package, because its modules import each other.
 """
 
 import hashlib
@@ -48,17 +49,7 @@ def load_plugins(names: Sequence[str] = ()) -> None:
 
 def plugin_files() -> list[Path]:
     """Return the file of each loaded plugin, or the folder of its top-level package."""
-    files: dict[Path, None] = {}
-    for name in PLUGIN_SOURCES:
-        top = name.partition(".")[0]
-        module = sys.modules[top]
-        if module.__file__ is None:
-            # A folder without `__init__.py`.
-            files[Path(next(iter(module.__path__)))] = None
-            continue
-        path = Path(module.__file__)
-        files[path.parent if path.stem == "__init__" else path] = None
-    return list(files)
+    return list(dict.fromkeys(_top(sys.modules[name]) for name in PLUGIN_SOURCES))
 
 
 def _load(name: str) -> None:
@@ -120,16 +111,30 @@ def _data(layouts: Sequence[type[InPlace]]) -> tuple[Any, Any]:
     return Union[classes], Field(default=default, discriminator="kind")  # noqa: UP007
 
 
-def _digest(module: ModuleType) -> str:
-    """Return the SHA-256 over all Python files of a module, or of a package with its modules."""
-    file = sys.modules[module.__name__].__file__
-    if file is None:
+def _top(module: ModuleType) -> Path:
+    """Return the file of a top-level module, or the folder of the package that `module` is in.
+
+    Raises:
+        ValueError: the module has no file.
+    """
+    if module.__file__ is None:
         raise ValueError(f"plugin {module.__name__}: it has no file, so nothing tells its code")
-    path = Path(file)
-    paths = sorted(path.parent.rglob("*.py")) if path.stem == "__init__" else [path]
+    path = Path(module.__file__)
+    if path.stem == "__init__":
+        path = path.parent
+    # `a.b.c` lies two folders below that of `a`, whether or not these have an `__init__.py`.
+    for _ in range(module.__name__.count(".")):
+        path = path.parent
+    return path
+
+
+def _digest(module: ModuleType) -> str:
+    """Return the SHA-256 over the Python files of a plugin: its own, or those of its package."""
+    top = _top(module)
+    paths = sorted(top.rglob("*.py")) if top.is_dir() else [top]
     digest = hashlib.sha256()
-    for each in paths:
+    for path in paths:
         # The name and a zero byte part the files: moving text from one to the next is a change.
-        digest.update(f"{each.relative_to(path.parent)}\0".encode())
-        digest.update(each.read_bytes())
+        digest.update(f"{path.relative_to(top.parent)}\0".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()

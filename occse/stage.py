@@ -180,15 +180,17 @@ def plugin_sources(stage: Stage) -> dict[str, str]:
     """Return the digests of the plugins whose code makes the artifact of `stage`, by module.
 
     They are those of its class, and of the classes that its knobs name (`my_module:MyBackbone`).
+    A plugin that is a module of a package counts for all classes of the package.
     """
     modules = {base.__module__ for base in type(stage).__mro__}
     for value in stage.config().values():
         if isinstance(value, str):
             modules.add(value.partition(":")[0])
+    packages = {module.partition(".")[0] for module in modules}
     return {
         name: digest
         for name, digest in sorted(PLUGIN_SOURCES.items())
-        if any(module == name or module.startswith(f"{name}.") for module in modules)
+        if name.partition(".")[0] in packages
     }
 
 

@@ -19,6 +19,11 @@ from occse.pipeline import Node, Pipeline, override, plan, profile
 HAS_PLATFORM = find_spec("ray") is not None
 collect_ignore = [] if HAS_PLATFORM else ["sweeps", "analysis", "benchmarks"]
 collect_ignore_glob = [] if HAS_PLATFORM else ["test_*.py"]
+if find_spec("pycocotools") is None:
+    data = "occse/data"
+    collect_ignore += [f"{data}/layouts/test_coco.py", f"{data}/layouts/test_coco_lists.py"]
+    # It draws the tree of test_coco.
+    collect_ignore.append(f"{data}/test_data_check.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,6 +10,7 @@ from occse.commands.options import Commands, Finding, add_set, assignments
 from occse.data.dataset import VOID, Dataset
 from occse.data.inspect import Findings, inspect
 from occse.data.tree import describe, tree_digest
+from occse.naming.counts import number
 from occse.pipeline import default_pipeline, override
 from occse.stages.data import InPlace
 
@@ -47,7 +48,11 @@ def check_data(options: argparse.Namespace) -> None:
     if found.faults:
         num_hidden = len(found.faults) - SHOWN_FAULTS
         more = [f"... and {num_hidden} more"] if num_hidden > 0 else []
-        lines += [f"{len(found.faults)} files are at fault:", *found.faults[:SHOWN_FAULTS], *more]
+        lines += [
+            f"{number(len(found.faults), 'fault')} in the files:",
+            *found.faults[:SHOWN_FAULTS],
+            *more,
+        ]
     if lines:
         raise Finding("\n".join(lines))
     print(f"all images and masks are readable; digest {tree_digest(dataset)}")

@@ -8,6 +8,7 @@ from occse.artifacts.export import CamFormat, export_cams, export_labels, write_
 from occse.commands.options import Commands
 from occse.commands.which import add_meant, manifest_of, meant, with_inputs
 from occse.data.dataset import load_dataset
+from occse.pipeline import pipeline_class, stage_classes
 
 # The stage whose results are maps of scores; those of all others are label maps.
 CAM = "MakeCam"
@@ -34,11 +35,21 @@ def export(options: argparse.Namespace) -> None:
     Raises:
         ValueError: the artifact is not in the store, or has no such results.
     """
+    fields = pipeline_class().model_fields
+    if options.stage not in fields:
+        raise ValueError(f"there is no stage {options.stage!r}; there are {', '.join(fields)}")
     if options.fingerprint is None:
         found = meant(options)
     else:
         found = with_inputs(options.store, options.fingerprint, options.stage, options.data_root)
     artifact = found.folder(options.stage, store=options.store)
+    made_by = manifest_of(artifact).stage
+    expected = [kind.__name__ for kind in stage_classes(options.stage)]
+    if made_by not in expected:
+        raise ValueError(
+            f"{artifact} was made by {made_by}; expected an artifact of {options.stage}, "
+            f"{' or '.join(expected)}"
+        )
     data = found.folder("data", store=options.store)
     dataset = load_dataset(data, data_root=found.data_root)
     manifest = manifest_of(artifact)

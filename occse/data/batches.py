@@ -19,6 +19,9 @@ from occse.data.view_names import Resampling
 # Pixels of the images of one batch, in total: 32 images of 500 x 500 fit, and one photograph of 12
 # megapixels, whose views at all scales take 0.3 GB.
 BATCH_PIXELS = 32 * 500 * 500
+# On a CPU: two images of VOC, or 32 of the embedded data. Activations of more leave its caches, and
+# malloc gives their memory back after each layer: `seg` of 16 images then took half as long again.
+CPU_BATCH_PIXELS = 2 * 500 * 400
 
 
 class View(NamedTuple):
@@ -76,6 +79,11 @@ def pinned(values: Tensor, device: str) -> Tensor:
     """Return `values` in memory from which a copy to `device` does not wait for the device."""
     # Only from pinned memory can a copy run beside what the GPU and this thread compute.
     return values.pin_memory() if device.startswith("cuda") else values
+
+
+def batch_pixels(device: str) -> int:
+    """Return the number of pixels of a batch's images that a device computes best."""
+    return BATCH_PIXELS if device.startswith("cuda") else CPU_BATCH_PIXELS
 
 
 def same_size_batches(

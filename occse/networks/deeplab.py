@@ -175,7 +175,16 @@ def merged_scores(
         inputs = view.on(device)
         scores = network(torch.cat([inputs, inputs.flip(-1)]) if flip else inputs)
         if merged is None:
-            merged = scores.new_zeros(len(inputs), scores.shape[1], *size)
+            # In the layout of the scores: a CPU adds two layouts at a tenth of the speed.
+            layout = torch.contiguous_format
+            if scores.is_contiguous(memory_format=torch.channels_last):
+                layout = torch.channels_last
+            merged = torch.empty(
+                (len(inputs), scores.shape[1], *size),
+                dtype=scores.dtype,
+                device=scores.device,
+                memory_format=layout,
+            ).zero_()
         # Image by image, or a few: full-size scores of a whole batch, of both mirror images, would
         # take several times the memory of the merged ones.
         at_once = max(1, ENLARGED_BYTES // (4 * scores.shape[1] * size[0] * size[1]))

@@ -141,7 +141,7 @@ class MakeCam(Stage):
 
     def _of_network(self, ctx: Context, dataset: "Dataset") -> "Maps":
         """Yield image names and maps of the network, at the size of the images."""
-        from occse.data.batches import read_batches, same_size_batches
+        from occse.data.batches import batch_pixels, read_batches, same_size_batches
         from occse.method.cam import merged_cams
         from occse.networks.classifier import load_classifier
         from occse.networks.device_memory import in_portions
@@ -152,7 +152,9 @@ class MakeCam(Stage):
         network = in_portions(in_precision(classifier, self.precision), device)
         for batch in read_batches(
             dataset,
-            same_size_batches(dataset, dataset.splits["train_aug"], limit=BATCH),
+            same_size_batches(
+                dataset, dataset.splits["train_aug"], limit=BATCH, pixels=batch_pixels(device)
+            ),
             scales=self.scales,
             device=device,
             threads=ctx.machine.threads,

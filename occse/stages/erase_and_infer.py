@@ -76,7 +76,7 @@ class EraseAndInfer(Stage):
     def run(self, ctx: Context) -> dict[str, float]:
         """Erase, infer and score; the folder k holds the counts after k erasures."""
         # Imported here: knobs are read where there is no torch.
-        from occse.data.batches import same_size_batches
+        from occse.data.batches import batch_pixels, same_size_batches
         from occse.method.recursive_erasing import activations, recursive_cams
         from occse.networks.classifier import load_classifier
         from occse.networks.device_memory import in_portions
@@ -89,7 +89,11 @@ class EraseAndInfer(Stage):
             for _ in range(self.num_erasures + 1)
         ]
         probabilities: list[list[float]] = [[] for _ in builders]
-        for names in same_size_batches(dataset, dataset.scored("train"), limit=IMAGES):
+        pixels = batch_pixels(ctx.machine.device)
+        names_of_batches = same_size_batches(
+            dataset, dataset.scored("train"), limit=IMAGES, pixels=pixels
+        )
+        for names in names_of_batches:
             images = np.stack([dataset.image(name) for name in names])
             present = [dataset.labels[name] for name in names]
             rounds = recursive_cams(

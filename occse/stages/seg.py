@@ -109,7 +109,7 @@ class Segment(Stage):
             ValueError: the data has no such split, or other images than those that are meant.
         """
         # Imported here: knobs are read where there is no torch.
-        from occse.data.batches import BATCH_PIXELS, read_batches, same_size_batches
+        from occse.data.batches import batch_pixels, read_batches, same_size_batches
         from occse.data.read_ahead import WriteBehind
         from occse.method.refinement import ScoreBatch, label_maps
         from occse.networks.deeplab import load_deeplab, merged_scores
@@ -127,7 +127,7 @@ class Segment(Stage):
         scored = set(dataset.scored("val")) if self.split == "val" else set()
         (ctx.output / LABELS).mkdir()
         labels = tuple(range(len(dataset.classes)))
-        pixels = min(BATCH_PIXELS, MERGED_BYTES // (4 * (len(labels) + 1)))
+        pixels = min(batch_pixels(device), MERGED_BYTES // (4 * (len(labels) + 1)))
         batches = read_batches(
             dataset,
             same_size_batches(dataset, names, limit=BATCH, pixels=pixels),

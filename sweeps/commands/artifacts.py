@@ -27,9 +27,11 @@ def artifacts(options: argparse.Namespace) -> int:
         data_root: Path | None = options.data_root
     else:
         from sweeps.plan.explain import choose_trial
+        from sweeps.tracking.names import TrialNames
 
         spec, trials = read_sweep(options)
-        trial = choose_trial(trials, options.trial or "0")
+        short_name = TrialNames(spec, trials).of
+        trial = choose_trial(trials, options.trial or "0", short_name=short_name)
         found = {field: node.fingerprint for field, node in trial.nodes.items()}
         data_root = spec.data_root
     print(json.dumps({"artifacts": found, "data_root": data_root and str(data_root)}))

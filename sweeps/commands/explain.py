@@ -29,6 +29,7 @@ def explain(options: argparse.Namespace) -> int:
     )
     from sweeps.selection.study import suggested
     from sweeps.store.store import Store
+    from sweeps.tracking.names import TrialNames
 
     spec, found = read_sweep(options)
     store = Store(options.store)
@@ -36,8 +37,10 @@ def explain(options: argparse.Namespace) -> int:
     explainer = Explainer(found, store.manifests())
     if options.trial is None:
         print(explain_sweep(found, explainer))
-    elif options.stage is None:
-        print(explain_trial(choose_trial(found, options.trial), explainer))
+        return 0
+    trial = choose_trial(found, options.trial, short_name=TrialNames(spec, found).of)
+    if options.stage is None:
+        print(explain_trial(trial, explainer))
     else:
-        print(explain_stage(choose_trial(found, options.trial), options.stage, explainer))
+        print(explain_stage(trial, options.stage, explainer))
     return 0

@@ -1,6 +1,6 @@
 """The reason why an artifact is not in the store: the knobs in which the nearest one differs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from occse.artifacts.manifest import Manifest
@@ -107,16 +107,27 @@ def _knobs(
             yield Difference(f"{field}.{knob}", *values)
 
 
-def choose_trial(trials: Sequence[Trial], wanted: str) -> Trial:
+def choose_trial(
+    trials: Sequence[Trial], wanted: str, *, short_name: Callable[[Trial], str] | None = None
+) -> Trial:
     """Return the trial with that number, or with that text in its name.
+
+    Args:
+        trials: of the sweep.
+        wanted: a number, or a part of one trial's name.
+        short_name: gives the name of a trial's run in MLflow, which is taken as well.
 
     Raises:
         ValueError: no trial, or several.
     """
     if wanted.isdecimal() and int(wanted) < len(trials):
         return trials[int(wanted)]
-    found = [trial for trial in trials if wanted == trial.name] or [
-        trial for trial in trials if wanted in trial.name
+    names = {trial.order: [trial.name] for trial in trials}
+    if short_name is not None:
+        for trial in trials:
+            names[trial.order].append(short_name(trial))
+    found = [trial for trial in trials if wanted in names[trial.order]] or [
+        trial for trial in trials if any(wanted in name for name in names[trial.order])
     ]
     if len(found) != 1:
         some = "; ".join(f"{trial.order} ({trial.name})" for trial in (found or trials)[:5])

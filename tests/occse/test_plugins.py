@@ -96,6 +96,28 @@ def test_plugin_edited_is_another_identity_of_what_it_makes_alone(tmp_path: Path
     assert [field for field in before if before[field] != after[field]] == ["coverage"]
 
 
+@pytest.mark.parametrize(("plugin", "is_regular"), [("own", True), ("own.parts", False)])
+def test_plugin_that_is_a_package_has_all_its_modules_as_identity(
+    tmp_path: Path, plugin: str, is_regular: bool
+) -> None:
+    package = tmp_path / "own"
+    package.mkdir()
+    (package / "numbers.py").write_text("LOW = 0.2\n")
+    # The class lies in another module than the one that the user names.
+    stage = COVERAGE.replace("threshold: float = 0.2", "threshold: float = LOW")
+    (package / "coverage.py").write_text("from .numbers import LOW\n" + stage)
+    entry = "__init__.py" if is_regular else "parts.py"
+    (package / entry).write_text("from .coverage import STAGES\n")
+    before = planned(tmp_path, plugin, target="coverage")
+    (package / "numbers.py").write_text("LOW = 0.1 + 0.1\n")
+    after = planned(tmp_path, plugin, target="coverage")
+    assert [field for field in before if before[field] != after[field]] == ["coverage"]
+    shown = python(
+        tmp_path, "from occse.plugins import *; load_plugins(); print(plugin_files())", plugin
+    )
+    assert shown.stdout == f"[{package!r}]\n"
+
+
 def test_plugin_replaces_a_stage_by_a_subclass_with_its_own_knobs(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_CGNET)
     without = planned(tmp_path)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from occse.data.dataset import VOID, Dataset
 from occse.data.layouts.labels_of_masks import with_labels_of_masks
 from occse.data.reading import numbered_lines, read_text
+from occse.naming.counts import number
 
 # The columns of labels.csv that are read; other columns are allowed.
 COLUMNS = ("image", "split", "labels")
@@ -82,7 +83,7 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
         masks=root / "masks",
         # Images of train without a mask need no entry: the split `train` has only those with one.
         unmasked=frozenset(splits["val"]).difference(masked),
-        notes=tuple(_notes(splits, scored, loose=len(masked - named.keys()))),
+        notes=tuple(_notes(root / "masks", splits, scored, loose=len(masked - named.keys()))),
     )
     if labels == "masks":
         dataset = with_labels_of_masks(dataset)
@@ -95,15 +96,28 @@ def _composed(text: str) -> str:
 
 
 def _notes(
-    splits: Mapping[str, Sequence[str]], scored: Mapping[str, Sequence[str]], *, loose: int
+    masks: Path,
+    splits: Mapping[str, Sequence[str]],
+    scored: Mapping[str, Sequence[str]],
+    *,
+    loose: int,
 ) -> Iterator[str]:
     if loose:
-        yield f"{loose} masks belong to no image of labels.csv"
+        yield f"{number(loose, 'mask')} of no image in labels.csv"
+    others = sorted(path.name for path in masks.glob("*") if path.suffix != ".png")
+    if others:
+        yield (
+            f"{number(len(others), 'file')} in {masks}, the first {others[0]}, not read: "
+            "expected NAME.png"
+        )
     if not scored["train"]:
         yield "no image of train has a mask: CAMs and pseudo labels are not scored"
+    elif len(scored["train"]) < len(splits["train"]):
+        there = f"{len(scored['train'])} of the {len(splits['train'])} images of train"
+        yield f"{there} have a mask: the others are not scored"
     lacking = len(splits["val"]) - len(scored["val"])
     if lacking:
-        yield f"{lacking} images of val have no mask: they are segmented and not scored"
+        yield f"{number(lacking, 'image')} of val without mask: segmented and not scored"
 
 
 def is_class(name: str) -> bool:
@@ -126,10 +140,10 @@ ClassName = Annotated[str, AfterValidator(_checked_class)]
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     classes: list[str] = []
-    for number, line in numbered_lines(path, expected="one class per line"):
+    for place, line in numbered_lines(path, expected="one class per line"):
         if line in classes or not is_class(line):
             raise ValueError(
-                f"{path}:{number}: {line[:100]!r}; expected every class once, in printable "
+                f"{path}:{place}: {line[:100]!r}; expected every class once, in printable "
                 "characters without semicolons, and without the background, which is always label "
                 "0: with its line every label of a mask would be that of the class before"
             )
@@ -186,27 +200,29 @@ def read_table(
     names = {_composed(file): name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
     found: dict[str, set[int]] = {}
-    for number, row in _rows(path, columns):
+    for line, row in _rows(path, columns):
         image, split = (_composed(row[column].strip()) for column in COLUMNS[:2])
         listed = _composed(row["labels"]) if with_labels else ""
         labels = [label.strip() for label in listed.split(";") if label.strip()]
         if image not in names or not NAME.fullmatch(names[image]):
+            near = [file for file in files.values() if _stem(file) == _stem(image)]
+            there = f" (there is {near[0]})" if near else ""
             raise ValueError(
-                f"{path}:{number}: no image {image[:100]!r} in {folder}; expected the name of a "
-                f"{', '.join(suffixes)} file there, in quotes if it has a comma"
+                f"{path}:{line}: no image {image[:100]!r} in {folder}{there}; expected the name "
+                f"of a {', '.join(suffixes)} file there, in quotes if it has a comma"
             )
         if split not in SPLITS:
             raise ValueError(
-                f"{path}:{number}: the split {split[:100]!r}; expected {' or '.join(SPLITS)}"
+                f"{path}:{line}: the split {split[:100]!r}; expected {' or '.join(SPLITS)}"
             )
         if unknown := [label for label in labels if label not in position]:
             raise ValueError(
-                f"{path}:{number}: the class {unknown[0][:100]!r}; "
+                f"{path}:{line}: the class {unknown[0][:100]!r}; "
                 f"{named_by} has {', '.join(classes)}"
             )
         if split_of.setdefault(names[image], split) != split:
             raise ValueError(
-                f"{path}:{number}: {image} is in {split_of[names[image]]} and in {split}"
+                f"{path}:{line}: {image} is in {split_of[names[image]]} and in {split}"
             )
         found.setdefault(names[image], set()).update(position[label] for label in labels)
     by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -222,6 +238,11 @@ def read_table(
     return splits, {name: tuple(sorted(present)) for name, present in found.items()}
 
 
+def _stem(file: str) -> str:
+    """Return a file's name without its suffix, as a file system without cases compares it."""
+    return _composed(Path(file).stem).casefold()
+
+
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(
         read_text(path, expected="a table of image labels").splitlines(), strict=True
@@ -231,7 +252,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
         if missing := [column for column in columns if header.count(column) != 1]:
             raise ValueError(
                 f"{path} lacks the column {missing[0]}; "
-                f"expected {','.join(columns)} in its first line"
+                f"expected {','.join(columns)} in its first line, not {','.join(header)[:100]}"
             )
         reader.fieldnames = header
         for row in reader:

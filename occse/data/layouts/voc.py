@@ -16,6 +16,7 @@ from occse.data.layouts.voc_lists import TrainedList, list_path, read_lists
 from occse.data.npy_dicts.cls_labels import read_cls_labels
 from occse.data.reading import check_present, read_text
 from occse.data.tree import TEST_SPLIT
+from occse.naming.counts import number
 
 VOC_CLASSES = (
     "aeroplane",
@@ -111,7 +112,7 @@ def read_voc(
         masked = {path.stem for path in (root / MASKS).glob("*.png")}
         unmasked = frozenset(names).difference(masked)
         if unmasked:
-            notes.append(f"{len(unmasked)} images have no mask: they are not scored")
+            notes.append(f"{number(len(unmasked), 'image')} without mask: not scored")
     dataset = Dataset(
         root=root,
         classes=tuple(classes),

@@ -85,13 +85,23 @@ def test_export_of_cams_as_pictures_names_the_classes(
 
 
 def test_export_refuses_what_there_is_not(
-    small_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_store: Path,
+    small_node: dict[str, Node],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert main(["export", "sag", *trial(small_store), *out]) == 2
-    assert "there is no 'sag'; there are data, pretrain" in capsys.readouterr().err
+    assert "there is no stage 'sag'; there are data, pretrain" in capsys.readouterr().err
     assert main(["export", "oc", *trial(small_store), *out]) == 2
     assert "has no label maps" in capsys.readouterr().err
+    fingerprint = small_node["pseudo"].fingerprint
+    of_pseudo = ["--store", str(small_store), "--fingerprint", fingerprint]
+    assert main(["export", "seg", *of_pseudo, *out]) == 2
+    expected = "was made by MakePseudoLabels; expected an artifact of seg, Segment"
+    assert expected in capsys.readouterr().err
+    assert main(["export", "nothing", *of_pseudo, *out]) == 2
+    assert "there is no stage 'nothing'; there are data, pretrain" in capsys.readouterr().err
     assert main(["export", "seg", *trial(tmp_path / "empty"), *out]) == 2
     assert "run the trial first" in capsys.readouterr().err
 

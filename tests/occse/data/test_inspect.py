@@ -173,7 +173,7 @@ def test_folder_without_masks_is_read_and_nothing_is_scored(root: Path) -> None:
     assert dataset.scored("val") == ()
     assert replace(load_saved(dataset, root), notes=()) == replace(dataset, notes=())
     assert any("CAMs and pseudo labels are not scored" in note for note in dataset.notes)
-    assert any("1 images of val have no mask" in note for note in dataset.notes)
+    assert any("1 image of val without mask" in note for note in dataset.notes)
     found = inspect(dataset)
     assert (found.faults, found.contradictions) == ([], [])
 

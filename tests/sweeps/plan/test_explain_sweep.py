@@ -100,6 +100,10 @@ def test_a_trial_is_chosen_by_number_or_name(sweep: tuple[list[Trial], Explainer
     assert choose_trial(found, "2") is found[2]
     assert choose_trial(found, "lambda_start=2") is found[1]
     assert choose_trial(found, found[0].name) is found[0]
+    # The name of its run in MLflow, which tables show as well.
+    short = {trial.order: f"λ={trial.order + 1} · s0" for trial in found}
+    for wanted in ("λ=3 · s0", "λ=3"):
+        assert choose_trial(found, wanted, short_name=lambda each: short[each.order]) is found[2]
     with pytest.raises(
         ValueError,
         match=r"'lambda' is 3 trials of this sweep; give a number up to 2 or a name, as 0 \(",

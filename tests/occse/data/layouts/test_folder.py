@@ -84,8 +84,12 @@ def test_png_with_transparency_or_palette_is_rgb_and_16_bits_are_refused(root: P
 
 
 def test_masks_that_belong_to_nothing_are_noted(root: Path) -> None:
-    (root / "masks" / "z.png").touch()
-    assert read_folder(root).notes == ("1 masks belong to no image of labels.csv",)
+    for name in ("z.png", "a.PNG"):
+        (root / "masks" / name).touch()
+    loose, others, partly = read_folder(root).notes
+    assert loose == "1 mask of no image in labels.csv"
+    assert others == f"1 file in {root / 'masks'}, the first a.PNG, not read: expected NAME.png"
+    assert partly == "1 of the 3 images of train have a mask: the others are not scored"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,8 @@ def test_masks_that_belong_to_nothing_are_noted(root: Path) -> None:
     [
         ("", "lacks the column image; expected image,split,labels in its first line"),
         ("image,labels\na,rust\n", "lacks the column split"),
+        ("image;split;labels\na;train;rust\n", "in its first line, not image;split;labels"),
+        (TABLE.replace("a.jpg", "a.JPG"), r"no image 'a\.JPG' in .*images \(there is a\.jpg\)"),
         ("image,split,labels,split\na,train,rust,val\n", "lacks the column split"),
         (TABLE + "f,train,rust\n", r"labels\.csv:7: no image 'f' in .*images"),
         (TABLE + "../images/a.jpg,train,rust\n", r"labels\.csv:7: no image"),

@@ -218,7 +218,7 @@ def test_own_trees_are_scored_where_there_are_masks_and_vocs_lists_promise_them(
     own = read_voc(root, trained="train")
     assert own.scored("train") == ()
     assert own.scored("val") == ("b_1",)
-    assert "1 images have no mask: they are not scored" in own.notes
+    assert "1 image without mask: not scored" in own.notes
     assert list(faults(own)) == []
     (fault,) = faults(read_voc(root))
     assert "a_2.png is missing" in fault
