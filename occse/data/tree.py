@@ -25,7 +25,9 @@ def tree_digest(dataset: Dataset) -> str:
     It covers the classes, the splits, the image labels (whatever file they come from), and the
     content of the images and of the masks of `train`, or of the `sources` that masks are drawn
     from. Contents are hashed once, see `sha256_of_all`. The images and masks of `val` and `test`
-    are left out: `split_digest` covers them for the stage that reads them.
+    are left out: `split_digest` covers them for the stage that reads them. Names and labels of
+    `val` are in, and all of COCO's annotations, because the artifact of the data holds them: its
+    index names the images of all splits and their labels, and COCO's masks are drawn into it.
 
     Raises:
         ValueError: one of those files is missing.

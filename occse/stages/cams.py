@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -32,9 +32,15 @@ class ReadCams(Stage):
         """The data, for image labels and sizes."""
         return ("data",)
 
-    def inactive(self) -> frozenset[str]:
-        """The folder's name, where the digest of its files is known."""
-        return frozenset({"source"} if self.digest else ())
+    def config(self) -> dict[str, Any]:
+        """Return the digest alone where it is known: the folder may have any name.
+
+        The name is no `inactive` knob, because variants of a sweep are told apart by it.
+        """
+        config = super().config()
+        if self.digest:
+            del config["source"]
+        return config
 
     def is_named(self) -> bool:
         """Tell if `source` names a folder, or `digest` its files."""

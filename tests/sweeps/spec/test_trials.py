@@ -269,6 +269,23 @@ def test_the_content_of_a_weight_file_is_the_identity_and_its_place_is_not(tmp_p
         load_spec(tmp_path / "spec.yaml")
 
 
+def test_cams_of_two_folders_are_two_variants_by_name_and_one_identity_by_content(
+    tmp_path: Path,
+) -> None:
+    for method, content in (("irn", b"1"), ("seam", b"2"), ("copy", b"1")):
+        (tmp_path / method).mkdir()
+        (tmp_path / method / "a.npy").write_bytes(content)
+    base = {**SHAPES, "cam.source": "cams"}
+
+    def made(*sources: str) -> list[Trial]:
+        grid = {"cams.source": list(sources)}
+        return trials(make(base=base, baseline={"cam.source": "oc"}, grid=grid, weights=tmp_path))
+
+    _, irn, seam = made("irn", "seam")
+    assert (irn.variant, seam.variant) == ("source=irn", "source=seam")
+    assert made("copy")[1].identity == irn.identity != seam.identity
+
+
 def test_identities_do_not_depend_on_the_process(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(HEAD + "profile: embedded\nseeds: 2\nvariants: {a: {}, b: {cam.source: oc}}\n")
