@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from nodes import Nodes
 from small import SMALL
 
-PLUGIN = """
+STAGE = """
 from occse.stage import Context, Stage
+from ..rules import weight
 
 class Count(Stage):
     step: int = 1
@@ -22,10 +23,14 @@ class Count(Stage):
         return ("data",)
 
     def run(self, ctx: Context) -> dict[str, float]:
-        return {"counted": len(list(ctx.inputs["data"].iterdir())) * self.step}
-
-STAGES = {"count": Count}
+        return {"counted": weight(len(list(ctx.inputs["data"].iterdir())), self.step)}
 """
+PACKAGE = {
+    "__init__.py": "from .stages.count import Count\n\nSTAGES = {'count': Count}\n",
+    "stages/__init__.py": "",
+    "stages/count.py": STAGE,
+    "rules.py": "def weight(number: int, step: int) -> int:\n    return number * step\n",
+}
 SWEEP = {
     "name": "plugged",
     "question": "Do workers import a plugin?",
@@ -64,13 +69,16 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow
-def test_plugin_travels_to_workers_that_lack_it_and_its_stage_is_recorded(
+def test_plugin_package_travels_to_workers_that_lack_it_and_its_stage_is_recorded(
     tmp_path: Path, nodes: Nodes
 ) -> None:
     # Ray tells workers the driver's folder, but not its PYTHONPATH: there they would not find it.
     plugins = tmp_path / "plugins"
     plugins.mkdir()
-    (plugins / "counting.py").write_text(PLUGIN)
+    for name, text in PACKAGE.items():
+        path = plugins / "counting" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     (tmp_path / "plugged.yaml").write_text(yaml.safe_dump(SWEEP))
     nodes.add(num_cpus=1)
     done = sweeps(tmp_path, "run", "plugged.yaml", "--address", nodes.address, path=plugins)
