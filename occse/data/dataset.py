@@ -188,7 +188,8 @@ def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
     with _open(path, PngImageFile) as image:
         if image.mode not in ("P", "L"):
             raise ValueError(
-                f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values)"
+                f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values): "
+                "give each pixel the number of its class, not a colour"
             )
         labels: UInt8[np.ndarray, "H W"] = np.array(_decode(image, path))
     counts = np.bincount(labels.ravel(), minlength=VOID + 1)
