@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from analysis.read.secrets import MASK, masked
 from analysis.read.source.database import PATIENCE_S, DatabaseSource, can_read, has_experiments
 from analysis.read.source.run import Source, SourceError
 
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 PLAIN_SQLITE = "sqlite:///"
 #: Seconds after which a person wants to know why nothing happens.
@@ -31,8 +33,20 @@ def connect(tracking: str | None) -> Source:
 def tracking_uri(given: str | None) -> str:
     """Return the address of MLflow's runs: `given`, else MLFLOW_TRACKING_URI, else
     sqlite:///runs/mlflow.db.
+
+    Raises:
+        ValueError: `given` has `***` for its password, as printed commands have, and the
+            environment does not have the same address with it.
     """
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    environment = os.environ.get(TRACKING_URI, "")
+    if given and MASK in given and given == masked(given):
+        if masked(environment) != given:
+            raise ValueError(
+                f"--tracking {given}: expected a password instead of {MASK}, or the same URI with "
+                f"its password in the environment variable {TRACKING_URI}"
+            )
+        return environment
+    return given or environment or DEFAULT_TRACKING
 
 
 def server_address(tracking: str | None) -> str:

@@ -14,7 +14,7 @@ from mlflow.entities import Metric
 
 import analysis.read.source.server as server
 from analysis.read.mlflow import read_experiment
-from analysis.read.source.connect import connect
+from analysis.read.source.connect import connect, tracking_uri
 from analysis.read.source.database import DatabaseSource, can_read
 from analysis.read.source.run import Source, SourceError
 from analysis.read.source.server import ServerSource
@@ -85,6 +85,19 @@ def test_files_of_both_sources_are_equal(run: str, sources: tuple[Source, Source
 
 
 @pytest.mark.parametrize("change", ["column", "workspace"])
+def test_password_that_a_printed_command_masks_is_taken_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ValueError, match=r"expected a password instead of \*\*\*"):
+        tracking_uri("http://me:***@host")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host")
+    assert tracking_uri("http://me:***@host") == "http://me:secret@host"
+    assert tracking_uri("http://me:other@host") == "http://me:other@host"
+    with pytest.raises(ValueError, match="http://you"):
+        tracking_uri("http://you:***@host")
+
+
 def test_a_database_of_another_schema_is_left_to_mlflow(
     run: str, tracking: str, database: Path, tmp_path: Path, change: str
 ) -> None:
