@@ -16,6 +16,9 @@ os.environ.setdefault("RAY_task_oom_retries", "2")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Tune would write down all of its trials again and again, for a restore that nobody asks for: the
+# store is what a sweep goes on from.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

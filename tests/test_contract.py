@@ -65,7 +65,7 @@ NOT_FOR_ANALYSIS = {
     "occse.complete": "sweeps: a run that has it is never written again",
     "occse.constant.": "people: knobs that do not vary",
     "occse.driver": "sweeps: two drivers must not write one record",
-    "occse.how.": "people: run for this trial or reused",
+    "occse.how": "people: run for this trial or reused",
     "occse.imported.notes": "people: remarks of an import",
     "occse.imported.others": "people: settings that are no knob",
     "occse.label": "people: short name of the variant, by which views group the runs",

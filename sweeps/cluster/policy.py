@@ -6,6 +6,7 @@ made-up one. Resources are plain mappings such as `{"CPU": 4.0, "GPU": 0.5}`, as
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 Amounts = Mapping[str, float]
 # Sums of fractions of a GPU are off by rounding; Ray itself counts in steps of 1e-4.
@@ -185,6 +186,19 @@ class _Line:
         needs_no_gpu = not first.needs.get("GPU")
         held = self._held.get(first.sweep, 0.0)
         return needs_no_gpu, held, -first.path_s, self._order[first.fingerprint]
+
+
+def most_at_once(needs: Amounts, free: Sequence[Amounts]) -> float:
+    """Return how many stages that need `needs` find room; infinity for those that need nothing."""
+    asked = {name: amount for name, amount in needs.items() if amount}
+    if not asked:
+        return inf
+    total = 0.0
+    for machine in free:
+        room = min((machine.get(name, 0.0) + EXACT) // amount for name, amount in asked.items())
+        # below 0 where Ray put a stage on a machine that was full
+        total += max(0.0, room)
+    return total
 
 
 def share_of(needs: Amounts, totals: Sequence[Amounts]) -> float:

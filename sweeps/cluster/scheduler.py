@@ -45,7 +45,7 @@ from sweeps.cluster.messages import (
     Worker,
 )
 from sweeps.cluster.policy import choose
-from sweeps.cluster.stage_run import StageRun, StageState
+from sweeps.cluster.stage_run import ReadyLine, StageRun, StageState
 from sweeps.cluster.stage_task import died_too_often, explain, stage_task
 from sweeps.cluster.view import SCHEDULER, Account, ClusterView, account_of
 from sweeps.store.leases import RENEW_S, Leases
@@ -74,6 +74,7 @@ class Scheduler:
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
         self._runs: dict[str, StageRun] = {}
+        self._line = ReadyLine()
         self._failures: dict[str, str] = {}
         self._events: deque[StageEvent] = deque(maxlen=MAX_EVENTS)
         self._points: deque[CurvePoint] = deque(maxlen=MAX_EVENTS)
@@ -113,11 +114,9 @@ class Scheduler:
         if run.cancelled is None and trial not in self._drained:
             # Renewed by each request: the hold of a trial whose process died runs out by itself.
             run.holds[trial] = time.monotonic() + wait + HOLD_S
-            run.request = replace(
-                run.request,
-                path_s=max(run.request.path_s, request.path_s),
-                cpus_per_gpu=max(run.request.cpus_per_gpu, request.cpus_per_gpu),
-            )
+            # thousands of requests are renewed every few seconds, and few change anything
+            if run.raise_to(request) and run.waits:
+                self._line.put(run)
         with suppress(TimeoutError):
             await asyncio.wait_for(run.ended.wait(), wait)
         return run.answer()
@@ -172,7 +171,8 @@ class Scheduler:
 
     async def account(self) -> Account:
         """Return the stages on machines, and those that wait for one, for other schedulers."""
-        return account_of(self._runs.values(), [run.as_candidate() for run in self._ready()])
+        ready = [run.as_candidate() for run in self._wanted() if run.waits]
+        return account_of(self._runs.values(), ready)
 
     async def started(self, fingerprint: str, worker: Worker) -> None:
         """Note the worker that begins a stage; Ray retries one whose worker died with another."""
@@ -283,6 +283,7 @@ class Scheduler:
     async def _run(self, run: StageRun) -> StageOutcome:
         """Wait for a machine and run the stage there; again in parts where GPU memory is short."""
         while True:
+            self._line.put(run)
             self._submit_ready()
             await run.wake.wait()
             if run.cancelled is not None:
@@ -315,21 +316,21 @@ class Scheduler:
                 return outcome
 
     def _submit_ready(self) -> None:
-        """Choose machines for the stages that have room now.
-
-        Everything else stays here, where a more urgent stage can still overtake it."""
-        ready = self._ready()
-        if not self._view.has_room(ready, self._runs.values()):
+        """Choose machines for what has room now; the rest can still be overtaken here."""
+        placed = [run for run in self._runs.values() if run.machine]
+        free = self._view.free(placed)
+        ready = self._line.candidates(free, wanted=lambda run: run.wanted(self._paused))
+        if not ready:
             return
         names = list(self._view.machines)
         chosen = choose(
-            [*(run.as_candidate() for run in ready), *self._view.others],
-            self._view.free(self._runs.values()),
+            [*ready, *self._view.others],
+            free,
             totals=list(self._view.machines.values()),
             # For GPU stages to come: a GPU idles where CPU stages took every core beside it.
             kept=max(run.request.cpus_per_gpu for run in self._runs.values()),
             growing=self._settings.autoscaling,
-            held=self._view.held(self._runs.values()),
+            held=self._view.held(placed),
         )
         for stage, index in chosen:
             # a stage of another scheduler is none of ours; that one starts it
@@ -340,9 +341,6 @@ class Scheduler:
 
     def _wanted(self) -> list[StageRun]:
         return [run for run in self._runs.values() if run.wanted(self._paused)]
-
-    def _ready(self) -> list[StageRun]:
-        return [run for run in self._wanted() if run.waits]
 
     def _submit(self, run: StageRun) -> Any:  # noqa: ANN401 - Ray types no references
         actor = ray.get_runtime_context().current_actor

@@ -1,9 +1,11 @@
 """A stage from the first request to its end, as the scheduler keeps it. Imports no torch."""
 
 import asyncio
+import heapq
+import itertools
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -17,7 +19,10 @@ from sweeps.cluster.messages import (
     WaitingStage,
     Worker,
 )
-from sweeps.cluster.policy import PATIENCE_S, Waiting
+from sweeps.cluster.policy import PATIENCE_S, Amounts, Waiting, most_at_once
+
+# Of stages, in the order of the first request.
+_ORDER = itertools.count()
 
 
 class StageState(Enum):
@@ -54,6 +59,8 @@ class StageRun:
         outages: how many attempts ended because the store did not answer.
         wake: set when a machine is chosen or the stage is cancelled.
         detail: the state's circumstance: the other cluster's host, or the store's error.
+        order: number in the order of the first requests.
+        entry: number of the stage's last entry in `ReadyLine`; earlier ones mean nothing.
     """
 
     request: StageRequest
@@ -72,6 +79,8 @@ class StageRun:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
+    order: int = field(default_factory=_ORDER.__next__)
+    entry: int = -1
     _candidate: tuple[StageRequest, Waiting] | None = None
 
     @property
@@ -141,6 +150,15 @@ class StageRun:
         why = f"{self.state.value}: {self.detail}" if self.detail else self.state.value
         return WaitingStage(field=self.request.field, fingerprint=self.fingerprint, why=why)
 
+    def raise_to(self, request: StageRequest) -> bool:
+        """Take over what is more urgent in another trial's request; return whether anything is."""
+        path_s = max(self.request.path_s, request.path_s)
+        cpus_per_gpu = max(self.request.cpus_per_gpu, request.cpus_per_gpu)
+        if (path_s, cpus_per_gpu) == (self.request.path_s, self.request.cpus_per_gpu):
+            return False
+        self.request = replace(self.request, path_s=path_s, cpus_per_gpu=cpus_per_gpu)
+        return True
+
     def ready(self) -> None:
         """Join the stages that wait for a machine."""
         self.state = StageState.READY
@@ -155,3 +173,82 @@ class StageRun:
         self.starts = 0
         # Without this the stage would run on before a machine is chosen for the new attempt.
         self.wake.clear()
+
+
+class ReadyLine:
+    """Stages that wait for a machine, in the order in which they may start.
+
+    Thousands may wait, and the scheduler chooses at each end of a stage: a choice takes from here
+    as many as could start at all, which on a busy cluster is one of each kind.
+    """
+
+    def __init__(self) -> None:
+        # By sweep and kind, the longest path first; of equal paths the one that was asked first.
+        # An entry whose stage was chosen, cancelled or entered again is dropped when it is met.
+        self._heaps: dict[tuple[object, ...], list[tuple[float, int, int, StageRun, Waiting]]] = {}
+        # when each stage that came in patient loses its patience, and is of another kind
+        self._deadlines: list[tuple[float, int, StageRun]] = []
+        self._count = itertools.count()
+
+    def put(self, run: StageRun) -> None:
+        """Take in a stage that waits from now on, or whose request changed."""
+        stage = run.as_candidate()
+        run.entry = next(self._count)
+        entry = (-stage.path_s, run.order, run.entry, run, stage)
+        heapq.heappush(self._heaps.setdefault((stage.sweep, *stage.kind), []), entry)
+        if stage.is_patient:
+            heapq.heappush(self._deadlines, (run.ready_at + PATIENCE_S, next(self._count), run))
+
+    def candidates(
+        self, free: Sequence[Amounts], *, wanted: Callable[[StageRun], bool]
+    ) -> list[Waiting]:
+        """Return the stages to choose from; none where no machine has room for any.
+
+        Of each sweep and kind those that come first, one more than could start: the policy may
+        reserve a machine for that one.
+
+        Args:
+            free: what each machine has left.
+            wanted: tells whether a stage may start now.
+        """
+        self._lose_patience()
+        found: list[tuple[int, Waiting]] = []
+        has_room = False
+        for key, heap in list(self._heaps.items()):
+            most = most_at_once(heap[0][-1].needs, free)
+            here = self._first(heap, 1 + most, wanted=wanted)
+            if not heap:
+                del self._heaps[key]
+            has_room = has_room or bool(most and here)
+            found += here
+        return [stage for _, stage in sorted(found, key=lambda each: each[0])] if has_room else []
+
+    def _first(
+        self,
+        heap: list[tuple[float, int, int, StageRun, Waiting]],
+        number: float,
+        *,
+        wanted: Callable[[StageRun], bool],
+    ) -> list[tuple[int, Waiting]]:
+        """Return the first stages of a heap that are wanted, each with its place; all stay in."""
+        kept = []
+        found: list[tuple[int, Waiting]] = []
+        while heap and len(found) < number:
+            entry = heapq.heappop(heap)
+            _, order, number_of_entry, run, stage = entry
+            if not run.waits or run.entry != number_of_entry:
+                continue
+            kept.append(entry)
+            if wanted(run):
+                found.append((order, stage))
+        for entry in kept:
+            heapq.heappush(heap, entry)
+        return found
+
+    def _lose_patience(self) -> None:
+        """Put each stage whose patience has ended among those of its new kind."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, run = heapq.heappop(self._deadlines)
+            if run.waits:
+                self.put(run)

@@ -5,7 +5,6 @@ Each asks the others for their stages, and chooses among all of them as if there
 what is chosen it starts its own part, and leaves the rest of the room to the others."""
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -128,19 +127,6 @@ class ClusterView:
                     # sent to the same room.
                     left[stage.machine][name] -= amount
         return list(left.values())
-
-    def has_room(self, ready: Iterable[StageRun], runs: Iterable[StageRun]) -> bool:
-        """Tell whether a machine has room for any of `ready`, beside those of `runs` on it.
-
-        On a busy cluster none has, most of the time. This is then all that a request costs; a
-        choice among thousands that wait would cost ten times as much.
-        """
-        kinds = {(run.request.num_cpus, run.request.num_gpus) for run in ready}
-        if not kinds:
-            return False
-        free = self.free(runs)
-        wanted = [{"CPU": num_cpus, "GPU": num_gpus} for num_cpus, num_gpus in kinds]
-        return any(fits(needs, machine) for needs, machine in itertools.product(wanted, free))
 
     def held(self, runs: Iterable[StageRun]) -> dict[str, float]:
         """Return the part of the cluster that each sweep's stages hold, divided by its weight."""

@@ -101,7 +101,8 @@ def run_sweep(
     try:
         # Before the queue: it records stored trials at once, which need the sweep's run.
         tracking.open(trials)
-        queue.add(trials)
+        with recorder.together():
+            queue.add(trials)
         notifier.start()  # what the store had was told by the driver that made it
         for line in _opening(spec, trials, planner, suggestions):
             say(line)

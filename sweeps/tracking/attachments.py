@@ -13,7 +13,8 @@ Of a trial:
 | `maps/<image>.png` | the same for programs, see `occse.artifacts.panels.write_maps` |
 | `gallery.html` | all panels on one page |
 | `config.yaml` | every active knob of every planned stage |
-| `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, command |
+| `manifests.json` | of every artifact by field: inputs, seconds, commit, machine, command; |
+| | what all of them share is in `common` |
 | `diff.patch` | the uncommitted change of the code, where there was one |
 
 Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its stages (see
@@ -25,13 +26,14 @@ Of the sweep: `sweep.yaml`, its resolved file; `pipeline.json`, the facts of its
 
 import csv
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -50,16 +52,27 @@ from sweeps.spec.model import Spec
 from sweeps.store.store import Store
 from sweeps.tracking.configurations import FILE as CONFIGURATIONS
 from sweeps.tracking.configurations import Knobs, write_text
+from sweeps.tracking.database import local_folder
 from sweeps.tracking.gallery import gallery
-from sweeps.tracking.tags import Record
+from sweeps.tracking.tags import TAG_CHARACTERS, Record
+
+if TYPE_CHECKING:  # importing it takes a second that other commands do without
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # Enough to see what a variant does, and some 300 kB for each trial.
 NUM_PANELS = 4
 # Version of `labels.json`, which analysis reads.
 LABELS_VERSION = 1
 DATA = "data"
+# Parts of a manifest that are in `config.yaml` and in MLflow's metrics.
+ELSEWHERE = {"config", "metrics"}
+# Parts that the artifacts of a trial mostly share; an uncommitted difference of the code is long.
+ORIGIN = ("version", "host", "device", "git", "packages", "machine", "command", "source")
 BY_CLASS = ("class", "iou", "precision", "recall", "tp", "fp", "fn")
 BY_THRESHOLD = ("threshold", "miou", "precision", "recall")
+# Ten times as fast where PyYAML was built with its library, as its wheels are.
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 CsvRow = Sequence[object]
 
 
@@ -75,6 +88,33 @@ def write_attachments(
     with tempfile.TemporaryDirectory() as aside:
         folders = _folders(record, store, Path(aside), data_root=data_root)
         _write(record, folder, folders, data_root=data_root)
+
+
+def upload(client: "MlflowClient", run: "Run", write: Callable[[Path], None]) -> tuple[bool, str]:
+    """Upload the files that `write` makes in a folder.
+
+    Returns:
+        False where that is to be tried again; and the reason why files are missing, if they are.
+        No number is lost over a file.
+    """
+    from mlflow.exceptions import MlflowException
+
+    unreadable = refused = ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            write(Path(folder))
+        except (OSError, ValueError) as error:
+            unreadable = masked(str(error))[:TAG_CHARACTERS]
+        try:
+            location = local_folder(run.info.artifact_uri)
+            if location is None:
+                client.log_artifacts(run.info.run_id, folder)
+            else:
+                # as MLflow does it, which would ask its database first for what is known here
+                shutil.copytree(folder, location, dirs_exist_ok=True)
+        except (OSError, shutil.Error, MlflowException) as error:
+            refused = masked(str(error))[:TAG_CHARACTERS]
+    return not refused, refused or unreadable
 
 
 def write_sweep(spec: Spec, stages: Mapping[str, Knobs], folder: Path) -> None:
@@ -182,35 +222,39 @@ class _Part:
 
     field: str
     fingerprint: str
-    made: str
     values: Callable[[], Mapping[str, Any]] = dataclass_field(compare=False)
 
 
-# Trials share most of their stages, and writing YAML and JSON takes longer than the rest of a
-# record. A sweep's trials come in the order of its file, so that those that share are near.
+# Trials share most of their stages, and writing YAML takes longer than the rest of a record. A
+# sweep's trials come in the order of its file, so that those that share are near.
 @lru_cache(maxsize=1000)
 def _yaml(part: _Part) -> str:
-    return yaml.safe_dump({part.field: dict(part.values())}, sort_keys=False)
-
-
-@lru_cache(maxsize=1000)
-def _json(part: _Part) -> str:
-    return json.dumps({part.field: part.values()}, indent=1).removeprefix("{\n").removesuffix("\n}")
+    return str(yaml.dump({part.field: dict(part.values())}, Dumper=DUMPER, sort_keys=False))
 
 
 def _configs(nodes: Mapping[str, Node]) -> str:
     """Return the active knobs of every stage as YAML."""
-    parts = [_Part(field, node.fingerprint, "", node.stage.config) for field, node in nodes.items()]
+    parts = [_Part(field, node.fingerprint, node.stage.config) for field, node in nodes.items()]
     return "".join(map(_yaml, parts))
 
 
 def _manifests(manifests: Mapping[str, Manifest]) -> str:
-    """Return manifests by field as JSON."""
-    parts = [
-        _Part(field, each.fingerprint, f"{each.created} {each.seconds}", each.model_dump)
-        for field, each in manifests.items()
-    ]
-    return "{\n" + ",\n".join(map(_json, parts)) + "\n}" if parts else "{}"
+    """Return manifests by field as JSON, a line each; `common` has what all of them share.
+
+    Without their knobs and metrics, which the run has beside it.
+    """
+    parts = {field: each.model_dump(exclude=ELSEWHERE) for field, each in manifests.items()}
+    first = next(iter(parts.values()), {})
+    common = {
+        key: first[key]
+        for key in ORIGIN
+        if first and all(part[key] == first[key] for part in parts.values())
+    }
+    lines = [f'"common": {json.dumps(common)}']
+    for field, part in parts.items():
+        own = {key: value for key, value in part.items() if key not in common}
+        lines.append(f"{json.dumps(field)}: {json.dumps(own)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _shown(

@@ -7,7 +7,7 @@ trial tell which of them are its own."""
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,12 @@ def knob_texts(node: Node) -> dict[str, str]:
     return {knob: _text(value) for knob, value in node.stage.config().items()}
 
 
-def by_fingerprint(trials: Iterable[Trial]) -> dict[str, Knobs]:
-    """Return the knobs of every distinct stage of `trials` by its fingerprint."""
+def by_fingerprint(trials: Iterable[Trial], *, known: Container[str] = ()) -> dict[str, Knobs]:
+    """Return the knobs of every distinct stage of `trials` by its fingerprint, without `known`."""
     found: dict[str, Knobs] = {}
     for trial in trials:
         for node in trial.nodes.values():
-            if node.fingerprint not in found:
+            if node.fingerprint not in found and node.fingerprint not in known:
                 found[node.fingerprint] = knob_texts(node)
     return found
 

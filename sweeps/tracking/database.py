@@ -61,6 +61,12 @@ def artifacts(database: Path) -> Path:
     return database.absolute().parent / ARTIFACTS
 
 
+def local_folder(location: str) -> Path | None:
+    """Return the folder on this machine that a file URI means; None for any other location."""
+    address = urlsplit(location)
+    return Path(unquote(address.path)) if address.scheme == "file" else None
+
+
 def check_uri(uri: str) -> str:
     """Return a tracking URI as it is.
 

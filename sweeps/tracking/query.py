@@ -1,6 +1,6 @@
 """Questions to MLflow about earlier sweeps: the artifacts that they refer to, and single trials."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # importing it takes a second that other commands do without
 # The largest page that every MLflow server gives.
 PAGE = 1000
 FINGERPRINT = "occse.fingerprint."
+SWEEP = "sweep"
+KINDS = (SWEEP, "trial")
 # The server understood the request and will refuse it again: running again does not help.
 REFUSALS = frozenset(
     {
@@ -118,6 +120,35 @@ def search(client: "MlflowClient", experiment_ids: Sequence[str]) -> "list[Run]"
         return []
     runs: list[Run] = get_results_from_paginated_fn(page, PAGE)  # type: ignore[no-untyped-call]
     return runs
+
+
+def distinct_runs(
+    client: "MlflowClient", experiment_id: str, *, mine: Container[str]
+) -> "dict[str, Run]":
+    """Return the runs of a sweep by trial, its own as SWEEP, without those that were imported.
+
+    MLflow's client sends a request again when its answer was lost, so that a run may have been
+    made twice. Of several runs of one thing one is kept, and the others are deleted.
+
+    Args:
+        client: of the tracking server.
+        experiment_id: experiment of the sweep.
+        mine: ids of the runs that the caller writes to, which are kept first.
+    """
+    kept: dict[str, Run] = {}
+    # then complete ones
+    runs = sorted(
+        search(client, [experiment_id]),
+        key=lambda run: (run.info.run_id not in mine, "occse.complete" not in run.data.tags),
+    )
+    for run in runs:
+        tags = run.data.tags
+        if tags.get("occse.kind") not in KINDS or "occse.imported" in tags:
+            continue
+        identity = tags.get("occse.trial", SWEEP)
+        if kept.setdefault(identity, run) is not run:
+            client.delete_run(run.info.run_id)
+    return kept
 
 
 @contextmanager

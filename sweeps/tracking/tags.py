@@ -25,7 +25,8 @@ from sweeps.tracking.keys import name_tags, safe_key
 from sweeps.tracking.names import TrialNames
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
-    from mlflow.entities import Metric
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
 
 # MLflow's servers store 8000 characters of a tag, older ones 5000.
 TAG_CHARACTERS = 4000
@@ -41,6 +42,7 @@ class Record:
     Attributes:
         trial: the trial.
         manifests: its finished artifacts by field.
+        curves: of the stages that were read already, by field; the others are read when needed.
         reused: fields whose artifact was in the store before, or was made for another trial.
         failed: errors by field.
         stopped: gate that stopped it, if one did.
@@ -49,6 +51,7 @@ class Record:
 
     trial: Trial
     manifests: Mapping[str, Manifest]
+    curves: Mapping[str, Sequence[Mapping[str, float]]] = dataclass_field(default_factory=dict)
     reused: frozenset[str] = frozenset()
     failed: Mapping[str, str] = dataclass_field(default_factory=dict)
     stopped: Stopped | None = None
@@ -136,12 +139,11 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     packages: dict[str, str] = {}
     for manifest in manifests.values():
         packages |= manifest.packages
-    how = {
-        f"occse.how.{field}": "reused" if field in record.reused else "run" for field in manifests
-    }
+    how = {field: "reused" if field in record.reused else "run" for field in manifests}
     errors = "; ".join(f"{field}: {error}" for field, error in record.failed.items())
     gate, why = record.stopped or ("", "")
     tags = {
+        "occse.how": _by_field(how),
         "occse.seconds.spent": f"{spent_s:.3f}",
         "occse.seconds.saved": f"{saved_s:.3f}",
         "occse.seconds": _by_field({field: round(value, 3) for field, value in seconds.items()}),
@@ -163,7 +165,7 @@ def about_record(record: Record, spec: Spec) -> dict[str, str]:
     keys: list[str] = []
     for field, manifest in manifests.items():
         keys += [f"{field}/{metric}" for metric in manifest.metrics]
-    return how | tags | name_tags(keys)
+    return tags | name_tags(keys)
 
 
 def _other_code(record: Record) -> dict[str, str]:
@@ -176,6 +178,30 @@ def _other_code(record: Record) -> dict[str, str]:
         for field, node in record.trial.nodes.items()
         if node.fingerprint in reasons
     }
+
+
+def set_tags(client: "MlflowClient", run: "Run", tags: Mapping[str, str]) -> None:
+    """Set those tags that differ; a tag that has no value any more is deleted."""
+    from mlflow.entities import RunTag
+
+    known = run.data.tags
+    changed = {key: value for key, value in tags.items() if value and known.get(key) != value}
+    if changed:
+        new = [RunTag(key, value) for key, value in changed.items()]
+        client.log_batch(run.info.run_id, tags=new)
+    known.update(changed)
+    for key in [key for key, value in tags.items() if not value and key in known]:
+        client.delete_tag(run.info.run_id, key)
+        del known[key]
+
+
+def set_params(client: "MlflowClient", run: "Run", params: Mapping[str, str]) -> None:
+    """Set the params that a run has not; one of a file that varied more may have them."""
+    from mlflow.entities import Param
+
+    new = [Param(key, text) for key, text in params.items() if key not in run.data.params]
+    if new:
+        client.log_batch(run.info.run_id, params=new)
 
 
 def describe(trial: Trial) -> str:
@@ -236,7 +262,9 @@ def measured(record: Record, store: Store) -> "Iterator[Metric]":
     scored = [field for field in reversed(scored_fields()) if field in record.manifests]
     for field in dict.fromkeys([*scored, *record.manifests]):
         manifest = record.manifests[field]
-        curves = store.curves(record.trial.nodes[field])
+        curves = record.curves.get(field)
+        if curves is None:
+            curves = store.curves(record.trial.nodes[field])
         yield from scores(field, manifest, curves=curves)
         for point in curves:
             yield from curve(field, point, at=milliseconds(manifest))

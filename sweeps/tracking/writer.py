@@ -40,7 +40,7 @@ Once the trial has ended also:
 
 | tag | value |
 |---|---|
-| `occse.how.<field>` | `run`, or `reused`: from the store, or made for another trial |
+| `occse.how` | JSON by field: `run`, or `reused`: from the store, or made for another trial |
 | `occse.seconds.spent`, `occse.seconds.saved` | of stages run for this trial, and of reused ones |
 | `occse.seconds` | JSON: seconds that each artifact took, by field |
 | `occse.gpus` | JSON: number of GPUs by field; 0 for CPUs |
@@ -85,20 +85,19 @@ numbers of erasures 0, 1, ... A class name in a key is replaced where MLflow doe
 `sweeps.tracking.keys`. **Artifacts**: see `sweeps.tracking.attachments`.
 """
 
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occse.artifacts.secrets import masked
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
 from sweeps.store.store import Store
-from sweeps.tracking.attachments import write_attachments, write_sweep
+from sweeps.tracking.attachments import upload, write_attachments, write_sweep
+from sweeps.tracking.bulk import TOGETHER, BulkWriter, NewRun, RunEnd, bulk_writer
 from sweeps.tracking.claim import BEAT_S, DRIVER, check_free, digest_of, end_orphans, make_claim
 from sweeps.tracking.configurations import (
     FILE,
@@ -109,12 +108,10 @@ from sweeps.tracking.configurations import (
     write_text,
 )
 from sweeps.tracking.database import connect, experiment_id
-from sweeps.tracking.metrics import MetricWriter
+from sweeps.tracking.metrics import MetricWriter, sweep_scores
 from sweeps.tracking.names import TrialNames
-from sweeps.tracking.query import RecordRefusedError, answering, search
-from sweeps.tracking.scores import sweep_scores
+from sweeps.tracking.query import SWEEP, RecordRefusedError, answering, distinct_runs
 from sweeps.tracking.tags import (
-    TAG_CHARACTERS,
     Record,
     about_code,
     about_completion,
@@ -123,15 +120,14 @@ from sweeps.tracking.tags import (
     about_sweep,
     about_trial,
     measured,
+    set_params,
+    set_tags,
 )
 from sweeps.tracking.views import View, address, write_views
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-
-SWEEP = "sweep"
-KINDS = (SWEEP, "trial")
 
 
 class Tracking:
@@ -155,6 +151,9 @@ class Tracking:
         # trials whose run was made before they started
         self._pending: set[str] = set()
         self._started_ms: dict[str, int] = {}
+        # trials whose run this object made, and whose run has tags and params only
+        self._fresh: set[str] = set()
+        self._bulk: BulkWriter | None = None
         self._variation = Variation(spec, ())
         self._names = TrialNames(spec, ())
         self._stages: dict[str, Knobs] = {}
@@ -177,13 +176,14 @@ class Tracking:
         self._names = TrialNames(self._spec, trials)
         with self._answering():
             client = connect(self.uri, create=True)
+            self._bulk = bulk_writer(client)
             end_orphans(client)
             self._experiment = experiment_id(client, self._spec.name, uri=self.uri)
             self._runs = self._distinct()
             parent = self._runs.pop(SWEEP, None)
             if parent is None:
-                tags = {"mlflow.runName": self._spec.name, DRIVER: claim.model_dump_json()}
-                parent = self._create(SWEEP, tags)
+                tags = {"occse.kind": SWEEP, "mlflow.runName": self._spec.name}
+                parent = self._create({**tags, DRIVER: claim.model_dump_json()})
             check_free(parent, claim)
             self._parent = parent.info.run_id
             self.confirm()
@@ -193,52 +193,56 @@ class Tracking:
             except ValueError:
                 self._parent = ""  # `close` must not end the runs of the other driver
                 raise
-            self._set_tags(parent, about_sweep(self._spec, self._variation))
+            set_tags(client, parent, about_sweep(self._spec, self._variation))
             self._stages = recorded_stages(client, self._parent) | by_fingerprint(trials)
-            self._attach(parent, partial(write_sweep, self._spec, self._stages))
+            _, missing = upload(client, parent, partial(write_sweep, self._spec, self._stages))
+            set_tags(client, parent, {"occse.not_attached": missing})
             client.update_run(self._parent, status="RUNNING")
             self._write_views(trials)
-            for trial in trials:
-                self.begin(trial)
+            self.begin(trials)
             for identity in self._runs.keys() - {trial.identity for trial in trials}:
                 self._drop(self._runs[identity])
 
-    def begin(self, trial: Trial) -> None:
-        """Make the run of a trial, and set it RUNNING unless it is complete."""
-        if trial.identity in self._begun:
+    def begin(self, trials: Sequence[Trial]) -> None:
+        """Make the runs of trials, and set them RUNNING unless they are complete."""
+        begun = {trial.identity: trial for trial in trials if trial.identity not in self._begun}
+        if not begun:
             return
         with self._answering():
-            tags = about_trial(trial, self._names)
-            self._add_stages(trial)
-            is_new = trial.identity not in self._runs
-            if is_new:
-                self._runs[trial.identity] = self._make(trial)
-            run = self._runs[trial.identity]
-            if run.data.tags.get("occse.complete") != trial.identity:
-                # before the requests below: if one fails now, `log` writes everything
-                self._open.add(trial.identity)
-            if not is_new:
-                self._set_tags(run, tags)
-                self._set_params(run, trial)  # the file may vary more knobs by now
-            if trial.identity in self._open and run.info.status != "RUNNING":
-                self._client().update_run(run.info.run_id, status="RUNNING")
-            self._begun.add(trial.identity)
+            self._add_stages(begun.values())
+            known = self._runs.keys() | self._started_ms.keys()
+            new = [trial for identity, trial in begun.items() if identity not in known]
+            for first in range(0, len(new) if self._bulk else 0, TOGETHER):
+                assert self._bulk is not None
+                some = [self._new_run(trial) for trial in new[first : first + TOGETHER]]
+                runs = self._bulk.make(self._experiment, some)
+                made = {run.data.tags["occse.trial"]: run for run in runs}
+                self._runs |= made
+                self._pending |= made.keys()
+                self._fresh |= made.keys()
+            for trial in begun.values():
+                self._begin(trial)
 
-    def start(self, trial: Trial, *, at_s: float) -> None:
+    def start(self, trial: Trial, *, at_s: float) -> bool:
         """Let the run of a trial start at `at_s`, in seconds since 1970, for its first start.
 
-        MLflow takes the start of a run when it is made, and never again: a run that was made while
-        the trial was pending makes way for another one.
+        Return whether it is another run now, which has no metrics: MLflow's interface takes the
+        start of a run when it is made, and never again.
         """
         self._started_ms.setdefault(trial.identity, int(1000 * at_s))
         if trial.identity not in self._pending:
-            return
+            return False
         with self._answering():
-            pending = self._runs[trial.identity]
+            run = self._runs[trial.identity]
+            if self._bulk is not None:
+                self._bulk.start(run, self._started_ms[trial.identity])
+                self._pending.remove(trial.identity)
+                return False
             self._runs[trial.identity] = self._make(trial)
             self._pending.remove(trial.identity)
-            # Last: if this request is not answered, `_distinct` deletes one of the two later.
-            self._client().delete_run(pending.info.run_id)
+            # last: if this request is not answered, `_distinct` deletes one of the two later
+            self._client().delete_run(run.info.run_id)
+            return True
 
     def confirm(self) -> None:
         """Renew the driver's tag, at most once in BEAT_S seconds: others see that it lives."""
@@ -253,7 +257,30 @@ class Tracking:
         """Log metrics of a trial that has not ended."""
         with self._answering():
             if trial.identity in self._open:
+                self._fresh.discard(trial.identity)
                 self._metrics.write(self._runs[trial.identity], metrics)
+
+    def log_together(self, records: Iterable[Record], *, store: Store) -> None:
+        """Complete and close the runs of many trials in one transaction.
+
+        Runs that others may have written to, or that MLflow would refuse, are left to `log`; all
+        are where MLflow is a server.
+        """
+        if self._bulk is None:
+            return
+        with self._answering():
+            ends: dict[str, RunEnd] = {}
+            for record in records:
+                identity = record.trial.identity
+                if identity in self._fresh and identity in self._open:
+                    # `log` meets it again, and tells it
+                    with suppress(OSError, ValueError):
+                        end = self._end_of(record, store)
+                        if self._bulk.accepts(end):
+                            ends[identity] = end
+            if ends and self._bulk.end(list(ends.values())):
+                self._open -= ends.keys()
+                self._fresh -= ends.keys()
 
     def log(self, record: Record, *, store: Store) -> None:
         """Complete and close the run of a trial, unless it is complete.
@@ -264,30 +291,24 @@ class Tracking:
         trial = record.trial
         with self._answering():
             if trial.identity not in self._runs:
-                self.begin(trial)
+                self.begin([trial])
             if trial.identity not in self._open:
                 return
+            self._fresh.discard(trial.identity)
             run = self._runs[trial.identity]
-            complete = about_completion(record)
-            if run.data.tags.get("occse.complete") == complete:
-                info = run.info
-                self._client().set_terminated(info.run_id, "FINISHED", end_time=info.end_time)
+            run_id = run.info.run_id
+            if run.data.tags.get("occse.complete") == about_completion(record):
+                self._client().set_terminated(run_id, "FINISHED", end_time=run.info.end_time)
                 self._open.remove(trial.identity)
                 return
-            tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
-            self._set_tags(run, tags)
-            self._set_params(run, trial)
-            self._metrics.write(run, measured(record, store))
-            write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
-            attached = self._attach(run, write)
-            status = "FAILED" if record.failed else "FINISHED"
-            end_ms = int(1000 * record.ended_s)
-            if trial.identity in self._pending:
-                end_ms = run.info.start_time  # it was in the store, and took no time
-            self._client().set_terminated(run.info.run_id, status, end_time=end_ms)
-            if attached and not record.failed:
-                # The last tag: with it the run is never written again.
-                self._client().set_tag(run.info.run_id, "occse.complete", complete)
+            end = self._end_of(record, store)
+            # The last tag, below: with it the run is never written again.
+            set_tags(self._client(), run, {**end.tags, "occse.complete": ""})
+            set_params(self._client(), run, self._variation.params(trial))
+            self._metrics.write(run, end.metrics)
+            self._client().set_terminated(run_id, end.status, end_time=end.end_ms)
+            if end.tags["occse.complete"]:
+                set_tags(self._client(), run, end.tags)
             self._open.remove(trial.identity)
 
     def close(self, *, failed: bool) -> None:
@@ -307,11 +328,10 @@ class Tracking:
             with suppress(RecordRefusedError), answering(self.uri):
                 self._client().delete_tag(self._parent, DRIVER)
             self._open.clear()
-            runs = self._distinct()
-            parent = runs.pop(SWEEP, None)
-            if parent is not None:
-                scores = sweep_scores(runs.values(), known=parent.data.metrics)
-                self._client().log_batch(self._parent, metrics=scores)
+            # a server may have made a run twice; and where there is none, reading them takes longer
+            runs = self._runs if self._bulk is not None else self._distinct()
+            known = self._client().get_run(self._parent).data.metrics
+            self._client().log_batch(self._parent, metrics=sweep_scores(runs.values(), known=known))
 
     def addresses(self, server: str) -> list[str]:
         """Return where the views of the sweep are on the pages of a server; none without views."""
@@ -324,26 +344,56 @@ class Tracking:
                 self._client().log_artifacts(self._parent, str(folder))
 
     def _distinct(self) -> "dict[str, Run]":
-        """Return the runs of this sweep by identity, its own as SWEEP.
+        mine = [self._parent, *(run.info.run_id for run in self._runs.values())]
+        return distinct_runs(self._client(), self._experiment, mine=frozenset(mine))
 
-        MLflow's client sends a request again when its answer was lost, so that a run may have been
-        made twice. Of several runs of one thing one is kept, and the others are deleted.
+    def _begin(self, trial: Trial) -> None:
+        """Make the run of a trial where there is none, and let it be written to."""
+        if trial.identity not in self._runs:
+            self._runs[trial.identity] = self._make(trial)
+            self._fresh.add(trial.identity)
+        run = self._runs[trial.identity]
+        if run.data.tags.get("occse.complete") != trial.identity:
+            # before the requests below: if one fails now, `log` writes everything
+            self._open.add(trial.identity)
+        if trial.identity not in self._fresh:
+            set_tags(self._client(), run, about_trial(trial, self._names))
+            # the file may vary more knobs by now
+            set_params(self._client(), run, self._variation.params(trial))
+        if trial.identity in self._open and run.info.status != "RUNNING":
+            self._client().update_run(run.info.run_id, status="RUNNING")
+        self._begun.add(trial.identity)
+
+    def _new_run(self, trial: Trial) -> NewRun:
+        """Return what is known of a trial before it runs."""
+        head = {"occse.kind": "trial", "mlflow.parentRunId": self._parent}
+        tags = head | about_trial(trial, self._names) | about_plan(trial) | about_code(self._spec)
+        told = {key: value for key, value in tags.items() if value}
+        return NewRun(tags=told, params=self._variation.params(trial))
+
+    def _end_of(self, record: Record, store: Store) -> RunEnd:
+        """Return everything of a trial's end, and upload its files.
+
+        Raises:
+            ValueError, OSError: a curve in the store cannot be read.
         """
-        kept: dict[str, Run] = {}
-        mine = {self._parent, *(run.info.run_id for run in self._runs.values())}
-        # those that this object writes to first, then complete ones
-        runs = sorted(
-            search(self._client(), [self._experiment]),
-            key=lambda run: (run.info.run_id not in mine, "occse.complete" not in run.data.tags),
+        trial = record.trial
+        run = self._runs[trial.identity]
+        metrics = list(measured(record, store))
+        write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
+        attached, missing = upload(self._client(), run, write)
+        tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
+        complete = about_completion(record) if attached and not record.failed else ""
+        in_store = trial.identity in self._pending
+        return RunEnd(
+            run=run,
+            tags={**tags, "occse.not_attached": missing, "occse.complete": complete},
+            params=self._variation.params(trial),
+            metrics=metrics,
+            status="FAILED" if record.failed else "FINISHED",
+            # what was in the store took no time
+            end_ms=run.info.start_time if in_store else int(1000 * record.ended_s),
         )
-        for run in runs:
-            tags = run.data.tags
-            if tags.get("occse.kind") not in KINDS or "occse.imported" in tags:
-                continue
-            identity = tags.get("occse.trial", SWEEP)
-            if kept.setdefault(identity, run) is not run:
-                self._client().delete_run(run.info.run_id)
-        return kept
 
     def _client(self) -> "MlflowClient":
         from mlflow import MlflowClient
@@ -363,83 +413,31 @@ class Tracking:
             )
 
     def _make(self, trial: Trial) -> "Run":
-        """Make the run of a trial: with what is known before it runs, or with little if it is
-        pending, for then it makes way for another run when the trial starts.
-        """
-        parent = {"mlflow.parentRunId": self._parent}
-        tags = parent | about_trial(trial, self._names) | about_plan(trial)
+        """Make the run of a trial; a pending one makes way for another when the trial starts."""
+        new = self._new_run(trial)
         start_ms = self._started_ms.get(trial.identity)
+        run = self._create(new.tags, start_ms=start_ms)
         if start_ms is None:
-            run = self._create("trial", tags)
             self._pending.add(trial.identity)
-            return run
-        run = self._create("trial", tags | about_code(self._spec), start_ms=start_ms)
-        self._set_params(run, trial)
+        else:
+            set_params(self._client(), run, new.params)
         return run
 
-    def _create(self, kind: str, tags: Mapping[str, str], *, start_ms: int | None = None) -> "Run":
-        told = {"occse.kind": kind} | {key: value for key, value in tags.items() if value}
+    def _create(self, tags: Mapping[str, str], *, start_ms: int | None = None) -> "Run":
+        told = {key: value for key, value in tags.items() if value}
         run: Run = self._client().create_run(self._experiment, start_time=start_ms, tags=told)
         return run
 
-    def _set_params(self, run: "Run", trial: Trial) -> None:
-        from mlflow.entities import Param
-
-        # a run of an earlier version, or of a file that varied more, has them
-        params = [
-            Param(key, text)
-            for key, text in self._variation.params(trial).items()
-            if key not in run.data.params
-        ]
-        if params:
-            self._client().log_batch(run.info.run_id, params=params)
-
-    def _set_tags(self, run: "Run", tags: Mapping[str, str]) -> None:
-        """Set those tags that differ; a tag that has no value any more is deleted."""
-        from mlflow.entities import RunTag
-
-        known = run.data.tags
-        changed = {key: value for key, value in tags.items() if value and known.get(key) != value}
-        if changed:
-            new = [RunTag(key, value) for key, value in changed.items()]
-            self._client().log_batch(run.info.run_id, tags=new)
-        known.update(changed)
-        for key in [key for key, value in tags.items() if not value and key in known]:
-            self._client().delete_tag(run.info.run_id, key)
-            del known[key]
-
-    def _add_stages(self, trial: Trial) -> None:
-        """Record the knobs of a trial that joined after the start, as those of a search do."""
-        new = {
-            key: knobs for key, knobs in by_fingerprint([trial]).items() if key not in self._stages
-        }
+    def _add_stages(self, trials: Iterable[Trial]) -> None:
+        """Record the knobs of trials that joined after the start, as those of a search do."""
+        new = by_fingerprint(trials, known=self._stages)
         if new:
             self._stages |= new
             self._client().log_text(self._parent, write_text(self._stages), FILE)
 
-    def _attach(self, run: "Run", write: Callable[[Path], None]) -> bool:
-        """Upload the files that `write` makes; return False where that is to be tried again.
-
-        A file that cannot be made or uploaded is told in a tag: no number is lost over a file.
-        """
-        from mlflow.exceptions import MlflowException
-
-        unreadable = refused = ""
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                write(Path(folder))
-            except (OSError, ValueError) as error:
-                unreadable = masked(str(error))[:TAG_CHARACTERS]
-            try:
-                self._client().log_artifacts(run.info.run_id, folder)
-            except (OSError, MlflowException) as error:
-                refused = masked(str(error))[:TAG_CHARACTERS]
-        self._set_tags(run, {"occse.not_attached": refused or unreadable})
-        return not refused
-
     def _drop(self, run: "Run") -> None:
         """Mark the run of a trial that the sweep's file no longer asks for."""
-        self._set_tags(run, {"occse.current": "false"})
+        set_tags(self._client(), run, {"occse.current": "false"})
         if run.info.status == "RUNNING":
             self._client().set_terminated(run.info.run_id, "KILLED")
 

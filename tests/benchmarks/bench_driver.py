@@ -9,6 +9,7 @@ Run: python tests/benchmarks/bench_driver.py [--trials 5000]
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -117,6 +118,19 @@ def stored(trials: list[Trial], folder: Path) -> None:
             f"a trial; {peak_mb():.0f} MB",
             flush=True,
         )
+    table(f"sqlite:///{database}", len(trials))
+
+
+def table(uri: str, number: int) -> None:
+    """Print the table of the sweep, in a process of its own as `sweeps run` does."""
+    command = [sys.executable, "-m", "analysis", "table", SPEC.name, "--tracking", uri]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{number} trials in a table: {used.ru_utime + used.ru_stime:.1f} s of CPU; "
+        f"{used.ru_maxrss / 1024:.0f} MB",
+        flush=True,
+    )
 
 
 def polls(trials: list[Trial]) -> None:

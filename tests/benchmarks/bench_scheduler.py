@@ -13,7 +13,7 @@ import time
 
 from sweeps.cluster.messages import SchedulerSettings, StageRequest
 from sweeps.cluster.scheduler import Scheduler
-from sweeps.cluster.stage_run import StageRun, StageState
+from sweeps.cluster.stage_run import ReadyLine, StageRun, StageState
 from sweeps.cluster.view import ClusterView
 
 MACHINES = {f"machine {number}": {"CPU": 64.0, "GPU": 8.0} for number in range(8)}
@@ -29,8 +29,16 @@ class Turns(Scheduler):
         self._settings = SchedulerSettings(root="")
         self._view = ClusterView(autoscaling=False)
         self._view.machines = dict(MACHINES)
-        self._runs = {str(number): run_of(number) for number in range(waiting)}
+        self._paused = set()
+        self._line = ReadyLine()
+        self._runs = {}
+        for number in range(waiting):
+            self._add(str(number), number)
         self._submit_ready()
+
+    def _add(self, key: str, number: int) -> None:
+        self._runs[key] = run_of(number)
+        self._line.put(self._runs[key])
 
     def turn(self) -> None:
         """Choose machines for what waits."""
@@ -45,7 +53,7 @@ class Turns(Scheduler):
         )
         del self._runs[done]
         number = 3 * len(self._runs)
-        self._runs[f"after {done}"] = run_of(number)
+        self._add(f"after {done}", number)
 
     def run_chosen(self) -> None:
         """Let every stage that has a machine run."""
@@ -59,7 +67,7 @@ def run_of(number: int) -> StageRun:
     node = {"field": "cgnet", "kind": "TrainCGNet", "fingerprint": str(number), "inputs": {}}
     kind = KINDS[number % 3 == 2]
     request = StageRequest(node=node, path_s=float(number * 7919 % 1000), cpus_per_gpu=4.0, **kind)
-    run = StageRun(request=request)
+    run = StageRun(request=request, holds={"trial": float("inf")})
     run.ready()
     return run
 

@@ -81,10 +81,10 @@ def test_attachments_hold_counts_panels_and_configuration(
     assert {row["image"] for row in rows} == set(
         Counts.load(left / "counts" / "cam.npz").names
     ) | set(Counts.load(left / "counts" / "seg.npz").names)
-    assert (
-        json.loads((left / "manifests.json").read_text())["cam"]["fingerprint"]
-        == nodes["cam"].fingerprint
-    )
+    manifests = json.loads((left / "manifests.json").read_text())
+    assert manifests["cam"]["fingerprint"] == nodes["cam"].fingerprint
+    assert {"git", "packages"} <= manifests["common"].keys()
+    assert {**manifests["common"], **manifests["cam"]}.keys() >= {"inputs", "seconds", "machine"}
     config = yaml.safe_load((left / "config.yaml").read_text())
     assert config["cgnet"] == small_pipeline.cgnet.config()
 
