@@ -84,7 +84,6 @@ def test_files_of_both_sources_are_equal(run: str, sources: tuple[Source, Source
             source.metrics("0" * 32)
 
 
-@pytest.mark.parametrize("change", ["column", "workspace"])
 def test_password_that_a_printed_command_masks_is_taken_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -98,6 +97,7 @@ def test_password_that_a_printed_command_masks_is_taken_from_the_environment(
         tracking_uri("http://you:***@host")
 
 
+@pytest.mark.parametrize("change", ["column", "workspace"])
 def test_a_database_of_another_schema_is_left_to_mlflow(
     run: str, tracking: str, database: Path, tmp_path: Path, change: str
 ) -> None:
