@@ -1,4 +1,4 @@
-"""Plugins: their parts join the pipeline, and every byte of them is identity.
+"""Plugins: their parts join the pipeline, and every Python file of them is identity.
 
 Each case is a process of its own, because a plugin changes the pipeline of its process.
 """
