@@ -26,6 +26,7 @@ import sweeps
 from analysis.__main__ import main as of_analysis
 from analysis.read.counts import iou as read_iou
 from analysis.read.counts import miou, read_counts, read_curve
+from analysis.read.labels import naming_of
 from analysis.read.mlflow import load
 from analysis.read.pipeline import pipeline_of, read_pipeline
 from analysis.report.make import make_report
@@ -349,10 +350,10 @@ def test_split_of_a_new_stage_is_told_where_its_score_chose_something(recorded: 
             stage["scored_split"] = "val"
     trials = recorded.trials.assign(pipeline=json.dumps(facts), pixel_truth="")
     best = Best(of=("grown.pixels",), by="grown/miou")
-    chosen = pixel_truth("grown/miou", trials, best=best)
+    chosen = pixel_truth("grown/miou", trials, best=best, naming=naming_of(trials))
     assert any("pixel ground truth of val" in sentence for sentence in chosen)
-    assert pixel_truth("measure/miou", trials, best=None) == (
-        "A gate after grown chose with the pixel ground truth of val which variants went on",
+    assert pixel_truth("measure/miou", trials, best=None, naming=naming_of(trials)) == (
+        "A gate after grown labels chose with the pixel ground truth of val which variants went on",
     )
 
 
@@ -386,7 +387,7 @@ def test_new_stage_correlates_with_the_stage_that_it_rests_on(recorded: Recorded
 
 
 def test_new_stage_is_in_the_report(recorded: Recorded, tmp_path: Path) -> None:
-    lines = list(
+    assert list(
         make_report(
             ["grown"],
             tmp_path / "report",
@@ -396,9 +397,8 @@ def test_new_stage_is_in_the_report(recorded: Recorded, tmp_path: Path) -> None:
             progress=lambda line: None,
         )
     )
-    assert lines
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "grown/miou" in page
+    assert "Grown labels mIoU" in page
     tables = tmp_path / "report" / "tables"
     assert set(pd.read_csv(tables / "results.csv")["metric"]) == {"cam/miou", "grown/miou"}
     assert len(pd.read_csv(tables / "comparison_grown.csv")) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from analysis.read.source.connect import page_address, server_address
-from analysis.read.spec_error import Where
+from analysis.read.yaml_file import Where
 
 # The start of an argument tells which one is meant.
 SHOWN_CHARACTERS = 60

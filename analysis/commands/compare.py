@@ -5,7 +5,7 @@ import argparse
 from analysis.commands.arguments import add_experiment, where_of
 from analysis.commands.output import print_passages
 from analysis.read.artifacts import SUBSETS
-from analysis.read.labels import names_of, variant_called
+from analysis.read.labels import naming_of, variant_called
 from analysis.read.mlflow import load
 from analysis.studies.compare import (
     DELTA,
@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.delta > 0:
         raise ValueError(f"--delta is {options.delta}; expected a difference above 0, in points")
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
+    naming = naming_of(trials)
     sides = _sides(options)
     if sides:
         found = contrast(
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
             tracking=options.tracking,
             subset=options.subset,
         )
-        passage = contrast_passage(found, options.stage, *sides, subset=options.subset)
+        passage = contrast_passage(found, options.stage, *sides, naming, subset=options.subset)
     elif options.variant is not None:
         variant = variant_called(options.variant, trials)
         classes = compare_classes(
@@ -74,9 +75,7 @@ def run(options: argparse.Namespace) -> int:
             tracking=options.tracking,
             subset=options.subset,
         )
-        passage = classes_passage(
-            classes, options.stage, names_of(trials)[variant], subset=options.subset
-        )
+        passage = classes_passage(classes, options.stage, variant, naming, subset=options.subset)
     else:
         comparisons = compare(
             trials,
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             # Points on the command line, a fraction inside.
             delta=options.delta / 100,
         )
-        passage = comparison_passage(comparisons, options.stage, subset=options.subset)
+        passage = comparison_passage(comparisons, options.stage, naming, subset=options.subset)
     print_passages([passage])
     return 0
 

@@ -4,6 +4,7 @@ import argparse
 
 from analysis.commands.arguments import add_experiment
 from analysis.commands.output import print_passages
+from analysis.read.labels import naming_of
 from analysis.read.mlflow import load
 from analysis.studies.effects import effects, effects_passages
 
@@ -16,5 +17,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the effects of the knobs on a score."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    print_passages(effects_passages(effects(trials, metric=options.metric)))
+    found = effects(trials, metric=options.metric)
+    print_passages(effects_passages(found, naming_of(trials)))
     return 0

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.commands.arguments import add_experiment
-from analysis.commands.output import say_written
+from analysis.commands.output import say, say_written
 from analysis.figures.bars import class_bars, class_deltas, class_errors, variant_deltas
 from analysis.figures.curves import knob_curves, threshold_curves
 from analysis.figures.erasures import erasure_figure
@@ -19,12 +19,13 @@ from analysis.figures.panels import panel_figure
 from analysis.figures.picks import picked_rows
 from analysis.figures.scatter import correlation_plot, pareto_plot, regret_plot
 from analysis.figures.style import TWO_COLUMNS, check_file, save
-from analysis.read.knobs import knob_values, scored, show, varied
+from analysis.read.knobs import knob_values, scored, varied
 from analysis.read.labels import labels_of, names_of, variant_called
 from analysis.read.mlflow import load
 from analysis.studies.compare import compare, compare_classes
 from analysis.studies.correlation import correlation
 from analysis.studies.pareto import pareto
+from occse.naming.labels import value_text
 
 Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]
@@ -81,7 +82,7 @@ def _where(trials: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     for knob, _, value in (condition.partition("=") for condition in conditions):
         # Compared as people read values, so that 6 finds "6.0"; NaN stays where there is no such
         # knob.
-        held = knob_values(trials, knob).map(show, na_action="ignore")
+        held = knob_values(trials, knob).map(value_text, na_action="ignore")
         if value not in set(held):
             there = ", ".join(map(str, held.unique()))
             raise ValueError(f"--where {knob}={value}: no trial has it; there are: {there}")
@@ -145,7 +146,7 @@ def _panels(trials: pd.DataFrame, options: argparse.Namespace) -> Figure:
         seed=options.seed,
     )
     for note in notes:
-        print(note)
+        say(note)
     return panel_figure(
         rows, ("baseline", _names(trials, options.metric)[variant]), width=TWO_COLUMNS
     )

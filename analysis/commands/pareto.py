@@ -4,6 +4,7 @@ import argparse
 
 from analysis.commands.arguments import add_experiment
 from analysis.commands.output import print_passages
+from analysis.read.labels import naming_of
 from analysis.read.mlflow import load
 from analysis.studies.pareto import pareto, pareto_passage
 
@@ -16,5 +17,6 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print cost and score of every variant."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
-    print_passages([pareto_passage(pareto(trials, metric=options.metric))])
+    found = pareto(trials, metric=options.metric)
+    print_passages([pareto_passage(found, naming_of(trials))])
     return 0

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from analysis.commands.arguments import add_experiments, add_mlflow_pages, mlflow_pages
+from analysis.commands.output import say
 from analysis.read.secrets import masked_command
 from analysis.report.make import make_report
 
@@ -29,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
         labels=options.labels,
     )
     for line in lines:
-        print(line)
+        say(line)
     return 0
 
 
 def _print_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, to_stderr=True)

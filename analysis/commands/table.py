@@ -16,11 +16,11 @@ from analysis.commands.arguments import (
     mlflow_pages,
     where_of,
 )
-from analysis.commands.output import say_written
+from analysis.commands.output import say, say_written
 from analysis.read.artifacts import counted_stages
 from analysis.read.mlflow import load
-from analysis.read.spec_error import SpecError
 from analysis.read.thresholds import with_thresholds
+from analysis.read.yaml_file import SpecError, YamlFile
 from analysis.table.build import build
 from analysis.table.checks import check, provenance
 from analysis.table.formats.csv_file import to_csv
@@ -30,7 +30,7 @@ from analysis.table.formats.markdown import markdown
 from analysis.table.formats.on_terminal import on_terminal
 from analysis.table.formats.xlsx import xlsx
 from analysis.table.model import Table
-from analysis.table.spec import TableFile, TableSpec, read_table_spec
+from analysis.table.spec import TableSpec, read_table_spec
 from occse.naming.counts import number
 from occse.naming.terminal import shows_styles
 
@@ -103,7 +103,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the table, or write it to a file; or check it, with the exit code 1 where something is
     wrong.
     """
-    document = TableFile(options.spec) if options.spec else None
+    _check_options(options)
+    document = YamlFile(options.spec, kind="a table") if options.spec else None
     spec = _spec(options, document)
     trials = load(*options.experiments, tracking=options.tracking, labels=options.labels)
     metrics = [*spec.metrics, *([spec.best.by] if spec.best else [])]
@@ -118,10 +119,28 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return _check(built, trials, options.tracking)
     if options.provenance:
-        print(provenance(built))
+        say(provenance(built))
     else:
         _write(built, options)
     return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before anything is read or written.
+
+    Raises:
+        ValueError: one needs another, is no address, or names a folder that is not there.
+    """
+    kind = options.format or "markdown"
+    if options.width is not None and kind != "latex":
+        raise ValueError(f"--width is for --format latex, got --format {kind}")
+    if kind == "xlsx" and options.out is None:
+        raise ValueError("--format xlsx needs a file: --out FILE")
+    mlflow_pages(options)
+    if options.copies is not None and not options.copies.is_dir():
+        raise ValueError(f"--copies {options.copies}: there is no such folder")
+    if options.out is not None and not options.out.parent.is_dir():
+        raise ValueError(f"--out {options.out}: there is no folder {options.out.parent}")
 
 
 def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
@@ -133,8 +152,8 @@ def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
     # Told, and no fault: these trials are in no cell.
     if built.left_out:
         trials_left = number(built.left_out, "trial")
-        print(f"left out: {trials_left} that the sweep's file no longer asks for")
-    print(
+        say(f"left out: {trials_left} that the sweep's file no longer asks for")
+    say(
         "\n".join(lines)
         or "Every number can be made again: one commit, one set of packages, all counts there."
     )
@@ -142,11 +161,7 @@ def _check(built: Table, trials: pd.DataFrame, tracking: str | None) -> int:
 
 
 def _write(built: Table, options: argparse.Namespace) -> None:
-    """Print the table, or write it and say so.
-
-    Raises:
-        ValueError: the options do not go together.
-    """
+    """Print the table, or write it and say so."""
     if options.copies is not None:
         texts = {
             "table.md": markdown(built),
@@ -156,24 +171,20 @@ def _write(built: Table, options: argparse.Namespace) -> None:
         for name, text in texts.items():
             (options.copies / name).write_text(text, encoding="utf-8")
     kind = options.format or "markdown"
-    if options.width is not None and kind != "latex":
-        raise ValueError(f"--width is for --format latex, got --format {kind}")
     if kind == "xlsx":
-        if options.out is None:
-            raise ValueError("--format xlsx needs a file: --out FILE")
         options.out.write_bytes(xlsx(built))
         say_written(options.out, f"{_size(built)} as XLSX, with a sheet for programs")
         return
     text, warning = _text(built, kind, options)
     if options.out is None:
         # Every format ends its last line itself.
-        print(text, end="")
+        say(text, end="")
     else:
         options.out.write_text(text, encoding="utf-8")
         say_written(options.out, f"{_size(built)} as {NAMES[kind]}")
     if warning:
         # beside the table, so that a pipe holds the table alone
-        print(warning, file=sys.stderr)
+        say(warning, to_stderr=True)
 
 
 def _text(built: Table, kind: str, options: argparse.Namespace) -> tuple[str, str]:
@@ -201,7 +212,7 @@ def _page(built: Table, options: argparse.Namespace) -> str:
     return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
-def _spec(options: argparse.Namespace, document: TableFile | None) -> TableSpec:
+def _spec(options: argparse.Namespace, document: YamlFile | None) -> TableSpec:
     """Return the table that the file or the command line describes."""
     given = {
         "rows": options.rows,

@@ -4,6 +4,7 @@ import argparse
 
 from analysis.commands.arguments import add_experiment
 from analysis.commands.output import print_passages
+from analysis.read.labels import labels_of
 from analysis.read.mlflow import load
 from analysis.studies.variance import variance, variance_passage
 
@@ -20,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the variance components of a score."""
     trials = load(options.experiment, tracking=options.tracking, labels=options.labels)
     found = variance(trials, options.stage, tracking=options.tracking, images=not options.no_images)
-    print_passages([variance_passage(found)])
+    print_passages([variance_passage(found, labels_of(trials))])
     return 0

@@ -1,6 +1,7 @@
 """Scores along a knob, and over the threshold."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +19,11 @@ from analysis.read.knobs import (
     knob_values,
     measurements,
     ordered,
-    show,
 )
 from analysis.read.labels import labels_of
 from analysis.statistics.bootstrap import LEVEL
 from analysis.statistics.seed_design import combined, of_new_run, replicate
-from occse.naming.labels import Labels
+from occse.naming.labels import Labels, value_text
 
 # A knob whose values span nearly a decade or more, as 1 to 9, is drawn on a logarithmic axis.
 DECADE = 9
@@ -57,14 +57,14 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
         knob_values(along, other)
     positions = _positions(ordered(along[PARAM + knob]))
     labels = labels_of(trials)
-    lines = dict(_lines(along, by, labels))
-    curves = {line: _curve(own, metric, knob, positions) for line, own in lines.items()}
+    lines = _lines(along, by, labels)
+    curves = [_curve(own, metric, knob, positions) for _, own in lines]
     over: dict[str, None] = {}
-    for line in lines.values():
+    for _, line in lines:
         over |= dict.fromkeys(averaged(line, knob, *by))
-    spread = _pooled(curves.values())
+    spread = _pooled(curves)
     with page(2.7) as (figure, (axes,)):
-        for number, (label, curve) in enumerate(curves.items()):
+        for number, ((label, _), curve) in enumerate(zip(lines, curves, strict=True)):
             _draw_line(axes, curve, positions, spread, number=number, label=label)
         if spread:
             band = f"{LEVEL:.0%} t-interval over seeds".replace("%", " %")
@@ -74,7 +74,7 @@ def knob_curves(trials: pd.DataFrame, *, metric: str, knob: str, by: Sequence[st
         if len(baseline):
             mean = 100 * baseline[metric].mean()
             axes.axhline(mean, color=GREY, linewidth=1, linestyle=":", label="baseline")
-        _set_ticks(axes, positions)
+        _set_ticks(axes, positions, labels.value_names(knob, positions))
         averages = [labels.knob(other) for other in over]
         label_axes(axes, labels.knob(knob), f"{labels.metric(metric)} (%)", over=averages)
         axes.grid(axis="y")
@@ -117,18 +117,25 @@ def threshold_curves(curves: pd.DataFrame) -> Figure:
 
 def _lines(
     trials: pd.DataFrame, by: Sequence[str], labels: Labels
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the trials of each line with its label.
+) -> list[tuple[str, pd.DataFrame]]:
+    """Return the trials of each line with its label; no two labels are alike.
 
     Trials for which a knob means nothing make a line of their own.
     """
     if not by:
-        yield "mean over seeds", trials
-        return
+        return [("mean over seeds", trials)]
+    lines = []
+    in_full = []
     columns = [PARAM + knob for knob in by]
     for values, line in trials.groupby(columns, sort=False, dropna=False):
-        parts = [_part(knob, value, labels) for knob, value in zip(by, values, strict=True)]
-        yield ", ".join(parts), line
+        settings = list(zip(by, values, strict=True))
+        lines.append((", ".join(_part(*setting, labels) for setting in settings), line))
+        in_full.append(", ".join(map(value_text, values)))
+    counts = Counter(label for label, _ in lines)
+    return [
+        (label if counts[label] == 1 else f"{label} ({full})", line)
+        for (label, line), full in zip(lines, in_full, strict=True)
+    ]
 
 
 def _part(knob: str, value: object, labels: Labels) -> str:
@@ -199,8 +206,8 @@ def _positions(levels: Sequence[str]) -> dict[str, float]:
         return {level: float(rank) for rank, level in enumerate(levels)}
 
 
-def _set_ticks(axes: Axes, positions: Mapping[str, float]) -> None:
-    """Put a tick at every value, or at round values where there are many.
+def _set_ticks(axes: Axes, positions: Mapping[str, float], names: Mapping[str, str]) -> None:
+    """Put a tick with its name at every value, or at round values where there are many.
 
     The axis is logarithmic where the numbers span a decade.
     """
@@ -214,4 +221,4 @@ def _set_ticks(axes: Axes, positions: Mapping[str, float]) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
     if len(x) <= MOST_TICKS or not are_numbers:
         axes.xaxis.set_tick_params(which="minor", length=0)
-        axes.set_xticks(x, [show(value) for value in positions])
+        axes.set_xticks(x, [names[value_text(value)] for value in positions])

@@ -9,6 +9,7 @@ from analysis.figures.style import label_axes, page
 from analysis.read.knobs import PARAM, averaged, knob_values, measurements, ordered
 from analysis.read.labels import labels_of
 from analysis.statistics.seed_design import replicate
+from occse.naming.labels import value_text
 
 
 def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> Figure:
@@ -40,8 +41,10 @@ def heat_map(trials: pd.DataFrame, *, metric: str, rows: str, columns: str) -> F
             x = across.index(column)
             y = down.index(row)
             axes.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
-        axes.set_xticks(range(len(across)), [labels.value(columns, value) for value in across])
-        axes.set_yticks(range(len(down)), [labels.value(rows, value) for value in down])
+        of_columns = labels.value_names(columns, across)
+        of_rows = labels.value_names(rows, down)
+        axes.set_xticks(range(len(across)), [of_columns[value_text(value)] for value in across])
+        axes.set_yticks(range(len(down)), [of_rows[value_text(value)] for value in down])
         averages = [labels.knob(knob) for knob in averaged(found, rows, columns)]
         label_axes(axes, labels.knob(columns), labels.knob(rows), over=averages)
         axes.spines[:].set_visible(False)

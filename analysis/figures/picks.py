@@ -123,7 +123,8 @@ def picked_rows(
     rows = []
     for pick in wanted:
         panels = [_panel(source, pick.image, tracking) for source in sources]
-        title = f"{pick.why}, {100 * pick.difference:+.1f} points"
+        points = f"{100 * pick.difference:+.1f}".replace("-", "−")
+        title = f"{pick.why}, {points} points"
         rows.append(PanelRow(title=title, panels=panels))
     return rows, notes
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.style import GREY, legend_below, look, page
-from analysis.studies.correlation import Correlation, Point, Rank
+from analysis.studies.correlation import SCOPES, Correlation, Point, Rank, mode_name
 from analysis.studies.pareto import Cost, Pareto, time_unit
 from occse.naming.labels import Labels
 
@@ -102,7 +102,7 @@ def correlation_plot(
     with page(2.9) as (figure, (axes,)):
         for number, mode in enumerate(modes):
             own = [point for point in found.points if point.mode == mode]
-            _draw_points(axes, own, pair, number=number)
+            _draw_points(axes, own, pair, number=number, label=mode_name(mode, labels))
         texts = [_rank_text(ranks[scope]) for scope in ("all", "within") if scope in ranks]
         axes.set_title("\n".join(texts), fontsize=7)
         axes.set_xlabel(f"{labels.score(first)} (%)")
@@ -136,7 +136,8 @@ def regret_plot(found: Correlation, labels: Labels) -> Figure:
             label="by chance",
         )
         axes.set_xlabel("variants that went on")
-        axes.set_ylabel(f"{labels.score(found.stages[-1])}, points lost")
+        # in two lines, since the axis is shorter than most names
+        axes.set_ylabel(f"points lost of\n{labels.score(found.stages[-1])}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
@@ -145,7 +146,7 @@ def regret_plot(found: Correlation, labels: Labels) -> Figure:
 
 
 def _draw_points(
-    axes: Axes, points: Sequence[Point], pair: tuple[str, str], *, number: int
+    axes: Axes, points: Sequence[Point], pair: tuple[str, str], *, number: int, label: str
 ) -> None:
     first, second = pair
     style = look(number)
@@ -155,13 +156,12 @@ def _draw_points(
         style.marker,
         color=style.color,
         alpha=0.8,
-        label=points[0].mode,
+        label=label,
     )
 
 
 def _rank_text(rank: Rank) -> str:
-    scope = "all variants" if rank.scope == "all" else "within a way of erasing"
-    text = f"Spearman, {scope}: {rank.value:.2f}"
-    if rank.low is None or rank.high is None:
-        return text
-    return f"{text} ({rank.low:.2f} to {rank.high:.2f})"
+    text = f"Spearman, {SCOPES[rank.scope]}: {rank.value:.2f}"
+    if rank.low is not None and rank.high is not None:
+        text += f" ({rank.low:.2f} to {rank.high:.2f})"
+    return text.replace("-", "−")

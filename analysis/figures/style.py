@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 COLUMN = 3.3
 # The width of the page of these styles in inches.
 TWO_COLUMNS = 6.9
+# Letters of 7 pt on an inch, and those that the line before a legend's label takes the room of.
+LETTERS_PER_INCH = 16.5
+HANDLE = 6
 FORMATS = ("pdf", "png", "svg")
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers and dashes are for print
 # in grey.
@@ -80,7 +83,8 @@ def page(
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """Yield a new figure of `width` x `height` inches and its panels, row by row.
 
-    The type and the line widths are those of a paper for as long as the context lasts.
+    The type and the line widths are those of a paper for as long as the context lasts. Then the
+    layout is worked out, once: else every file of the figure would draw it twice.
     """
     with mpl.rc_context(PAPER):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -88,6 +92,8 @@ def page(
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
         yield figure, panels
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def label_axes(axes: Axes, x: str, y: str, *, over: Sequence[str] = ()) -> None:
@@ -99,9 +105,15 @@ def label_axes(axes: Axes, x: str, y: str, *, over: Sequence[str] = ()) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
-    """Put the legend of `axes` below the panels, where it hides nothing."""
+    """Put the legend of `axes` below the panels, where it hides nothing.
+
+    It has `columns` columns, or fewer where its labels are too long for that.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if handles:
+        room = LETTERS_PER_INCH * figure.get_figwidth()
+        while columns > 1 and _legend_width(labels, columns) > room:
+            columns -= 1
         figure.legend(
             handles,
             labels,
@@ -110,6 +122,13 @@ def legend_below(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
             handlelength=2.2,
             columnspacing=1.2,
         )
+
+
+def _legend_width(labels: Sequence[Any], columns: int) -> int:
+    """Return the width of a legend in letters; its labels fill one column after the other."""
+    lengths = [HANDLE + len(str(label)) for label in labels]
+    rows = -(-len(lengths) // columns)
+    return sum(max(lengths[start : start + rows]) for start in range(0, len(lengths), rows))
 
 
 def check_file(path: Path) -> None:

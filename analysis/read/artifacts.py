@@ -33,11 +33,21 @@ def counts_of(
     for run, threshold in zip(trials["run_id"], thresholds, strict=True):
         with run_file(run, f"counts/{field}.npz", tracking=tracking) as path:
             counts = read_counts(path, threshold=None if pd.isna(threshold) else float(threshold))
-        found[run] = counts.multi if subset == "multi" else counts
-        if not found[run].names:
-            raise ValueError(
-                f"run {run}, {field}: no image shows two classes, so there is no subset 'multi'"
-            )
+        found[run] = of_subset(counts, subset, run, field)
+    return found
+
+
+def of_subset(counts: PerImage, subset: str, run: str, field: str) -> PerImage:
+    """Return the counts of a subset of the images, for one run and stage.
+
+    Raises:
+        ValueError: there is no such image.
+    """
+    found = counts.multi if subset == "multi" else counts
+    if not found.names:
+        raise ValueError(
+            f"run {run}, {field}: no image shows two classes, so there is no subset 'multi'"
+        )
     return found
 
 

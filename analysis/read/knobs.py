@@ -1,7 +1,6 @@
 """Knobs: those that vary between trials, and their values as tables select and show them."""
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -12,13 +11,12 @@ import pandas as pd
 from analysis.read.artifact_ids import Run, distinct
 from analysis.read.json_text import parse_json
 from analysis.read.pipeline import pipeline_of
-from analysis.read.spec_error import Location, SpecError, Where
-from occse.naming.labels import number_text
+from analysis.read.yaml_file import Location, SpecError, Where
+from occse.naming.labels import NO_VALUE, value_text
 
 PARAM = "param."
 Plain = Any  # a number, a text, a truth value, None, or a tuple of such
 OF_TRIAL = ("variant", "experiment", "seed")
-NONE = "–"
 
 
 def scored(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -158,10 +156,10 @@ def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[R
         allowed = [comparable(each) for each in (given if isinstance(given, list) else [given])]
         column = column_of(name, runs, location=(*location, name))
         if not any(comparable(run[column]) in allowed for run in runs):
-            there = ", ".join(dict.fromkeys(show(run[column]) for run in runs))
+            there = ", ".join(dict.fromkeys(value_text(run[column]) for run in runs))
             raise SpecError(
                 (*location, name),
-                f"no trial has {' or '.join(map(show, allowed))}; there are: {there}",
+                f"no trial has {' or '.join(map(value_text, allowed))}; there are: {there}",
             )
         found = [run for run in found if comparable(run[column]) in allowed]
     return found
@@ -182,25 +180,13 @@ def comparable(value: object) -> Plain:
     return None if value is None or value != value else value
 
 
-def show(value: object) -> str:
-    """Return a value as people read it."""
-    value = comparable(value)
-    if isinstance(value, tuple):
-        return f"({' '.join(map(show, value))})"
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if value is None:
-        return NONE
-    return number_text(value) if isinstance(value, int | float) else str(value)
-
-
 def display_order(values: Iterable[str]) -> list[str]:
-    """Return shown values, each once: first NONE, then numbers by size, or texts as they come."""
+    """Return shown values, each once: NO_VALUE, then numbers by size, or texts as they come."""
     found = list(dict.fromkeys(values))
     try:
-        return sorted(found, key=lambda text: -math.inf if text == NONE else float(text))
+        return sorted(found, key=lambda text: -math.inf if text == NO_VALUE else float(text))
     except ValueError:
-        return sorted(found, key=lambda text: text != NONE)
+        return sorted(found, key=lambda text: text != NO_VALUE)
 
 
 def short_heads(columns: Iterable[str], runs: Sequence[Run]) -> list[str]:

@@ -5,24 +5,73 @@ every trial (column `labels`), and a file of the user's (`--labels`) comes befor
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from analysis.read.artifact_ids import Run
 from analysis.read.json_text import parse_json
 from analysis.read.pipeline import BEFORE, Pipeline, pipeline_of
-from analysis.read.spec_error import read_text
-from occse.naming.labels import Labels, unknown_keys, value_text
-from occse.naming.markup import Name, checked
+from analysis.read.yaml_file import YamlFile
+from occse.naming.defaults import VALUES
+from occse.naming.labels import NO_VALUE, Labels, unknown_keys, value_text
+from occse.naming.markup import Name, checked, join, quoted
 from occse.naming.variants import Part, split_variants, variant_names
 
 COLUMN = "labels"
 PARAM = "param."
 #: Choices that an error names.
 SHOWN = 8
+#: Values of a knob that an error names: most knobs have fewer.
+MOST_VALUES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Names for people of all that the answers about a sweep are about.
+
+    Attributes:
+        labels: names of knobs, values, stages and metrics.
+        variants: short names of the variants, by variant.
+        knobs: all knobs of the trials, with their stages.
+    """
+
+    labels: Labels
+    variants: Mapping[str, Name] = field(default_factory=dict)
+    knobs: Sequence[str] = ()
+
+    def variant(self, variant: str) -> Name:
+        """Return the name of a variant; the variant itself where it is none of the sweep."""
+        return self.variants.get(variant) or Name(quoted(variant))
+
+    def part(self, knob: str, value: object) -> Name:
+        """Return the name of a value of a knob, whose stage may be missing, as in `CSE` or `λ=10`.
+
+        A list is one of several values.
+        """
+        values = value if isinstance(value, list | tuple) else [value]
+        full = self._full(knob)
+        return join(" or ", [self.labels.part(full, each, short=knob) for each in values])
+
+    def knob(self, knob: str) -> Name:
+        """Return the name of a knob, whose stage may be missing."""
+        return self.labels.knob(self._full(knob), short=knob)
+
+    def _full(self, knob: str) -> str:
+        fitting = [name for name in self.knobs if name == knob or name.endswith(f".{knob}")]
+        return fitting[0] if len(fitting) == 1 else knob
+
+
+def naming_of(trials: pd.DataFrame) -> Naming:
+    """Return the names for people of `trials` (from `load`)."""
+    return Naming(labels=labels_of(trials), variants=names_of(trials), knobs=knobs_of(trials))
+
+
+def knobs_of(trials: pd.DataFrame) -> list[str]:
+    """Return all knobs that any of the trials has, with their stages."""
+    return [str(name).removeprefix(PARAM) for name in trials if str(name).startswith(PARAM)]
 
 
 def labels_of(trials: pd.DataFrame) -> Labels:
@@ -126,20 +175,31 @@ def with_label_file(trials: pd.DataFrame, path: Path) -> pd.DataFrame:
             the trials have.
     """
     try:
-        content = yaml.safe_load(read_text(path))
-        # the file may be a sweep's, or a table's, which have labels among other keys
-        if isinstance(content, dict) and isinstance(content.get("labels"), dict):
-            content = content["labels"]
-        own = _checked(content)
-    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        file = YamlFile(path, kind="labels")
+    except OSError as error:
         raise ValueError(
-            f"--labels {path}: expected names by key, such as `cgnet.erasing=cse: CSE`: {reason}"
+            f"--labels {path}: expected a YAML file of names by key: {error}"
         ) from None
-    try:
-        check_keys(own, trials)
     except ValueError as error:
-        raise ValueError(f"--labels {path}: {error}") from None
+        raise ValueError(f"--labels {error}") from None
+    content = file.values
+    above: tuple[str, ...] = ()
+    # the file may be a sweep's, or a table's, which have labels among other keys
+    if isinstance(content, dict) and isinstance(content.get("labels"), dict):
+        content = content["labels"]
+        above = ("labels",)
+    if not isinstance(content, dict):
+        raise ValueError(  # noqa: TRY004 - bad input ends with a message
+            f"--labels {path}: expected names by key, such as `cgnet.erasing=cse: CSE`, got "
+            f"{type(content).__name__}"
+        )
+    for key, text in content.items():
+        try:
+            _checked({key: text})
+            check_keys([key], trials)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"--labels {file.where((*above, key))}: {error}") from None
+    own = _checked(content)
     merged = {**labels_of(trials).own, **Labels(own).own}
     return trials.assign(**{COLUMN: json.dumps({"labels": merged})})
 
@@ -148,9 +208,10 @@ def check_keys(own: Iterable[str], trials: pd.DataFrame) -> None:
     """Check that every key of a label map is about something that the trials have.
 
     Raises:
-        ValueError: one is not; the message has the choices.
+        ValueError: one is not, or the value of a knob is none that they have; the message has the
+            choices.
     """
-    knobs = [str(name).removeprefix(PARAM) for name in trials if str(name).startswith(PARAM)]
+    knobs = knobs_of(trials)
     stages = _fields(pipeline_of(trials), trials)
     found = unknown_keys(own, knobs=knobs, stages=stages)
     if found:
@@ -164,6 +225,25 @@ def check_keys(own: Iterable[str], trials: pd.DataFrame) -> None:
         raise ValueError(
             f"{key!r}: expected a knob, knob=value, a metric or a stage of these trials, such as "
             f"{', '.join(choices)}"
+        )
+    for key in own:
+        _check_value(key, trials)
+
+
+def _check_value(key: str, trials: pd.DataFrame) -> None:
+    """Check that the value of a key `knob=value` is one of the trials, or one with a usual name."""
+    knob, equals, value = key.partition("=")
+    column = PARAM + knob.strip()
+    if not equals or column not in trials:
+        return
+    text = value_text(value.strip())
+    there = {value_text(each) for each in trials[column].dropna().unique()}
+    known = {*there, NO_VALUE}
+    if text not in known and f"{knob.strip()}={text}" not in VALUES:
+        choices = ", ".join(sorted(there)[:MOST_VALUES])
+        raise ValueError(
+            f"{key!r}: expected a value of {knob.strip()} that these trials have ({choices}), got "
+            f"{text!r}"
         )
 
 

@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterable
 from typing import NoReturn
 
+from occse.naming.terminal import visible
+
 MASK = "***"
 # Longer lines of an error repeat what the user fed in; the start tells what is wrong.
 LINE_CHARACTERS = 1000
@@ -44,13 +46,10 @@ def shown(text: str) -> str:
     """
     lines = []
     for line in masked(text).split("\n"):
-        visible = "".join(
-            character if character.isprintable() or character == "\t" else repr(character)[1:-1]
-            for character in line[: LINE_CHARACTERS + 1]
-        )
+        clean = visible(line[: LINE_CHARACTERS + 1])
         if len(line) > LINE_CHARACTERS:
-            visible = f"{visible[:LINE_CHARACTERS]}... ({len(line):,} characters)"
-        lines.append(visible)
+            clean = f"{clean[:LINE_CHARACTERS]}... ({len(line):,} characters)"
+        lines.append(clean)
     return "\n".join(lines)
 
 

@@ -108,20 +108,13 @@ def beside(*blocks: Block | None) -> list[Block]:
     return [Beside(blocks=found)] if len(found) > 1 else found
 
 
-def passage_blocks(
-    passage: Passage,
-    *,
-    prefix: str = "",
-    suffix: str = "",
-    names: Mapping[str, str] | None = None,
-) -> list[Block]:
+def passage_blocks(passage: Passage, *, prefix: str = "", suffix: str = "") -> list[Block]:
     """Return a passage as blocks; its notes stand below its last grid.
 
     Args:
         passage: of a study.
         prefix: of titles and captions, such as the sweep's name.
         suffix: of the grids' names, by which their files are told apart.
-        names: short names of the variants, which the figures have too.
     """
     blocks: list[Block] = []
     if passage.title or passage.lead:
@@ -132,8 +125,7 @@ def passage_blocks(
             grid,
             name=grid.name + suffix,
             caption=prefix + grid.caption,
-            # The first cell is a name, in which a hyphen is no minus.
-            rows=[[_renamed(row[0], names or {}), *map(_with_minus, row[1:])] for row in grid.rows],
+            rows=[list(map(_with_minus, row)) for row in grid.rows],
         )
         for grid in passage.grids
     ]
@@ -149,17 +141,6 @@ def passage_blocks(
 def _with_minus(cell: GridCell) -> GridCell:
     """Return a cell whose negative numbers have a minus sign, not a hyphen."""
     return replace(cell, text=with_minus(cell.text))
-
-
-def _renamed(cell: GridCell, names: Mapping[str, str]) -> GridCell:
-    """Return the head of a row with the variant's short name; what follows the name stays."""
-    # Behind a name may stand "(and 2 with the same artifacts)".
-    known = [name for name in names if cell.text == name or cell.text.startswith(f"{name} (")]
-    if not known:
-        return cell
-    # One variant's name may be the start of another's.
-    name = max(known, key=len)
-    return replace(cell, text=names[name] + cell.text.removeprefix(name))
 
 
 def method_block(passages: Sequence[Passage]) -> list[Block]:

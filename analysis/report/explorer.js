@@ -251,15 +251,23 @@ class Explorer {
     // a run that has only begun has no scores, and so no line
     const there = points.filter((point) => ordered.filter((axis) => axis.of(point) !== null).length > 1);
     const lines = there.map((point) => {
-      const steps = ordered.map((axis, index) => [toX(index), axis.of(point) === null ? null : places[index](axis.of(point))]);
-      const known = steps.filter(([, value]) => value !== null);
-      const path = `M${known.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}`;
-      const line = shape("path", { class: "path", d: path, stroke: this.colorOf(point) });
-      const hit = shape("path", { class: "hit", d: path });
-      this.react(hit, point, [line]);
+      const known = ordered.map((axis, index) => ({ index, value: axis.of(point) })).filter(({ value }) => value !== null);
+      const spots = known.map(({ index, value }) => `${toX(index).toFixed(1)} ${places[index](value).toFixed(1)}`);
+      const pieces = spots.slice(1).map((place, number) => ({
+        path: `M${spots[number]}L${place}`,
+        // the line crosses an axis on which it has no value, such as lambda without CGNet
+        isGap: known[number + 1].index - known[number].index > 1,
+      }));
+      const draw = (isGap) => shape("path", {
+        class: isGap ? "path gap" : "path", stroke: this.colorOf(point),
+        d: pieces.filter((piece) => piece.isGap === isGap).map((piece) => piece.path).join(""),
+      });
+      const line = [draw(false), draw(true)];
+      const hit = shape("path", { class: "hit", d: pieces.map((piece) => piece.path).join("") });
+      this.react(hit, point, line);
       return { line, hit };
     });
-    svg.append(...lines.map((each) => each.line), ...lines.map((each) => each.hit));
+    svg.append(...lines.flatMap((each) => each.line), ...lines.map((each) => each.hit));
     ordered.forEach((axis, index) => {
       const range = this.range(axis, points);
       svg.append(shape("path", { class: "axis", d: `M${toX(index)} 34V${height - 34}` }));
@@ -268,7 +276,7 @@ class Explorer {
         svg.append(shape("text", { x: toX(index) + 5, y: places[index](at) + 4, "font-size": 11 }, text));
       }
     });
-    this.parallel.replaceChildren(element("h3", {}, "Knobs and scores, a line for each point"), svg);
+    this.parallel.replaceChildren(element("h3", {}, "Knobs and scores, a line for each point; dashed across axes without a value"), svg);
   }
 
   drawCurves(chosen) {

@@ -10,7 +10,7 @@ from analysis.read.artifacts import counts_of
 from analysis.report.material import Sweep
 from analysis.statistics.bootstrap import Interval, interval
 from analysis.statistics.seed_design import design
-from analysis.studies.compare import Comparison, compare
+from analysis.studies.compare import Comparison, compare_pairs, pair_up
 from analysis.studies.expectations import Judgement, expectations, judge
 
 
@@ -73,8 +73,9 @@ def finding(sweep: Sweep, stage: str, *, tracking: str | None) -> Finding:
     multi: list[Comparison] = []
     why_not = ""
     try:
-        comparisons = compare(sweep.trials, stage, tracking=tracking)
-        multi = compare(sweep.trials, stage, tracking=tracking, subset="multi")
+        paired = pair_up(sweep.trials, stage, tracking=tracking)
+        comparisons = compare_pairs(paired, stage, tracking=tracking)
+        multi = compare_pairs(paired, stage, tracking=tracking, subset="multi")
     except ValueError as error:
         # Without images of several classes the second comparison fails alone, and the first one
         # stands.

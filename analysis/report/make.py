@@ -96,6 +96,7 @@ def _findings(material: Material, name: str, progress: Progress) -> list[Finding
     sweep = next(sweep for sweep in material.sweeps if sweep.name == name)
     found = []
     for stage in sweep.scored_stages:
-        progress(f"{sweep.prefix}comparing {len(sweep.trials)} trials by {stage}/miou")
+        score = sweep.labels.score(stage)
+        progress(f"{sweep.prefix}comparing {len(sweep.trials)} trials by {score}")
         found.append(finding(sweep, stage, tracking=material.tracking))
     return found

@@ -1,7 +1,7 @@
 """Everything that a report is made from: the trials, and what each sweep says of itself."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.read.json_text import parse_json
 from analysis.read.knobs import scored_stages
-from analysis.read.labels import labels_of, names_of
+from analysis.read.labels import Naming, labels_of, naming_of
 from analysis.read.mlflow import load, sweep_tags
 from analysis.report.blocks import Picture
 from analysis.studies.correlation import Correlation, correlation
@@ -27,7 +27,7 @@ class Sweep:
         name: of the experiment.
         trials: of `load`.
         question, expected: from the sweep's file.
-        command, sha: what made the runs, and the commit of the code.
+        command: what made the runs.
         is_alone: the report is of this sweep only, so nothing in it needs the sweep's name.
     """
 
@@ -36,7 +36,6 @@ class Sweep:
     question: str = ""
     expected: str = ""
     command: str = ""
-    sha: str = ""
     is_alone: bool = True
 
     @property
@@ -51,14 +50,19 @@ class Sweep:
 
     # A frozen dataclass takes it: the value goes into `__dict__`, past the frozen `__setattr__`.
     @cached_property
-    def names(self) -> dict[str, str]:
-        """Short names of the variants, for figures and prose."""
-        return dict(names_of(self.trials))
+    def naming(self) -> Naming:
+        """Names for people."""
+        return naming_of(self.trials)
 
-    @cached_property
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Short names of the variants."""
+        return self.naming.variants
+
+    @property
     def labels(self) -> Labels:
-        """Names of knobs, values and metrics for people."""
-        return labels_of(self.trials)
+        """Names of knobs, values, stages and metrics."""
+        return self.naming.labels
 
     @cached_property
     def scored_stages(self) -> list[str]:
@@ -110,6 +114,11 @@ class Material:
     server: str
     again: str
 
+    @cached_property
+    def labels(self) -> Labels:
+        """Names of stages and metrics; of several sweeps the first that has one decides."""
+        return labels_of(self.trials)
+
     @property
     def current(self) -> pd.DataFrame:
         """The trials that the sweeps' files still ask for."""
@@ -156,7 +165,6 @@ def _sweep(name: str, trials: pd.DataFrame, tracking: str | None, *, is_alone: b
         question=question.strip(),
         expected=expected.strip(),
         command=tags.get("occse.command", ""),
-        sha=tags.get("occse.git.sha", ""),
         is_alone=is_alone,
     )
 

@@ -29,6 +29,8 @@ from analysis.table.grid import Grid
 
 # A column of a paper (3.3 inches) takes half the width of the page.
 REMS_PER_INCH = 9
+# Of images within pictures: words in panels can be read, and a page stays below some 2 MB.
+PIXELS_PER_INCH = 200
 # A text longer than this is broken into lines.
 LONG = 44
 # Cells of more numbers than these do not fit beside each other on a phone.
@@ -91,7 +93,7 @@ def data_uri(picture: Picture) -> str:
     # Letters as outlines, since a reader may lack the font; without a date, so that the same figure
     # has the same bytes.
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "occse"}):
-        picture.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        picture.figure.savefig(buffer, format="svg", dpi=PIXELS_PER_INCH, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

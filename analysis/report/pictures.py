@@ -70,8 +70,9 @@ def differences(finding: Finding, names: Mapping[str, str]) -> Picture:
         ),
         alt=(
             f"A bar with its interval for each of {len(ranked)} variants, from "
-            f"{points(lowest.difference.value)} ({lowest.variant}) to "
-            f"{points(highest.difference.value)} ({highest.variant}); all numbers are in the table."
+            f"{points(lowest.difference.value)} ({names[lowest.variant]}) to "
+            f"{points(highest.difference.value)} ({names[highest.variant]}); all numbers are in "
+            "the table."
         ),
         figure=variant_deltas(shown, names, metric=finding.metric),
     )
@@ -140,7 +141,9 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
             levels = trials[PARAM + knob].nunique()
             if levels > MOST_CELLS:
                 # `attempt` catches it, and the report says why the map is missing.
-                raise ValueError(f"{knob} has {levels} values; a heat map shows {MOST_CELLS}")
+                raise ValueError(
+                    f"{labels.knob(knob)} has {levels} values; a heat map shows {MOST_CELLS}"
+                )
         cells = trials.groupby([PARAM + one, PARAM + other])[metric].mean().reset_index()
         texts = [
             f"{percent(cell[metric])} at {setting(cell, one)} and {setting(cell, other)}"
@@ -170,7 +173,10 @@ def thresholds(sweep: Sweep, tracking: str | None) -> Picture:
     ]
     return Picture(
         name="thresholds",
-        caption="mIoU of the activation maps by threshold; marked is the threshold of the table.",
+        caption=(
+            "mIoU of the activation maps by threshold, mean over seeds; marked is each seed at the "
+            "threshold of its score."
+        ),
         alt=f"The curves' highest points, in percent: {'; '.join(peaks)}.",
         figure=threshold_curves(frame),
     )
@@ -189,8 +195,8 @@ def classes(sweep: Sweep, stage: str) -> Picture:
     return Picture(
         name=f"classes_{stage}",
         caption=(
-            f"{stage}: IoU by class in percent, of the baseline and of the other variant with the "
-            "highest mean."
+            f"{sweep.labels.metric(f'{stage}/iou')} by class in percent, of the baseline and of "
+            "the other variant with the highest mean."
         ),
         alt=f"Bars. {'; '.join(texts)}.",
         figure=class_bars(frame),
@@ -209,8 +215,8 @@ def errors_by_class(sweep: Sweep, stage: str, tracking: str | None) -> Picture:
     return Picture(
         name=f"class_errors_{stage}",
         caption=(
-            f"{stage}: the loss of IoU of each class, in pixels that were missed and pixels that "
-            "are false."
+            f"{sweep.labels.metric(f'{stage}/iou')} of each class, and what is lost of it: pixels "
+            "that were missed, and pixels that are false."
         ),
         alt=(f"Stacked bars, in percent of the union; mean over the classes: {'; '.join(texts)}."),
         figure=class_errors(frame),
@@ -226,8 +232,9 @@ def class_differences(sweep: Sweep, stage: str, tracking: str | None) -> Picture
     return Picture(
         name=f"class_differences_{stage}",
         caption=(
-            f"{stage}: IoU by class, {sweep.names[variant]} against the baseline, in points. "
-            "Colour: after Holm's adjustment over classes. Lines: 95 % intervals, not adjusted."
+            f"{sweep.labels.metric(f'{stage}/iou')} by class, {sweep.names[variant]} against the "
+            "baseline, in points. Colour: after Holm's adjustment over classes. Lines: 95 % "
+            "intervals, not adjusted."
         ),
         alt=f"Differences: {', '.join(texts)}.",
         figure=class_deltas(found, name=sweep.names[variant]),
@@ -274,7 +281,9 @@ def regret(sweep: Sweep) -> Picture:
     """Draw the points that a gate loses by the number of variants that it keeps."""
     found = sweep.correlation
     lost = [
-        f"{regret.stage} {percent(regret.lost)}" for regret in found.regrets if regret.kept == 1
+        f"{sweep.labels.score(regret.stage)} {percent(regret.lost)}"
+        for regret in found.regrets
+        if regret.kept == 1
     ]
     last = found.stages[-1]
     return Picture(
@@ -283,7 +292,7 @@ def regret(sweep: Sweep) -> Picture:
             f"Points of {sweep.labels.score(last)} that a gate loses by how many variants it keeps."
         ),
         alt=(
-            "Curves that fall to 0. Points lost where one variant is kept, by the stage that "
+            "Curves that fall to 0. Points lost where one variant is kept, by the score that "
             f"chose: {listed(lost)}."
         ),
         figure=regret_plot(found, sweep.labels),
@@ -300,7 +309,8 @@ def panels(sweep: Sweep, stage: str, tracking: str | None) -> Picture:
         name="panels",
         caption=(
             f"The images on which {name} gains most on the baseline and loses most, and one drawn "
-            f"at random{among}."
+            f"at random{among}. Points are the difference in the image's own mIoU, mean over "
+            "seeds; the panels are of one seed."
         ),
         alt=(
             f"Images, activation maps and label maps of the baseline and of {name}, "

@@ -17,7 +17,7 @@ from analysis.report.blocks import (
     Widget,
 )
 from analysis.table.formats.latex_letters import escape
-from analysis.table.grid import Grid
+from analysis.table.grid import Grid, GridCell
 
 # Rows of a footnote-sized table that fit on a page with its caption.
 ROWS = 40
@@ -53,12 +53,15 @@ def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
         f"{' & '.join(map(escape, grid.heads))} \\\\",
         r"\midrule",
     ]
-    for row in grid.rows[rows]:
-        texts = [
-            rf"\textbf{{{escape(cell.text)}}}" if cell.best else escape(cell.text) for cell in row
-        ]
-        lines.append(f"{' & '.join(texts)} \\\\")
+    lines += [f"{' & '.join(map(_marked, row))} \\\\" for row in grid.rows[rows]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _marked(cell: GridCell) -> str:
+    """Return a cell, bold where it is the best and underlined where it is the second."""
+    if cell.best:
+        return rf"\textbf{{{escape(cell.text)}}}"
+    return rf"\underline{{{escape(cell.text)}}}" if cell.second else escape(cell.text)
 
 
 def document(title: str, sections: Sequence[Section], *, made: str) -> str:

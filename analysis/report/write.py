@@ -59,8 +59,11 @@ def write_report(
 
 
 def to_csv(grid: Grid) -> str:
-    """Return a grid with a number in each cell; no text is one that a spreadsheet would run."""
-    heads, rows = number_columns(grid)
+    """Return a grid with a number in each cell; no text is one that a spreadsheet would run.
+
+    Headings are those for programs.
+    """
+    heads, rows = number_columns(grid, grid.keys or grid.heads)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(inert, heads))
@@ -76,7 +79,7 @@ def workbook(grids: Sequence[Grid]) -> bytes:
     book.remove(book.active)
     for grid, title in zip(grids, _sheet_names(grids), strict=True):
         sheet = book.create_sheet(title)
-        heads, rows = number_columns(grid)
+        heads, rows = number_columns(grid, grid.heads)
         sheet.append([storable(head) for head in heads])
         for row in rows:
             sheet.append([storable(value) for value in row])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from analysis.read.counts import Floats
 
@@ -19,7 +19,8 @@ from analysis.read.counts import Floats
 # half the step changes no p-value above 1e-4 by more than 1e-6 of itself.
 _STEPS = 641
 _GRID = np.linspace(-8, 8, _STEPS)
-_WEIGHTS = stats.norm.pdf(_GRID) / stats.norm.pdf(_GRID).sum()
+_DENSITY = np.exp(-(_GRID**2) / 2)
+_WEIGHTS = _DENSITY / _DENSITY.sum()
 # Shares of the estimated part at which `reaches` is exact; between them it errs by less than 0.1 %.
 _SHARES = np.linspace(0, 1, 33)
 
@@ -48,8 +49,8 @@ class Error:
     def reach(self, level: float) -> float:
         """Return the half width of the interval that holds the truth with the chance `level`."""
         tail = (1 - level) / 2
-        of_known = float(stats.norm.isf(tail)) * self.known**0.5
-        of_estimated = float(stats.t.isf(tail, self.freedom)) * self.estimated**0.5
+        of_known = -float(special.ndtri(tail)) * self.known**0.5
+        of_estimated = -float(special.stdtrit(self.freedom, tail)) * self.estimated**0.5
         if not self.known or not self.estimated:
             return float(of_known + of_estimated)
         # Both together reach further than either, and no further than one after the other.
@@ -64,12 +65,13 @@ class Error:
     def _beyond(self, value: float) -> float:
         """Return the chance of an error above `value`, which is at least 0."""
         if not self.estimated:
-            return float(stats.norm.sf(value / self.known**0.5))
+            return float(special.ndtr(-value / self.known**0.5))
         if not self.known:
-            return float(stats.t.sf(value / self.estimated**0.5, self.freedom))
+            return float(special.stdtr(self.freedom, -value / self.estimated**0.5))
         # The chance that t exceeds what the normal part leaves of `value`, averaged over that part.
         rest: Floats = (value - self.known**0.5 * _GRID) / self.estimated**0.5
-        return float(_WEIGHTS @ stats.t.sf(rest, self.freedom))
+        # scipy.stats does the same in ten times the time, and a report asks a million times.
+        return float(_WEIGHTS @ special.stdtr(self.freedom, -rest))
 
 
 def reaches(known: float, estimated: Floats, freedom: int, level: float) -> Floats:

@@ -184,6 +184,56 @@ def measure(
     return _measured(values, drawn, images=tables.shape[1])
 
 
+class Draws:
+    """Resamples of the images of many runs, in pairs that share runs: each run is drawn once."""
+
+    def __init__(
+        self, counts: Mapping[str, PerImage], *, resamples: int = RESAMPLES, seed: int = 0
+    ) -> None:
+        self._counts = counts
+        self._resamples = resamples
+        self._seed = seed
+        self._known: dict[str, _Drawn] = {}
+
+    def measure(self, system: Sequence[str], reference: Sequence[str]) -> Measured:
+        """Return what `measure` returns of the runs of a system and of its reference, in pairs.
+
+        Raises:
+            ValueError: they were scored on different images.
+        """
+        names = self._counts[system[0]].names
+        classes = self._counts[system[0]].classes
+        others = [self._counts[run] for run in (*system, *reference)]
+        if any(each.names != names or each.classes != classes for each in others):
+            # Images are drawn by position, so those in another order are put into one first.
+            halves = [
+                {number: self._counts[run] for number, run in enumerate(half)}
+                for half in (system, reference)
+            ]
+            return measure(*halves, resamples=self._resamples, seed=self._seed)
+        first, second = ([self._drawn(run) for run in half] for half in (system, reference))
+        values = np.array(
+            [one.value - other.value for one, other in zip(first, second, strict=True)]
+        )
+        drawn = [one.scores - other.scores for one, other in zip(first, second, strict=True)]
+        return _measured(values, np.stack(drawn, axis=1), images=len(names))
+
+    def _drawn(self, run: str) -> "_Drawn":
+        if run not in self._known:
+            table = self._counts[run].table[None]
+            scores = _resampled(table, self._resamples, self._seed)[:, 0]
+            self._known[run] = _Drawn(value=float(miou(table.sum(axis=1))[0]), scores=scores)
+        return self._known[run]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Drawn:
+    """The mIoU of a run, and its (R,) mIoU in each resample of the images."""
+
+    value: float
+    scores: Floats
+
+
 def with_error(measured: Measured, noise: SeedNoise, *, level: float = LEVEL) -> Interval:
     """Return what was measured with its interval and p-value, given the noise of the seeds."""
     value, seeds = float(measured.values.mean()), len(measured.values)

@@ -9,10 +9,12 @@ guess from few seeds: its chi-square interval gives that of the number."""
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
+from analysis.read.counts import Floats
 from analysis.statistics.behrens_fisher import reaches
 from analysis.statistics.bootstrap import LEVEL
 
@@ -55,7 +57,7 @@ class Need:
             smallest = _points(self.smallest, above=self.delta)
             return (
                 f"{delta} cannot be shown with so few images, whatever the seeds; at least "
-                f"{smallest} can"
+                f"{smallest} can, with enough of them"
             )
         high = self.high if self.high is not None else f"more than {MOST}"
         return f"{delta} would need {self.seeds} seeds ({self.low} to {high})"
@@ -72,10 +74,11 @@ def need(delta: float, *, images_sd: float, seed_variance: float, freedom: float
     """
     # The interval of a variance estimate s2: s2 * freedom over quantiles of chi-square. The upper
     # quantile gives the smaller variance, and so the smaller number of seeds.
-    ends = [freedom / stats.chi2.ppf(tail, freedom) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)]
+    tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    ends = [freedom / float(_chi_square(np.array(tail), freedom)) for tail in tails]
     numbers = [_fewest(delta, images_sd, seed_variance * factor) for factor in (1.0, *ends)]
     # With endless seeds only the images' error is left, and it is normal: the textbook formula.
-    smallest = images_sd * float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))
+    smallest = images_sd * float(special.ndtri((1 + LEVEL) / 2) + special.ndtri(POWER))
     return Need(
         delta=delta,
         seeds=numbers[0],
@@ -96,14 +99,27 @@ def power(delta: float, seeds: int, *, images_sd: float, seed_variance: float) -
         seed_variance: variance of the difference from seed to seed.
     """
     # The mean over equally likely quantiles stands for the integral over the variance estimate.
-    chances = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    seen = seed_variance * stats.chi2.ppf(chances, seeds - 1) / (seeds - 1) / seeds
+    seen = seed_variance * _estimates(seeds - 1) / seeds
     reach = reaches(images_sd**2, seen, seeds - 1, LEVEL)
     # Where neither images nor seeds vary, any positive scale gives a power of 1: the reach is 0.
     error = math.sqrt(images_sd**2 + seed_variance / seeds) or 1.0
-    above = stats.norm.sf((reach - delta) / error)
-    below = stats.norm.cdf((-reach - delta) / error)
+    above = special.ndtr((delta - reach) / error)
+    below = special.ndtr((-reach - delta) / error)
     return float(np.mean(above + below))
+
+
+# Every comparison of a sweep asks for the same numbers of seeds.
+@cache
+def _estimates(freedom: int) -> Floats:
+    """Return equally likely estimates of a variance of 1, from the smallest to the largest."""
+    chances = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return _chi_square(chances, freedom) / freedom
+
+
+def _chi_square(chances: Floats, freedom: float) -> Floats:
+    """Return quantiles of the chi-square distribution."""
+    found: Floats = 2 * special.gammaincinv(freedom / 2, chances)
+    return found
 
 
 def _fewest(delta: float, images_sd: float, variance: float) -> int | None:

@@ -12,26 +12,33 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.read.artifacts import counts_of
+from analysis.read.artifacts import counts_of, of_subset
+from analysis.read.counts import PerImage
 from analysis.read.knobs import sharing
+from analysis.read.labels import Naming
 from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
+    Draws,
     Interval,
     class_differences,
     with_error,
 )
 from analysis.statistics.power import Need, need
 from analysis.statistics.seed_design import of_new_run, pooled_noise
-from analysis.studies.other_thresholds import Elsewhere, at_other_alphas, at_other_thresholds
+from analysis.studies.other_thresholds import Elsewhere, at_other_settings
 from analysis.studies.pairs import Pair, finished, pairs_with_baseline
-from analysis.table.grid import Passage, text_grid
+from analysis.table.grid import Passage, named, text_grid
 
 # The smallest difference that papers of the field report as a gain: one point of mIoU.
 DELTA = 0.01
 # Smaller p-values are printed as `< 0.001`: their digits depend on the resamples.
 SMALLEST_P = 0.001
+ONE_SETTING = (
+    "These verdicts are not held against other alphas and thresholds, which are recorded for all "
+    "images alone."
+)
 Verdict = Literal["better", "worse", "within noise"]
 
 
@@ -103,14 +110,64 @@ def compare(
     Raises:
         ValueError: there is no baseline, nothing else, or a run has no counts of that stage.
     """
+    paired = pair_up(trials, field, tracking=tracking)
+    return compare_pairs(
+        paired, field, tracking=tracking, subset=subset, resamples=resamples, delta=delta
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """The runs of a sweep that are compared by a stage, whatever the images are.
+
+    Attributes:
+        current: the finished trials that have its score.
+        alike: other variants with the same artifacts, by variant.
+        pairs: each variant beside the baseline.
+        counts: of all images, by run.
+    """
+
+    current: pd.DataFrame
+    alike: Mapping[str, Sequence[str]]
+    pairs: Mapping[str, Pair]
+    counts: Mapping[str, PerImage]
+
+
+def pair_up(trials: pd.DataFrame, field: str, *, tracking: str | None = None) -> Paired:
+    """Return the pairs that `compare` compares.
+
+    Raises:
+        ValueError: there is no baseline, or nothing else, or a run has no counts of that stage.
+    """
     # Variants that share all artifacts are one result. Compared one by one they would make Holm's
     # adjustment stricter for everyone, for claims that are the same claim.
     current = finished(trials, field, tracking=tracking)
     alike = sharing(current, field)
     pairs = pairs_with_baseline(current[current["variant"].isin(alike)], field)
     # Each run's counts are a file of the tracking server: only those that are compared are fetched.
-    counts = counts_of(_used(current, pairs), field, tracking=tracking, subset=subset)
-    measured = [pair.measured(counts, resamples=resamples) for pair in pairs.values()]
+    counts = counts_of(_used(current, pairs), field, tracking=tracking)
+    return Paired(current=current, alike=alike, pairs=pairs, counts=counts)
+
+
+def compare_pairs(
+    paired: Paired,
+    field: str,
+    *,
+    tracking: str | None = None,
+    subset: str = "all",
+    resamples: int = RESAMPLES,
+    delta: float = DELTA,
+) -> list[Comparison]:
+    """Return what `compare` returns, of pairs that were made before.
+
+    Raises:
+        ValueError: no image shows several classes.
+    """
+    current = paired.current
+    pairs = paired.pairs
+    counts = {run: of_subset(own, subset, run, field) for run, own in paired.counts.items()}
+    draws = Draws(counts, resamples=resamples)
+    measured = [draws.measure(pair.system, pair.reference) for pair in pairs.values()]
     groups = [
         (pair.design, each.values) for pair, each in zip(pairs.values(), measured, strict=True)
     ]
@@ -125,14 +182,16 @@ def compare(
         # Other alphas and thresholds are scored on all images only, and a difference within noise
         # makes no claim that could be limited.
         if subset == "all" and verdict_of(p, interval.value) != "within noise":
-            elsewhere = _elsewhere(current, field, pair, interval.value, tracking)
+            elsewhere = at_other_settings(
+                current, field, pair, claimed=interval.value, tracking=tracking
+            )
         comparisons.append(
             Comparison(
                 variant=variant,
                 difference=interval,
                 p_holm=p,
                 need=_need(interval, spread, delta),
-                same=tuple(alike[variant]),
+                same=tuple(paired.alike[variant]),
                 elsewhere=elsewhere,
             )
         )
@@ -180,20 +239,27 @@ def class_verdicts(classes: Mapping[str, Interval]) -> dict[str, Verdict]:
     }
 
 
+def metric_of(field: str, subset: str = "all") -> str:
+    """Return the mIoU of a stage on all images, or on a subset of them."""
+    return f"{field}/miou" if subset == "all" else f"{field}/miou_{subset}"
+
+
 def comparison_passage(
-    comparisons: Sequence[Comparison], field: str, *, subset: str = "all"
+    comparisons: Sequence[Comparison], field: str, naming: Naming, *, subset: str = "all"
 ) -> Passage:
     """Return the differences in percentage points as a grid, with notes on their intervals."""
     kind = "" if subset == "all" else f"_{subset}"
-    suffix = "" if subset == "all" else ", on the images with several classes"
-    rows = [_comparison_cells(comparison) for comparison in comparisons]
+    metric = naming.labels.metric(metric_of(field, subset))
+    rows = [_comparison_cells(comparison, naming) for comparison in comparisons]
     grid = text_grid(
         f"comparison_{field}{kind}",
-        f"{field}/miou: differences from the baseline, in points{suffix}",
+        f"{metric}: differences from the baseline, in points",
         ["variant", "difference", "95 % interval", "p (Holm)", "seeds", "verdict"],
         rows,
     )
-    notes = [method_text([each.difference for each in comparisons], field, subset=subset)]
+    notes = [method_text([each.difference for each in comparisons], metric)]
+    if subset != "all" and any(each.verdict != "within noise" for each in comparisons):
+        notes.append(ONE_SETTING)
     method = []
     if any(comparison.need for comparison in comparisons):
         method.append(
@@ -205,9 +271,16 @@ def comparison_passage(
 
 
 def classes_passage(
-    classes: Mapping[str, Interval], field: str, variant: str, *, subset: str = "all"
+    classes: Mapping[str, Interval],
+    field: str,
+    variant: str,
+    naming: Naming,
+    *,
+    subset: str = "all",
 ) -> Passage:
     """Return the differences of `variant` by class in percentage points, the largest gain first."""
+    name = naming.variant(variant)
+    title = f"{naming.labels.metric(f'{field}/iou')} by class, {name}"
     p_values = holm([interval.p or 0.0 for interval in classes.values()])
     adjusted = dict(zip(classes, p_values, strict=True))
     ranked = sorted(classes.items(), key=lambda item: -item[1].value)
@@ -217,12 +290,13 @@ def classes_passage(
     ]
     grid = text_grid(
         f"classes_{field}",
-        f"{field}: IoU by class of {variant}, differences from the baseline in points",
+        f"{title}: differences from the baseline in points",
         ["class", "difference", "95 % interval", "p (Holm)"],
         rows,
     )
-    method = method_text(list(classes.values()), field, subset=subset)
-    return Passage(grids=[grid], notes=[f"{variant}, IoU by class. {method}"])
+    metric = naming.labels.metric(metric_of(field, subset))
+    method = method_text(list(classes.values()), metric)
+    return Passage(grids=[grid], notes=[f"{title}. {method}"])
 
 
 def points(value: float) -> str:
@@ -240,27 +314,30 @@ def p_text(value: float) -> str:
     return f"< {SMALLEST_P}" if value < SMALLEST_P else f"{value:.3f}"
 
 
-def method_text(
-    found: Sequence[Interval], field: str, *, subset: str = "all", against: str = "the baseline"
-) -> str:
-    """Return sentences on how differences were made, and on what their intervals cover."""
+def method_text(found: Sequence[Interval], metric: str, *, against: str = "the baseline") -> str:
+    """Return sentences on how differences were made, and on what their intervals cover.
+
+    Args:
+        found: the differences.
+        metric: the name of the score.
+        against: the name of what was subtracted.
+    """
     covers = sorted({interval.covers for interval in found})
     images = sorted({interval.images for interval in found})
-    kind = "" if subset == "all" else f"_{subset}"
     return (
-        f"{field}/miou{kind} against {against}, in points: paired bootstrap over "
+        f"{metric} against {against}, in points: paired bootstrap over "
         f"{', '.join(map(str, images))} images. The interval covers chance in "
         f"{' or '.join(covers)}, of one difference at a time; p and verdict are adjusted for all "
         "differences of the table (Holm)."
     )
 
 
-def _comparison_cells(comparison: Comparison) -> list[object]:
-    name = comparison.variant
+def _comparison_cells(comparison: Comparison, naming: Naming) -> list[object]:
+    name: str = naming.variant(comparison.variant)
     if comparison.same:
         name += f" (and {len(comparison.same)} with the same artifacts)"
     return [
-        name,
+        named(name, comparison.variant),
         points(comparison.difference.value),
         ends(comparison.difference),
         p_text(comparison.p_holm),
@@ -275,14 +352,6 @@ def _used(trials: pd.DataFrame, pairs: Mapping[str, Pair]) -> pd.DataFrame:
     for pair in pairs.values():
         used.update(pair.system, pair.reference)
     return trials[trials["run_id"].isin(list(used))]
-
-
-def _elsewhere(
-    trials: pd.DataFrame, field: str, pair: Pair, claimed: float, tracking: str | None
-) -> Elsewhere | None:
-    if f"{field}/threshold" in trials and trials[f"{field}/threshold"].notna().any():
-        return at_other_thresholds(pair, field, claimed=claimed, tracking=tracking)
-    return at_other_alphas(trials, field, pair)
 
 
 def _need(interval: Interval, spread: tuple[float, float] | None, delta: float) -> Need | None:

@@ -14,13 +14,22 @@ import pandas as pd
 from analysis.read.artifacts import counts_of
 from analysis.read.counts import Floats, PerImage
 from analysis.read.knobs import PARAM, comparable, matching, varied
-from analysis.read.labels import variant_called
-from analysis.read.spec_error import Where
+from analysis.read.labels import Naming, variant_called
+from analysis.read.yaml_file import Where
 from analysis.statistics.bootstrap import RESAMPLES, Interval, Measured, measure, with_error
 from analysis.statistics.seed_design import SeedNoise, pooled_noise
-from analysis.studies.compare import ends, method_text, p_text, points, verdict_of
+from analysis.studies.compare import (
+    ends,
+    method_text,
+    metric_of,
+    p_text,
+    points,
+    verdict_of,
+)
+from analysis.studies.other_thresholds import Elsewhere, at_other_settings, mean_of_pairs
 from analysis.studies.pairs import Pair, finished, pair_of, pairs_with_baseline
-from analysis.table.grid import Passage, text_grid
+from analysis.table.grid import Passage, named, text_grid
+from occse.naming.markup import join
 
 #: Variants as a user names them: by knobs, or one by its name as a table shows it.
 Side = Where | str
@@ -34,12 +43,15 @@ class Contrast:
         one, other: the variants of each side, matched pair by pair.
         difference: mean over the pairs, with interval and p-value.
         confounded: knobs that differ between the sides beside those that were asked for.
+        elsewhere: the difference at other alphas or thresholds; None where none are recorded, or
+            where nothing is claimed.
     """
 
     one: tuple[str, ...]
     other: tuple[str, ...]
     difference: Interval
     confounded: tuple[str, ...]
+    elsewhere: Elsewhere | None = None
 
 
 def contrast(
@@ -85,46 +97,76 @@ def contrast(
     counts = counts_of(rows[rows["run_id"].isin(used)], field, tracking=tracking, subset=subset)
     measured = _measured(pairs, counts, resamples=resamples)
     # The other variants' spread is taken from logged scores, which exist for both subsets.
-    kind = "miou" if subset == "all" else f"miou_{subset}"
-    noise = _noise(rows, f"{field}/{kind}", pairs, _by_pair(measured.values, pairs), field)
+    noise = _noise(rows, metric_of(field, subset), pairs, _by_pair(measured.values, pairs), field)
+    difference = with_error(_mean_over(pairs, measured), noise)
+    elsewhere = None
+    # As in a table of all variants: only a claim can be limited, and only on all images.
+    if subset == "all" and verdict_of(difference.p or 0.0, difference.value) != "within noise":
+        claimed = difference.value
+        found = [
+            at_other_settings(rows, field, pair, claimed=claimed, tracking=tracking)
+            for pair in pairs
+        ]
+        elsewhere = mean_of_pairs(found, claimed=claimed)
     return Contrast(
         one=tuple(a for a, _ in matched),
         other=tuple(b for _, b in matched),
-        difference=with_error(_mean_over(pairs, measured), noise),
+        difference=difference,
         confounded=tuple(confounded),
+        elsewhere=elsewhere,
     )
 
 
 def contrast_passage(
-    found: Contrast, field: str, one: Side, other: Side | None, *, subset: str = "all"
+    found: Contrast,
+    field: str,
+    one: Side,
+    other: Side | None,
+    naming: Naming,
+    *,
+    subset: str = "all",
 ) -> Passage:
     """Return a contrast as a table of one row, with the variants that were matched."""
     p = found.difference.p or 0.0
+    metric = naming.labels.metric(metric_of(field, subset))
+    against = side_name(other, naming)
+    limits = [found.elsewhere.text] if found.elsewhere else []
     row = [
-        told(one),
-        told(other),
+        named(side_name(one, naming), told(one)),
+        named(against, told(other)),
         points(found.difference.value),
         ends(found.difference),
         p_text(p),
         found.difference.seeds,
-        verdict_of(p, found.difference.value),
+        "; ".join([verdict_of(p, found.difference.value), *limits]),
     ]
     grid = text_grid(
         f"contrast_{field}",
-        f"{field}/miou: one side against the other, in points",
+        f"{metric}: one side against the other, in points",
         ["one", "against", "difference", "95 % interval", "p", "seeds", "verdict"],
         [row],
     )
-    notes = [method_text([found.difference], field, subset=subset, against=told(other))]
-    names = [f"{a} with {b}" for a, b in zip(found.one, found.other, strict=True)]
+    notes = [method_text([found.difference], metric, against=against)]
+    names = [
+        f"{naming.variant(a)} with {naming.variant(b)}"
+        for a, b in zip(found.one, found.other, strict=True)
+    ]
     notes.append(f"Matched: {'; '.join(names)}.")
     if found.confounded:
-        notes.append(f"The sides differ in these knobs too: {', '.join(found.confounded)}.")
+        confounded = ", ".join(map(naming.labels.knob, found.confounded))
+        notes.append(f"The sides differ in these knobs too: {confounded}.")
     return Passage(grids=[grid], notes=notes)
 
 
+def side_name(side: Side | None, naming: Naming) -> str:
+    """Return the name of a side for people."""
+    if side is None or isinstance(side, str):
+        return "the baseline" if side is None else naming.variant(side)
+    return join(", ", [naming.part(knob, value) for knob, value in side.items()])
+
+
 def told(side: Side | None) -> str:
-    """Return a side in words."""
+    """Return a side as it was given, for errors and programs."""
     if side is None:
         return "the baseline"
     if isinstance(side, str):

@@ -18,20 +18,28 @@ import pandas as pd
 
 from analysis.read.counts import Floats, Ints
 from analysis.read.knobs import scored, scored_stages
+from analysis.read.labels import labels_of
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL
-from analysis.table.grid import Grid, Passage, text_grid
+from analysis.table.grid import Grid, Passage, named, text_grid
+from occse.naming.counts import listed, number
+from occse.naming.labels import Labels
 
 # The 2.5 % quantile of 2,000 resamples is known to some 0.3 % of the distribution.
 RESAMPLES = 2000
 # With fewer groups of variants resamples repeat each other, and the bootstrap says nothing.
 FEWEST = 5
+# The value of `cam.source` for the classifier's own maps, and what the way of erasing is there.
+CLASSIFIER = "oc"
+NO_ERASING = "none"
+#: Names of the scopes over several ways of erasing.
+SCOPES = {"all": "all variants", "within": "within ways of erasing"}
 METHOD = (
     "Method: Spearman's correlation over variants (means of their seeds), bootstrap over groups of "
     "variants that share the artifact of the earlier stage (percentiles, 2,000 resamples); ranks "
-    "within the ways of erasing, pooled, for `within`. The interval covers the choice of "
-    "variants, not of seeds or images. There is none for fewer than five groups, or where all "
-    "agree: n variants fall into one order by chance once in n! times."
+    "within the ways of erasing, pooled, in the column of that name. The interval covers the "
+    "choice of variants, not of seeds or images. There is none for fewer than five groups, or "
+    "where all agree: n variants fall into one order by chance once in n! times."
 )
 
 
@@ -107,9 +115,10 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     groups = [group for _, group in rows.groupby("variant", sort=False)]
     # Two variants always agree or disagree perfectly.
     if len(groups) < 3:
+        scores = list(map(labels_of(trials).score, stages))
         raise ValueError(
-            f"correlation needs at least 3 variants that are scored at {', '.join(stages)}; this "
-            f"sweep has {len(groups)}"
+            f"correlation needs at least 3 variants that have {listed(scores)}; this sweep has "
+            f"{len(groups)}"
         )
     points = tuple(_point(group, stages) for group in groups)
     modes = list(dict.fromkeys(point.mode for point in points))
@@ -132,28 +141,46 @@ def correlation(trials: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int =
     )
 
 
-def correlation_passages(found: Correlation) -> list[Passage]:
+def correlation_passages(found: Correlation, labels: Labels) -> list[Passage]:
     """Return the correlations between stages, and the regrets of gates in points."""
-    notes = [f"{len(found.points)} variants."]
+    notes = [f"{number(len(found.points), 'variant')}."]
     if found.left_out:
         notes.append(
-            f"Left out: {found.left_out} variants without a score of {found.stages[-1]}. Where a "
+            f"Left out: {number(found.left_out, 'variant')} without "
+            f"{labels.score(found.stages[-1])}. Where a "
             "gate stopped them, the rest are alike in what it looked at: correlations are weaker "
             "than of all; regrets are at least these."
         )
-    ranks = Passage(grids=[_rank_grid(found)], notes=notes, method=[METHOD])
-    return [ranks, _regret_passage(found)]
+    ranks = Passage(grids=[_rank_grid(found, labels)], notes=notes, method=[METHOD])
+    return [ranks, _regret_passage(found, labels)]
 
 
-def _rank_grid(found: Correlation) -> Grid:
+def scope_name(scope: str, labels: Labels) -> str:
+    """Return the name of a scope: one of `SCOPES`, or a way of erasing."""
+    return SCOPES.get(scope) or mode_name(scope, labels)
+
+
+def mode_name(mode: str, labels: Labels) -> str:
+    """Return the name of a way of erasing, or of the classifier's own maps."""
+    if mode == NO_ERASING:
+        return labels.value("cam.source", CLASSIFIER)
+    return labels.value("cgnet.erasing", mode)
+
+
+def _rank_grid(found: Correlation, labels: Labels) -> Grid:
     scopes = list(dict.fromkeys(rank.scope for rank in found.ranks))
-    by_pair: dict[str, dict[str, str]] = {}
+    by_pair: dict[tuple[str, str], dict[str, str]] = {}
     for rank in found.ranks:
         text = f"{rank.value:+.2f} ({_doubt(rank)})"
-        by_pair.setdefault(f"{rank.first} and {rank.second}", {})[rank.scope] = text
-    rows = [[pair, *(row.get(scope, "–") for scope in scopes)] for pair, row in by_pair.items()]
+        by_pair.setdefault((rank.first, rank.second), {})[rank.scope] = text
+    rows = []
+    for (first, second), row in by_pair.items():
+        name = f"{labels.score(first)} and {labels.score(second)}"
+        pair = named(name, f"{first}/miou and {second}/miou")
+        rows.append([pair, *(row.get(scope, "–") for scope in scopes)])
     caption = "Rank correlation of the stages' scores"
-    return text_grid("correlation", caption, ["stages", *scopes], rows)
+    heads = ["scores", *(scope_name(scope, labels) for scope in scopes)]
+    return text_grid("correlation", caption, heads, rows, keys=["scores", *scopes])
 
 
 def _doubt(rank: Rank) -> str:
@@ -164,7 +191,7 @@ def _doubt(rank: Rank) -> str:
     return f"{rank.groups} groups, no interval"
 
 
-def _regret_passage(found: Correlation) -> Passage:
+def _regret_passage(found: Correlation, labels: Labels) -> Passage:
     gates, last_stage = found.stages[:-1], found.stages[-1]
     table = {(regret.stage, regret.kept): regret for regret in found.regrets}
     last = max((regret.kept for regret in found.regrets if regret.lost > 0), default=0)
@@ -176,12 +203,14 @@ def _regret_passage(found: Correlation) -> Passage:
     grid = text_grid(
         "regret",
         "Points lost when a gate keeps the best of an earlier stage",
-        ["kept", *(f"by {stage}" for stage in gates), "by chance"],
+        ["kept", *(f"by {labels.score(stage)}" for stage in gates), "by chance"],
         rows,
+        keys=["kept", *(f"by {stage}/miou" for stage in gates), "by chance"],
     )
     note = (
-        f"Points of {last_stage}/miou by which the best variant exceeds the best of those kept, "
-        f"had only these gone on after a stage; nothing is lost from {last + 1} on."
+        f"Points of {labels.score(last_stage)} by which the best variant exceeds the best of those "
+        f"kept, had only these gone on after a stage; a choice by any of these scores loses "
+        f"nothing from {last + 1} on."
     )
     return Passage(grids=[grid], notes=[note])
 
@@ -236,8 +265,8 @@ def mode(trial: Mapping[Any, Any]) -> str:
     """The way of erasing of a trial: `cse`, `class_agnostic`, or `none` where the classifier's maps
     are taken.
     """
-    if trial.get("param.cam.source") == "oc":
-        return "none"
+    if trial.get("param.cam.source") == CLASSIFIER:
+        return NO_ERASING
     return str(trial.get("param.cgnet.erasing", "unknown"))
 
 
@@ -264,9 +293,9 @@ def _rank(
     groups = pd.factorize(pd.Series([artifacts[index] for index in chosen], dtype=object))[0]
     if len(chosen) < 3:
         return None
-    # Ranks need the order alone, and integers are ranked ten times as fast in each resample.
+    # Ranks need the order alone, and integers can be counted.
     levels = np.stack([np.unique(column, return_inverse=True)[1] for column in scores.T], axis=1)
-    value = _spearman(levels, modes)
+    value = float(_spearman(np.ones((1, len(levels))), levels, modes)[0])
     if math.isnan(value):
         return None
     number = int(groups.max()) + 1
@@ -289,43 +318,50 @@ def _codes(values: Sequence[str]) -> Ints:
     return pd.factorize(pd.Series(values, dtype=object))[0]
 
 
-def _spearman(levels: Ints, modes: Ints) -> float:
-    """Correlation of ranks within each mode, over all modes; NaN where nothing varies.
+def _spearman(weights: Floats, levels: Ints, modes: Ints) -> Floats:
+    """Return (R,) correlations of ranks within each mode, over all modes; NaN where nothing varies.
 
     Args:
+        weights: (R, V) how often each of R resamples has each variant.
         levels: (V, 2) the scores of two stages, each as its place among the distinct ones.
         modes: (V,) numbers of the ways of erasing.
     """
-    # Ranks within each mode, centred there: a mode that is better at both stages adds nothing.
-    centred = np.zeros(levels.shape)
+    products = np.zeros(len(weights))
+    squares = np.zeros((2, len(weights)))
     for mode in range(int(modes.max()) + 1):
         own = modes == mode
         if own.any():
-            ranks = np.stack([_ranks(column) for column in levels[own].T], axis=1)
-            centred[own] = ranks - ranks.mean(axis=0)
-    spread = math.sqrt(float((centred**2).sum(axis=0).prod()))
-    return float(centred.prod(axis=1).sum()) / spread if spread else math.nan
+            # Centred within each mode: one that is better at both stages adds nothing.
+            first, second = (_centred_ranks(weights[:, own], column) for column in levels[own].T)
+            products += (weights[:, own] * first * second).sum(axis=1)
+            squares += [(weights[:, own] * ranks**2).sum(axis=1) for ranks in (first, second)]
+    spread = np.sqrt(squares.prod(axis=0))
+    found: Floats = np.divide(products, spread, out=np.full_like(spread, np.nan), where=spread > 0)
+    return found
 
 
-def _ranks(levels: Ints) -> Floats:
-    """Return ranks from 1 on; equal ones get their mean."""
-    counts = np.bincount(levels)
-    # The last rank of a level, less half of the others in it: the mean of its ranks.
-    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[levels]
-    return ranks
+def _centred_ranks(weights: Floats, levels: Ints) -> Floats:
+    """Return (R, V) ranks less their mean; equal levels share the mean of their ranks."""
+    resamples = len(weights)
+    number = int(levels.max()) + 1
+    cells = np.arange(resamples)[:, None] * number + levels
+    counts = np.bincount(cells.ravel(), weights.ravel(), minlength=resamples * number)
+    counts = counts.reshape(resamples, number)
+    ranks = (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, levels]
+    # A resample may have drawn no variant of these, and then has no rank to centre.
+    total = np.maximum(1, weights.sum(axis=1, keepdims=True))
+    found: Floats = ranks - (weights * ranks).sum(axis=1, keepdims=True) / total
+    return found
 
 
 def _interval(
     levels: Ints, modes: Ints, groups: Ints, resamples: int, seed: int
 ) -> tuple[float, float]:
     chance = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == each) for each in range(groups.max() + 1)]
-    found = []
-    for _ in range(resamples):
-        drawn = np.concatenate(
-            [members[each] for each in chance.integers(len(members), size=len(members))]
-        )
-        found.append(_spearman(levels[drawn], modes[drawn]))
+    number = int(groups.max()) + 1
+    drawn = chance.integers(number, size=(resamples, number))
+    times = np.stack([np.bincount(row, minlength=number) for row in drawn])
+    found = _spearman(times[:, groups].astype(np.float64), levels, modes)
     # A resample that drew one group only has no correlation (NaN).
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

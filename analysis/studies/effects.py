@@ -8,13 +8,14 @@ analysis): lambda on the means of CGNets, with the seeds as blocks; alpha on wha
 CGNet, with the CGNets as blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 import pandas as pd
 
 from analysis.read.artifact_ids import artifact_ids
-from analysis.read.knobs import PARAM, aliases, measurements, ordered, scored, show, varied
+from analysis.read.knobs import PARAM, aliases, measurements, ordered, scored, varied
+from analysis.read.labels import Naming, labels_of
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.anova import (
     AnovaRow,
@@ -28,8 +29,10 @@ from analysis.statistics.anova import (
 )
 from analysis.statistics.importance import importances
 from analysis.studies.compare import p_text
-from analysis.table.grid import Passage, text_grid
+from analysis.table.grid import GridCell, Passage, cell, named, text_grid
 from occse.naming.counts import number
+from occse.naming.labels import Labels, value_text
+from occse.naming.markup import join
 
 METHOD = (
     "Method: analysis of variance, type II, of each kind of artifact by itself (split-plot): knobs "
@@ -111,7 +114,8 @@ def effects(trials: pd.DataFrame, *, metric: str = "pseudo/miou", forest: bool =
     powerless = [knob for knob in varied(every) if knob not in knobs]
     together = aliases(rows, knobs)
     if not together:
-        raise ValueError(f"no knob that can reach {metric} varies between the trials")
+        name = labels_of(trials).metric(metric)
+        raise ValueError(f"no knob that can reach {name} varies between the trials")
     # Only active knobs are recorded, so a knob without effect for a trial is missing there.
     active = rows[[PARAM + knob for knob in together]].notna()
     groups = [group for _, group in rows.groupby([active[column] for column in active], sort=False)]
@@ -142,7 +146,7 @@ def _group(
     tested = _tested(rows, factors, notes)
     found = list(_analyses(rows, metric, tested, notes))
     return Group(
-        where={knob: show(rows[PARAM + knob].iloc[0]) for knob in telling},
+        where={knob: value_text(rows[PARAM + knob].iloc[0]) for knob in telling},
         variants=rows["variant"].nunique(),
         artifacts=len(rows),
         mean=float(rows.groupby("variant")[metric].mean().mean()),
@@ -264,41 +268,43 @@ def _is_constant(values: "pd.Series[str]", units: "pd.Series[str]") -> bool:
     return bool(values.groupby(units).nunique(dropna=False).max() == 1)
 
 
-def effects_passages(found: Effects) -> list[Passage]:
+def effects_passages(found: Effects, naming: Naming) -> list[Passage]:
     """Return each group's table of variance and marginal means, in percent."""
+    labels = naming.labels
     passages = [
-        _group_passage(group, found.metric, index) for index, group in enumerate(found.groups)
+        _group_passage(group, found.metric, index, naming)
+        for index, group in enumerate(found.groups)
     ]
     notes = [
-        f"{knob} always moves with {', '.join(others)}: one factor."
+        f"{labels.knob(knob)} always moves with {', '.join(map(labels.knob, others))}: one factor."
         for knob, others in found.together.items()
     ]
     if found.powerless:
-        powerless = ", ".join(found.powerless)
-        notes.append(
-            f"Varied, but of no effect on the artifacts behind {found.metric}: {powerless}."
-        )
+        powerless = ", ".join(map(labels.knob, found.powerless))
+        metric = labels.metric(found.metric)
+        notes.append(f"Varied, but of no effect on the artifacts behind {metric}: {powerless}.")
     return [*passages, Passage(notes=notes, method=[METHOD])]
 
 
-def _group_passage(group: Group, metric: str, index: int) -> Passage:
-    where = ", ".join(f"{knob}={value}" for knob, value in group.where.items()) or "all trials"
+def _group_passage(group: Group, metric: str, index: int, naming: Naming) -> Passage:
+    labels = naming.labels
+    where = join(", ", [naming.part(knob, value) for knob, value in group.where.items()])
     size = f"{number(group.variants, 'variant')}, {number(group.artifacts, 'artifact')}"
-    lead = f"{metric} {100 * group.mean:.1f}, mean of {size}."
+    lead = f"{labels.metric(metric)} {100 * group.mean:.1f} %, mean of {size}."
     suffix = f"_{index + 1}" if index else ""
     grids = []
     if group.rows or group.importance:
         tested = {row.term for row in group.rows}
-        rows = [_row_cells(row, group) for row in group.rows]
+        rows = [_row_cells(row, group, labels) for row in group.rows]
         rows += [
-            [knob, NOTHING, NOTHING, NOTHING, NOTHING, f"{share:.2f}"]
+            [_knob_cell(knob, labels), NOTHING, NOTHING, NOTHING, NOTHING, f"{share:.2f}"]
             for knob, share in group.importance.items()
             if (knob,) not in tested
         ]
         heads = ["effect", "df", "F", "p", "partial eta²", "fANOVA"]
         grids.append(text_grid(f"effects{suffix}", "Effects and interactions", heads, rows))
     if group.margins:
-        rows = [_margin_cells(margin) for margin in group.margins]
+        rows = _margin_rows(group.margins, labels)
         heads = ["knob", "value", "mean", "95 % interval"]
         grids.append(text_grid(f"means{suffix}", "Means by knob, in percent", heads, rows))
     is_constant = not group.rows and not group.importance
@@ -306,13 +312,15 @@ def _group_passage(group: Group, metric: str, index: int) -> Passage:
     if any(row.p is not None for row in group.rows):
         own_notes.append(UNADJUSTED)
     notes = ["No knob varies between these trials."] if is_constant else []
-    return Passage(title=where, lead=[lead], grids=grids, notes=[*notes, *own_notes])
+    return Passage(
+        title=where or "all trials", lead=[lead], grids=grids, notes=[*notes, *own_notes]
+    )
 
 
-def _row_cells(row: AnovaRow, group: Group) -> list[object]:
+def _row_cells(row: AnovaRow, group: Group, labels: Labels) -> list[object]:
     share = group.importance.get(row.term[0]) if len(row.term) == 1 else None
     return [
-        " × ".join(row.term),
+        named(" × ".join(map(labels.knob, row.term)), " × ".join(row.term)),
         f"{row.freedom}, {row.error_freedom}",
         NOTHING if row.f is None else f"{row.f:.1f}",
         NOTHING if row.p is None else p_text(row.p),
@@ -321,8 +329,21 @@ def _row_cells(row: AnovaRow, group: Group) -> list[object]:
     ]
 
 
-def _margin_cells(margin: Margin) -> list[object]:
-    ends = ""
-    if margin.low is not None and margin.high is not None:
-        ends = f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
-    return [margin.factor, show(margin.level), f"{100 * margin.mean:.1f}", ends]
+def _margin_rows(found: Sequence[Margin], labels: Labels) -> list[list[object]]:
+    levels: dict[str, list[str]] = {}
+    for margin in found:
+        levels.setdefault(margin.factor, []).append(margin.level)
+    names = {knob: labels.value_names(knob, values) for knob, values in levels.items()}
+    rows: list[list[object]] = []
+    for margin in found:
+        ends = ""
+        if margin.low is not None and margin.high is not None:
+            ends = f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
+        level = value_text(margin.level)
+        value = replace(cell(names[margin.factor][level]), key=level)
+        rows.append([_knob_cell(margin.factor, labels), value, f"{100 * margin.mean:.1f}", ends])
+    return rows
+
+
+def _knob_cell(knob: str, labels: Labels) -> GridCell:
+    return named(labels.knob(knob), knob)

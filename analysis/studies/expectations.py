@@ -10,12 +10,14 @@ from typing import Literal
 import pandas as pd
 
 from analysis.read.json_text import parse_json
+from analysis.read.labels import Naming
 from analysis.read.mlflow import sweep_text
 from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import LEVEL, Interval
 from analysis.studies.compare import ends, p_text, points
-from analysis.studies.contrasts import Side, contrast, told
-from analysis.table.grid import Passage, text_grid
+from analysis.studies.contrasts import Side, contrast, side_name
+from analysis.studies.other_thresholds import Elsewhere
+from analysis.table.grid import Passage, named, text_grid
 
 FILE = "expectations.json"
 # The version of that file that is read here.
@@ -44,11 +46,11 @@ class Expectation:
     sign: Literal["+", "-"]
     text: str = ""
 
-    @property
-    def claim(self) -> str:
-        """The claim in words."""
+    def claim(self, naming: Naming) -> str:
+        """Return the claim in words."""
         better = "better" if self.sign == "+" else "worse"
-        return self.text or f"{told(self.compare)} {better} than {told(self.against)}"
+        sides = [side_name(side, naming) for side in (self.compare, self.against)]
+        return self.text or f" {better} than ".join(sides)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +62,14 @@ class Judgement:
         difference: as measured; None where it could not be.
         p_holm: adjusted over all expectations of the sweep.
         why_not: why it could not be judged; empty where it was.
+        elsewhere: the difference at other alphas or thresholds; None where none are recorded.
     """
 
     expectation: Expectation
     difference: Interval | None
     p_holm: float | None
     why_not: str = ""
+    elsewhere: Elsewhere | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -76,6 +80,13 @@ class Judgement:
             return "not shown with this many seeds"
         wanted = self.expectation.sign == "+"
         return "held" if (self.difference.value > 0) == wanted else "contradicted"
+
+    @property
+    def remark(self) -> str:
+        """The outcome, and how far it holds at other alphas or thresholds."""
+        if self.elsewhere is None or self.outcome not in ("held", "contradicted"):
+            return self.outcome
+        return f"{self.outcome}; {self.elsewhere.text}"
 
 
 def expectations(experiment: str, *, tracking: str | None = None) -> list[Expectation]:
@@ -101,6 +112,7 @@ def judge(
 ) -> list[Judgement]:
     """Judge the expectations of a sweep by its trials (from `load`)."""
     found: list[Interval | None] = []
+    elsewhere: list[Elsewhere | None] = []
     reasons: list[str] = []
     for claim in claims:
         field = claim.metric.partition("/")[0]
@@ -110,9 +122,11 @@ def judge(
             # A gate may have stopped one side, or it has not run yet: the other claims are judged
             # all the same.
             found.append(None)
+            elsewhere.append(None)
             reasons.append(str(error))
         else:
             found.append(result.difference)
+            elsewhere.append(result.elsewhere)
             reasons.append("")
     # Only what was judged is adjusted for: a claim without data is no test.
     adjusted = iter(holm([each.p or 0.0 for each in found if each is not None]))
@@ -122,22 +136,23 @@ def judge(
             difference=difference,
             p_holm=None if difference is None else next(adjusted),
             why_not=reason,
+            elsewhere=others,
         )
-        for claim, difference, reason in zip(claims, found, reasons, strict=True)
+        for claim, difference, reason, others in zip(claims, found, reasons, elsewhere, strict=True)
     ]
 
 
-def expectations_passage(judgements: Sequence[Judgement]) -> Passage:
+def expectations_passage(judgements: Sequence[Judgement], naming: Naming) -> Passage:
     """Return each expectation with its outcome and its numbers."""
     heads = ["expectation", "metric", "outcome", "difference", "95 % interval", "p (Holm)"]
     grid = text_grid(
         "expectations",
         "Expectations, and what came of them; differences in points",
         heads,
-        [_cells(judgement) for judgement in judgements],
+        [_cells(judgement, naming) for judgement in judgements],
     )
     notes = [
-        f"{judgement.expectation.claim}: not judged, since {judgement.why_not}."
+        f"{judgement.expectation.claim(naming)}: not judged, since {judgement.why_not}."
         for judgement in judgements
         if judgement.why_not
     ]
@@ -146,14 +161,15 @@ def expectations_passage(judgements: Sequence[Judgement]) -> Passage:
     return Passage(grids=[grid], notes=notes)
 
 
-def _cells(judgement: Judgement) -> list[object]:
-    claim, difference = judgement.expectation, judgement.difference
+def _cells(judgement: Judgement, naming: Naming) -> list[object]:
+    claim = judgement.expectation
+    difference = judgement.difference
+    metric = named(naming.labels.metric(claim.metric), claim.metric)
+    start = [claim.claim(naming), metric, judgement.remark]
     if difference is None or judgement.p_holm is None:
-        return [claim.claim, claim.metric, judgement.outcome, "", "", ""]
+        return [*start, "", "", ""]
     return [
-        claim.claim,
-        claim.metric,
-        judgement.outcome,
+        *start,
         points(difference.value),
         ends(difference),
         p_text(judgement.p_holm),

@@ -14,9 +14,10 @@ import pandas as pd
 
 from analysis.read.artifacts import run_file
 from analysis.read.counts import read_curve
-from analysis.read.knobs import PARAM, show
+from analysis.read.knobs import PARAM
 from analysis.read.pipeline import pipeline_of
 from analysis.studies.pairs import Pair
+from occse.naming.labels import value_text
 
 #: `everywhere`: the same sign at all settings; `in part`: the sign of the claim at its own setting
 #: and at some others; `reversed`: the opposite sign at every other setting.
@@ -74,6 +75,34 @@ class Elsewhere:
             return f"reversed at every other recorded {self.knob}: {told}"
         same = total - len(self.opposite)
         return f"the same sign at {same} of {total} recorded {plural}, reversed elsewhere: {told}"
+
+
+def at_other_settings(
+    trials: pd.DataFrame, field: str, pair: Pair, *, claimed: float, tracking: str | None
+) -> Elsewhere | None:
+    """Return a claimed difference at the other thresholds of a stage, or at its other alphas.
+
+    None where none are recorded.
+    """
+    if f"{field}/threshold" in trials and trials[f"{field}/threshold"].notna().any():
+        return at_other_thresholds(pair, field, claimed=claimed, tracking=tracking)
+    return at_other_alphas(trials, field, pair)
+
+
+def mean_of_pairs(found: Sequence[Elsewhere | None], *, claimed: float) -> Elsewhere | None:
+    """Return the mean difference over several pairs at the settings that all of them have."""
+    known = [each for each in found if each is not None]
+    if not known or len(known) < len(found):
+        return None
+    by_value = [{each.value: each.difference for each in one.settings} for one in known]
+    common = sorted(set.intersection(*map(set, by_value)))
+    if len(common) < 2:
+        return None
+    settings = tuple(
+        Setting(value=value, difference=float(np.mean([each[value] for each in by_value])))
+        for value in common
+    )
+    return Elsewhere(knob=known[0].knob, claimed=claimed, settings=settings)
 
 
 def at_other_alphas(trials: pd.DataFrame, field: str, pair: Pair) -> Elsewhere | None:
@@ -144,7 +173,7 @@ def _at_alpha(trials: pd.DataFrame, field: str, pair: Pair) -> Setting | None:
     if rows[metric].isna().any() or rows[knob].nunique(dropna=False) != 1:
         return None
     difference = float(pair.differences(known[metric]).mean())
-    return Setting(value=float(show(rows[knob].iloc[0])), difference=difference)
+    return Setting(value=float(value_text(rows[knob].iloc[0])), difference=difference)
 
 
 def _same_class(trials: pd.DataFrame, field: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The runs of two variants that are compared: paired by the seeds of their stages."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +7,9 @@ import pandas as pd
 
 from analysis.read.artifact_ids import distinct
 from analysis.read.artifacts import counted_stages
-from analysis.read.counts import Floats, PerImage
+from analysis.read.counts import Floats
 from analysis.read.knobs import scored_stages
 from analysis.read.pipeline import pipeline_of
-from analysis.statistics.bootstrap import RESAMPLES, Measured, measure
 from analysis.statistics.seed_design import Design, design
 
 OTHER = ".other"
@@ -30,19 +28,6 @@ class Pair:
     system: tuple[str, ...]
     reference: tuple[str, ...]
     design: Design
-
-    def measured(self, counts: Mapping[str, PerImage], *, resamples: int = RESAMPLES) -> Measured:
-        """Return the differences of mIoU from counts by run id.
-
-        Raises:
-            ValueError: the runs were scored on different images.
-        """
-        # By position: the runs are paired already, and a seed of one stage may stand in several.
-        return measure(
-            {number: counts[run] for number, run in enumerate(self.system)},
-            {number: counts[run] for number, run in enumerate(self.reference)},
-            resamples=resamples,
-        )
 
     def differences(self, scores: "pd.Series[float]") -> Floats:
         """Return (S,) differences of scores, which are given by run id."""
@@ -88,6 +73,7 @@ def pairs_with_baseline(trials: pd.DataFrame, field: str) -> dict[str, Pair]:
     Raises:
         ValueError: there is no baseline, or nothing else, or a variant shares no seed with it.
     """
+    trials = _narrow(trials, "baseline", f"fingerprint.{field}")
     baseline, others = trials[trials["baseline"]], trials[~trials["baseline"]]
     if baseline.empty or others.empty:
         raise ValueError(
@@ -133,9 +119,13 @@ def pair_of(system: pd.DataFrame, reference: pd.DataFrame, field: str) -> Pair:
     )
 
 
-def _narrow(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that make a pair: a merge copies all, of which a sweep has hundreds."""
-    return rows[[name for name in rows.columns if name in OF_PAIR or name.startswith("seed.")]]
+def _narrow(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Return the columns that make a pair, and `more` of those that there are.
+
+    Groups and merges copy all columns, of which a sweep has hundreds.
+    """
+    wanted = OF_PAIR.union(more)
+    return rows[[name for name in rows.columns if name in wanted or name.startswith("seed.")]]
 
 
 def _has(rows: pd.DataFrame, column: str) -> bool:

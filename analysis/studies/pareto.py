@@ -19,14 +19,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.read.knobs import scored
-from analysis.table.grid import Passage, text_grid
+from analysis.read.labels import Naming
+from analysis.table.grid import Passage, named, text_grid
 
 # Costs of at most two hours are told in minutes.
 LONGEST_MINUTES_S = 7200
 
 METHOD = (
-    "Cost: seconds of all stages of a trial, mean over its seeds. `alone`: as if nothing else had "
-    "been run; `shared`: each artifact's seconds divided by the trials that use it, which add up "
+    "Cost: seconds of all stages of a trial, mean over its seeds. Alone: as if nothing else had "
+    "been run. Shared: each artifact's seconds divided by the trials that use it, which add up "
     "to the sweep's. On the front (*): no other variant scores as high for less, or higher for as "
     "much, where costs that differ by less than their spread over seeds count as equal."
 )
@@ -82,7 +83,7 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     rows = rows[rows["spent_s"].notna()]
     if rows.empty:
         raise ValueError(f"no trial with {metric} has the seconds that its stages took")
-    bills = [_bill(row) for row in rows.to_dict("records")]
+    bills = [bill(row) for row in rows.to_dict("records")]
     # One unknown bill makes the shares of all wrong: its artifacts would count too few users.
     known = all(bills)
     table = _by_variant(rows, metric, bills)
@@ -102,8 +103,8 @@ def pareto(trials: pd.DataFrame, *, metric: str = "seg/miou") -> Pareto:
     )
     # By fingerprint, so that an artifact of several trials counts once.
     once = dict[str, float]()
-    for bill in bills:
-        once |= bill
+    for each in bills:
+        once |= each
     return Pareto(metric=metric, costs=costs, sweep_s=sum(once.values()) if known else None)
 
 
@@ -117,11 +118,11 @@ def _by_variant(
         {
             "variant": rows["variant"],
             "score": rows[metric],
-            "alone": [sum(bill.values()) for bill in bills]
+            "alone": [sum(each.values()) for each in bills]
             if all(bills)
             else rows["spent_s"] + rows["saved_s"],
             "shared": [
-                sum(seconds / users[name] for name, seconds in bill.items()) for bill in bills
+                sum(seconds / users[name] for name, seconds in each.items()) for each in bills
             ],
         }
     )
@@ -165,15 +166,17 @@ def _points(table: pd.DataFrame, rule: str) -> list[Point]:
     ]
 
 
-def pareto_passage(found: Pareto) -> Passage:
+def pareto_passage(found: Pareto, naming: Naming) -> Passage:
     """Return the cost of each variant by both rules, the cheapest first."""
     unit, scale = time_unit(max(cost.alone_s for cost in found.costs))
     ranked = sorted(found.costs, key=lambda cost: cost.alone_s)
+    costs = [f"alone ({unit})", f"shared ({unit})"]
     grid = text_grid(
         "pareto",
-        "Cost of each variant, the cheapest first",
-        ["variant", found.metric, f"alone ({unit})", f"shared ({unit})"],
-        [_cost_cells(cost, scale) for cost in ranked],
+        "Score in percent and cost of each variant, the cheapest first",
+        ["variant", naming.labels.metric(found.metric), *costs],
+        [_cost_cells(cost, scale, naming) for cost in ranked],
+        keys=["variant", found.metric, *costs],
     )
     note = "Runs without the tag occse.seconds: only the cost alone is known, and counts a shared"
     note += " artifact twice."
@@ -188,7 +191,7 @@ def time_unit(longest_s: float) -> tuple[str, int]:
     return ("hours", 3600) if longest_s > LONGEST_MINUTES_S else ("minutes", 60)
 
 
-def _cost_cells(cost: Cost, scale: float) -> list[object]:
+def _cost_cells(cost: Cost, scale: float, naming: Naming) -> list[object]:
     score = f"{100 * cost.score:.1f}"
     if cost.std is not None:
         score += f" ± {100 * cost.std:.1f}"
@@ -196,15 +199,15 @@ def _cost_cells(cost: Cost, scale: float) -> list[object]:
     shared = "unknown"
     if cost.shared_s is not None:
         shared = f"{cost.shared_s / scale:.1f}{_mark(cost.best_shared)}"
-    return [cost.variant, score, alone, shared]
+    return [named(naming.variant(cost.variant), cost.variant), score, alone, shared]
 
 
 def _mark(is_best: bool) -> str:
     return " *" if is_best else ""
 
 
-def _bill(trial: dict[Hashable, Any]) -> dict[str, float]:
-    """Seconds by artifact of a trial; empty where any of them is unknown."""
+def bill(trial: Mapping[Hashable, Any]) -> dict[str, float]:
+    """Return the seconds by artifact of a trial; empty where any of them is unknown."""
     prefix = "fingerprint."
     fields = [
         str(name).removeprefix(prefix)

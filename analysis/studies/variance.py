@@ -15,13 +15,18 @@ from scipy import stats
 from analysis.read.artifacts import counts_of
 from analysis.read.counts import Floats
 from analysis.read.knobs import measurements
+from analysis.read.labels import labels_of
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL, interval
 from analysis.statistics.seed_design import Design, Square, design, squares
-from analysis.table.grid import Passage, text_grid
+from analysis.table.grid import Passage, named, text_grid
+from occse.naming.counts import number
+from occse.naming.labels import Labels
 
 # A standard error from 2,000 resamples is known to 1.6 %.
 RESAMPLES = 2000
+# The source that is no stage: seeds of several together.
+INTERACTION = "interaction"
 METHOD = (
     "Method: crossed random effects of seeds within variants, by the method of moments; mean "
     "squares are averaged over variants, and the intervals are those of the modified large-sample "
@@ -50,10 +55,9 @@ class Component:
         """Standard deviation; 0 for an estimate below 0."""
         return math.sqrt(max(0.0, self.variance))
 
-    @property
-    def name(self) -> str:
-        """The source, for people."""
-        return ", ".join(self.stages) or "interaction"
+    def name(self, labels: Labels) -> str:
+        """Return the source for people."""
+        return ", ".join(map(labels.stage, self.stages)) or INTERACTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +118,8 @@ def variance(
             found.setdefault((made.sources, made.levels, made.constant), []).append((made, group))
     if not found:
         raise ValueError(
-            f"no variant has two seeds of {field}, each combined with every one of another stage"
+            f"no variant has two seeds of {labels_of(trials).stage(field)}, each combined with "
+            "every one of another stage"
         )
     chosen = max(found.values(), key=lambda each: len(each) * len(each[0][1]))
     made = chosen[0][0]
@@ -139,9 +144,9 @@ def variance(
     )
 
 
-def variance_passage(found: Variance) -> Passage:
+def variance_passage(found: Variance, labels: Labels) -> Passage:
     """Return the standard deviation by the seed of each stage, in percentage points."""
-    rows = [_component_cells(component, found) for component in found.components]
+    rows = [_component_cells(component, found, labels) for component in found.components]
     if len(found.components) > 1:
         rows.append(["all, of one run", f"{100 * found.total_sd:.2f}", "", "100 %"])
     if found.images_sd is not None:
@@ -153,31 +158,34 @@ def variance_passage(found: Variance) -> Passage:
         ["seed of", "standard deviation", "95 % interval", "share of variance"],
         rows,
     )
-    return Passage(grids=[grid], notes=_notes(found), method=[METHOD])
+    return Passage(grids=[grid], notes=_notes(found, labels), method=[METHOD])
 
 
-def _component_cells(component: Component, found: Variance) -> list[object]:
+def _component_cells(component: Component, found: Variance, labels: Labels) -> list[object]:
     low, high = math.sqrt(component.low), math.sqrt(component.high)
     share = f"{100 * found.share(component):.0f} %"
     ends = f"{100 * low:.2f} to {100 * high:.2f}"
-    return [component.name, f"{100 * component.sd:.2f}", ends, share]
+    name = named(component.name(labels), ", ".join(component.stages) or INTERACTION)
+    return [name, f"{100 * component.sd:.2f}", ends, share]
 
 
-def _notes(found: Variance) -> list[str]:
-    lines = [f"{found.metric} in points; {found.variants} variants of {found.runs} runs each."]
+def _notes(found: Variance, labels: Labels) -> list[str]:
+    metric = labels.metric(found.metric)
+    variants = number(found.variants, "variant")
+    lines = [f"{metric} in points; {variants} of {found.runs} runs each."]
     if found.left_out:
         lines[0] += (
             f" Left out: {found.left_out} with other stages, or without all combinations of their "
             "seeds."
         )
     lines += [
-        f"{component.name}: always the same seed for them all, so their shares cannot be told "
-        "apart."
+        f"{component.name(labels)}: always the same seed for them all, so their shares cannot be "
+        "told apart."
         for component in found.components
         if len(component.stages) > 1
     ]
     if found.constant:
-        constant = ", ".join(found.constant)
+        constant = ", ".join(map(labels.stage, found.constant))
         lines.append(f"One seed only: {constant}; what another one would change is not in here.")
     if found.images is not None:
         lines.append(

@@ -7,10 +7,10 @@ from itertools import chain
 import pandas as pd
 
 from analysis.read.knobs import matching, thresholds_text
-from analysis.read.labels import check_keys, labels_of
+from analysis.read.labels import Naming, check_keys, knobs_of, labels_of
 from analysis.read.pipeline import pipeline_of
-from analysis.read.spec_error import Location, SpecError
 from analysis.read.tidy import tidy
+from analysis.read.yaml_file import Location, SpecError
 from analysis.table.cells import make_cell
 from analysis.table.comparability import mixed
 from analysis.table.groups import (
@@ -19,6 +19,7 @@ from analysis.table.groups import (
     people_heads,
     row_groups,
     row_heads,
+    row_keys,
     variant_labels,
 )
 from analysis.table.knob_columns import differing_knobs, name_parts
@@ -26,7 +27,6 @@ from analysis.table.model import Column, Row, Table, failures, in_parts, is_scor
 from analysis.table.paper import with_paper
 from analysis.table.pixel_truth import pixel_truth
 from analysis.table.spec import TableSpec
-from occse.naming.labels import Labels
 from occse.naming.markup import join
 
 
@@ -52,12 +52,13 @@ def build(
     current = _selected(trials, spec)
     runs = current.to_dict("records")
     labels = labels_of(current).over(spec.labels)
+    naming = Naming(labels=labels, knobs=knobs_of(current))
     metrics = spec.metrics or _planned(current)
     rows, common = row_groups(runs, spec, labels)
     across = column_groups(runs, spec, labels)
     columns: list[tuple[Column, Group]] = []
     for metric in metrics:
-        columns += [(_column(metric, group, current, spec, labels), group) for group in across]
+        columns += [(_column(metric, group, current, spec, naming), group) for group in across]
     table_rows = [_row(row, columns, spec) for row in rows]
     guarded = _guarded(table_rows, rows, columns, current, allow_mixed=allow_mixed)
     # Alphas in the names of rows and columns: `_notes` says which threshold each of them means.
@@ -75,13 +76,14 @@ def build(
         title=spec.title,
         experiments=tuple(dict.fromkeys(current["experiment"])),
         heads=heads,
+        keys=row_keys(runs, spec),
         titles=titles,
         # The last heading, "variant", gives way to the knobs in the names; "experiment" stays.
         part_titles=(*titles[:-1], *part_titles) if part_titles else (),
         columns=tuple(guarded),
         rows=mark(table_rows, guarded),
         common=common,
-        notes=(*_notes(spec, table_rows, told), *in_parts(current)),
+        notes=(*_notes(spec, table_rows, told, naming), *in_parts(current, labels)),
         runs={
             str(status): int(count)
             for status, count in current["status"].value_counts().sort_index().items()
@@ -109,6 +111,7 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
         raise ValueError(
             f"the sweep no longer asks for any of its {len(trials)} trials; run it again"
         )
+    _check_labels(spec, current)
     # Rows that a filter leaves out must not decide which metrics, columns and averages are allowed.
     if spec.where:
         runs = matching(current.to_dict("records"), spec.where, location=("where",))
@@ -120,16 +123,20 @@ def _selected(trials: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     return current
 
 
+def _check_labels(spec: TableSpec, trials: pd.DataFrame) -> None:
+    """Refuse a label of nothing that the trials have."""
+    for key in spec.labels:
+        try:
+            check_keys([key], trials)
+        except ValueError as error:
+            raise SpecError(("labels", key), str(error)) from None
+
+
 def _check(spec: TableSpec, trials: pd.DataFrame) -> None:
-    """Refuse a label of nothing, and a metric that no trial logged.
+    """Refuse a metric that no trial logged.
 
     A stage that has not been scored yet may have any metric.
     """
-    # The key lets the command name the line of the table's file.
-    try:
-        check_keys(spec.labels, trials)
-    except ValueError as error:
-        raise SpecError(("labels",), str(error)) from None
     # Only metrics have a slash: the frame's other columns by stage have a point there.
     logged = sorted(name for name in trials.columns if "/" in name and trials[name].notna().any())
     planned = sorted(_planned_fields(trials))
@@ -174,21 +181,21 @@ def _planned(trials: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _column(
-    metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec, labels: Labels
+    metric: str, group: Group, trials: pd.DataFrame, spec: TableSpec, naming: Naming
 ) -> Column:
     # Without metrics in the spec every scored stage has columns: headings tell them apart.
     several = len(spec.metrics) != 1
     is_named = several or not group.told
-    name = labels.metric(metric)
-    narrow = labels.narrow_metric(metric)
+    name = naming.labels.metric(metric)
+    narrow = naming.labels.narrow_metric(metric)
     return Column(
         metric=metric,
         name=name,
         label=join(", ", filter(None, (name if is_named else "", group.heading))),
         narrow_label=join(", ", filter(None, (narrow if is_named else "", group.heading))),
         score=is_score(metric),
-        knobs=tuple(zip(spec.columns, group.names, strict=True)),
-        pixel_truth=pixel_truth(metric, trials, best=spec.best),
+        knobs=tuple(zip(group.knobs, group.names, strict=True)),
+        pixel_truth=pixel_truth(metric, trials, best=spec.best, naming=naming),
     )
 
 
@@ -209,7 +216,9 @@ def _guarded(
     reasons: dict[str, tuple[str, ...]] = {}
     # Columns of one metric are read against each other, so they are guarded together.
     for metric in dict.fromkeys(column.metric for column, _ in columns):
-        reasons[metric] = mixed(metric, frame, _names_of_runs(metric, rows, groups, columns))
+        title = next(column.name for column, _ in columns if column.metric == metric)
+        names = _names_of_runs(metric, rows, groups, columns)
+        reasons[metric] = mixed(metric, frame, names, title=title)
     lines = list(chain.from_iterable(reasons.values()))
     if lines and not allow_mixed:
         raise ValueError(
@@ -237,13 +246,16 @@ def _names_of_runs(
     return names
 
 
-def _notes(spec: TableSpec, rows: Sequence[Row], told: Sequence[str]) -> tuple[str, ...]:
+def _notes(
+    spec: TableSpec, rows: Sequence[Row], told: Sequence[str], naming: Naming
+) -> tuple[str, ...]:
     notes: list[str] = []
     told = list(told)
     if spec.best is not None:
-        shown = "/".join(spec.best.of)
+        shown = "/".join(map(naming.knob, spec.best.of))
+        score = naming.labels.metric(spec.best.by)
         notes.append(
-            f"In brackets: {shown}, of whose values the one with the best {spec.best.by} is shown."
+            f"In brackets: {shown}, of whose values the one with the best {score} is shown."
         )
         for cell in chain.from_iterable(row.cells for row in rows):
             # The alphas that `best` chose stand in cells, not in names; their thresholds are told

@@ -37,13 +37,16 @@ MEANING = {
 Told = tuple[tuple[str, str], ...]
 
 
-def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[str, ...]:
+def mixed(
+    metric: str, frame: pd.DataFrame, names: Mapping[str, str], *, title: str
+) -> tuple[str, ...]:
     """Return what differs between the runs behind the numbers of `metric`, beside what the names
     of their rows say; a sentence for each.
 
     Args:
         metric: of a scored stage; of others nothing is known.
         frame: of `tidy`.
+        title: the name of the metric for people.
         names: by run id, what row and column say of it, as in "source=cgnet, alpha=6".
     """
     stage = metric.partition("/")[0]
@@ -70,7 +73,7 @@ def mixed(metric: str, frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[s
             there = ", ".join(
                 f"{value} ({count} runs)" for value, count in rows[dimension].value_counts().items()
             )
-            found.append(f"{metric} mixes {MEANING[dimension]} that the names do not tell: {there}")
+            found.append(f"{title} mixes {MEANING[dimension]} that the names do not tell: {there}")
     return tuple(found)
 
 

@@ -7,10 +7,11 @@ say the same.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
-from occse.naming.terminal import column_widths, padded
+from occse.naming.terminal import column_widths, padded, visible
 
 # Start of a tag, which a page that shows Markdown would obey; "p < 0.05" is none.
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -27,6 +28,7 @@ class GridCell:
 
     Attributes:
         text: as it is printed.
+        key: of what the text is a name, as files and commands call it; empty where `text` is that.
         sort: the number that it is sorted by; None sorts by the text.
         link: `#` and an id in the report; empty for none.
         run: ids of an experiment and a run of MLflow, parted by a slash; empty for none. The page
@@ -35,6 +37,7 @@ class GridCell:
     """
 
     text: str
+    key: str = ""
     sort: float | None = None
     link: str = ""
     run: str = ""
@@ -50,6 +53,7 @@ class Grid:
         name: of its files.
         caption: one line above it.
         heads: headings of the columns.
+        keys: the same as programs know them, such as `seg/miou`; empty where they are the same.
         rows: the cells, as many in each row as there are headings.
         notes: sentences below it.
         ids: anchors of the rows, empty where nothing points at them.
@@ -60,12 +64,13 @@ class Grid:
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[GridCell]]
+    keys: Sequence[str] = ()
     notes: Sequence[str] = ()
     ids: Sequence[str] = ()
     latex: str = ""
     csv: str = ""
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[bool, ...]:
         """By column, True if it holds only numbers and short signs: it is flush right."""
         return tuple(
@@ -103,15 +108,26 @@ def cell(text: object) -> GridCell:
     return GridCell(text=words, sort=number)
 
 
+def named(text: str, key: str) -> GridCell:
+    """Return a cell with a name for people of what programs know as `key`."""
+    return replace(cell(text), key="" if key == text else key)
+
+
 def text_grid(
-    name: str, caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]
+    name: str,
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    keys: Sequence[str] = (),
 ) -> Grid:
-    """Return a grid of plain texts, each sorted by its number if it starts with one."""
+    """Return a grid of texts, each sorted by its number if it starts with one; cells stay."""
     return Grid(
         name=name,
         caption=caption,
         heads=heads,
-        rows=[[cell(text) for text in row] for row in rows],
+        rows=[[each if isinstance(each, GridCell) else cell(each) for each in row] for row in rows],
+        keys=keys,
     )
 
 
@@ -186,5 +202,5 @@ def _paragraph(lines: Sequence[str]) -> list[str]:
 def in_markdown(text: str) -> str:
     """Return a text as one cell of a Markdown table, in which a name is no HTML and no border."""
     # A line break or a bar in a name would end the row or the cell.
-    text = " ".join(text.split()).replace("|", r"\|")
+    text = visible(" ".join(text.split())).replace("|", r"\|")
     return TAG.sub(r"\<", text)

@@ -1,6 +1,7 @@
 """The numbers of a grid in columns of their own, for CSV and Excel."""
 
 import re
+from collections.abc import Sequence
 
 from analysis.table.formats.cell_texts import GLYPHS
 from analysis.table.grid import Grid
@@ -29,6 +30,8 @@ PARTS = {
     "note": "note",
     "mark": "mark",
 }
+# Follows the heading above what names for people are names of.
+KEY = "key"
 NUMERIC = ("value", "std", "low", "high")
 # What a grid prints where there is no number.
 NOTHING = ("", "–")
@@ -36,27 +39,34 @@ NOTHING = ("", "–")
 ID = re.compile(r"0\d+|\d{15,}")
 
 
-def number_columns(grid: Grid) -> tuple[list[str], list[list[Number]]]:
+def number_columns(grid: Grid, titles: Sequence[str]) -> tuple[list[str], list[list[Number]]]:
     """Return headings and rows in which no cell holds more than one number.
 
     A column whose cells are all printed numbers becomes a column for each part that they have; any
-    other column stays text.
+    other column stays text. Behind names for people stands what they are names of.
+
+    Args:
+        grid: of texts.
+        titles: headings of its columns, for people or for programs.
     """
     heads: list[str] = []
     columns: list[list[Number]] = []
-    for index, head in enumerate(grid.heads):
-        texts = [row[index].text for row in grid.rows]
-        parts = [_parts(text) for text in texts]
+    for index, title in enumerate(titles):
+        cells = [row[index] for row in grid.rows]
+        parts = [_parts(cell.text) for cell in cells]
         # A column of empty cells alone has no part. As numbers it would vanish, so it stays text.
-        if not any(parts) or any(found is None for found in parts):
-            heads.append(head)
-            columns.append(list(texts))
-            continue
-        for part, suffix in PARTS.items():
-            values = [(found or {}).get(part) for found in parts]
-            if any(value is not None for value in values):
-                heads.append(f"{head} {suffix}".strip())
-                columns.append(values)
+        if any(parts) and all(found is not None for found in parts):
+            for part, suffix in PARTS.items():
+                values = [(found or {}).get(part) for found in parts]
+                if any(value is not None for value in values):
+                    heads.append(f"{title} {suffix}".strip())
+                    columns.append(values)
+        else:
+            heads.append(title)
+            columns.append([cell.text for cell in cells])
+        if any(cell.key for cell in cells):
+            heads.append(f"{title} {KEY}")
+            columns.append([cell.key or cell.text for cell in cells])
     rows = [list(row) for row in zip(*columns, strict=True)]
     return heads, rows
 

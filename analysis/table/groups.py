@@ -12,12 +12,11 @@ from analysis.read.knobs import (
     display_order,
     matching,
     short_heads,
-    show,
 )
-from analysis.read.labels import short_names
-from analysis.read.spec_error import SpecError
+from analysis.read.labels import knobs_of_parts, short_names
+from analysis.read.yaml_file import SpecError
 from analysis.table.spec import Best, TableSpec
-from occse.naming.labels import Labels
+from occse.naming.labels import Labels, value_text
 from occse.naming.markup import join
 from occse.naming.variants import split_variants
 
@@ -34,6 +33,7 @@ class Group:
         told: what the names say, as `knob=value, ...`.
         heading: the same for people.
         runs: the trials, as rows of the frame of `load`.
+        knobs: what `names` are values of, if they are values of knobs.
         baseline: whether the others are compared with it.
     """
 
@@ -42,6 +42,7 @@ class Group:
     told: str
     heading: str
     runs: Sequence[Run]
+    knobs: tuple[str, ...] = ()
     baseline: bool = False
 
     @cached_property
@@ -59,6 +60,14 @@ def row_heads(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
     return (
         ("experiment", "variant") if len({run["experiment"] for run in runs}) > 1 else ("variant",)
     )
+
+
+def row_keys(runs: Sequence[Run], spec: TableSpec) -> tuple[str, ...]:
+    """Return the headings above the names of the rows for programs: knobs with their stages."""
+    if not spec.rows or spec.steps:
+        return row_heads(runs, spec)
+    columns = _columns(spec.rows, runs, key="rows")
+    return tuple(column.removeprefix(PARAM) for column in columns)
 
 
 def people_heads(heads: Sequence[str], runs: Sequence[Run], labels: Labels) -> tuple[str, ...]:
@@ -140,13 +149,16 @@ def has(run: Run, metric: str) -> bool:
 def variant_labels(
     runs: Sequence[Run], labels: Labels
 ) -> tuple[dict[Variant, str], tuple[str, ...]]:
-    """Return names for people by experiment and variant, and the parts `knob=value` that all
-    variants share.
-    """
+    """Return names for people: by experiment and variant, and of the parts that all share."""
     keys = list(dict.fromkeys((str(run["experiment"]), str(run["variant"])) for run in runs))
     names = short_names(runs, labels)
     parts = split_variants(names)
-    shared = ["=".join(filter(None, part)) for part in parts.owners if parts.is_shared(part)]
+    knobs = knobs_of_parts(runs)
+    shared = [
+        labels.part(knobs.get(part, part[0]), part[1], short=part[0]) if part[0] else part[1]
+        for part in parts.owners
+        if parts.is_shared(part)
+    ]
     # a variant without a part of its own is named by what all share
     alone = [variant for variant, own in parts.own.items() if len(own) == len(shared)]
     common = () if alone else tuple(shared)
@@ -181,7 +193,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> l
     """Return a group for each combination of values that occurs, in display order."""
     own: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        own.setdefault(tuple(show(run[column]) for column in columns), []).append(run)
+        own.setdefault(tuple(value_text(run[column]) for column in columns), []).append(run)
     ranks: list[Mapping[str, int]] = [
         {value: rank for rank, value in enumerate(display_order(values))}
         # From a tuple of values for each group to all values of each knob.
@@ -193,6 +205,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> l
 
     heads = short_heads(columns, runs)
     knobs = [column.removeprefix(PARAM) for column in columns]
+    shown = [labels.value_names(knob, rank) for knob, rank in zip(knobs, ranks, strict=True)]
 
     def group(names: tuple[str, ...]) -> Group:
         parts = [
@@ -201,10 +214,11 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> l
         ]
         return Group(
             names=names,
-            labels=tuple(map(labels.value, knobs, names)),
+            labels=tuple(own[name] for own, name in zip(shown, names, strict=True)),
             told=", ".join(map("=".join, zip(heads, names, strict=True))),
             heading=join(", ", parts),
             runs=own[names],
+            knobs=tuple(knobs),
         )
 
     return [group(names) for names in sorted(own, key=by_rank)]
@@ -213,7 +227,7 @@ def _by_values(runs: Sequence[Run], columns: Sequence[str], labels: Labels) -> l
 def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
     step = spec.steps[place]
     own = matching(runs, step.where, location=("steps", place, "where"))
-    told = ", ".join(f"{name}={show(value)}" for name, value in step.where.items())
+    told = ", ".join(f"{name}={value_text(value)}" for name, value in step.where.items())
     return Group(names=(step.name,), labels=(step.name,), told=told, heading=step.name, runs=own)
 
 
@@ -246,7 +260,7 @@ def refuse_averages(runs: Sequence[Run], field: str, *, name: str) -> None:
     ]
     # Data files, a stage's code and the experiment tell artifacts apart without any knob.
     values = {
-        knob.removeprefix(PARAM): list(dict.fromkeys(show(run[knob]) for run in again))
+        knob.removeprefix(PARAM): list(dict.fromkeys(value_text(run[knob]) for run in again))
         for knob in knobs
     }
     differ = "; ".join(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.read.artifact_ids import Run
-from analysis.read.knobs import NONE, PARAM, comparable, show
+from analysis.read.knobs import PARAM, comparable
 from analysis.read.labels import knobs_of_parts
 from analysis.table.groups import Group
 from analysis.table.model import Knob
-from occse.naming.labels import NO_VALUE, Labels
+from occse.naming.labels import NO_VALUE, Labels, value_text
 from occse.naming.variants import split_variants
 
 
@@ -27,7 +27,11 @@ def differing_knobs(rows: Sequence[Group]) -> list[dict[str, Knob]]:
     ]
     # A knob that a trial does not have has no value there: that alone is no difference, or every
     # knob of a stage that one variant lacks would have a column.
-    differing = [name for name in names if len({show(run[name]) for run in runs} - {NONE}) > 1]
+    differing = []
+    for name in names:
+        values = {value_text(run[name]) for run in runs}
+        if len(values - {NO_VALUE}) > 1:
+            differing.append(name)
     return [
         {str(name).removeprefix(PARAM): _common_value(row.runs, str(name)) for name in differing}
         for row in rows
@@ -71,9 +75,9 @@ def _values(own: Mapping[str, str], heads: Mapping[str, str], labels: Labels) ->
 
 def _common_value(runs: Sequence[Run], name: str) -> Knob:
     # By the shown text, for which "6" and "6.0" are one value.
-    values = {show(run[name]): run[name] for run in runs}
+    values = {value_text(run[name]): run[name] for run in runs}
     if len(values) != 1:
         return None
     value = comparable(next(iter(values.values())))
     # a list has no cell of its own
-    return value if isinstance(value, Knob) else show(value)
+    return value if isinstance(value, Knob) else value_text(value)

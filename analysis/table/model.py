@@ -9,6 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
+from occse.naming.labels import Labels
+
 # Columns of `load` with the number of parts of a batch, by stage.
 PARTS = "accumulated."
 # Measures that are fractions; of `iou/<class>` the first part counts.
@@ -125,13 +127,15 @@ class Table:
     """Everything a rendering shows: `heads` of the row's names, columns, rows and what stands below
     them.
 
-    `titles` are the heads for people; `part_titles` are the knobs that the names of variants tell,
-    for a table with a column for each of them, empty where names tell none. `notes` are sentences
-    on how the numbers came about; `runs` counts trials by their status in MLflow."""
+    `keys` are the heads as programs know them: a knob has its stage. `titles` are the heads for
+    people; `part_titles` are the knobs that the names of variants tell, for a table with a column
+    for each of them, empty where names tell none. `notes` are sentences on how the numbers came
+    about; `runs` counts trials by their status in MLflow."""
 
     title: str
     experiments: tuple[str, ...]
     heads: tuple[str, ...]
+    keys: tuple[str, ...]
     titles: tuple[str, ...]
     part_titles: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -206,7 +210,7 @@ def with_deltas(
     )
 
 
-def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
+def in_parts(trials: pd.DataFrame, labels: Labels) -> tuple[str, ...]:
     """Return a sentence for each stage whose trainings had a GPU too small for a whole batch."""
     found = {
         name.partition(".")[2]: trials[name].dropna()
@@ -214,9 +218,9 @@ def in_parts(trials: pd.DataFrame) -> tuple[str, ...]:
         if name.startswith(PARTS)
     }
     return tuple(
-        f"{field}: in {len(parts)} of {len(trials)} trials each batch went through the network in "
-        f"{max(parts):.0f} parts, because the GPU was too small. The results differ by the order "
-        "of sums, by what dropout drew and by what a trained batch norm saw."
+        f"{labels.stage(field)}: in {len(parts)} of {len(trials)} trials each batch went through "
+        f"the network in {max(parts):.0f} parts, because the GPU was too small. The results differ "
+        "by the order of sums, by what dropout drew and by what a trained batch norm saw."
         for field, parts in found.items()
         if len(parts)
     )

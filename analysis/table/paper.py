@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from analysis.read.artifact_ids import Run
 from analysis.read.knobs import PARAM, comparable
-from analysis.read.spec_error import Value
 from analysis.read.tidy import tidy
+from analysis.read.yaml_file import Value
 from analysis.table.groups import Group
 from analysis.table.model import Cell, Column, Table, is_score
 from occse.naming.markup import join

@@ -16,14 +16,12 @@ where: {cam.source: cgnet}}, ...]` instead of rows. The stage before a knob's na
 where no other stage has the knob; `variant`, `experiment` and `seed` stand for themselves.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.read.spec_error import Location, Where, read_text
+from analysis.read.yaml_file import Location, Where, YamlFile
 from occse.naming.markup import checked
 
 # As in the file of a sweep, see `occse.naming.labels`.
@@ -79,56 +77,7 @@ class TableSpec(BaseModel):
         return self
 
 
-class TableFile:
-    """A YAML file of a table, which knows in which line a key stands."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            text = read_text(path)
-            self.values: Any = yaml.safe_load(text)
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-            self._refuse_twice(self._root)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ValueError(
-                f"{path}:{line}: this is no YAML of a table: {error.problem}"
-            ) from None
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"{path}: this is no YAML of a table: {error}") from None
-
-    def _refuse_twice(self, node: yaml.Node | None) -> None:
-        """Refuse a key that stands twice; YAML would take the last of them without a word."""
-        if isinstance(node, yaml.MappingNode):
-            # YAML's own loader has merged the keys already; only the tree of nodes still has both.
-            keys = [key.value for key, _ in node.value]
-            for place, (key, value) in enumerate(node.value):
-                if key.value in keys[:place]:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value} stands here twice",
-                        problem_mark=key.start_mark,
-                    )
-                self._refuse_twice(value)
-
-    def where(self, location: Sequence[str | int]) -> str:
-        """Return file and line of a key, or of the nearest key above it."""
-        node = self._root
-        line = 1
-        for part in location:
-            if isinstance(node, yaml.MappingNode):
-                found = [(key, value) for key, value in node.value if key.value == part]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-                found = [(each, each) for each in node.value[part : part + 1]]
-            else:
-                found = []
-            if not found:
-                break
-            line = found[0][0].start_mark.line + 1
-            node = found[0][1]
-        return f"{self.path}:{line}"
-
-
-def read_table_spec(document: TableFile) -> TableSpec:
+def read_table_spec(document: YamlFile) -> TableSpec:
     """Return the table that a file describes.
 
     Raises:
@@ -147,7 +96,7 @@ def read_table_spec(document: TableFile) -> TableSpec:
         raise ValueError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _line(document: TableFile, location: Location, kind: str, message: str) -> str:
+def _line(document: YamlFile, location: Location, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         model = _model_at(location)
         message = f"unknown key; allowed are {', '.join(model.model_fields)}"

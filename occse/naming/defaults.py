@@ -35,7 +35,6 @@ NARROW_METRICS = {
 # The second part of a metric's name, whatever the stage is.
 MEASURES = {
     "miou": "mIoU",
-    "miou_multi": "mIoU (several classes)",
     "iou": "IoU",
     "precision": "precision",
     "recall": "recall",

@@ -6,6 +6,7 @@ metric (`pseudo/miou`), and a stage (`pseudo`). A user's label comes before the 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ NO_VALUE = "–"
 # Of a number with a fraction: more than a person writes, and without the round-off of 0.1 + 0.2.
 DIGITS = 12
 WORD = re.compile(r"[a-zA-Z]\w*")
+# The second part of the name of the mIoU on the images with several classes.
+SEVERAL_CLASSES = "miou_multi"
 # Words that say nothing without the knob's name.
 BARE = frozenset({"true", "false", "null", "none"})
 
@@ -57,6 +60,18 @@ class Labels:
         text = value_text(value)
         return self._named_value(knob, text) or Name(quoted(text))
 
+    def value_names(self, knob: str, values: Iterable[object]) -> dict[str, Name]:
+        """Return the names of values of a knob by their text, no two of them alike.
+
+        Values that share a label are told apart by themselves, in brackets behind it.
+        """
+        names = {text: self.value(knob, text) for text in map(value_text, values)}
+        counts = Counter(names.values())
+        return {
+            text: name if counts[name] == 1 else join(" ", (name, f"({text})"))
+            for text, name in names.items()
+        }
+
     def part(self, knob: str, value: object, *, short: str = "") -> Name:
         """Return what a variant's name says of a knob: `CSE`, `hard`, or `λ=10`.
 
@@ -82,12 +97,20 @@ class Labels:
         if at:
             return join(" ", (self.metric(base), f"@ {rule}"))
         stage, slash, rest = metric.partition("/")
+        if rest == SEVERAL_CLASSES:
+            return join(" ", (self.score(stage), "(several classes)"))
         if stage not in self.own and metric in METRICS:
             return Name(METRICS[metric])
-        if not slash or stage not in self.own.keys() | self.stages.keys():
+        usual = METRICS.get(f"{stage}/miou", "")
+        if slash and usual and stage not in self.own:
+            # as its score is called: "Pseudo-label IoU" beside "Pseudo-label mIoU"
+            start = Name(usual.removesuffix(MEASURES["miou"]).rstrip())
+        elif slash and stage in self.own.keys() | self.stages.keys():
+            start = _capital(self.stage(stage))
+        else:
             return Name(quoted(metric))
         measure, _, of_class = rest.partition("/")
-        words = [_capital(self.stage(stage)), MEASURES.get(measure, measure.replace("_", " "))]
+        words = [start, MEASURES.get(measure, measure.replace("_", " "))]
         return join(" ", [*words, of_class] if of_class else words)
 
     def narrow_metric(self, metric: str) -> Name:

@@ -14,6 +14,10 @@ BOLD = "\033[1m"
 UNDERLINED = "\033[4m"
 PLAIN = "\033[0m"
 ESCAPE_CODE = re.compile(r"\033\[\d*m")
+# Those that we write ourselves; of others a terminal may do anything.
+OWN_CODE = re.compile("|".join(map(re.escape, (BOLD, UNDERLINED, PLAIN))))
+# Characters that are not printable, and stand in every text.
+SPACES = "\t\n"
 # Signs of our own texts by what an output without them shows.
 SPELLED = {
     "±": "+-",
@@ -62,6 +66,29 @@ def print_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=SPELL)
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters are shown, such as `\\x1b`, for a terminal.
+
+    A name in somebody else's runs may hold escape codes, which a terminal obeys. Our own codes for
+    bold and underlined text stay.
+    """
+    found = []
+    start = 0
+    for code in OWN_CODE.finditer(text):
+        found += [_without_control(text[start : code.start()]), code[0]]
+        start = code.end()
+    return "".join([*found, _without_control(text[start:])])
+
+
+def _without_control(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in SPACES else repr(letter)[1:-1]
+        for letter in text
+    )
 
 
 def shows_styles(stream: Output) -> bool:

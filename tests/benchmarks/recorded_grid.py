@@ -1,12 +1,13 @@
 """A finished sweep of thousands of trials in an MLflow database, made in seconds.
 
 MLflow makes the database; the rows are inserted with SQL, since thousands of trials through MLflow
-take longer than what is measured on them. Params and tags are those that the driver writes."""
+take longer than what is measured on them. Params, tags and the files of the sweep's own run are
+those that the driver writes."""
 
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from mlflow import MlflowClient
 from occse.pipeline import pipeline_facts
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial, trials
-from sweeps.tracking.tags import about_plan, about_trial, params
+from sweeps.tracking.configurations import FILE, Variation, by_fingerprint, write_text
+from sweeps.tracking.names import TrialNames
+from sweeps.tracking.tags import about_plan, about_trial
 
 NAME = "large"
 # The size of the embedded data set.
@@ -59,12 +62,17 @@ def record(folder: Path, number: int, *, counts: bool) -> str:
     client = MlflowClient(uri)
     experiment = client.create_experiment(NAME, artifact_location=(folder / "files").as_uri())
     parent = client.create_run(experiment, tags={"occse.kind": "sweep"}).info.run_id
-    facts = folder / "files" / parent / "artifacts" / "pipeline.json"
-    facts.parent.mkdir(parents=True)
-    facts.write_text(json.dumps(pipeline_facts(spec.base_pipeline())))
+    files = folder / "files" / parent / "artifacts"
+    files.mkdir(parents=True)
+    (files / "pipeline.json").write_text(json.dumps(pipeline_facts(spec.base_pipeline())))
+    (files / FILE).write_text(write_text(by_fingerprint(made)))
+    names = TrialNames(spec, made)
+    variation = Variation(spec, made)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         for trial in made:
-            _insert(database, trial, experiment, parent, folder)
+            tags = about_trial(trial, names) | about_plan(trial) | _about_end(trial, parent)
+            params = variation.params(trial)
+            _insert(database, trial, folder, experiment=experiment, tags=tags, params=params)
         database.commit()
     if counts:
         for trial in made:
@@ -73,7 +81,13 @@ def record(folder: Path, number: int, *, counts: bool) -> str:
 
 
 def _insert(
-    database: sqlite3.Connection, trial: Trial, experiment: str, parent: str, folder: Path
+    database: sqlite3.Connection,
+    trial: Trial,
+    folder: Path,
+    *,
+    experiment: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
 ) -> None:
     run = trial.identity
     location = (folder / "files" / run / "artifacts").as_uri()
@@ -83,14 +97,13 @@ def _insert(
         " VALUES (?, ?, 'FINISHED', ?, 'active', ?, 'LOCAL', '', '', '', 1, 2)",
         (run, trial.name, int(experiment), location),
     )
-    tags = about_trial(trial) | about_plan(trial) | _about_end(trial, parent)
     database.executemany(
         "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
         [(run, key, value) for key, value in tags.items()],
     )
     database.executemany(
         "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)",
-        [(run, param.key, param.value) for param in params(trial)],
+        [(run, knob, text) for knob, text in params.items()],
     )
     latest = [(run, *point) for point in _scores(trial)]
     curves = [(run, *point) for point in _curves(trial)]

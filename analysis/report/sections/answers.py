@@ -13,7 +13,7 @@ from analysis.report.sections.costs import cost_text
 from analysis.report.words import against_baseline, claim, ends, points, score
 from analysis.studies.compare import Comparison, p_text
 from analysis.studies.expectations import Judgement, expectations_passage
-from analysis.table.grid import Grid, GridCell, cell
+from analysis.table.grid import Grid, GridCell, cell, named
 from occse.naming.counts import listed, number
 
 ADJUSTED = (
@@ -35,7 +35,7 @@ def answers(
             blocks.append(Text(title=sweep.name, paragraphs=[]))
         blocks += _asked(sweep)
         if judged[sweep.name]:
-            passage = expectations_passage(judged[sweep.name])
+            passage = expectations_passage(judged[sweep.name], sweep.naming)
             blocks += passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
         if findings:
             # Findings are upstream first, so the last one is of the stage that ends the method.
@@ -90,8 +90,8 @@ def _grid(sweep: Sweep, findings: Sequence[Finding]) -> Grid:
 def _row(sweep: Sweep, finding: Finding) -> list[GridCell]:
     best = finding.best
     start = [
-        GridCell(text=finding.metric),
-        GridCell(text=sweep.names[best.variant]),
+        named(finding.metric, f"{finding.stage}/miou"),
+        named(sweep.names[best.variant], best.variant),
         cell(score(best.mean, best.std)),
     ]
     compared = finding.of_best

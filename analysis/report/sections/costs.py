@@ -9,8 +9,9 @@ import pandas as pd
 from analysis.report.blocks import Block, Section, Text
 from analysis.report.material import Material
 from analysis.report.words import hours, percent
-from analysis.table.grid import Grid, GridCell, cell
+from analysis.table.grid import Grid, GridCell, cell, named
 from occse.naming.counts import listed
+from occse.naming.labels import Labels
 
 SECONDS = "seconds."
 
@@ -25,7 +26,7 @@ class Cost:
         uses: by trials.
         once_s: seconds that the artifacts took.
         gpu_s: those times the GPUs that they took, NaN where that was not recorded.
-        each_s: seconds if every trial had made its own.
+        each_s: seconds if every trial had made its own, once for all of its fields.
     """
 
     stage: str
@@ -41,6 +42,7 @@ def stage_costs(trials: pd.DataFrame) -> list[Cost]:
     columns = [str(name) for name in trials.columns if str(name).startswith(SECONDS)]
     costs: list[Cost] = []
     counted: set[str] = set()
+    counted_by_trial: set[str] = set()
     for column in columns:
         stage = column.removeprefix(SECONDS)
         fingerprint = f"fingerprint.{stage}"
@@ -50,6 +52,10 @@ def stage_costs(trials: pd.DataFrame) -> list[Cost]:
         is_first = ~known[fingerprint].duplicated() & ~known[fingerprint].isin(list(counted))
         own = known[is_first]
         counted |= set(own[fingerprint])
+        # Two CRFs of one alpha are one artifact in a trial by itself, too.
+        by_trial = known["run_id"] + known[fingerprint]
+        of_trial = known[~by_trial.isin(list(counted_by_trial))]
+        counted_by_trial |= set(by_trial)
         gpus = own.get(f"gpus.{stage}", pd.Series(math.nan, index=own.index))
         costs.append(
             Cost(
@@ -59,7 +65,7 @@ def stage_costs(trials: pd.DataFrame) -> list[Cost]:
                 once_s=float(own[column].sum()),
                 # A stage that does not tell its GPUs makes the sum NaN, not smaller.
                 gpu_s=float((own[column] * gpus).sum(skipna=False)),
-                each_s=float(known[column].sum()),
+                each_s=float(of_trial[column].sum()),
             )
         )
     return costs
@@ -117,11 +123,11 @@ def cost(material: Material) -> Section | None:
     blocks: list[Block] = [Text(paragraphs=paragraphs)]
     costs = stage_costs(trials)
     if costs:
-        blocks.append(_grid(costs))
+        blocks.append(_grid(costs, material.labels))
     return Section(key="cost", title="Cost", blocks=blocks)
 
 
-def _grid(costs: list[Cost]) -> Grid:
+def _grid(costs: list[Cost], labels: Labels) -> Grid:
     note = (
         "An artifact that several fields use, such as a CRF at one alpha, counts at the first of "
         "them."
@@ -138,14 +144,15 @@ def _grid(costs: list[Cost]) -> Grid:
             "without sharing",
             "saved",
         ],
-        rows=[_cells(each) for each in (*costs, total(costs))],
+        rows=[_cells(each, labels) for each in (*costs, total(costs))],
         notes=[note],
     )
 
 
-def _cells(own: Cost) -> list[GridCell]:
+def _cells(own: Cost, labels: Labels) -> list[GridCell]:
     times = (own.once_s, own.gpu_s, own.each_s, own.each_s - own.once_s)
-    return [cell(own.stage), cell(own.artifacts), cell(own.uses), *map(_time, times)]
+    stage = named(labels.stage(own.stage), own.stage)
+    return [stage, cell(own.artifacts), cell(own.uses), *map(_time, times)]
 
 
 def _time(seconds: float) -> GridCell:

@@ -11,7 +11,8 @@ from analysis.read.training_curves import training_curves
 from analysis.report.blocks import Block, Section, Widget
 from analysis.report.material import Material, Sweep
 from analysis.report.sections.runs import anchors
-from occse.naming.labels import Labels
+from analysis.studies.pareto import bill
+from occse.naming.labels import Labels, value_text
 
 # Reading the curves of a run from a database takes some 40 ms, and a plot of more lines is a blur.
 MOST_CURVES = 60
@@ -19,7 +20,7 @@ MOST_CURVES = 60
 MOST_KNOBS = 8
 WITHOUT = (
     "With a script, this part plots all runs: scores and cost, parallel coordinates and training "
-    "curves, filtered by knob. The same numbers are in the tables."
+    "curves, filtered by knob. The tables have the scores of all runs, and the cost by variant."
 )
 
 
@@ -64,9 +65,10 @@ def _data(sweep: Sweep, material: Material) -> dict[str, Any]:
 
 
 def _knob(name: str, levels: Sequence[str], labels: Labels) -> dict[str, Any]:
+    names = labels.value_names(name, levels)
     return {
         "label": labels.knob(name, short=name.rpartition(".")[2]),
-        "levels": [labels.value(name, level) for level in levels],
+        "levels": [names[value_text(level)] for level in levels],
         "numeric": all(map(is_number, levels)),
     }
 
@@ -77,7 +79,8 @@ def _run(
     levels: Mapping[str, Sequence[str]],
     variants: Sequence[str],
 ) -> dict[str, Any]:
-    seconds = run["spent_s"] + run["saved_s"]
+    # by artifact, as in the table of costs; the sums of old runs count one of two fields twice
+    seconds = sum(bill(run).values()) or run["spent_s"] + run["saved_s"]
     ranks = []
     for knob, own in levels.items():
         value = run[PARAM + knob]
@@ -124,7 +127,8 @@ def _curves(sweep: Sweep, tracking: str | None) -> dict[str, Any]:
         }
         for curve in curves
     ]
-    return {"names": names, "lines": lines, "told": told}
+    titles = list(map(sweep.labels.metric, names))
+    return {"names": titles, "lines": lines, "told": told}
 
 
 def _ranked(sweep: Sweep) -> list[str]:

@@ -104,7 +104,7 @@ def _told(sweep: Sweep, chosen: pd.DataFrame) -> str:
     if len(chosen) < total:
         which = (
             f"{len(chosen)} of {total} variants: the baseline, and those with the highest "
-            f"{sweep.last_stage}/miou"
+            f"{sweep.labels.score(sweep.last_stage)}"
         )
     return f"{which}, by their lowest seed. The images are the same for every trial."
 

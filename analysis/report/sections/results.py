@@ -86,11 +86,13 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
                 reason = f"nothing is compared: {finding.why_not}."
                 blocks.append(Text(paragraphs=[f"{sweep.prefix}{finding.metric}: {reason}"]))
             if finding.comparisons:
-                passage = comparison_passage(finding.comparisons, finding.stage)
+                passage = comparison_passage(finding.comparisons, finding.stage, sweep.naming)
                 passages.append(passage)
                 blocks += _with_picture(sweep, finding, passage)
             if finding.multi:
-                passage = comparison_passage(finding.multi, finding.stage, subset="multi")
+                passage = comparison_passage(
+                    finding.multi, finding.stage, sweep.naming, subset="multi"
+                )
                 title = f"{sweep.prefix}{finding.metric} on the images with several classes"
                 own = _blocks(sweep, passage)
                 blocks.append(Folded(title=title, blocks=own))
@@ -99,7 +101,7 @@ def comparisons(material: Material, found: Mapping[str, Sequence[Finding]]) -> S
 
 
 def _blocks(sweep: Sweep, passage: Passage) -> list[Block]:
-    return passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix, names=sweep.names)
+    return passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
 
 
 def _with_picture(sweep: Sweep, finding: Finding, passage: Passage) -> list[Block]:

@@ -10,7 +10,8 @@ from analysis.read.pipeline import pipeline_of
 from analysis.read.tidy import tidy
 from analysis.report.blocks import Block, Folded, Listing, Section, Text
 from analysis.report.material import Material, packages
-from analysis.table.grid import Grid, GridCell, cell
+from analysis.table.grid import Grid, GridCell, cell, named
+from analysis.table.pixel_truth import use_name
 from occse.naming.counts import listed
 
 # Columns of the tidy frame that tell what a score rests on.
@@ -20,6 +21,7 @@ PROTOCOL = ("data", "split", "threshold_rule", "crf", "scales", "init", "pixel_t
 def supervision(material: Material) -> Section:
     """Return what each score was measured on, and what was chosen with pixel ground truth."""
     frame = tidy(material.current)
+    labels = material.labels
     frame = frame[frame["subset"] == "all"].fillna({"pixel_truth": ""})
     # pandas drops a group whose key has a missing value, unless it is told not to.
     groups = frame.groupby(["stage", *PROTOCOL], sort=False, dropna=False)
@@ -28,10 +30,15 @@ def supervision(material: Material) -> Section:
     ranked = sorted(groups, key=lambda item: stages.index(str(item[0][0])))
     rows = []
     for key, group in ranked:
-        rows.append([*(cell(value or "nothing") for value in key), cell(group["run_id"].nunique())])
+        stage, *told = map(str, key)
+        *about, used = told
+        truth = ", ".join(use_name(use, labels) for use in used.split(", ") if use)
+        cells = [named(labels.stage(stage), stage), *map(cell, about)]
+        cells.append(named(truth or "nothing", used))
+        rows.append([*cells, cell(group["run_id"].nunique())])
     uses: set[str] = set()
     for text in frame["pixel_truth"]:
-        uses |= {use for use in text.split(", ") if use}
+        uses |= {use_name(use, labels) for use in text.split(", ") if use}
     chosen = "Nothing was chosen with pixel ground truth."
     if uses:
         chosen = f"Chosen with pixel ground truth: {listed(sorted(uses))}."
@@ -78,9 +85,17 @@ def environment(material: Material) -> Section:
 def again(material: Material) -> Section:
     """Return the commands that make the runs, and this report, again."""
     lines = []
+    mixed = []
     for sweep in material.sweeps:
-        if sweep.sha:
-            lines.append(f"git checkout {sweep.sha}")
+        # The sweep's own run has the commit of its last start, which may have made nothing.
+        commits = Counter(sha for sha in sweep.trials["sha"] if sha)
+        if commits:
+            lines.append(f"git checkout {commits.most_common(1)[0][0]}")
+        if len(commits) > 1:
+            mixed.append(
+                f"{sweep.prefix}The trials were recorded by {len(commits)} commits; the command "
+                "has that of most. The others are listed above."
+            )
         if sweep.command:
             lines.append(sweep.command)
     reproduce = (
@@ -92,7 +107,7 @@ def again(material: Material) -> Section:
         "report.xlsx with a sheet per table; figures/ as PDF and PNG."
     )
     listing = Listing(text="\n".join([*lines, material.again]))
-    blocks: list[Block] = [listing, Text(paragraphs=[reproduce, files])]
+    blocks: list[Block] = [listing, Text(paragraphs=[*mixed, reproduce, files])]
     return Section(key="again", title="How to make it again", blocks=blocks)
 
 
@@ -120,14 +135,18 @@ def provenance(material: Material) -> Section:
         # An id stands once in a page: on the first row of each variant.
         ids.append("" if target in known else target)
         known.add(target)
-    lines = [_cells(run, material) for run in runs]
+    names: dict[tuple[str, str], str] = {}
+    for sweep in material.sweeps:
+        names |= {(sweep.name, variant): name for variant, name in sweep.names.items()}
+    lines = [_cells(run, material, names[run["experiment"], run["variant"]]) for run in runs]
     heads: list[str] = []
     if lines:  # a column without any text is left out
         heads = [head for head in lines[0] if any(line[head].text for line in lines)]
     grid = Grid(
         name="runs",
-        caption="All runs, by variant",
-        heads=heads,
+        caption="All runs, by variant; scores in percent",
+        heads=[material.labels.metric(head) for head in heads],
+        keys=heads,
         rows=[[line[head] for head in heads] for line in lines],
         ids=ids,
     )
@@ -138,20 +157,21 @@ def provenance(material: Material) -> Section:
     return Section(key="provenance", title="All runs", blocks=[Text(paragraphs=[text]), grid])
 
 
-def _cells(run: Mapping[Any, Any], material: Material) -> dict[str, GridCell]:
+def _cells(run: Mapping[Any, Any], material: Material, name: str) -> dict[str, GridCell]:
     """Return the cells of a run by heading."""
+    stage_name = material.labels.stage
     status = str(run["status"]).lower()
     if run["stopped"]:
-        status = f"stopped after {run['stopped']}"
+        status = f"stopped after {stage_name(run['stopped'])}"
     if run["failed"]:
-        status = f"failed: {run['failed']}"
+        status = f"failed: {stage_name(run['failed'])}"
     commit = str(run["sha"])[:7]
     if run["dirty"]:
         commit += " with changes"
     several = len(material.sweeps) > 1
     stages = pipeline_of(material.trials).scored
     return {
-        "variant": GridCell(text=str(run["variant"])),
+        "variant": named(name, str(run["variant"])),
         "experiment": GridCell(text=str(run["experiment"]) if several else ""),
         "seed": cell(run["seed"]),
         **{f"{stage}/miou": _score(run, f"{stage}/miou") for stage in stages},

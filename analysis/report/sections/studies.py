@@ -60,7 +60,7 @@ def _effects(sweep: Sweep, _tracking: str | None) -> Answer:
     from analysis.studies.effects import effects, effects_passages
 
     metric = f"{sweep.last_stage}/miou"
-    passages = effects_passages(effects(sweep.trials, metric=metric))
+    passages = effects_passages(effects(sweep.trials, metric=metric), sweep.naming)
     return Answer(passages=passages, draws=list(along_knobs(sweep, metric)))
 
 
@@ -76,7 +76,7 @@ def _classes(sweep: Sweep, tracking: str | None) -> Answer:
 
 
 def _correlation(sweep: Sweep, _tracking: str | None) -> Answer:
-    passages = correlation_passages(sweep.correlation)
+    passages = correlation_passages(sweep.correlation, sweep.labels)
     draws: list[tuple[str, Draw]] = [
         ("correlation", lambda: correlation(sweep)),
         ("regret", lambda: regret(sweep)),
@@ -86,13 +86,13 @@ def _correlation(sweep: Sweep, _tracking: str | None) -> Answer:
 
 def _variance(sweep: Sweep, tracking: str | None) -> Answer:
     found = variance(sweep.trials, sweep.last_stage, tracking=tracking)
-    return Answer(passages=[variance_passage(found)], draws=[])
+    return Answer(passages=[variance_passage(found, sweep.labels)], draws=[])
 
 
 def _pareto(sweep: Sweep, _tracking: str | None) -> Answer:
     found = pareto(sweep.trials, metric=f"{sweep.last_stage}/miou")
     draws: list[tuple[str, Draw]] = [("cost", lambda: cost_against_score(sweep, found))]
-    return Answer(passages=[pareto_passage(found)], draws=draws)
+    return Answer(passages=[pareto_passage(found, sweep.naming)], draws=draws)
 
 
 STUDIES = (
@@ -130,9 +130,7 @@ def _arranged(sweep: Sweep, answer: Answer) -> Iterator[Block]:
         if picture is not None:
             pictures.append(picture)
     for passage in answer.passages:
-        blocks = passage_blocks(
-            passage, prefix=sweep.prefix, suffix=sweep.suffix, names=sweep.names
-        )
+        blocks = passage_blocks(passage, prefix=sweep.prefix, suffix=sweep.suffix)
         for block in blocks:
             if isinstance(block, Grid) and pictures:
                 yield from beside(block, pictures.pop(0))

@@ -9,11 +9,11 @@ from analysis.table.formats.markdown import MARKDOWN
 from analysis.table.grid import Grid, Passage, passages_text
 from analysis.table.model import Table
 from occse.naming import terminal
-from occse.naming.terminal import BOLD, PLAIN, UNDERLINED
+from occse.naming.terminal import BOLD, PLAIN, UNDERLINED, visible
 
 TERMINAL = replace(
     MARKDOWN,
-    escape=lambda text: " ".join(text.split()),
+    escape=lambda text: visible(" ".join(text.split())),
     bold=lambda text: f"{BOLD}{text}{PLAIN}",
     second=lambda text: f"{UNDERLINED}{text}{PLAIN}",
     second_is="underlined",

@@ -1,15 +1,17 @@
 """A table for programs: a record per cell, with numbers as numbers."""
 
 from itertools import chain
-from typing import Any
 
 from scipy.special import stdtrit
 
-from analysis.read.knobs import NONE, comparable
+from analysis.read.knobs import comparable
 from analysis.table.model import Cell, Column, Row, Table
+from occse.naming.labels import NO_VALUE
 
 NUMBERS = ("mean", "std", "n", "planned", "status")
 MORE = ("unit", "low", "high", "baseline")
+# Names for people of row and column; in front of them stand the keys.
+LABELS = ("row_label", "column_label")
 # Shown only where a cell has them.
 OPTIONAL = ("delta", "chosen")
 # Headings above names that are words, whatever digits they have.
@@ -22,13 +24,14 @@ def record_heads(table: Table) -> list[str]:
     # All our columns have the same knobs. One of the paper has none, and is never the first.
     across = [name for name, _ in table.columns[0].knobs]
     return [
-        *table.heads,
+        *table.keys,
         *_own_knobs(table),
         *across,
         "metric",
         *NUMBERS,
         *MORE,
         *optional_parts(table),
+        *LABELS,
     ]
 
 
@@ -71,6 +74,8 @@ def _record(cell: Cell, column: Column, row: Row, table: Table) -> list[Value]:
         *interval_of(cell),
         row.baseline,
         *(getattr(cell, name) for name in optional_parts(table)),
+        ", ".join(row.labels),
+        column.label,
     ]
 
 
@@ -84,7 +89,7 @@ def names_of(row: Row, table: Table) -> list[Value]:
 
 def plain_value(name: str) -> Value:
     """Return the shown value of a knob as a number, if it is one, and None for no value."""
-    if name == NONE:
+    if name == NO_VALUE:
         return None
     value = comparable(name)
     return value if isinstance(value, int | float | bool) else name
@@ -95,7 +100,7 @@ def _own_knobs(table: Table) -> list[str]:
     knobs: dict[str, None] = {}
     for row in table.rows:
         knobs |= dict.fromkeys(row.knobs)
-    named: set[Any] = {*table.heads, *(name for name, _ in table.columns[0].knobs)}
+    named = {*table.keys, *(name for name, _ in table.columns[0].knobs)}
     return [knob for knob in knobs if knob not in named]
 
 

@@ -55,7 +55,7 @@ def test_command_prints_the_table_and_nothing_else(
     done = python(*command, cwd=tmp_path, MLFLOW_TRACKING_URI=tracking)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[:3] == [
-        "| variant |   n |       CAM mIoU |  cam/precision |",
+        "| variant |   n |       CAM mIoU |  CAM precision |",
         "| :------ | --: | -------------: | -------------: |",
         "| oc      |   2 | **51.0 ± 1.4** | **70.0 ± 0.0** |",
     ]
@@ -169,23 +169,50 @@ def test_unknown_experiment_fails_with_the_list(
     assert experiment in captured.err
 
 
-def test_file_that_cannot_be_written_is_an_error(
-    experiment: str, tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--width", "column"), "--width is for --format latex, got --format markdown"),
+        (("--format", "xlsx"), "--format xlsx needs a file: --out FILE"),
+        (("--out", "no/table.md"), "--out no/table.md: there is no folder no"),
+        (("--tracking-url", "ml:5"), "--tracking-url ml:5: expected http://"),
+        (("--metric", "cam/mio"), "no trial has a metric 'cam/mio'"),
+        (("--where", "erasing"), "expected KNOB=VALUE"),
+    ],
+    ids=lambda value: value[0].strip("-") if isinstance(value, tuple) else "",
+)
+def test_table_writes_nothing_before_all_options_are_checked(
+    experiment: str,
+    tracking: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
 ) -> None:
-    assert (
-        main(
-            [
-                "table",
-                experiment,
-                "--tracking",
-                tracking,
-                "--out",
-                str(tmp_path / "no" / "table.md"),
-            ]
-        )
-        == 1
-    )
-    assert "No such file or directory" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    command = ["table", experiment, "--tracking", tracking, "--copies", str(tmp_path)]
+    assert main([*command, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(command) == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["table.csv", "table.html", "table.md"]
+
+
+def test_names_of_others_runs_do_not_command_the_terminal(
+    record: Record, tracking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for order, name in enumerate(("oc", "\x1b]0;owned\x07\x1b[2J", "a\rb")):
+        tags = {"occse.baseline": str(order == 0).lower(), "occse.seconds.spent": "1.0"}
+        metrics = dict.fromkeys(("cam/miou", "seg/miou"), 0.5 + 0.01 * order)
+        record("hostile", name, order=order, fields=("cam", "seg"), metrics=metrics, tags=tags)
+    where = ["hostile", "--tracking", tracking]
+    for command in (["table"], ["table", "--format", "csv"], ["pareto"], ["table", "--check"]):
+        assert main([command[0], *where, *command[1:]]) in (0, 1)
+        captured = capsys.readouterr()
+        assert set(captured.out + captured.err) & {"\x1b", "\x07", "\r"} == set()
+        assert r"\x1b]0;owned\x07" in captured.out or "--check" in command
 
 
 def test_missing_database_fails_and_nothing_is_created(tmp_path: Path) -> None:

@@ -159,6 +159,25 @@ def test_numbers_from_zero_on_have_round_ticks_where_they_are_many(trials: pd.Da
     assert 0 < len(axes.get_xticks()) < 12
 
 
+def test_values_of_one_label_have_a_line_each_and_a_tick_each(trials: pd.DataFrame) -> None:
+    same = {"cgnet.erasing=cse": "ours", "cgnet.erasing=class_agnostic": "ours"}
+    same |= {"cgnet.lambda_start=1": "some", "cgnet.lambda_start=10": "some"}
+    labelled = trials.assign(labels=json.dumps({"labels": same}))
+    knobs = {"knob": "cgnet.lambda_start", "by": ["cgnet.erasing"]}
+    axes = knob_curves(labelled, metric="seg/miou", **knobs).axes[0]
+    drawn = {str(line.get_label()): list(line.get_ydata()) for line in axes.lines}
+    assert drawn["ours (cse)"] == pytest.approx([50, 45.5])
+    assert drawn["ours (class_agnostic)"] == pytest.approx([40, 35.5])
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks == ["some (1)", "some (10)"]
+    figure = axes.get_figure()
+    legend = figure.legends[0].get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.width, "long labels stand below each other"
+    grid = heat_map(labelled, metric="seg/miou", rows="cgnet.erasing", columns="cgnet.lambda_start")
+    rows = [label.get_text() for label in grid.axes[0].get_yticklabels()]
+    assert rows == ["ours (class_agnostic)", "ours (cse)"]
+
+
 def test_bands_pool_lines_that_have_different_seeds(trials: pd.DataFrame) -> None:
     metrics = trials["seg/miou"] + 0.02 * (
         (trials["variant"] == "source=oc") & (trials["seed"] == 1)

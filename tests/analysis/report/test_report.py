@@ -6,9 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from html.parser import HTMLParser
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -19,10 +17,6 @@ from recorded import STAGES, Record, record_sweep
 
 from analysis.__main__ import main
 from analysis.read.secrets import masked_command
-from analysis.report.blocks import Section
-from analysis.report.tex import compile_pdf
-from analysis.report.write import workbook, write_report
-from analysis.table.grid import Grid, GridCell, cell
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
@@ -150,18 +144,6 @@ def test_the_summary_says_what_was_asked_and_what_came_out(report: Path) -> None
     assert "Yes: they come from one commit and one set of packages" in text
 
 
-def test_sheets_have_names_that_excel_takes() -> None:
-    long = "results of an experiment whose name is long"
-    grids = [
-        Grid(name=name, caption="", heads=["a"], rows=[[GridCell(text="1")]])
-        for name in (f"{long}, first", f"{long}, second", "short", "Short")
-    ]
-    names = openpyxl.load_workbook(BytesIO(workbook(grids))).sheetnames
-    assert len({name.lower() for name in names}) == len(grids)
-    assert max(map(len, names)) <= 31
-    assert names[2] == "short"
-
-
 def test_numbers_agree_in_html_csv_latex_and_xlsx(report: Path) -> None:
     heads, *rows = read_page(report).tables["results"]
     assert [head.rstrip("†") for head in heads[2:4]] == ["CAM mIoU", "CRF mIoU"]
@@ -219,6 +201,12 @@ def numbers_in(texts: list[str]) -> list[float]:
     return [float(each.replace("−", "-").replace(",", "")) for each in chain.from_iterable(found)]
 
 
+def words_in(texts: list[str]) -> list[str]:
+    found = re.findall(r"[^\W\d_]+", " ".join(texts))
+    # the ends of an interval have columns of their own
+    return [word for word in found if word != "to"]
+
+
 def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None:
     page = read_page(report)
     assert {
@@ -235,13 +223,47 @@ def test_other_tables_say_in_csv_what_they_say_on_the_page(report: Path) -> None
                 lines = list(csv.reader(file))
             assert len(lines) == len(rows)
             for line, row in zip(lines[1:], rows[1:], strict=True):
-                # the parts of "1.2 to 3.4" stand in two columns, in the same order
-                assert sorted(numbers_in(line)) == sorted(numbers_in(row))
+                # the parts of "1.2 to 3.4" stand in columns of their own, and behind a name its key
+                parts = [
+                    text
+                    for head, text in zip(lines[0], line, strict=True)
+                    if not head.endswith(" key")
+                ]
+                assert sorted(numbers_in(parts)) == sorted(numbers_in(row))
+                assert sorted(words_in(parts)) == sorted(words_in(row))
+
+
+def test_page_has_names_for_people_and_its_files_the_keys_too(report: Path) -> None:
+    page = read_page(report)
+    words = page.text.partition("git checkout")[0]
+    assert re.findall(r"\b(?:cam|crf|pseudo|seg)/\w+", words) == []
+    with (report / "tables" / "pareto.csv").open(encoding="utf-8") as file:
+        (line, *_) = csv.DictReader(file)
+    assert {"variant", "variant key", "seg/miou", "seg/miou std"} <= line.keys()
+    assert (line["variant"], line["variant key"]) == ("oc", "source=oc")
+    sheet = openpyxl.load_workbook(report / "report.xlsx")["pareto"]
+    assert [cell.value for cell in sheet[1]][:3] == ["variant", "variant key", "Segmentation mIoU"]
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None or shutil.which("pdftotext") is None,
+    reason="there is no pdflatex, or no pdftotext",
+)
+def test_words_with_ligatures_can_be_copied_from_the_pdf(report: Path) -> None:
+    command = ["pdftotext", report / "report.pdf", "-"]
+    text = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    words = set(text.split())
+    # ffe, fin, ff: words of the notes below the tables
+    assert {"differences", "finished).", "Effects"} <= words
+    assert not re.findall("[\ufb00-\ufb06\ufffd]", text)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -> None:
     assert (report / "report.pdf").read_bytes().startswith(b"%PDF")
+    source = (report / "report.tex").read_text(encoding="utf-8")
+    # as the note below the table says: the best is bold, the second underlined
+    assert source.count(r"\textbf{59.0 ") == source.count(r"\underline{51.0 ") / 2 == len(STAGES)
     assert set(re.findall(r"U\+\w+", (report / "report.tex").read_text(encoding="utf-8"))) == {
         "U+4E2D"
     }
@@ -257,29 +279,6 @@ def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -
         command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
-
-
-def test_without_pdflatex_the_command_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    section = Section(
-        key="a", title="A", blocks=[Grid(name="g", caption="c", heads=["h"], rows=[[cell("1")]])]
-    )
-    monkeypatch.setenv("PATH", str(tmp_path))
-    *_, last = write_report("t", [section], tmp_path / "out", made=datetime.now(UTC))
-    assert "report.pdf: no PDF, since there is no pdflatex here" in last
-    assert not (tmp_path / "out" / "report.pdf").exists()
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
-def test_a_fault_of_latex_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.tex").write_text(
-        r"\documentclass{article}\begin{document}\nothing\end{document}"
-    )
-    assert (
-        compile_pdf(tmp_path / "a.tex")
-        == "pdflatex cannot compile a.tex: ! Undefined control sequence."
-    )
 
 
 def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
@@ -348,8 +347,8 @@ def test_images_with_several_classes_are_compared_by_themselves(report: Path) ->
     assert [row[0] for row in multi] == [row[0] for row in every]
     assert [row[1] for row in multi] != [row[1] for row in every]
     assert (
-        "seg/miou_multi against the baseline, in points: paired bootstrap over 20 images"
-        in read_page(report).text
+        "Segmentation mIoU (several classes) against the baseline, in points: paired bootstrap "
+        "over 20 images" in read_page(report).text
     )
 
 

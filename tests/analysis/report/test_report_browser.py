@@ -119,7 +119,7 @@ def test_a_number_leads_to_its_runs(window: Browser) -> None:
     target = window.run(
         "const row = document.querySelector('tr:target'); return [row.cells[0].textContent, row.id]"
     )
-    assert target == ["source=oc", "runs-1"]
+    assert target == ["OC", "runs-1"]
     top = window.run("return document.querySelector('tr:target').getBoundingClientRect().top")
     assert 0 <= top < 900
 
@@ -213,7 +213,8 @@ def test_explorer_filters_plots_and_tables_and_leads_to_a_run(window: Browser) -
     assert "Segmentation mIoU 54.5" in window.run(tip)
     click = "document.querySelector('.widget circle').dispatchEvent(new MouseEvent('click'))"
     window.run(click)
-    assert "erasing=cse" in window.run("return document.querySelector('tr:target').textContent")
+    name = "return document.querySelector('tr:target').cells[0].textContent"
+    assert window.run(name) == "CSE"
 
 
 def test_explorer_draws_the_curves_of_the_chosen_runs(window: Browser) -> None:

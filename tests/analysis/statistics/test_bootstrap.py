@@ -8,7 +8,7 @@ import pytest
 
 from analysis.read.counts import PerImage, miou
 from analysis.statistics.adjustment import holm
-from analysis.statistics.bootstrap import Interval, difference, interval
+from analysis.statistics.bootstrap import Draws, Interval, difference, interval, measure
 from analysis.statistics.seed_design import design
 
 PIXELS, LABELS = 4000, 4
@@ -175,3 +175,21 @@ def test_what_cannot_be_compared_is_refused(
 def test_holms_adjustment_of_a_textbook_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+
+def test_runs_drawn_once_give_what_pairs_give_by_themselves() -> None:
+    chance = np.random.default_rng(3)
+    runs = system(0, 0.0, seeds=3, seed_sd=0.05, chance=chance)
+    # the same images in another order, as an earlier version wrote them
+    turned = runs[2].only(runs[2].names[::-1])
+    by_run = {"a": runs[0], "b": runs[1], "c": turned}
+    draws = Draws(by_run, resamples=RESAMPLES)
+    for pair in (("a", "b"), ("a", "c")):
+        system_run, other = (by_run[name] for name in pair)
+        alone = measure({0: system_run}, {0: other}, resamples=RESAMPLES)
+        shared = draws.measure([pair[0]], [pair[1]])
+        assert shared.values == pytest.approx(alone.values, abs=1e-12)
+        assert shared.of_images == pytest.approx(alone.of_images, rel=1e-9)
+    one_less = {"a": runs[0], "b": runs[1].only(runs[1].names[1:])}
+    with pytest.raises(ValueError, match="scored on different images"):
+        Draws(one_less).measure(["a"], ["b"])

@@ -59,7 +59,7 @@ def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
     assert (found.seeds, found.low, found.high) == (None, None, None)
     assert found.text == (
         "a difference of 1.0 cannot be shown with so few images, whatever the seeds; at least 1.7 "
-        "can"
+        "can, with enough of them"
     )
     just = need(found.smallest * 1.01, images_sd=0.006, seed_variance=1e-6, freedom=5)
     assert just.seeds is not None

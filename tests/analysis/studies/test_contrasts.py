@@ -12,9 +12,12 @@ from mlflow import MlflowClient
 from test_compare import found_by
 
 from analysis.__main__ import main
+from analysis.read.labels import Naming, naming_of
 from analysis.read.mlflow import load
 from analysis.studies.contrasts import contrast
 from analysis.studies.expectations import Expectation, expectations, judge
+from occse.naming.labels import Labels
+from occse.naming.markup import Name
 
 Record = Callable[..., str]
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
@@ -151,8 +154,9 @@ def test_expectations_are_held_contradicted_not_shown_or_not_judged(
     experiment: str, trials: pd.DataFrame, tracking: str
 ) -> None:
     claims = expectations(experiment, tracking=tracking)
-    assert claims[0].claim == "CSE helps"
-    assert claims[2].claim == "class_agnostic, 1 better than the baseline"
+    naming = naming_of(trials)
+    assert claims[0].claim(naming) == "CSE helps"
+    assert claims[2].claim(naming) == "class_agnostic, 1 better than the baseline"
     outcomes = [found.outcome for found in judge(trials, claims, tracking=tracking)]
     assert outcomes == ["held", "contradicted", "not shown with this many seeds", "not judged"]
 
@@ -175,6 +179,9 @@ def test_expectation_of_another_form_is_refused(
         expectations("wrong claims", tracking=tracking)
 
 
-def test_claim_of_no_sign_says_its_sides() -> None:
-    claim = Expectation(compare={"a.b": 1}, against="oc", metric="cam/miou", sign="-")
-    assert claim.claim == "a.b=1 worse than oc"
+def test_claim_without_words_has_the_names_of_its_sides() -> None:
+    labels = Labels({"cgnet.erasing=cse": "ours"})
+    naming = Naming(labels=labels, variants={"source=oc": Name("OC")}, knobs=["cgnet.erasing"])
+    sides = {"erasing": "cse", "a.b": [1, 2]}
+    claim = Expectation(compare=sides, against="source=oc", metric="cam/miou", sign="-")
+    assert claim.claim(naming) == "ours, a.b=1 or a.b=2 worse than OC"

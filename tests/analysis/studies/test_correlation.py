@@ -127,9 +127,9 @@ def test_the_command_shows_both_tables_and_says_how_many_have_no_segmentation(
         )
     assert main(["correlation", "correlated", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
-    assert "| cam and seg | +1.00 (3 groups, no interval) |" in unpadded(out)
-    assert "Left out: 1 variants without a score of seg" in out
-    assert "nothing is lost from 1 on" in out
+    assert "| CAM mIoU and Segmentation mIoU | +1.00 (3 groups, no interval) |" in unpadded(out)
+    assert "Left out: 1 variant without Segmentation mIoU." in out
+    assert "a choice by any of these scores loses nothing from 1 on" in out
 
 
 def test_two_variants_are_too_few(
@@ -139,6 +139,6 @@ def test_two_variants_are_too_few(
         record("two", f"v{order}", order=order, metrics={"cam/miou": 0.5, "seg/miou": 0.5})
     assert main(["correlation", "two", "--tracking", tracking]) == 2
     assert (
-        "correlation needs at least 3 variants that are scored at cam, seg; this sweep has 2"
-        in capsys.readouterr().err
+        "correlation needs at least 3 variants that have CAM mIoU and Segmentation mIoU; this "
+        "sweep has 2" in capsys.readouterr().err
     )

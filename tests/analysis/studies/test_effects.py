@@ -149,9 +149,9 @@ def test_the_command_prints_effects_means_and_method(
         client.log_batch(run, params=[Param("cgnet.lambda_start", json.dumps(lambda_start))])
     assert main(["effects", "effects", "--metric", "cam/miou", "--tracking", tracking]) == 0
     out = capsys.readouterr().out
-    assert "**all trials**: cam/miou 55.8, mean of 2 variants, 6 artifacts." in out
-    assert "| cgnet.lambda_start | 1, 2 |" in unpadded(out)
-    assert "| cgnet.lambda_start | 10 | 60.3 |" in unpadded(out)
+    assert "**all trials**: CAM mIoU 55.8 %, mean of 2 variants, 6 artifacts." in out
+    assert "| λ | 1, 2 |" in unpadded(out)
+    assert "| λ | 10 | 60.3 |" in unpadded(out)
     assert "type II" in out
     assert main(["effects", "effects", "--metric", "seg/miou", "--tracking", tracking]) == 2
     assert "no trial has seg/miou; there are: cam/miou" in capsys.readouterr().err

@@ -84,6 +84,6 @@ def test_the_command_marks_the_front_and_states_the_rules(
     out = capsys.readouterr().out
     assert "| plain | 50.5 ± 0.7 | 2.7 * | 1.6 * |" in unpadded(out)
     assert "| worse | 40.5 ± 0.7 | 2.8 | 1.7 |" in unpadded(out)
-    assert "`shared`: each artifact's seconds divided by the trials that use it" in out
+    assert "Shared: each artifact's seconds divided by the trials that use it" in out
     assert main(["pareto", "costs", "--metric", "cam/miou", "--tracking", tracking]) == 2
     assert "no trial has cam/miou; there are: seg/miou" in capsys.readouterr().err

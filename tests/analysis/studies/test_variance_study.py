@@ -12,6 +12,7 @@ from markdown_text import unpadded
 
 from analysis.__main__ import main
 from analysis.studies.variance import components, variance
+from occse.naming.labels import Labels
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 CGNET, DEEPLAB, BOTH = 0.012, 0.008, 0.004
@@ -43,7 +44,7 @@ def test_the_estimates_are_right_on_average_and_95_percent_of_their_intervals_ho
             truth, abs=4 * estimates.std() / np.sqrt(SIMULATIONS)
         )
         assert 0.93 <= np.mean([part.low <= truth <= part.high for part in each]) <= 0.97
-    assert [part.name for part in found[0]] == ["oc, cgnet", "deeplab", "interaction"]
+    assert [part.name(Labels()) for part in found[0]] == ["oc, cgnet", "deeplab", "interaction"]
 
 
 def test_a_source_that_does_nothing_is_estimated_as_nothing() -> None:

@@ -10,13 +10,13 @@ from openpyxl import load_workbook
 
 from analysis.__main__ import main
 from analysis.read.mlflow import load
-from analysis.read.spec_error import SpecError
+from analysis.read.yaml_file import SpecError, YamlFile
 from analysis.table.build import build
 from analysis.table.formats.csv_file import to_csv
 from analysis.table.formats.markdown import markdown
 from analysis.table.formats.xlsx import xlsx
 from analysis.table.model import Table
-from analysis.table.spec import Best, LadderStep, TableFile, TableSpec, read_table_spec
+from analysis.table.spec import Best, LadderStep, TableSpec, read_table_spec
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -87,7 +87,7 @@ def test_knobs_make_rows_and_columns(trials: pd.DataFrame) -> None:
     # one best of a metric
     assert [[cell.best for cell in row.cells] for row in table.rows][2] == [False, False, True]
     heads = to_csv(table).splitlines()[0]
-    assert heads.startswith("lambda_start,cam.source,cgnet.lambda_start,crf.alpha,metric,mean,std,")
+    assert heads.startswith("cgnet.lambda_start,cam.source,crf.alpha,metric,mean,std,")
     assert "0.276 at alpha 4, 0.222 at alpha 6" in markdown(table)
 
 
@@ -143,7 +143,7 @@ def test_the_best_value_is_chosen_on_one_metric_and_shown_of_another(trials: pd.
     assert means(table)[("10",)] == [100 * (26 / 64 + 1 / 64 + 4 / 64)]
     assert table.rows[2].cells[0].chosen == "4"
     assert (
-        "alpha was chosen by crf/miou, so with the pixel ground truth of train: Segmentation "
+        "α was chosen by CRF mIoU, so with the pixel ground truth of train: Segmentation "
         "mIoU is more" in markdown(table)
     )
     same = build(
@@ -288,7 +288,7 @@ def test_faults_of_a_file_are_told_with_their_line(tmp_path: Path, text: str, me
     path = tmp_path / "table.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"table\.yaml") as raised:
-        read_table_spec(TableFile(path))
+        read_table_spec(YamlFile(path, kind="a table"))
     assert f"{path}{message}" in str(raised.value)
 
 
@@ -311,13 +311,13 @@ def test_numbers_that_cannot_be_compared_are_refused_or_marked(
     assert main(command) == 2
     refused = capsys.readouterr().err
     assert (
-        "seg/miou mixes CRF presets that the names do not tell: none (1 runs), deeplab (1 runs)"
-        in refused
+        "Segmentation mIoU mixes CRF presets that the names do not tell: none (1 runs), "
+        "deeplab (1 runs)" in refused
     )
     assert main([*command, "--allow-mixed"]) == 0
     marked = capsys.readouterr().out
     assert "Segmentation mIoU§" in marked
-    assert "§ seg/miou mixes CRF presets" in marked
+    assert "§ Segmentation mIoU mixes CRF presets" in marked
     assert main([*command, "--rows", "seg.crf"]) == 0, (
         "where the rows say it, it is what the table is about"
     )
@@ -393,11 +393,11 @@ def test_a_search_used_pixel_truth_for_every_number_and_a_gate_for_those_behind_
         tags=tags,
     )
     search = (
-        "A search for the best seg/miou chose with the pixel ground truth of val which variants "
-        "there are"
+        "A search for the best Segmentation mIoU chose with the pixel ground truth of val which "
+        "variants there are"
     )
     gate = "A gate after crf chose with the pixel ground truth of train which variants went on"
-    threshold = "cam.threshold was chosen with the pixel ground truth of train"
+    threshold = "CAM threshold was chosen with the pixel ground truth of train"
     table = build(load("searched", tracking=tracking))
     assert {column.metric: column.pixel_truth for column in table.columns} == {
         "cam/miou": (threshold, search),

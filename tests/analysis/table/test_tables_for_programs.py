@@ -67,8 +67,9 @@ def test_csv_and_xlsx_hold_numbers_and_knobs_for_programs(
     # the spreadsheet knows texts from formulas, so it needs no apostrophe
     assert from_csv["variant"].tolist() == ["oc", "'=lambda 0.5", "'=lambda 10", "late"]
     assert from_xlsx["variant"].tolist() == ["oc", "=lambda 0.5", "=lambda 10", "late"]
+    texts = ["variant", "row_label"]
     pd.testing.assert_frame_equal(
-        from_csv.drop(columns="variant"), from_xlsx.drop(columns="variant"), check_dtype=False
+        from_csv.drop(columns=texts), from_xlsx.drop(columns=texts), check_dtype=False
     )
     for frame in (from_csv, from_xlsx):
         assert frame["cgnet.lambda_start"].tolist()[1:3] == [0.5, 10]

@@ -78,6 +78,22 @@ def test_label_of_the_user_comes_before_the_default() -> None:
     assert labels.metric("gpu_hours") == "gpu_hours"
 
 
+def test_values_of_one_label_are_told_apart() -> None:
+    labels = Labels({"a.b=1": "same", "a.b=2": "same", "a.b=3": "other"})
+    assert labels.value_names("a.b", ["1", 2.0, "3", 4]) == {
+        "1": "same (1)",
+        "2": "same (2)",
+        "3": "other",
+        "4": "4",
+    }
+
+
+def test_score_on_images_with_several_classes_is_named_after_the_score() -> None:
+    labels = Labels({"pseudo/miou": "Mask score"}, {"pseudo": "pseudo labels"})
+    assert labels.metric("pseudo/miou_multi") == "Mask score (several classes)"
+    assert labels.metric("cam/miou_multi") == "CAM mIoU (several classes)"
+
+
 def test_unknown_keys_of_a_label_map_are_found() -> None:
     keys = ["cgnet.mask", "cgnet.maks=hard", "cam/miou", "camm/miou", "cam", "cgnet"]
     found = unknown_keys(keys, knobs=["cgnet.mask"], stages=["cam", "cgnet"])

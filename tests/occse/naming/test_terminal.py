@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from occse.naming.terminal import BOLD, PLAIN, column_widths, display_width, shows_styles, table
+from occse.naming.terminal import (
+    BOLD,
+    PLAIN,
+    column_widths,
+    display_width,
+    shows_styles,
+    table,
+    visible,
+)
 
 PRINT = """
 from occse.naming.terminal import print_anywhere
@@ -22,6 +30,21 @@ print("± † λ é … → µ 猫")
 )
 def test_display_width_counts_what_a_terminal_shows(text: str, width: int) -> None:
     assert display_width(text) == width
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nλ 猫 e\u0301", "a\tb\nλ 猫 e\u0301"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x1b[2Jgone", r"\x1b[2Jgone"),
+        ("a\rb\x9bc", r"a\rb\x9bc"),
+        ("evil\u202ecod", r"evil\u202ecod"),
+        (f"{BOLD}best{PLAIN}", f"{BOLD}best{PLAIN}"),
+    ],
+)
+def test_visible_shows_what_a_terminal_would_obey(text: str, shown: str) -> None:
+    assert visible(text) == shown
 
 
 def test_table_aligns_bold_and_wide_letters() -> None:
