@@ -206,8 +206,8 @@ def test_names_of_others_runs_do_not_command_the_terminal(
     for order, name in enumerate(("oc", "\x1b]0;owned\x07\x1b[2J", "a\rb")):
         tags = {"occse.baseline": str(order == 0).lower(), "occse.seconds.spent": "1.0"}
         metrics = dict.fromkeys(("cam/miou", "seg/miou"), 0.5 + 0.01 * order)
-        record("hostile", name, order=order, fields=("cam", "seg"), metrics=metrics, tags=tags)
-    where = ["hostile", "--tracking", tracking]
+        record("obeyed", name, order=order, fields=("cam", "seg"), metrics=metrics, tags=tags)
+    where = ["obeyed", "--tracking", tracking]
     for command in (["table"], ["table", "--format", "csv"], ["pareto"], ["table", "--check"]):
         assert main([command[0], *where, *command[1:]]) in (0, 1)
         captured = capsys.readouterr()
