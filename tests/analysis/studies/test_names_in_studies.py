@@ -43,8 +43,8 @@ def sweep(record: Record, tracking: str, tmp_path_factory: pytest.TempPathFactor
                 "cgnet.erasing": erasing,
                 "cgnet.lambda_start": str(strength),
             }
-    record_sweep(record, tracking, folder, "named", variants=variants, params=params)
-    return "named"
+    record_sweep(record, tracking, folder, "one naming", variants=variants, params=params)
+    return "one naming"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
