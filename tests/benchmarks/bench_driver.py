@@ -126,11 +126,7 @@ def table(uri: str, number: int) -> None:
     command = [sys.executable, "-m", "analysis", "table", SPEC.name, "--tracking", uri]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(
-        f"{number} trials in a table: {used.ru_utime + used.ru_stime:.1f} s of CPU; "
-        f"{used.ru_maxrss / 1024:.0f} MB",
-        flush=True,
-    )
+    print(f"{number} trials in a table: {used.ru_utime + used.ru_stime:.1f} s of CPU", flush=True)
 
 
 def polls(trials: list[Trial]) -> None:
