@@ -212,14 +212,14 @@ class Tracking:
             self._add_stages(begun.values())
             known = self._runs.keys() | self._started_ms.keys()
             new = [trial for identity, trial in begun.items() if identity not in known]
-            for first in range(0, len(new) if self._bulk else 0, TOGETHER):
-                assert self._bulk is not None
-                some = [self._new_run(trial) for trial in new[first : first + TOGETHER]]
-                runs = self._bulk.make(self._experiment, some)
-                made = {run.data.tags["occse.trial"]: run for run in runs}
-                self._runs |= made
-                self._pending |= made.keys()
-                self._fresh |= made.keys()
+            if self._bulk is not None:
+                for first in range(0, len(new), TOGETHER):
+                    some = [self._new_run(trial) for trial in new[first : first + TOGETHER]]
+                    runs = self._bulk.make(self._experiment, some)
+                    made = {run.data.tags["occse.trial"]: run for run in runs}
+                    self._runs |= made
+                    self._pending |= made.keys()
+                    self._fresh |= made.keys()
             for trial in begun.values():
                 self._begin(trial)
 
