@@ -18,6 +18,8 @@ OPENERS = re.compile(r"(What(?:ever)?|Which|Where|Whether|Who(?:ever)?|Whom|Whos
 
 # A reader scrolls sideways past this column.
 LINE_LENGTH = 100
+# Prose is read on a page that wraps it; its source is only edited.
+PROSE_LENGTH = 120
 # A file is as long as its idea; past this it holds two.
 FILE_LENGTH = 450
 # More names than these are not taken in at one glance.
@@ -31,6 +33,10 @@ STAGES = {
 }
 # One file per command and per stage, named as the user names it.
 STEMS_MAY_REPEAT = ("commands", "stages")
+
+# Files beside Python that people write, at the root and in the packages.
+TEXTS_AT_ROOT = (".ci/run", ".github/*.md", "*.md", "*.toml", "*.yaml")
+TEXT_ENDINGS = {".md", ".yaml", ".sh", ".js", ".css", ".html"}
 
 
 @dataclass(frozen=True)
@@ -304,6 +310,38 @@ def breaches(package: list[Module]) -> list[Breach]:
     return found
 
 
+def text_files() -> list[Path]:
+    """The files beside Python that people write; expected outputs of tests are made by programs."""
+    found = [ROOT / "sweeps/clusters/Dockerfile"]
+    for pattern in TEXTS_AT_ROOT:
+        found += ROOT.glob(pattern)
+    for package in PACKAGES:
+        found += [path for path in (ROOT / package).rglob("*") if path.suffix in TEXT_ENDINGS]
+    return sorted(found)
+
+
+def is_unbreakable(line: str) -> bool:
+    """Tell whether Markdown allows no line break here: a row of a table, or one address."""
+    return line.startswith(("|", "  |", "[")) or " " not in line.strip()
+
+
+def long_text_lines(path: Path, text: str) -> Iterator[Breach]:
+    """Lines of a file that is not Python that reach beyond its column limit."""
+    prose = path.suffix == ".md"
+    limit = PROSE_LENGTH if prose else LINE_LENGTH
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > limit and not (prose and is_unbreakable(line)):
+            yield Breach(path, number, "line too long", f"{len(line)} columns")
+
+
+def breaches_in_texts() -> list[Breach]:
+    """All breaches in files that are not Python."""
+    found = []
+    for path in text_files():
+        found += long_text_lines(path, path.read_text(encoding="utf-8"))
+    return found
+
+
 def breaches_in_tests() -> list[Breach]:
     """All breaches in the tests of the rules that hold there too."""
     found = []
@@ -319,8 +357,8 @@ def folder_of(breach: Breach) -> str:
 
 
 def failures() -> list[Breach]:
-    """All breaches, in packages and tests."""
-    found = breaches_in_tests()
+    """All breaches, in packages, tests and other texts."""
+    found = breaches_in_tests() + breaches_in_texts()
     for package in PACKAGES:
         found += breaches(modules(package))
     return found

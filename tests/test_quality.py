@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from style_rules import RULES, Module, failures
+from style_rules import RULES, Module, failures, long_text_lines, text_files
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
@@ -32,6 +32,27 @@ def test_quality(name: str) -> None:
 def test_style_has_no_breach() -> None:
     found = failures()
     assert not found, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("cluster.yaml", "# " + "x " * 50 + "\n# short\n", [1]),
+        ("cluster.yaml", "# " + "x" * 98 + "\n", []),
+        ("README.md", "short\n" + "word " * 24 + "end\n", [2]),
+        ("README.md", "word " * 22 + "\n", []),
+        ("README.md", "| a " * 40 + "|\n[paper]: https://" + "x" * 120 + "\n", []),
+    ],
+    ids=["yaml", "yaml of 100", "prose", "prose of 110", "tables and addresses"],
+)
+def test_style_of_texts_limits_their_columns(name: str, text: str, lines: list[int]) -> None:
+    assert [breach.line for breach in long_text_lines(ROOT / name, text)] == lines
+
+
+def test_style_reads_texts_of_root_and_packages() -> None:
+    read = {path.relative_to(ROOT).as_posix() for path in text_files()}
+    assert {"README.md", "cluster.yaml", "sweeps/specs/paper/voc.yaml", ".ci/run"} <= read
+    assert not any(path.startswith(("tests/", ".venv")) for path in read)
 
 
 # One breach of each rule, in code that a person might write.

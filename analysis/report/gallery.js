@@ -3,7 +3,13 @@
 // a threshold as the area at or above it.
 
 // The colours of the panels: dark violet over red to pale yellow, as lightness rises.
-const HEAT = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
+const HEAT = [
+  [0, 0, 4],
+  [87, 16, 110],
+  [188, 55, 84],
+  [249, 142, 9],
+  [252, 255, 164],
+];
 const HEAT_SHARE = 0.6;
 
 function picture(address) {
@@ -26,7 +32,9 @@ function pixelsOf(image) {
 function heat(share) {
   const place = share * (HEAT.length - 1);
   const low = Math.min(HEAT.length - 2, Math.floor(place));
-  return HEAT[low].map((value, channel) => value + (HEAT[low + 1][channel] - value) * (place - low));
+  return HEAT[low].map(
+    (value, channel) => value + (HEAT[low + 1][channel] - value) * (place - low),
+  );
 }
 
 class Gallery {
@@ -39,11 +47,20 @@ class Gallery {
     this.threshold = element("input", { type: "range", min: 0, max: 100, value: 0, step: 1 });
     this.value = element("output");
     this.threshold.addEventListener("input", () => this.drawMaps());
-    const controls = element("div", { class: "controls" },
+    const controls = element(
+      "div",
+      { class: "controls" },
       element("label", {}, "image ", this.image),
-      element("label", {}, "threshold of the maps ", this.threshold), this.value);
-    const legend = element("ul", { class: "legend" }, ...Object.entries(this.data.classes).map(
-      ([name, color]) => element("li", { style: `--swatch: ${color}` }, name)));
+      element("label", {}, "threshold of the maps ", this.threshold),
+      this.value,
+    );
+    const legend = element(
+      "ul",
+      { class: "legend" },
+      ...Object.entries(this.data.classes).map(([name, color]) =>
+        element("li", { style: `--swatch: ${color}` }, name),
+      ),
+    );
     this.rows = element("div", { class: "gallery" });
     widget.append(controls, legend, this.rows, element("p", { class: "note" }, this.data.told));
     this.loaded = new Map();
@@ -67,13 +84,18 @@ class Gallery {
       const grey = photo && pixelsOf(await this.load(photo[2]));
       for (const [title, kind, index] of cells) {
         const image = await this.load(index);
-        const shown = kind === "cam" ? element("canvas", { role: "img", "aria-label": `${title}, ${row.name}` }) : image.cloneNode();
+        const shown =
+          kind === "cam"
+            ? element("canvas", { role: "img", "aria-label": `${title}, ${row.name}` })
+            : image.cloneNode();
         if (kind === "cam") maps.push({ canvas: shown, cam: pixelsOf(image), grey });
         else shown.alt = `${title}, ${row.name}`;
         box.append(element("figure", {}, element("figcaption", { title }, title), shown));
       }
       const best = row.threshold === null ? "" : `, chosen threshold ${row.threshold.toFixed(2)}`;
-      rows.push(element("div", {}, element("h4", {}, `${row.name} · seed ${row.seed}${best}`), box));
+      rows.push(
+        element("div", {}, element("h4", {}, `${row.name} · seed ${row.seed}${best}`), box),
+      );
     }
     if (name !== this.image.value) return;
     this.rows.replaceChildren(...rows);
@@ -91,11 +113,14 @@ class Gallery {
       const out = pen.createImageData(cam.width, cam.height);
       for (let at = 0; at < out.data.length; at += 4) {
         const value = cam.data[at] / 255;
-        const base = grey === undefined ? 0 : (grey.data[at] + grey.data[at + 1] + grey.data[at + 2]) / 3;
+        const base =
+          grey === undefined ? 0 : (grey.data[at] + grey.data[at + 1] + grey.data[at + 2]) / 3;
         const color = heat(value);
         const isBelow = value < threshold;
         for (let channel = 0; channel < 3; channel += 1) {
-          out.data[at + channel] = isBelow ? base * 0.35 : HEAT_SHARE * color[channel] + (1 - HEAT_SHARE) * base;
+          out.data[at + channel] = isBelow
+            ? base * 0.35
+            : HEAT_SHARE * color[channel] + (1 - HEAT_SHARE) * base;
         }
         out.data[at + 3] = 255;
       }

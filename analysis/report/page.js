@@ -23,7 +23,8 @@ for (const table of document.querySelectorAll("table")) {
       const order = next[head.getAttribute("aria-sort") ?? "none"];
       for (const other of heads) other.removeAttribute("aria-sort");
       if (order !== "none") head.setAttribute("aria-sort", order);
-      const rows = order === "none" ? original : sorted(original, index, order === "ascending" ? 1 : -1);
+      const rows =
+        order === "none" ? original : sorted(original, index, order === "ascending" ? 1 : -1);
       body.replaceChildren(...rows);
     });
   });
@@ -42,7 +43,8 @@ function sorted(rows, index, sign) {
 
 // A link into a folded part opens it.
 function openTarget() {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target =
+    location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   for (let each = target; each; each = each.parentElement) {
     if (each.tagName === "DETAILS") each.open = true;
   }
@@ -56,7 +58,9 @@ document.getElementById("reader").hidden = false;
 const toggle = document.getElementById("theme");
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
-const labelToggle = () => { toggle.textContent = isDark() ? "Light colours" : "Dark colours"; };
+const labelToggle = () => {
+  toggle.textContent = isDark() ? "Light colours" : "Dark colours";
+};
 toggle.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   labelToggle();
@@ -91,9 +95,17 @@ function linkRuns() {
   }
 }
 field.value = document.body.dataset.server;
-try { field.value ||= localStorage.getItem("occse-mlflow") ?? ""; } catch { /* private windows have no storage */ }
+try {
+  field.value ||= localStorage.getItem("occse-mlflow") ?? "";
+} catch {
+  /* private windows have no storage */
+}
 field.addEventListener("change", () => {
-  try { localStorage.setItem("occse-mlflow", field.value); } catch { /* the links work without it */ }
+  try {
+    localStorage.setItem("occse-mlflow", field.value);
+  } catch {
+    /* the links work without it */
+  }
   linkRuns();
 });
 field.form.addEventListener("submit", (event) => event.preventDefault());

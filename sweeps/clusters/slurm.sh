@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# One sweep as a Slurm job: sbatch sweeps/clusters/slurm.sh sweeps/specs/SPEC.yaml [more arguments of `sweeps run`]
+# One sweep as a Slurm job, with any further arguments of `sweeps run`:
+#   sbatch sweeps/clusters/slurm.sh sweeps/specs/SPEC.yaml [ARGUMENT ...]
 #
-# Submit from the checkout, which all nodes must see, with its virtual environment in .venv. Store and
-# MLflow's database lie in runs/, the job's log beside it. Five minutes before the time is over, running
-# stages stop at their checkpoints and the job queues itself again; it then goes on from the store.
-# Change the #SBATCH lines to what your cluster has; OCCSE_PYTHON is the Python to use instead of .venv's.
+# Submit it from the checkout, which all nodes must see, with its virtual environment in .venv. The
+# store and MLflow's database are in runs/, the job's log is beside it. Five minutes before the time
+# limit running stages stop at their checkpoints and the job queues itself again; it then goes on
+# from the store.
+# Change the #SBATCH lines to what your cluster has. OCCSE_PYTHON names a Python other than .venv's.
 #SBATCH --job-name=occse
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -16,32 +18,42 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: sbatch sweeps/clusters/slurm.sh SPEC.yaml [arguments of sweeps run]" >&2; exit 2; }
+if [ $# -eq 0 ]; then
+  echo "usage: sbatch sweeps/clusters/slurm.sh SPEC.yaml [arguments of sweeps run]" >&2
+  exit 2
+fi
 
 python=${OCCSE_PYTHON:-.venv/bin/python}
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
-# A stage that needs more memory than a node has is tried three times; Ray's own number is endless.
+# A stage that needs more memory than a node has is tried three times; Ray's default is no limit.
 export RAY_task_oom_retries=2
 # The token that all nodes share: made once, readable by you alone, in a home that all nodes see.
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
-[ -s "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && mkdir -p "${RAY_AUTH_TOKEN_PATH%/*}" && "$python" -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH")
+if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
+  (umask 077 && mkdir -p "${RAY_AUTH_TOKEN_PATH%/*}" &&
+    "$python" -c 'import secrets; print(secrets.token_hex(32))' > "$RAY_AUTH_TOKEN_PATH")
+fi
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 # Debian gives a machine's own name a loopback address, which the other nodes cannot reach.
-address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" bash -c 'hostname --ip-address; hostname --all-ip-addresses' |
+on_head=(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head")
+address=$("${on_head[@]}" bash -c 'hostname --ip-address; hostname --all-ip-addresses' |
   tr ' ' '\n' | awk '/^[0-9.]+$/ && !/^127\./ && !found {found = 1; print}')
 address=${address:-127.0.0.1}              # a machine without a network, for a job on it alone
 port=$((20000 + SLURM_JOB_ID % 20000))     # two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
 
 steps=()
-trap 'kill "${steps[@]}" 2>/dev/null || true; wait' EXIT   # never `ray stop`: the nodes may run others' Ray too
-srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" "$python" -m ray.scripts.scripts start --head --block \
-  --node-ip-address="$address" --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" --include-dashboard=false &
+# Never `ray stop`: Ray processes of other users may run on the same nodes.
+trap 'kill "${steps[@]}" 2>/dev/null || true; wait' EXIT
+"${on_head[@]}" "$python" -m ray.scripts.scripts start --head --block \
+  --node-ip-address="$address" --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" \
+  --include-dashboard=false &
 steps+=($!)
 
-# Wait until so many nodes are in the cluster: starting Ray on a busy file system takes from seconds to minutes.
+# Wait until the given number of nodes is in the cluster. Ray takes seconds to minutes to start from
+# a busy file system.
 wait_for_nodes() {
   for _ in $(seq 60); do
     alive=$("$python" -c '
@@ -56,7 +68,8 @@ print(sum(node["Alive"] for node in ray.nodes()))' "$address:$port" 2>/dev/null)
 }
 wait_for_nodes 1
 for node in "${nodes[@]:1}"; do
-  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" "$python" -m ray.scripts.scripts start --block \
+  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
+    "$python" -m ray.scripts.scripts start --block \
     --address="$address:$port" --num-cpus="$cpus" --num-gpus="$gpus" &
   steps+=($!)
 done
