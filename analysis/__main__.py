@@ -5,15 +5,17 @@ Each command is a file in `analysis/commands` with two functions: `declare` name
 pandas, MLflow and matplotlib take seconds that `--help` need not wait for.
 
 Exit codes: 0 well; 1 something failed or is stale, such as a server that does not answer or a cell
-that `table --check` names; 2 bad input.
+that `table --check` names; 2 bad input; 141 the reader of the output went away, as `head` does.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 from analysis.read.secrets import Parser, shown
+from occse.naming.pipe import reader_left, with_reader
 from occse.naming.terminal import print_anywhere
 
 #: The commands and their line in `--help`, in the order of what a newcomer asks first.
@@ -38,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     print_anywhere()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    return with_reader(partial(_run, given))
+
+
+def _run(given: Sequence[str]) -> int:
     options = _parser(given[0] if given else "").parse_args(given)
     try:
         code: int = options.run(options)
@@ -46,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     # A `ConnectionError` is one of these: a server that does not answer.
     except OSError as error:
+        if reader_left(error):
+            raise
         print(f"error: {shown(str(error))}", file=sys.stderr)
         return FAILED
     return code

@@ -171,6 +171,13 @@ class Stage(BaseModel):
         config: dict[str, Any] = self.model_dump(mode="json", exclude=set(self.inactive()))
         return config
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the fields of a record: `config`, and names that are no part of the identity.
+
+        Tables, gates and names of variants know a variant by all of them.
+        """
+        return self.config()
+
 
 PLUGIN_SOURCES: dict[str, str] = {}
 """SHA-256 of each plugin that this process has loaded, by module (see `occse.plugins`)."""

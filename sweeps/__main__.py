@@ -1,7 +1,8 @@
 """`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it.
 
 Each command is a file in `sweeps/commands`. Exit codes: 0 well; 1 something failed or is stale,
-such as a trial or a server that does not answer; 2 bad input; 130 stopped by a signal.
+such as a trial or a server that does not answer; 2 bad input; 130 stopped by a signal; 141 the
+reader of the output went away, as `head` does.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from occse.artifacts.secrets import Parser, masked_command, shown
+from occse.naming.pipe import reader_left, with_reader
 from occse.naming.terminal import print_anywhere
 from sweeps.commands import (
     artifacts,
@@ -45,15 +47,7 @@ def console() -> int:
     _hide_password()
     exit_on_signals()
     print_anywhere()
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. Python would complain once more at its end,
-        # when it flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return code
+    return with_reader(main)
 
 
 def _hide_password() -> None:
@@ -80,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, *WRONG_PATHS) as error:
         print(shown(str(error)), file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if reader_left(error):
+            raise
         print(shown(str(error)), file=sys.stderr)
         return FAILED
     except (KeyboardInterrupt, SystemExit):  # see exit_on_signals

@@ -26,6 +26,7 @@ from analysis.studies.compare import compare, compare_classes
 from analysis.studies.correlation import correlation
 from analysis.studies.pareto import pareto
 from occse.naming.labels import value_text
+from occse.naming.variants import marked_baseline
 
 Draw = Callable[[pd.DataFrame, argparse.Namespace], Figure]
 Arguments = Mapping[str, Mapping[str, Any]]
@@ -194,7 +195,7 @@ def _chosen(trials: pd.DataFrame, options: argparse.Namespace) -> dict[str, str]
     ]
     baselines = set(rows.loc[rows["baseline"], "variant"])
     return {
-        each: names.get(each, each) + (" (baseline)" if each in baselines else "")
+        each: marked_baseline(names.get(each, each)) if each in baselines else names.get(each, each)
         for each in chosen
     }
 

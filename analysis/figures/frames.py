@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.read.artifacts import counts_of, run_file
 from analysis.read.counts import read_curve
 from analysis.read.knobs import scored
+from analysis.read.labels import shown_variants
 
 
 def best_variant(trials: pd.DataFrame, metric: str) -> str:
@@ -115,6 +116,6 @@ def _of(
     """Return the scored trials of `variants`, in their order."""
     rows = scored(trials, f"{field}/miou")
     if missing := [variant for variant in variants if variant not in set(rows["variant"])]:
-        known = "; ".join(rows["variant"].unique())
+        known = shown_variants(rows)
         raise ValueError(f"no variant {missing[0]!r} has {field}/miou; there are: {known}")
     return pd.concat([rows[rows["variant"] == variant] for variant in variants])

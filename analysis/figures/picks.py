@@ -15,6 +15,8 @@ from analysis.figures.panels import PanelRow
 from analysis.read.artifacts import counts_of, names_below, run_file
 from analysis.read.counts import Floats, Ints, PerImage
 from analysis.read.knobs import scored
+from analysis.read.labels import naming_of
+from analysis.table.digits import points, with_minus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,7 @@ def picked_rows(
     rows = []
     for pick in wanted:
         panels = [_panel(source, pick.image, tracking) for source in sources]
-        points = f"{100 * pick.difference:+.1f}".replace("-", "−")
-        title = f"{pick.why}, {points} points"
+        title = f"{pick.why}, {with_minus(points(pick.difference))} points"
         rows.append(PanelRow(title=title, panels=panels))
     return rows, notes
 
@@ -146,8 +147,9 @@ def _runs(trials: pd.DataFrame, field: str, variant: str) -> tuple[pd.DataFrame,
     rows = scored(trials, f"{field}/miou")
     found = rows[rows["baseline"]], rows[(rows["variant"] == variant) & ~rows["baseline"]]
     if found[0].empty or found[1].empty:
+        name = str(naming_of(trials).variant(variant))
         raise ValueError(
-            f"{field}/miou: expected trials of the baseline and of {variant!r}; there are "
+            f"{field}/miou: expected trials of the baseline and of {name!r}; there are "
             f"{len(found[0])} and {len(found[1])}"
         )
     return found

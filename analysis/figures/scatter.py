@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.style import GREY, legend_below, look, page
 from analysis.studies.correlation import SCOPES, Correlation, Point, Rank, mode_name
 from analysis.studies.pareto import Cost, Pareto, time_unit
+from analysis.table.digits import rounded, with_minus
 from occse.naming.labels import Labels
 
 
@@ -161,7 +162,7 @@ def _draw_points(
 
 
 def _rank_text(rank: Rank) -> str:
-    text = f"Spearman, {SCOPES[rank.scope]}: {rank.value:.2f}"
+    text = f"Spearman, {SCOPES[rank.scope]}: {rounded(rank.value, 2)}"
     if rank.low is not None and rank.high is not None:
-        text += f" ({rank.low:.2f} to {rank.high:.2f})"
-    return text.replace("-", "−")
+        text += f" ({rounded(rank.low, 2)} to {rounded(rank.high, 2)})"
+    return with_minus(text)

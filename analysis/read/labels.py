@@ -103,12 +103,16 @@ def variant_called(name: str, trials: pd.DataFrame) -> str:
         ValueError: no variant of `trials` is called so.
     """
     by_name = {str(short): variant for variant, short in names_of(trials).items()}
-    variants = list(by_name.values())
     # A variant's own name counts before the short name of another.
-    by_name |= {variant: variant for variant in variants}
+    by_name |= {variant: variant for variant in list(by_name.values())}
     if name not in by_name:
-        raise ValueError(f"no variant {name!r}; there are: {'; '.join(variants)}")
+        raise ValueError(f"no variant {name!r}; there are: {shown_variants(trials)}")
     return by_name[name]
+
+
+def shown_variants(trials: pd.DataFrame) -> str:
+    """Return the names of all variants of `trials` as tables show them, for an error."""
+    return "; ".join(names_of(trials).values())
 
 
 def short_names(runs: Sequence[Run], labels: Labels) -> dict[str, Name]:

@@ -4,12 +4,12 @@ Analysis imports nothing of `occse` but its names for people; `tests/test_secret
 against each other.
 """
 
-import argparse
 import re
 import shlex
 from collections.abc import Iterable
 from typing import NoReturn
 
+from occse.naming.any_order import AnyOrderParser
 from occse.naming.terminal import visible
 
 MASK = "***"
@@ -53,7 +53,7 @@ def shown(text: str) -> str:
     return "\n".join(lines)
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(AnyOrderParser):
     """Command-line parser whose errors, which repeat what was typed, show no secrets."""
 
     def error(self, message: str) -> NoReturn:

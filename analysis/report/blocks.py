@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from matplotlib.figure import Figure
 
-from analysis.report.words import with_minus
+from analysis.table.digits import with_minus
 from analysis.table.grid import Grid, GridCell, Passage
 
 

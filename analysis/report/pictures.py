@@ -24,7 +24,9 @@ from analysis.report.material import Sweep
 from analysis.report.words import percent, points
 from analysis.studies.compare import compare_classes
 from analysis.studies.pareto import Pareto
+from analysis.table.digits import signed
 from occse.naming.counts import listed
+from occse.naming.variants import marked_baseline
 
 # Curves and heat maps of more knobs than these would bury the rest of the report.
 MOST_KNOBS = 3
@@ -265,7 +267,7 @@ def correlation(sweep: Sweep) -> Picture:
     # Without a rank the correlation is undefined: one of the stages gives all variants one score.
     said = "All have the same score in one of them."
     if ranks:
-        said = f"Spearman's correlation is {ranks[0].value:+.2f}."
+        said = f"Spearman's correlation is {signed(ranks[0].value, 2)}."
     return Picture(
         name="correlation",
         caption=(
@@ -324,7 +326,7 @@ def _chosen(sweep: Sweep, metric: str) -> dict[str, str]:
     """Return the baseline and the other variant with the highest mean, by their short names."""
     rows = scored(sweep.trials, metric)
     baselines = rows.loc[rows["baseline"], "variant"].unique()
-    chosen = {str(variant): f"{sweep.names[variant]} (baseline)" for variant in baselines}
+    chosen = {str(variant): marked_baseline(sweep.names[variant]) for variant in baselines}
     best = best_variant(sweep.trials, metric)
     chosen.setdefault(best, sweep.names[best])
     return chosen

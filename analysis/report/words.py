@@ -2,32 +2,25 @@
 here.
 """
 
-import re
-
 from analysis.statistics.bootstrap import Interval
 from analysis.studies.compare import Comparison, p_text
+from analysis.table import digits
+from analysis.table.digits import rounded, with_minus
 
-# A hyphen before a number that belongs to no word and to no range.
-HYPHEN = re.compile(r"(?<![\w.)-])-(?=\d)")
 # A duration below this is told in seconds, since "1 min" would hide a third of it.
 SHORTEST_MINUTES_S = 90
 # A duration below this is told with a tenth of a minute, so that shares of it can be checked.
 FIRST_WHOLE_MINUTES_S = 600
 
 
-def with_minus(text: str) -> str:
-    """Return a text whose negative numbers have a minus sign, not a hyphen."""
-    return HYPHEN.sub("−", text)
-
-
 def percent(value: float) -> str:
     """Return a score in percent."""
-    return f"{100 * value:.1f}"
+    return rounded(100 * value, 1)
 
 
 def points(value: float) -> str:
     """Return a difference of scores in points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return with_minus(digits.points(value))
 
 
 def hours(seconds: float) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.read.artifacts import counts_of, of_subset
 from analysis.read.counts import PerImage
 from analysis.read.knobs import sharing
-from analysis.read.labels import Naming
+from analysis.read.labels import Naming, naming_of, shown_variants
 from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import (
     LEVEL,
@@ -29,6 +29,7 @@ from analysis.statistics.power import Need, need
 from analysis.statistics.seed_design import of_new_run, pooled_noise
 from analysis.studies.other_thresholds import Elsewhere, at_other_settings
 from analysis.studies.pairs import Pair, finished, pairs_with_baseline
+from analysis.table.digits import points
 from analysis.table.grid import Passage, named, text_grid
 
 # The smallest difference that papers of the field report as a gain: one point of mIoU.
@@ -215,9 +216,10 @@ def compare_classes(
     chosen = finished(trials, field, tracking=tracking)
     chosen = chosen[chosen["baseline"] | (chosen["variant"] == variant)]
     if variant not in set(chosen.loc[~chosen["baseline"], "variant"]):
-        known = "; ".join(trials["variant"].unique())
+        name = str(naming_of(trials).variant(variant))
         raise ValueError(
-            f"expected a variant other than the baseline, got {variant!r}; there are: {known}"
+            f"expected a variant other than the baseline, got {name!r}; "
+            f"there are: {shown_variants(trials)}"
         )
     pairs = pairs_with_baseline(chosen, field)
     counts = counts_of(_used(chosen, pairs), field, tracking=tracking, subset=subset)
@@ -297,11 +299,6 @@ def classes_passage(
     metric = naming.labels.metric(metric_of(field, subset))
     method = method_text(list(classes.values()), metric)
     return Passage(grids=[grid], notes=[f"{title}. {method}"])
-
-
-def points(value: float) -> str:
-    """Return a difference in percentage points, with its sign."""
-    return f"{100 * value:+.1f}"
 
 
 def ends(interval: Interval) -> str:

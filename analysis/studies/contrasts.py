@@ -23,11 +23,11 @@ from analysis.studies.compare import (
     method_text,
     metric_of,
     p_text,
-    points,
     verdict_of,
 )
 from analysis.studies.other_thresholds import Elsewhere, at_other_settings, mean_of_pairs
 from analysis.studies.pairs import Pair, finished, pair_of, pairs_with_baseline
+from analysis.table.digits import points
 from analysis.table.grid import Passage, named, text_grid
 from occse.naming.markup import join
 

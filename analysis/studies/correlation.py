@@ -21,6 +21,7 @@ from analysis.read.knobs import scored, scored_stages
 from analysis.read.labels import labels_of
 from analysis.read.pipeline import pipeline_of
 from analysis.statistics.bootstrap import LEVEL
+from analysis.table.digits import rounded, signed
 from analysis.table.grid import Grid, Passage, named, text_grid
 from occse.naming.counts import listed, number
 from occse.naming.labels import Labels
@@ -171,7 +172,7 @@ def _rank_grid(found: Correlation, labels: Labels) -> Grid:
     scopes = list(dict.fromkeys(rank.scope for rank in found.ranks))
     by_pair: dict[tuple[str, str], dict[str, str]] = {}
     for rank in found.ranks:
-        text = f"{rank.value:+.2f} ({_doubt(rank)})"
+        text = f"{signed(rank.value, 2)} ({_doubt(rank)})"
         by_pair.setdefault((rank.first, rank.second), {})[rank.scope] = text
     rows = []
     for (first, second), row in by_pair.items():
@@ -186,7 +187,7 @@ def _rank_grid(found: Correlation, labels: Labels) -> Grid:
 def _doubt(rank: Rank) -> str:
     """Return the interval as text; without one, the number of witnesses."""
     if rank.low is not None and rank.high is not None:
-        return f"{rank.low:+.2f} to {rank.high:+.2f}"
+        return f"{signed(rank.low, 2)} to {signed(rank.high, 2)}"
     # Few groups, or groups that all agree: every resample says the same.
     return f"{rank.groups} groups, no interval"
 
@@ -199,7 +200,7 @@ def _regret_passage(found: Correlation, labels: Labels) -> Passage:
     for kept in range(1, last + 1):
         lost = [table[stage, kept].lost for stage in gates]
         by_chance = table[gates[0], kept].by_chance
-        rows.append([kept, *(f"{100 * value:.1f}" for value in (*lost, by_chance))])
+        rows.append([kept, *(rounded(100 * value, 1) for value in (*lost, by_chance))])
     grid = text_grid(
         "regret",
         "Points lost when a gate keeps the best of an earlier stage",

@@ -29,6 +29,7 @@ from analysis.statistics.anova import (
 )
 from analysis.statistics.importance import importances
 from analysis.studies.compare import p_text
+from analysis.table.digits import rounded
 from analysis.table.grid import GridCell, Passage, cell, named, text_grid
 from occse.naming.counts import number
 from occse.naming.labels import Labels, value_text
@@ -338,10 +339,10 @@ def _margin_rows(found: Sequence[Margin], labels: Labels) -> list[list[object]]:
     for margin in found:
         ends = ""
         if margin.low is not None and margin.high is not None:
-            ends = f"{100 * margin.low:.1f} to {100 * margin.high:.1f}"
+            ends = f"{rounded(100 * margin.low, 1)} to {rounded(100 * margin.high, 1)}"
         level = value_text(margin.level)
         value = replace(cell(names[margin.factor][level]), key=level)
-        rows.append([_knob_cell(margin.factor, labels), value, f"{100 * margin.mean:.1f}", ends])
+        rows.append([_knob_cell(margin.factor, labels), value, rounded(100 * margin.mean, 1), ends])
     return rows
 
 

@@ -14,9 +14,10 @@ from analysis.read.labels import Naming
 from analysis.read.mlflow import sweep_text
 from analysis.statistics.adjustment import holm
 from analysis.statistics.bootstrap import LEVEL, Interval
-from analysis.studies.compare import ends, p_text, points
+from analysis.studies.compare import ends, p_text
 from analysis.studies.contrasts import Side, contrast, side_name
 from analysis.studies.other_thresholds import Elsewhere
+from analysis.table.digits import points
 from analysis.table.grid import Passage, named, text_grid
 
 FILE = "expectations.json"

@@ -17,6 +17,7 @@ from analysis.read.counts import read_curve
 from analysis.read.knobs import PARAM
 from analysis.read.pipeline import pipeline_of
 from analysis.studies.pairs import Pair
+from analysis.table.digits import points
 from occse.naming.labels import value_text
 
 #: `everywhere`: the same sign at all settings; `in part`: the sign of the claim at its own setting
@@ -68,7 +69,7 @@ class Elsewhere:
         if not self.opposite:
             return f"the same sign at all {total} recorded {plural}"
         worst = max(self.opposite, key=lambda each: abs(each.difference))
-        told = f"{100 * worst.difference:+.1f} at {self.knob} {worst.value:g}"
+        told = f"{points(worst.difference)} at {self.knob} {worst.value:g}"
         if self.extent == "reversed" and len(self.opposite) == 1:
             return f"reversed at the only other recorded {self.knob}: {told}"
         if self.extent == "reversed":

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
+from analysis.table.digits import rounded
 from occse.naming.labels import Labels
 
 # Columns of `load` with the number of parts of a batch, by stage.
@@ -66,9 +67,14 @@ class Column:
         """The stage of the metric."""
         return self.metric.partition("/")[0]
 
+    @property
+    def places(self) -> int:
+        """The number of printed decimals."""
+        return 1 if self.score else 3
+
     def text(self, value: float) -> str:
         """Return `value` as it is printed."""
-        return f"{value:.1f}" if self.score else f"{value:.3f}"
+        return rounded(value, self.places)
 
 
 @dataclass(frozen=True, kw_only=True)

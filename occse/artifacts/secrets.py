@@ -1,10 +1,11 @@
 """Passwords in texts that are printed, logged or stored, and texts that a terminal shows."""
 
-import argparse
 import re
 import shlex
 from collections.abc import Iterable
 from typing import NoReturn
+
+from occse.naming.any_order import AnyOrderParser
 
 MASK = "***"
 # Longer lines of an error repeat what the user fed in; the start tells what is wrong.
@@ -50,7 +51,7 @@ def shown(text: str) -> str:
     return "\n".join(lines)
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(AnyOrderParser):
     """Command-line parser whose errors, which repeat what was typed, show no secrets."""
 
     def error(self, message: str) -> NoReturn:

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 # Escape codes of terminals for a weight, a line below, and the end of both.
@@ -61,8 +62,11 @@ class Output(Protocol):
 def print_anywhere() -> None:
     """Make standard output and errors print what their encoding lacks in other letters.
 
-    A locale without ± or λ must not end a command.
+    A locale without ± or λ must not end a command, nor an output that was closed from the start.
     """
+    # Python has None for one that was closed, as by `>&-`.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=SPELL)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from occse.naming.labels import Labels
 from occse.naming.markup import Name, join, quoted
 
+# Name of the variant that a sweep's file has as its baseline beside `variants`.
+BASELINE = "baseline"
 Part = tuple[str, str]  # head and value; a name that a person gave has no head
 
 
@@ -36,6 +38,17 @@ class Parts:
             if having <= self.owners[part] and (other_index < index or having != self.owners[part]):
                 return True
         return False
+
+
+def marked_baseline(name: str, *, shown: str | None = None) -> str:
+    """Return the name of a baseline with a remark that it is one, unless the name says so.
+
+    Args:
+        name: of the baseline.
+        shown: what stands for the name where it is printed; by default the name.
+    """
+    text = name if shown is None else shown
+    return text if re.match(rf"{BASELINE}\b", name) else f"{text} ({BASELINE})"
 
 
 def split_variant(variant: str) -> list[Part]:

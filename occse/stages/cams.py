@@ -42,6 +42,10 @@ class ReadCams(Stage):
             del config["source"]
         return config
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the name of the folder, too."""
+        return super().config()
+
     def is_named(self) -> bool:
         """Tell if `source` names a folder, or `digest` its files."""
         return self.digest != "" or self.source not in ("", ".", "..")

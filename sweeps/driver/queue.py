@@ -221,7 +221,7 @@ class TrialQueue:
 
     def _expect_at_gates(self, trial: Trial) -> None:
         if self._gates:
-            knobs = {name: node.stage.config() for name, node in trial.nodes.items()}
+            knobs = {name: node.stage.recorded() for name, node in trial.nodes.items()}
             for gate in self._gates:
                 gate.expect(trial.variant, knobs=knobs, baseline=trial.baseline)
 

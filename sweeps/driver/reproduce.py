@@ -82,7 +82,7 @@ def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
     for field in changed:
         node = nodes[field]
         new = [knob for knob in node.stage.config() if f"{field}.{knob}" not in run.data.params]
-        old = [knob for knob in _recorded_knobs(run, field) if knob not in node.stage.config()]
+        old = [knob for knob in _recorded_knobs(run, field) if knob not in node.stage.recorded()]
         waits = [need for need in node.inputs if need in changed]
         reasons = [f"the knob {knob} is new here" for knob in new] + [
             f"{knob} has no effect here" for knob in old

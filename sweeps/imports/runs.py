@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from occse.method.evaluation import Counts
 from occse.pipeline import default_pipeline, override
+from sweeps.tracking.bulk import TOGETHER, BulkWriter, NewRun, RunEnd, bulk_writer
 from sweeps.tracking.database import connect, experiment_id
 from sweeps.tracking.keys import name_tags, safe_key
 from sweeps.tracking.query import answering, search
@@ -23,7 +24,7 @@ from sweeps.tracking.tags import TAG_CHARACTERS
 
 if TYPE_CHECKING:  # importing it takes a second that other commands do without
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 # MLflow takes 1,000 metrics, params and tags in one request, of which 100 params; the rest of an
 # old run's curves goes before.
@@ -109,9 +110,17 @@ def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[s
             # behind those that the experiment has; the seeds of a variant stand together
             if run.variant not in orders:
                 orders[run.variant] = next(behind)
-            order = orders[run.variant]
-            run_id = _record(client, target, run, order, known.get(run.identity))
-            yield f"{run.name}: run {run_id}"
+        bulk = bulk_writer(client)
+        for first in range(0, len(fresh), TOGETHER):
+            some = fresh[first : first + TOGETHER]
+            if bulk is not None:
+                new = [run for run in some if run.identity not in known]
+                known |= _record_together(bulk, target, new, orders)
+            for run in some:
+                recorded = known.get(run.identity)
+                if not _complete(recorded):
+                    recorded = _record(client, target, run, orders[run.variant], recorded)
+                yield f"{run.name}: run {recorded.info.run_id}"
 
 
 def normalized(knob: str, value: object) -> str:
@@ -131,7 +140,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _complete(run: "Run | None") -> bool:
+def _complete(run: "Run | None") -> "TypeGuard[Run]":
     return run is not None and "occse.complete" in run.data.tags
 
 
@@ -154,22 +163,17 @@ def _check(runs: Sequence[OldRun], present: "Sequence[Run]") -> None:
 
 def _record(
     client: "MlflowClient", experiment_id: str, run: OldRun, order: int, begun: "Run | None"
-) -> str:
-    """Write one run, and return its id.
+) -> "Run":
+    """Write one run, and return it.
 
     A run that was `begun` and not completed is written again, which changes nothing in it.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Param, RunTag
 
     if begun is None:
         begun = client.create_run(experiment_id, start_time=run.made, tags=_tags(run, order))
     run_id: str = begun.info.run_id
-    metrics = [Metric(safe_key(name), value, run.made, 0) for name, value in run.scores.items()]
-    for name, values in run.curves.items():
-        metrics += [
-            Metric(safe_key(name), value, run.made, step)
-            for step, value in enumerate(values, start=1)
-        ]
+    metrics = _metrics(run)
     if len(metrics) > MOST_METRICS:
         client.log_batch(run_id, metrics=metrics[MOST_METRICS:])
     if run.counts:
@@ -182,7 +186,55 @@ def _record(
         params=[Param(*item) for item in run.params.items()],
         tags=[RunTag("occse.complete", run.identity)],
     )
-    return run_id
+    return begun
+
+
+def _record_together(
+    bulk: BulkWriter, experiment_id: str, runs: Sequence[OldRun], orders: Mapping[str, int]
+) -> "dict[str, Run]":
+    """Write runs in two transactions, and return them by identity.
+
+    Those that have files, or that MLflow would refuse, are left out. Those that another program
+    deleted or wrote into meanwhile are not complete.
+    """
+    some = []
+    new = []
+    for run in runs:
+        tags = _tags(run, orders[run.variant])
+        if not run.counts and bulk.accepts(tags, run.params, _metrics(run)):
+            some.append(run)
+            new.append(NewRun(tags=tags, params=run.params, start_ms=run.made))
+    if not some:
+        return {}
+    made = bulk.make(experiment_id, new)
+    # The completion after the runs: cut off between the two, the next import finds runs that were
+    # begun, and completes them.
+    bulk.end(
+        [
+            RunEnd(
+                run=entity,
+                tags={"occse.complete": run.identity},
+                params=run.params,
+                metrics=_metrics(run),
+                status="FINISHED",
+                end_ms=run.made,
+            )
+            for run, entity in zip(some, made, strict=True)
+        ]
+    )
+    return {run.identity: entity for run, entity in zip(some, made, strict=True)}
+
+
+def _metrics(run: OldRun) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    metrics = [Metric(safe_key(name), value, run.made, 0) for name, value in run.scores.items()]
+    for name, values in run.curves.items():
+        metrics += [
+            Metric(safe_key(name), value, run.made, step)
+            for step, value in enumerate(values, start=1)
+        ]
+    return metrics
 
 
 def _attach(client: "MlflowClient", run_id: str, counts_by_stage: Mapping[str, Counts]) -> None:
@@ -201,10 +253,9 @@ def _tags(run: OldRun, order: int) -> dict[str, str]:
     # not an artifact of a store, but a text that tells this run's scores from all others
     scored = {f"occse.fingerprint.{stage}": f"{IMPORTED}{run.identity}" for stage in run.protocol}
     protocol = {stage: UNKNOWN_PROTOCOL | dict(known) for stage, known in run.protocol.items()}
-    names = name_tags([*run.scores, *run.curves])
-    return (
+    tags = (
         scored
-        | names
+        | name_tags([*run.scores, *run.curves])
         | {
             "mlflow.runName": run.name,
             "mlflow.note.content": "\n- ".join(about),
@@ -222,3 +273,4 @@ def _tags(run: OldRun, order: int) -> dict[str, str]:
             "occse.pixel_truth": ", ".join(run.pixel_truth),
         }
     )
+    return {key: value for key, value in tags.items() if value}

@@ -139,7 +139,7 @@ def expected(trials: Sequence[Trial], gates: Sequence[Gate]) -> list[Trial]:
         groups: dict[str, list[str]] = {}
         for name, (first, *_) in variants.items():
             if ends[name] == len(stage_order()) and not first.baseline:
-                knobs = {field: node.stage.config() for field, node in first.nodes.items()}
+                knobs = {field: node.stage.recorded() for field, node in first.nodes.items()}
                 groups.setdefault(group(gate, knobs), []).append(name)
         for members in groups.values():
             stopped = members[_num_passing(gate, len(members)) :]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from occse.naming.markup import checked
+from occse.naming.variants import BASELINE
 from occse.pipeline import TARGETS, Pipeline, default_pipeline, override, pipeline_class
 from occse.stage import Resources, Stage
 from occse.stages.data import Shapes
@@ -29,7 +30,6 @@ from sweeps.spec.limits import Limits
 from sweeps.spec.resources import Request, shared_batch
 from sweeps.spec.search import SearchSpec
 
-BASELINE = "baseline"
 # pydantic puts these tags of the two forms of `seeds` into the place of an error
 SAME = "[same]"
 BY_STAGE = "[by stage]"

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from occse.naming.variants import BASELINE
 from occse.pipeline import Node, Pipeline, doubts, override, pipeline_class, plan, stage_classes
 from occse.plugins import load_plugins
 from occse.stage import Stage
@@ -21,7 +22,7 @@ from sweeps.spec.axes import knobs_of
 from sweeps.spec.document import Location, SpecDocument, in_bounds, read_document, shortened
 from sweeps.spec.expectations import side_text
 from sweeps.spec.knobs import active, label, matching, spelled_out
-from sweeps.spec.model import BASELINE, Overrides, Spec
+from sweeps.spec.model import Overrides, Spec
 from sweeps.spec.validate import explain, faults
 from sweeps.spec.variants import SpecError, Writing, section, writings
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from occse.naming.variants import BASELINE
 from occse.pipeline import Pipeline, default_pipeline, override, pipeline_class, scored_fields
 from sweeps.spec.axes import Axis, knobs_of, settings
 from sweeps.spec.document import Location, SpecDocument, shortened, shown
@@ -14,7 +15,7 @@ from sweeps.spec.expressions import is_derived, knobs_in
 from sweeps.spec.gates import Gate
 from sweeps.spec.knobs import matching, reachable, show, words_of
 from sweeps.spec.limits import Limits
-from sweeps.spec.model import BASELINE, BY_STAGE, SAME, Overrides, Spec
+from sweeps.spec.model import BY_STAGE, SAME, Overrides, Spec
 from sweeps.spec.resources import Request
 from sweeps.spec.search import COSTS, SearchSpec
 from sweeps.spec.variants import section

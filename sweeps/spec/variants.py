@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from occse.naming.variants import BASELINE
 from occse.pipeline import Pipeline
 from sweeps.spec.axes import Axis, points
 from sweeps.spec.document import Location
 from sweeps.spec.expressions import ValueOf, evaluate, is_derived
 from sweeps.spec.knobs import matching, typed
-from sweeps.spec.model import BASELINE, Overrides, Spec
+from sweeps.spec.model import Overrides, Spec
 
 
 class SpecError(ValueError):

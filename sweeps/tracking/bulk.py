@@ -49,10 +49,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """Run to be made; its name is the tag `mlflow.runName`."""
+    """Run to be made; its name is the tag `mlflow.runName`.
+
+    Attributes:
+        tags: its tags.
+        params: its params.
+        start_ms: when it started, in milliseconds since 1970; now, where it is not told.
+    """
 
     tags: Mapping[str, str]
     params: Mapping[str, str]
+    start_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,7 @@ class BulkWriter:
         rows = []
         tags: list[Row] = []
         params: list[Row] = []
+        now_ms = int(1000 * time.time())
         for run in new:
             run_id = uuid.uuid4().hex
             rows.append(
@@ -109,7 +117,7 @@ class BulkWriter:
                     "entry_point_name": "",
                     "user_id": run.tags.get("mlflow.user", "unknown"),
                     "status": "RUNNING",
-                    "start_time": int(1000 * time.time()),
+                    "start_time": now_ms if run.start_ms is None else run.start_ms,
                     "end_time": None,
                     "deleted_time": None,
                     "source_version": "",
@@ -160,22 +168,23 @@ class BulkWriter:
             note_scores(each.run, each.metrics)
         return True
 
-    def accepts(self, end: RunEnd) -> bool:
+    def accepts(
+        self, tags: Mapping[str, str], params: Mapping[str, str], metrics: "Sequence[Metric]"
+    ) -> bool:
         """Return whether MLflow accepts keys and values; its interface tells what it refuses."""
         from mlflow.entities import Param, RunTag
         from mlflow.exceptions import MlflowException
         from mlflow.utils.validation import _validate_batch_log_data
 
-        params = [Param(key, value) for key, value in end.params.items()]
-        tags = [RunTag(key, value) for key, value in end.tags.items()]
+        told = [RunTag(key, value) for key, value in tags.items()]
         try:
             _, _, valid = _validate_batch_log_data(  # type: ignore[no-untyped-call]
-                end.metrics, params, tags
+                metrics, [Param(key, value) for key, value in params.items()], told
             )
         except MlflowException:
             return False
         # it may be set to cut what is long
-        return [tag.value for tag in valid] == [tag.value for tag in tags]
+        return [tag.value for tag in valid] == [tag.value for tag in told]
 
     def _all_active(self, session: Any, ends: Sequence[RunEnd]) -> bool:  # noqa: ANN401
         from sqlalchemy import func, select

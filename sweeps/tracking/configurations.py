@@ -28,8 +28,8 @@ Knobs = Mapping[str, str]  # value by knob, as params have it: text as it is, al
 
 
 def knob_texts(node: Node) -> dict[str, str]:
-    """Return the active knobs of a stage, as MLflow's params have them."""
-    return {knob: _text(value) for knob, value in node.stage.config().items()}
+    """Return the knobs of a stage that a record has, as MLflow's params have them."""
+    return {knob: _text(value) for knob, value in node.stage.recorded().items()}
 
 
 def by_fingerprint(trials: Iterable[Trial], *, known: Container[str] = ()) -> dict[str, Knobs]:

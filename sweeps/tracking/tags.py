@@ -16,6 +16,7 @@ from occse.artifacts.provenance import git_state
 from occse.artifacts.secrets import masked_command
 from occse.artifacts.source import changes
 from occse.method.crf import alpha_text
+from occse.naming.variants import marked_baseline
 from occse.pipeline import scored_fields, stage_classes
 from sweeps.spec.model import Spec
 from sweeps.spec.trials import Trial
@@ -207,8 +208,8 @@ def set_params(client: "MlflowClient", run: "Run", params: Mapping[str, str]) ->
 def describe(trial: Trial) -> str:
     """Describe a trial for people: erasing, lambda, alphas, backbones, seed."""
     configs = _configs(trial)
-    baseline = " (baseline)" if trial.baseline else ""
-    parts = [f"**{trial.name}**{baseline}"]
+    name = f"**{trial.name}**"
+    parts = [marked_baseline(trial.name, shown=name) if trial.baseline else name]
     lambdas = [config for config in configs.values() if "lambda_start" in config]
     for config in lambdas:
         erasing = config.get("erasing", "nothing")

@@ -276,7 +276,7 @@ class Tracking:
                     # `log` meets it again, and tells it
                     with suppress(OSError, ValueError):
                         end = self._end_of(record, store)
-                        if self._bulk.accepts(end):
+                        if self._bulk.accepts(end.tags, end.params, end.metrics):
                             ends[identity] = end
             if ends and self._bulk.end(list(ends.values())):
                 self._open -= ends.keys()

@@ -5,7 +5,9 @@ Every format for readers takes them from here with a notation of its own, so all
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from analysis.table.digits import signed
 from analysis.table.model import Cell, Column, Row, Status, Table
+from occse.naming.variants import marked_baseline
 
 # Signs of cells without a number, in formats that have every letter.
 GLYPHS: Mapping[Status, str] = {
@@ -64,7 +66,7 @@ def row_texts(table: Table, notation: Notation) -> list[list[str]]:
 def name_texts(row: Row, notation: Notation) -> list[str]:
     """Return the names of a row."""
     *first, last = map(notation.escape, row.labels)
-    return [*first, last + (" (baseline)" if row.baseline else "")]
+    return [*first, marked_baseline(row.labels[-1], shown=last) if row.baseline else last]
 
 
 def cell_texts(table: Table, row: Row, notation: Notation) -> list[str]:
@@ -106,8 +108,4 @@ def remarks(cell: Cell, column: Column, row: Row, notation: Notation) -> list[st
 
 
 def _signed(delta: float, column: Column, notation: Notation) -> str:
-    size = column.text(abs(delta))
-    # zero has no sign, whichever side it was rounded from
-    if float(size) == 0:
-        return size
-    return f"+{size}" if delta > 0 else f"{notation.minus}{size}"
+    return signed(delta, column.places).replace("-", notation.minus)

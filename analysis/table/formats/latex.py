@@ -24,6 +24,7 @@ from analysis.table.formats.latex_width import (
 )
 from analysis.table.formats.legend import legend, summary
 from analysis.table.model import Cell, Column, Row, Table
+from occse.naming.variants import marked_baseline
 
 LATEX = Notation(
     escape=escape,
@@ -183,7 +184,8 @@ def _knob_part(table: Table, index: int) -> _Part:
 
 
 def _named(row: Row, name: str, *, is_marked: bool) -> str:
-    return escape(name) + (" (baseline)" if row.baseline and is_marked else "")
+    text = escape(name)
+    return marked_baseline(name, shown=text) if row.baseline and is_marked else text
 
 
 def _count_part(table: Table) -> list[_Part]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from analysis.table.digits import with_minus
 from analysis.table.formats.cell_texts import header_texts, row_texts
 from analysis.table.formats.legend import legend, summary
 from analysis.table.formats.markdown import MARKDOWN
@@ -44,5 +45,5 @@ def _grid(grid: Grid) -> str:
 
 
 def _cell(text: str, *, is_best: bool) -> str:
-    words = TERMINAL.escape(text)
+    words = with_minus(TERMINAL.escape(text))
     return TERMINAL.bold(words) if is_best else words

@@ -12,6 +12,7 @@ from openpyxl import load_workbook
 from processes import Terminal
 
 from analysis.__main__ import main
+from occse.naming.pipe import READER_LEFT
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -60,6 +61,17 @@ def test_command_prints_the_table_and_nothing_else(
         "| oc      |   2 | **51.0 ± 1.4** | **70.0 ± 0.0** |",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_command_ends_in_silence_when_its_reader_goes_away(experiment: str, tracking: str) -> None:
+    unread, output = os.pipe()
+    os.close(unread)
+    words = ["table", experiment, "--metric", "cam/miou", "--tracking", tracking]
+    with os.fdopen(output, "wb") as pipe:
+        ended = subprocess.run(
+            [sys.executable, "-m", "analysis", *words], stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (ended.returncode, ended.stderr) == (READER_LEFT, b"")
 
 
 def test_no_command_imports_the_method_or_the_platform(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_panels_show_three_images_by_both_variants_and_name_those_without_a_pane
             ["curve", "--where", "cgnet.erasing=cea"],
             "no trial has it; there are: nan, class_agnostic, cse",
         ),
-        (["classes", "--variant", "cse"], "no variant 'cse'; there are: source=oc"),
+        (["classes", "--variant", "cse"], "no variant 'cse'; there are: OC; class-agnostic, λ=1"),
         (
             ["class-deltas", "--variant", "CSE, λ=1", "CSE, λ=10"],
             "--variant: this figure shows one variant, got CSE, λ=1, CSE, λ=10",

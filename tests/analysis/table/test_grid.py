@@ -1,7 +1,15 @@
 """Grids: what a cell is sorted by, and how they read as Markdown."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+import analysis
+from analysis.statistics.bootstrap import Interval
+from analysis.studies.compare import ends
+from analysis.table.digits import rounded, signed, with_minus
 from analysis.table.grid import Passage, cell, grid_markdown, passages_markdown, text_grid
 
 
@@ -24,6 +32,30 @@ def test_cell_is_sorted_by_a_number_and_not_by_what_only_starts_with_one(
     text: str, sort: float | None
 ) -> None:
     assert cell(text).sort == sort
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [(-0.04, "0.0", "0.0"), (0.04, "0.0", "0.0"), (-0.06, "-0.1", "-0.1"), (3.0, "3.0", "+3.0")],
+)
+def test_number_that_is_rounded_to_zero_has_no_sign(
+    value: float, plain: str, with_sign: str
+) -> None:
+    assert (rounded(value, 1), signed(value, 1)) == (plain, with_sign)
+
+
+def test_ends_of_an_interval_are_never_minus_zero() -> None:
+    interval = Interval(
+        value=0.0, low=-0.0004, high=0.02, p=0.06, seeds=2, images=9, images_sd=0.1, seed_sd=0.1
+    )
+    assert ends(interval) == "0.0 to +2.0"
+    assert with_minus(ends(replace(interval, low=-0.02, high=-0.0004))) == "−2.0 to 0.0"
+
+
+def test_signs_of_numbers_are_printed_in_one_place() -> None:
+    folder = Path(analysis.__file__).parent
+    own = [path for path in folder.rglob("*.py") if re.search(r":\+z?\.", path.read_text())]
+    assert [path.name for path in own] == ["digits.py"]
 
 
 def test_grid_markdown_keeps_a_bar_within_its_cell_and_numbers_flush_right() -> None:

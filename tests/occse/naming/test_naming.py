@@ -6,7 +6,7 @@ import pytest
 
 from occse.naming.labels import Labels, unknown_keys, value_text
 from occse.naming.markup import Name, checked, join
-from occse.naming.variants import split_variants, variant_names
+from occse.naming.variants import marked_baseline, split_variants, variant_names
 
 VARIANTS = (
     "source=oc",
@@ -120,6 +120,14 @@ def test_variant_names_keep_a_name_that_a_person_gave() -> None:
     knobs = {part: "crf.alpha" for part in split_variants(variants).owners if part[0]}
     names = variant_names(variants, Labels(), knobs=knobs)
     assert list(names.values()) == ["ours, α=4", "ours, α=6", "base, α=4", "base, α=6"]
+
+
+def test_baseline_is_marked_once() -> None:
+    assert marked_baseline("OC") == "OC (baseline)"
+    assert marked_baseline("baselines of others") == "baselines of others (baseline)"
+    assert marked_baseline("baseline") == "baseline"
+    assert marked_baseline("baseline, λ=1") == "baseline, λ=1"
+    assert marked_baseline("a_b", shown=r"a\_b") == r"a\_b (baseline)"
 
 
 def test_variant_names_split_no_value_that_has_a_comma() -> None:

@@ -86,8 +86,9 @@ def test_cams_are_known_by_their_content_and_not_by_the_folders_name(
     original = planned(small_pipeline, outside, "psa")["cams"]
     renamed = planned(small_pipeline, tmp_path, "seam")["cams"]
     assert renamed.fingerprint == original.fingerprint
-    # The record of a trial has the active knobs alone.
     assert renamed.stage.config().keys() == {"digest"}
+    # Tables and gates tell variants apart by the name, which changes no fingerprint.
+    assert renamed.stage.recorded() == {"source": "seam", **renamed.stage.config()}
     of_record = type(renamed.stage)(**renamed.stage.config())
     node = replace(renamed, stage=of_record)
     manifest = execute(node, root=own_store, machine=Machine(weights=tmp_path))

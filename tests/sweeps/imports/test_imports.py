@@ -189,6 +189,36 @@ def test_csv_file_becomes_a_run_per_row(uri: str, tmp_path: Path) -> None:
     assert json.loads(second.data.tags["occse.protocol"])["cam"]["split"] == "unknown"
 
 
+def test_import_of_many_rows_leaves_what_mlflows_interface_leaves(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text(CSV + "cae,0,50.1,60,1,val,table 3\ncae,1,51,,10,,\nplain,0,48,59,,,\n")
+    log = write_log(tmp_path / "cse_l03", [(40.0, 0.2), (41.0, 0.3)])
+    sources = (path, log, "--unit", "percent")
+    assert run_import(uri, "together", *sources) == 0
+    together = runs_of(uri, "together")
+    monkeypatch.setattr("sweeps.imports.runs.bulk_writer", lambda client: None)
+    assert run_import(uri, "one by one", *sources) == 0
+    one_by_one = runs_of(uri, "one by one")
+    assert [run.data.to_dictionary() for run in together] == [
+        run.data.to_dictionary() for run in one_by_one
+    ]
+    infos = [
+        [
+            (run.info.status, run.info.start_time, run.info.end_time, run.info.user_id)
+            for run in runs
+        ]
+        for runs in (together, one_by_one)
+    ]
+    assert infos[0] == infos[1]
+    (first, second) = (runs[1].info.run_id for runs in (together, one_by_one))
+    client = MlflowClient(uri)
+    points = [client.get_metric_history(run_id, "cgnet/cam_miou") for run_id in (first, second)]
+    assert [point.value for point in points[0]] == [point.value for point in points[1]]
+    assert "" not in {value for run in together for value in run.data.tags.values()}
+
+
 def test_column_of_a_stage_goes_before_that_of_the_row(uri: str, tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text(

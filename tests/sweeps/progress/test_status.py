@@ -187,7 +187,7 @@ def test_two_sweeps_of_one_name_are_both_shown_and_a_command_asks_which_is_meant
         assert f"--tracking {HOME}" in error
         assert f"--tracking {WORK}" in error
     password = WORK.replace("//", "//me:secret@")
-    assert main(["control", "s", "pause", *where, "--tracking", password]) == 0
+    assert main(["control", "s", *where, "--tracking", password, "pause"]) == 0
     assert read_wishes(namesakes, sweep_key("s", WORK)).paused
     assert not read_wishes(namesakes, sweep_key("s", HOME)).paused
     capsys.readouterr()

@@ -11,6 +11,7 @@ from PIL import Image
 from occse.pipeline import default_pipeline
 from occse.stages.trained import TrainedStage
 from sweeps.spec.trials import Spec, Trial, load_spec, trials
+from sweeps.tracking.configurations import Variation
 
 SPECS = Path(__file__).parents[3] / "sweeps" / "specs"
 HEAD = "name: s\nquestion: why?\n"
@@ -277,13 +278,18 @@ def test_cams_of_two_folders_are_two_variants_by_name_and_one_identity_by_conten
         (tmp_path / method / "a.npy").write_bytes(content)
     base = {**SHAPES, "cam.source": "cams"}
 
-    def made(*sources: str) -> list[Trial]:
+    def spec(*sources: str) -> Spec:
         grid = {"cams.source": list(sources)}
-        return trials(make(base=base, baseline={"cam.source": "oc"}, grid=grid, weights=tmp_path))
+        return make(base=base, baseline={"cam.source": "oc"}, grid=grid, weights=tmp_path)
 
-    _, irn, seam = made("irn", "seam")
+    both = spec("irn", "seam")
+    _, irn, seam = trials(both)
     assert (irn.variant, seam.variant) == ("source=irn", "source=seam")
-    assert made("copy")[1].identity == irn.identity != seam.identity
+    assert trials(spec("copy"))[1].identity == irn.identity != seam.identity
+    # a table can have them as rows
+    variation = Variation(both, trials(both))
+    sources = [variation.params(trial)["cams.source"] for trial in (irn, seam)]
+    assert sources == ["irn", "seam"]
 
 
 def test_identities_do_not_depend_on_the_process(tmp_path: Path) -> None:
