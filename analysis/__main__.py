@@ -3,9 +3,7 @@
 Each command is a file in `analysis/commands` with two functions: `declare` names its arguments, and
 `run` does the work and returns the exit code. Only the command that is asked for is imported, since
 pandas, MLflow and matplotlib take seconds that `--help` need not wait for.
-
-Exit codes: 0 well; 1 something failed or is stale, such as a server that does not answer or a cell
-that `table --check` names; 2 bad input; 141 the reader of the output went away, as `head` does.
+`occse.naming.exit_codes` has the exit codes.
 """
 
 import argparse
@@ -15,6 +13,7 @@ from functools import partial
 from importlib import import_module
 
 from analysis.read.secrets import Parser, shown
+from occse.naming.exit_codes import ExitCode, code_of
 from occse.naming.pipe import reader_left, with_reader
 from occse.naming.terminal import print_anywhere
 
@@ -30,10 +29,6 @@ COMMANDS = {
     "figure": "a figure for a paper: curve, heatmap, classes, deltas, panels and others",
     "export": "all trials in one Parquet file, which every command reads in place of MLflow",
 }
-# The exit codes of all command lines of the project.
-FAILED = 1
-# As argparse exits where it cannot read the arguments.
-BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +42,15 @@ def _run(given: Sequence[str]) -> int:
     options = _parser(given[0] if given else "").parse_args(given)
     try:
         code: int = options.run(options)
-    except ValueError as error:
-        print(f"error: {shown(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    # A `ConnectionError` is one of these: a server that does not answer.
-    except OSError as error:
-        if reader_left(error):
+    # A `ConnectionError` is an OSError: a server that does not answer.
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and reader_left(error):
             raise
         print(f"error: {shown(str(error))}", file=sys.stderr)
-        return FAILED
+        return code_of(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return ExitCode.STOPPED
     return code
 
 

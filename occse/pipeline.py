@@ -265,7 +265,7 @@ def plan(
             to, because most of a plan's time goes into fingerprints.
 
     Raises:
-        ValueError: a target is no field of the pipeline, or a stage cannot run with these knobs.
+        ValueError: a target is not a field of the pipeline, or a stage cannot run with these knobs.
     """
     nodes: dict[str, Node] = {}
     known = {} if known is None else known

@@ -59,7 +59,9 @@ def _load(name: str) -> None:
     for part in [*stages.values(), *layouts]:
         is_stage = isinstance(part, type) and issubclass(part, Stage)
         if not is_stage:
-            raise ValueError(f"plugin {name}: {part!r} is no stage; expected a subclass of Stage")
+            raise ValueError(
+                f"plugin {name}: {part!r} is not a stage; expected a subclass of Stage"
+            )
     fields: dict[str, Any] = {field: _field(name, field, stage) for field, stage in stages.items()}
     if layouts:
         fields["data"] = _data(layouts)
@@ -118,7 +120,7 @@ def _top(module: ModuleType) -> Path:
         ValueError: the module has no file.
     """
     if module.__file__ is None:
-        raise ValueError(f"plugin {module.__name__}: it has no file, so nothing tells its code")
+        raise ValueError(f"plugin {module.__name__}: it has no file, so its code is not known")
     path = Path(module.__file__)
     if path.stem == "__init__":
         path = path.parent

@@ -1,8 +1,6 @@
 """`python -m sweeps COMMAND`: plan a sweep, run it, and ask about it.
 
-Each command is a file in `sweeps/commands`. Exit codes: 0 well; 1 something failed or is stale,
-such as a trial or a server that does not answer; 2 bad input; 130 stopped by a signal; 141 the
-reader of the output went away, as `head` does.
+Each command is a file in `sweeps/commands`; `occse.naming.exit_codes` has the exit codes.
 """
 
 import argparse
@@ -12,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from occse.artifacts.secrets import Parser, masked_command, shown
+from occse.naming.exit_codes import ExitCode, code_of
 from occse.naming.pipe import reader_left, with_reader
 from occse.naming.terminal import print_anywhere
 from sweeps.commands import (
@@ -31,15 +30,6 @@ from sweeps.commands import (
 )
 from sweeps.commands.arguments import TRACKING_URI, python, without_password
 from sweeps.driver.interrupt import exit_on_signals
-
-# The exit codes of all command lines of the project.
-FAILED = 1
-# As argparse exits where it cannot read the arguments.
-BAD_INPUT = 2
-# As a shell reports a process that Ctrl-C ended: 128 and the number of SIGINT.
-STOPPED = 130
-# Paths that the user gave and that are not there count as bad input, other OSErrors do not.
-WRONG_PATHS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def console() -> int:
@@ -71,18 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.again = masked_command([python(), "-m", "sweeps", *words])
     try:
         code: int = options.command(options)
-    except (ValueError, *WRONG_PATHS) as error:
-        print(shown(str(error)), file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        if reader_left(error):
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and reader_left(error):
             raise
         print(shown(str(error)), file=sys.stderr)
-        return FAILED
+        return code_of(error)
     except (KeyboardInterrupt, SystemExit):  # see exit_on_signals
         with suppress(OSError):  # the terminal may be the reason
             print(f"stopped; to go on: {options.again}", file=sys.stderr)
-        return STOPPED
+        return ExitCode.STOPPED
     return code
 
 

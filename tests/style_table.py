@@ -60,7 +60,7 @@ def measures(package: list[Module]) -> dict[str, str]:
         "longest file": str(max(len(module.lines) for module in package)),
         "fullest folder": f"{fullest} ({most})",
         "docstrings that open with a relative clause, %": f"{100 * len(openers) / len(texts):.1f}",
-        # A docstring explains too, but it is no line that a comment could explain.
+        # A docstring explains too, but it is not a line that a comment could explain.
         "comments per 100 lines without docstrings": f"{100 * comments / commented:.2f}",
         "lines above 100 columns, %": per_hundred(len(wide)),
         "comprehensions per 100 lines": per_hundred(

@@ -1,4 +1,7 @@
-"""One table of exit codes for the three command lines: 0 well, 1 failed or stale, 2 bad input."""
+"""One table of exit codes for the three command lines: 0 well, 1 failed or stale, 2 bad input.
+
+130 stands for a signal, as in a shell.
+"""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -36,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep.yaml").write_text(SPEC)
     (tmp_path / "bad.yaml").write_text(SPEC + "grids: {}\n")
+    (tmp_path / "empty.pth").touch()
     return tmp_path
 
 
@@ -46,6 +50,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("occse", ["explain", "embedded"], 0),
         ("occse", ["explain", "embedded", "--spec"], 2),
         ("occse", ["explain", "no such profile"], 2),
+        ("occse", ["no such command"], 2),
+        ("occse", ["run", "--profile", "embedded", "--workers", "-1"], 2),
+        ("occse", ["run", "--profile", "embedded", "--processes", "0"], 2),
+        ("occse", ["run", "--profile", "embedded", "--device", "tpu"], 2),
+        ("occse", ["run", "--profile", "embedded", "--targets", "sag"], 2),
+        ("occse", ["run", "--profile", "embedded", "--set", "cgnet.lr=fast"], 2),
+        ("occse", ["predict", "--from", "a", "b.png", "--out", "c", "--scales", "0"], 2),
+        ("occse", ["data", "check", "--data-root", "missing"], 2),
+        ("occse", ["weights", "missing.pth"], 2),
+        ("occse", ["weights", "empty.pth"], 1),
+        ("occse", ["panels", "--spec", "missing.yaml"], 2),
+        ("occse", ["panels", "--run", "a/b", "--tracking", "NOBODY"], 1),
         ("sweeps", ["--help"], 0),
         ("sweeps", ["store", "ls"], 0),
         ("sweeps", ["plan", "sweep.yaml"], 0),
@@ -53,9 +69,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sweeps", ["plan", "missing.yaml"], 2),
         ("sweeps", ["plan"], 2),
         ("sweeps", ["status"], 2),
+        ("sweeps", ["stop", "no such sweep"], 2),
+        ("sweeps", ["explain", "sweep.yaml", "99"], 2),
+        ("sweeps", ["run", "sweep.yaml", "--force", "sag"], 2),
+        ("sweeps", ["run", "sweep.yaml", "--max-concurrent", "0"], 2),
+        ("sweeps", ["run", "sweep.yaml", "--tracking", "no/uri"], 2),
+        ("sweeps", ["reproduce", "a", "--tracking", "NOBODY"], 1),
+        ("sweeps", ["reproduce", "a", "--tracking", "sqlite:///missing.db"], 2),
+        ("sweeps", ["reproduce", "a", "--tolerance", "-1"], 2),
+        ("sweeps", ["import", "a", "missing.csv"], 2),
+        ("sweeps", ["mlflow", "--port", "99999"], 2),
+        ("sweeps", ["artifacts"], 2),
+        ("sweeps", ["schema"], 0),
+        ("sweeps", ["store", "gc", "--keep-days", "-1"], 2),
+        ("sweeps", ["store", "gc", "--tracking", "sqlite:///missing.db"], 2),
         ("sweeps", ["store", "gc", "--tracking", "NOBODY"], 1),
         ("analysis", ["--help"], 0),
         ("analysis", ["table"], 2),
+        ("analysis", ["no such command"], 2),
+        ("analysis", ["table", "missing.parquet"], 2),
+        ("analysis", ["export", "a", "--out", "a.csv"], 2),
         ("analysis", ["table", "a", "--tracking", "sqlite:///missing.db"], 2),
         ("analysis", ["table", "a", "--tracking", "NOBODY"], 1),
     ],
@@ -63,6 +96,30 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_exit_code(package: str, arguments: list[str], code: int, here: Path, nobody: str) -> None:
     words = [nobody if word == "NOBODY" else word for word in arguments]
     assert exit_code(package, words) == code
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "function"),
+    [
+        ("occse", ["explain", "embedded"], "occse.commands.explain.print_differences"),
+        ("sweeps", ["plan", "sweep.yaml"], "sweeps.commands.plan.plan"),
+        ("analysis", ["table", "a"], "analysis.commands.table.run"),
+    ],
+)
+def test_ctrl_c_ends_a_command_with_130(
+    package: str,
+    arguments: list[str],
+    function: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def press(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(function, press)
+    assert exit_code(package, arguments) == 130
+    assert "stopped" in capsys.readouterr().err
 
 
 def test_console_scripts_lead_to_the_command_lines() -> None:

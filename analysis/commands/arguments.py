@@ -59,7 +59,7 @@ def mlflow_pages(options: argparse.Namespace) -> str:
     """Return the address of MLflow's pages for links; empty where none is known.
 
     Raises:
-        ValueError: `--tracking-url` is no address of a page.
+        ValueError: `--tracking-url` is not an address of a page.
     """
     if options.mlflow and not options.mlflow.startswith(SCHEMES):
         raise ValueError(f"--tracking-url {options.mlflow}: expected http://... or https://...")
@@ -70,7 +70,7 @@ def where_of(conditions: Iterable[str]) -> Where:
     """Return what `--where KNOB=VALUE ...` says; a value is read as YAML, so it may be a list.
 
     Raises:
-        ValueError: a condition has no `=`, or its value is no YAML.
+        ValueError: a condition has no `=`, or its value is not YAML.
     """
     where: Where = {}
     for condition in conditions:

@@ -129,7 +129,7 @@ def _check_options(options: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is read or written.
 
     Raises:
-        ValueError: one needs another, is no address, or names a folder that is not there.
+        ValueError: one needs another, is not an address, or names a folder that is not there.
     """
     kind = options.format or "markdown"
     if options.width is not None and kind != "latex":
@@ -228,8 +228,8 @@ def _spec(options: argparse.Namespace, document: YamlFile | None) -> TableSpec:
         return TableSpec.model_validate(said)
     if said:
         raise ValueError(
-            f"--spec says what to show; --{', --'.join(said)} beside it: "
-            f"write it into {document.path}"
+            f"--spec FILE excludes --{', --'.join(said)}: write {', '.join(said)} into "
+            f"{document.path}"
         )
     return read_table_spec(document)
 

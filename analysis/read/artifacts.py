@@ -59,7 +59,7 @@ def run_file(run: str, name: str, *, tracking: str | None = None) -> Iterator[Pa
         ValueError: the run has no such artifact, or there is no such database.
     """
     source = connect(tracking)
-    # A stack, so that `try` holds the opening alone: an OSError of the caller is no missing file.
+    # A stack, so that `try` holds the opening alone: an OSError of the caller is another fault.
     with ExitStack() as stack:
         try:
             path = stack.enter_context(source.file(run, name))

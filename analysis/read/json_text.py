@@ -8,7 +8,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - JSON has every kind of value
     """Return the value that a JSON text holds.
 
     Raises:
-        ValueError: it is no JSON, or nested deeper than Python's parser can follow.
+        ValueError: it is not JSON, or nested deeper than Python's parser can follow.
     """
     try:
         return json.loads(text)

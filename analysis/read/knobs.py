@@ -140,7 +140,7 @@ def column_of(name: str, runs: Sequence[Run], *, location: Location) -> str:
     hint = f"; there are e.g. {', '.join((*knobs[:4], *OF_TRIAL))}"
     if near:
         hint = f"; near are: {', '.join(near)}"
-    raise SpecError(location, f"{name!r} is no knob of these trials{hint}")
+    raise SpecError(location, f"{name!r} is not a knob of these trials{hint}")
 
 
 def matching(runs: Sequence[Run], where: Where, *, location: Location) -> list[Run]:

@@ -180,10 +180,6 @@ def with_label_file(trials: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     try:
         file = YamlFile(path, kind="labels")
-    except OSError as error:
-        raise ValueError(
-            f"--labels {path}: expected a YAML file of names by key: {error}"
-        ) from None
     except ValueError as error:
         raise ValueError(f"--labels {error}") from None
     content = file.values

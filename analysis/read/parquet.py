@@ -56,5 +56,5 @@ def read_export(path: Path) -> pd.DataFrame:
         trials["planned"] = trials["planned"].map(tuple)
     # pyarrow's own errors are ValueErrors and OSErrors
     except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"{path} is no export of trials: {error}") from None
+        raise ValueError(f"{path} is not an export of trials: {error}") from None
     return trials

@@ -18,7 +18,7 @@ LINE_CHARACTERS = 1000
 # scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of
 # the word goes.
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]+@", re.IGNORECASE)
-# https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is no secret.
+# https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is not a secret.
 _TOKEN = re.compile(r"\b(https?://)[^\s:/@'\"]+@", re.IGNORECASE)
 # ?password=..., &token=...: arguments of a URL that drivers of databases take.
 _ARGUMENT = re.compile(

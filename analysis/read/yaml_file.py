@@ -21,7 +21,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no UTF-8, or longer than `MAX_BYTES`.
+        ValueError: it is not UTF-8, or longer than `MAX_BYTES`.
     """
     with path.open("rb") as file:
         # one byte more than allowed is enough to see that a file is too long
@@ -55,8 +55,7 @@ class YamlFile:
             kind: what it describes, for errors.
 
         Raises:
-            ValueError: it is too long, no YAML, or has a key twice.
-            OSError: it cannot be read.
+            ValueError: it cannot be read, is too long, is not YAML, or has a key twice.
         """
         self.path = path
         try:
@@ -64,11 +63,16 @@ class YamlFile:
             self.values: Any = yaml.safe_load(text)
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
             self._refuse_twice(self._root)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ValueError(f"{path}: cannot be read: {reason}; expected a YAML file") from None
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ValueError(f"{path}:{line}: this is no YAML of {kind}: {error.problem}") from None
+            raise ValueError(
+                f"{path}:{line}: this is not YAML of {kind}: {error.problem}"
+            ) from None
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"{path}: this is no YAML of {kind}: {error}") from None
+            raise ValueError(f"{path}: this is not YAML of {kind}: {error}") from None
 
     def _refuse_twice(self, node: yaml.Node | None) -> None:
         """Refuse a key that stands twice; YAML would take the last of them without a word."""

@@ -16,7 +16,7 @@ from analysis.read.json_text import parse_json
 
 KEY = "occse.maps"
 FOLDER = "maps"
-# A sheet has some ten cells of 320 x 320 pixels; more is no sheet of ours.
+# A sheet has some ten cells of 320 x 320 pixels; more is not a sheet of ours.
 MOST_PIXELS = 20_000_000
 
 

@@ -144,7 +144,8 @@ def _heat(trials: pd.DataFrame, metric: str, one: str, other: str) -> Draw:
             if levels > MOST_CELLS:
                 # `attempt` catches it, and the report says why the map is missing.
                 raise ValueError(
-                    f"{labels.knob(knob)} has {levels} values; a heat map shows {MOST_CELLS}"
+                    f"{labels.knob(knob)} has {levels} values; "
+                    f"a heat map shows at most {MOST_CELLS}"
                 )
         cells = trials.groupby([PARAM + one, PARAM + other])[metric].mean().reset_index()
         texts = [

@@ -167,7 +167,7 @@ def margins(frame: pd.DataFrame, score: str, terms: Sequence[Term], factor: str)
         of_rows = weights @ inverse
         # A mean is estimable where some sum of the observed rows has its weights.
         if not np.allclose(of_rows @ columns, weights, atol=1e-6):
-            raise ValueError(f"the mean of {factor} at {level} cannot be told from these data")
+            raise ValueError(f"the mean of {factor} at {level} cannot be estimated from these data")
         mean = float(of_rows @ values)
         # The mean is a weighted sum of the scores, so its variance is that of the error times the
         # sum of the squared weights.

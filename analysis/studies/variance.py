@@ -25,7 +25,7 @@ from occse.naming.labels import Labels
 
 # A standard error from 2,000 resamples is known to 1.6 %.
 RESAMPLES = 2000
-# The source that is no stage: seeds of several together.
+# The source that is not a stage: seeds of several together.
 INTERACTION = "interaction"
 METHOD = (
     "Method: crossed random effects of seeds within variants, by the method of moments; mean "

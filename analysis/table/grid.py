@@ -200,7 +200,7 @@ def _paragraph(lines: Sequence[str]) -> list[str]:
 
 
 def in_markdown(text: str) -> str:
-    """Return a text as one cell of a Markdown table, in which a name is no HTML and no border."""
+    """Return a text as one cell of a Markdown table, in which a name is not HTML and no border."""
     # A line break or a bar in a name would end the row or the cell.
     text = visible(" ".join(text.split())).replace("|", r"\|")
     return TAG.sub(r"\<", text)

@@ -234,7 +234,7 @@ def _step(runs: Sequence[Run], spec: TableSpec, place: int) -> Group:
 def _is_baseline(group: Group, runs: Sequence[Run], spec: TableSpec) -> bool:
     if spec.baseline is None:
         return any(run["baseline"] for run in group.runs)
-    # All trials of the row: a mean over baseline and others is no baseline.
+    # All trials of the row: a mean over baseline and others is not a baseline.
     fits = {run["run_id"] for run in matching(runs, spec.baseline, location=("baseline",))}
     return all(run["run_id"] in fits for run in group.runs)
 

@@ -77,7 +77,7 @@ def read_start(path: Path) -> bytes:
 
 
 def read_manifest(data: bytes) -> dict[str, Any] | None:
-    """Return a manifest as plain data; None where the file was cut off or is no JSON object.
+    """Return a manifest as plain data; None where the file was cut off or is not a JSON object.
 
     Such an artifact counts as missing.
     """
@@ -103,7 +103,7 @@ def check_manifest(data: bytes, node: "Node", *, where: str) -> Manifest | None:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         raise ValueError(
-            f"{where} is no manifest of this version ({key}: {fault['msg']}); "
+            f"{where} is not a manifest of this version ({key}: {fault['msg']}); "
             "move that folder away to compute it again"
         ) from None
     # The fingerprint is a digest of these four, so they differ only where a folder was renamed by

@@ -17,6 +17,7 @@ from occse.method.crf import PRESETS, PresetName, dense_crf
 from occse.networks.checkpoint import read_metadata
 from occse.networks.classifier import load_classifier, logits
 from occse.networks.deeplab import load_deeplab, multi_scale_scores
+from occse.networks.device_memory import in_portions
 from occse.networks.names import Precision
 from occse.networks.precision import in_precision
 
@@ -64,7 +65,8 @@ def predict(recipe: Recipe, images: Sequence[Path], out: Path) -> Iterator[Path]
     NAME_CLASS.png for each class that it sees, its map over the image.
 
     Raises:
-        ValueError: the file is no network of these, or an image cannot be read.
+        ValueError: the file is not a network of these, or an image cannot be read or does not fit
+            into the memory of the device.
     """
     architecture = read_metadata(recipe.model)
     if "network" in architecture:
@@ -93,12 +95,12 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         with Image.open(path) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no readable image: {error}") from None
+        raise ValueError(f"{path} is not a readable image: {error}") from None
 
 
 def _segmentations(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
     network = load_deeplab(recipe.model, device=recipe.device)
-    compute = in_precision(network, recipe.precision)
+    compute = in_portions(in_precision(network, recipe.precision), recipe.device)
     for path in images:
         image = read_image(path)
         scores = multi_scale_scores(
@@ -124,7 +126,7 @@ def _maps(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str, np.ndar
     from occse.data.normalize import to_tensor
 
     network = load_classifier(recipe.model, device=recipe.device)
-    compute = in_precision(network, recipe.precision)
+    compute = in_portions(in_precision(network, recipe.precision), recipe.device)
     for path in images:
         image = read_image(path)
         with torch.inference_mode():

@@ -55,7 +55,7 @@ def run_in_processes(stage: Stage, ctx: Context) -> dict[str, float]:
         return stage.run(ctx)
     if machine.device.startswith("cuda") and torch.cuda.device_count() < number:
         raise ValueError(
-            f"{number} processes need as many GPUs; here are {torch.cuda.device_count()}"
+            f"{number} processes need {number} GPUs, this machine has {torch.cuda.device_count()}"
         )
     # A forked process inherits a CUDA context that it cannot use, and locks of threads that it
     # lacks.

@@ -64,7 +64,7 @@ def machine_state(device: str) -> dict[str, str | int]:
 def git_state() -> dict[str, str]:
     """Return the commit of the code and its uncommitted difference.
 
-    Where the code is no git checkout, as in a container's image, the commit is that in
+    Where the code is not a git checkout, as in a container's image, the commit is that in
     OCCSE_COMMIT, else empty.
     """
 

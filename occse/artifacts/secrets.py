@@ -1,9 +1,10 @@
 """Passwords in texts that are printed, logged or stored, and texts that a terminal shows."""
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from occse.naming.any_order import AnyOrderParser
 
@@ -13,7 +14,7 @@ LINE_CHARACTERS = 1000
 # scheme://user:PASSWORD@host. A password may hold "@", ":" and "/", so all up to the last "@" of
 # the word goes.
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]+@", re.IGNORECASE)
-# https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is no secret.
+# https://TOKEN@host; a lone user of a database, as in postgresql://user@host, is not a secret.
 _TOKEN = re.compile(r"\b(https?://)[^\s:/@'\"]+@", re.IGNORECASE)
 # ?password=..., &token=...: arguments of a URL that drivers of databases take.
 _ARGUMENT = re.compile(
@@ -51,8 +52,20 @@ def shown(text: str) -> str:
     return "\n".join(lines)
 
 
+class _DescribedCommands(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Commands whose own help begins with their line in the list of commands."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:  # noqa: ANN401 - as argparse's own
+        options.setdefault("description", options.get("help"))
+        return super().add_parser(name, **options)
+
+
 class Parser(AnyOrderParser):
     """Command-line parser whose errors, which repeat what was typed, show no secrets."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as argparse's own
+        super().__init__(*arguments, **options)
+        self.register("action", "parsers", _DescribedCommands)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` and exit with code 2."""

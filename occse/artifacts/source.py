@@ -111,7 +111,7 @@ def _reached(module: str) -> Mapping[str, str]:
 
 
 def _root(module: str) -> Path | None:
-    """Return the folder that the top-level package of `module` lies in; None if it is no file."""
+    """Return the folder that the top-level package of `module` lies in; None if it has no file."""
     file = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None)
     if file is None:
         return None

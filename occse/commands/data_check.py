@@ -21,10 +21,19 @@ PROGRESS_STEP = 50
 
 
 def add(commands: Commands) -> None:
-    data = commands.add_parser("data", help="look at a data set").add_subparsers(required=True)
+    data = commands.add_parser("data", help="check a data set").add_subparsers(
+        required=True, metavar="check"
+    )
     command = data.add_parser("check", help="count and verify images, labels and masks")
-    command.add_argument("--data-root", type=Path, required=True, help="the data set's folder")
-    command.add_argument("--kind", choices=("voc", "coco", "folder"), default="voc")
+    command.add_argument(
+        "--data-root", type=Path, required=True, metavar="FOLDER", help="the data set"
+    )
+    command.add_argument(
+        "--kind",
+        choices=("voc", "coco", "folder"),
+        default="voc",
+        help="its layout (default: voc)",
+    )
     add_set(command, example="data.images=all")
     command.set_defaults(command=check_data)
 

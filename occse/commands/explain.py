@@ -15,11 +15,11 @@ WIDTH = 120
 
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("explain", help="the knobs in which two profiles differ")
+    command = commands.add_parser("explain", help="list the knobs in which two profiles differ")
     command.set_defaults(command=print_differences)
     command.add_argument("profile", help="such as reference, paper, modern, embedded")
     command.add_argument(
-        "other", nargs="?", default=DEFAULT, help="another profile; left out: the defaults"
+        "other", nargs="?", default=DEFAULT, help="another profile (default: the stages' defaults)"
     )
 
 
@@ -32,7 +32,7 @@ def explain(first: str, second: str = DEFAULT) -> Iterator[str]:
     """Yield a table of the knobs that two profiles set to different values.
 
     The knobs with an effect in one of them only follow. A knob has no effect where other knobs say
-    so, or where its stage is not planned. The name "default" is no profile.
+    so, or where its stage is not planned. The name "default" is not a profile.
 
     Raises:
         ValueError: there is no profile of one of these names.

@@ -15,17 +15,20 @@ CAM = "MakeCam"
 
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("export", help="results of a stage as PNGs or .npy files")
+    command = commands.add_parser("export", help="write results of a stage as PNG or .npy files")
     command.set_defaults(command=export)
-    command.add_argument("stage", help="pipeline field: cam, crf, pseudo, seg")
+    command.add_argument("stage", help="cam, crf, pseudo or seg")
     add_meant(command)
-    command.add_argument("--fingerprint", help="the artifact itself, instead of a trial")
-    command.add_argument("--out", type=Path, required=True, help="folder to write into")
+    command.add_argument("--fingerprint", help="an artifact, in place of a trial")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="the folder to write into"
+    )
     command.add_argument(
         "--format",
         choices=get_args(CamFormat),
         default="png",
-        help="of CAMs: pictures (png), or the .npy dictionaries of psa and OC-CSE, or of irn",
+        help="of CAMs: pictures (png, the default), .npy dictionaries as psa and OC-CSE write "
+        "them (psa), or as irn does (irn)",
     )
 
 

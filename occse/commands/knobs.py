@@ -29,10 +29,10 @@ BOUNDS = {
 
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("knobs", help="the knobs: type, range, defaults, meaning")
+    command = commands.add_parser("knobs", help="list the knobs: type, range, defaults, meaning")
     command.set_defaults(command=print_knobs)
     command.add_argument(
-        "word", nargs="?", help="a stage, or a part of a knob's name or meaning; left out: all"
+        "word", nargs="?", help="a stage, or a part of a knob's name or meaning (default: all)"
     )
 
 
@@ -45,7 +45,7 @@ def print_knobs(options: argparse.Namespace) -> None:
     lines = list(knobs(options.word))
     if not lines:
         raise ValueError(
-            f"no knob or meaning has {options.word!r}; "
+            f"no name or meaning of a knob contains {options.word!r}; "
             f"the stages are {', '.join(pipeline_class().model_fields)}"
         )
     print("\n".join(lines))

@@ -25,22 +25,45 @@ class Finding(Exception):  # noqa: N818 - the command worked, the files are at f
 
 def add_trial(command: argparse.ArgumentParser) -> None:
     """Declare the options that say which trial is meant."""
-    command.add_argument("--profile", help="named overrides, such as embedded")
-    add_set(command, example="cgnet.lr=0.02")
-    command.add_argument("--targets", nargs="+", default=TARGETS, help="the stages to reach")
     command.add_argument(
-        "--store", type=Path, default=Path("runs/store"), help="folder of the artifacts"
+        "--profile", help="a named set of knobs, such as embedded (default: the stages' defaults)"
     )
-    command.add_argument("--data-root", type=Path, help="folder of the user's data set")
+    add_set(command, example="cgnet.lr=0.02")
     command.add_argument(
-        "--weights", type=Path, help="folder of the weight files that a stage's init names"
+        "--targets",
+        nargs="+",
+        default=TARGETS,
+        metavar="STAGE",
+        help=f"the last stages to reach (default: {' '.join(TARGETS)})",
+    )
+    add_store(command)
+    command.add_argument(
+        "--data-root", type=Path, metavar="FOLDER", help="your data set, if the data are not drawn"
+    )
+    command.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="the weight files that `init` knobs name"
+    )
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """Declare `--store`."""
+    command.add_argument(
+        "--store",
+        type=Path,
+        default=Path("runs/store"),
+        metavar="FOLDER",
+        help="the artifacts (default: %(default)s)",
     )
 
 
 def add_set(command: argparse.ArgumentParser, *, example: str) -> None:
     """Declare `--set KNOB=VALUE`."""
     command.add_argument(
-        "--set", action="append", default=[], metavar="KNOB=VALUE", help=f"such as {example}"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KNOB=VALUE",
+        help=f"change a knob, such as {example}; may be repeated",
     )
 
 
@@ -52,8 +75,8 @@ def add_changed_code(command: argparse.ArgumentParser) -> None:
         choices=list(ChangedCode),
         default=ChangedCode.WARN,
         metavar="{reuse,warn,rerun}",
-        help="artifacts in the store that other code made: take them, say so (default), "
-        "or make them again",
+        help="for artifacts that other code made: use them (reuse), use them and say so "
+        "(warn, the default), or make them again (rerun)",
     )
 
 
@@ -71,7 +94,7 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
     """Return the knobs of `--set` and their values.
 
     Raises:
-        ValueError: one of them is no KNOB=VALUE.
+        ValueError: one of them is not a KNOB=VALUE.
     """
     values: dict[str, Any] = {}
     for text in options.set:
@@ -90,11 +113,3 @@ def _value(text: str, value: str) -> object:
             f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, "
             "such as 0.02, cse or [0.5, 1.0]"
         ) from None
-
-
-def positive(text: str) -> int:
-    """Return the number in `text`, which must be 1 or more."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
-    return number

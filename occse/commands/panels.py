@@ -4,20 +4,27 @@ import argparse
 from pathlib import Path
 
 from occse.artifacts.panels import MAX_SIDE, choose, draw_panel
-from occse.commands.options import Commands, positive
+from occse.commands.options import Commands
+from occse.commands.values import positive
 from occse.commands.which import add_meant, meant
 from occse.data.dataset import Dataset, load_dataset
 
 
 def add(commands: Commands) -> None:
-    command = commands.add_parser("panels", help="pictures of what the stages made of some images")
+    command = commands.add_parser("panels", help="draw the results of all stages for some images")
     command.set_defaults(command=panels)
     add_meant(command)
     command.add_argument(
-        "--images", nargs="+", metavar="ID", help="names; default: some of train and of val"
+        "--images",
+        nargs="+",
+        metavar="ID",
+        help="names of images (default: some of train and val)",
     )
     command.add_argument(
-        "--number", type=positive, default=4, help="of images of each split, without --images (4)"
+        "--number",
+        type=positive,
+        default=4,
+        help="images per split, without --images (default: 4)",
     )
     command.add_argument(
         "--max-side",

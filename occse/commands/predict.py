@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occse.artifacts.manifest import MANIFEST
-from occse.commands.options import Commands
+from occse.commands.options import Commands, add_store
+from occse.commands.values import above_0, add_device, chosen_device
 from occse.commands.which import locate, manifest_of, of_run
 from occse.pipeline import pipeline_class, stage_classes
 from occse.stage import MODEL
@@ -31,18 +32,27 @@ def add(commands: Commands) -> None:
         dest="source",
         required=True,
         metavar="RUN|FINGERPRINT|FOLDER",
-        help="a run in MLflow, an artifact in the store, or its folder: of seg, deeplab, cam, ...",
+        help="a run in MLflow, or an artifact of seg, deeplab, cgnet, oc or cam: its fingerprint "
+        "or its folder",
     )
     command.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
-    command.add_argument("--out", type=Path, required=True, help="folder to write into")
     command.add_argument(
-        "--store", type=Path, default=Path("runs/store"), help="folder of the artifacts"
+        "--out", type=Path, required=True, metavar="FOLDER", help="the folder to write into"
     )
-    command.add_argument("--tracking", help="MLflow's tracking URI, for a run")
+    add_store(command)
     command.add_argument(
-        "--scales", nargs="+", type=float, help="sizes of the image (the stage's, else 1)"
+        "--tracking",
+        metavar="URI",
+        help="MLflow's tracking URI, for a run (default: sqlite:///runs/mlflow.db)",
     )
-    command.add_argument("--device", help="cpu or cuda; default: cuda where there is a GPU")
+    command.add_argument(
+        "--scales",
+        nargs="+",
+        type=above_0,
+        metavar="SCALE",
+        help="factors of the image size (default: those of the stage, or 1)",
+    )
+    add_device(command)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -95,12 +105,10 @@ def _images(given: list[Path]) -> list[Path]:
 def _recipe(options: argparse.Namespace) -> "Recipe":
     from dataclasses import replace
 
-    import torch
-
     from occse.artifacts.predict import Recipe
 
     folder = _folder(options)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(options)
     config: dict[str, object] = {}
     if (folder / MANIFEST).is_file():
         manifest = manifest_of(folder)
@@ -110,7 +118,9 @@ def _recipe(options: argparse.Namespace) -> "Recipe":
             config = manifest.config
             folder = _located(options.store, manifest.inputs[network], network)
     if not (folder / MODEL).is_file():
-        raise ValueError(f"{folder} has no {MODEL}; expected an artifact of seg, deeplab, cam, ...")
+        raise ValueError(
+            f"{folder} has no {MODEL}; expected an artifact of seg, deeplab, cgnet, oc or cam"
+        )
     recipe = Recipe(model=folder / MODEL, classes=_classes(folder, options.store), device=device)
     recipe = recipe.with_knobs(config)
     return replace(recipe, scales=tuple(options.scales)) if options.scales else recipe

@@ -8,7 +8,8 @@ from occse.artifacts.checksums import move_aside
 from occse.artifacts.execute import execute, find
 from occse.artifacts.manifest import artifact_folder, load_manifest
 from occse.artifacts.source import ChangedCode, changes
-from occse.commands.options import Commands, add_changed_code, add_trial, planned, positive
+from occse.commands.options import Commands, add_changed_code, add_trial, planned
+from occse.commands.values import add_device, chosen_device, natural, positive
 from occse.method.crf import alpha_text, bracket_fault
 from occse.pipeline import Node, check_files, doubts, scored_fields
 from occse.stage import Machine
@@ -19,13 +20,28 @@ def add(commands: Commands) -> None:
     command.set_defaults(command=run)
     add_trial(command)
     add_changed_code(command)
-    command.add_argument("--device", help="cpu or cuda; default: cuda where there is a GPU")
-    command.add_argument("--workers", type=int, default=0, help="processes beside this one")
+    add_device(command)
     command.add_argument(
-        "--processes", type=positive, default=1, help="GPUs that share the batch of a training"
+        "--workers",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="processes beside this one that load data and run CRFs (default: 0)",
     )
     command.add_argument(
-        "--accumulate", type=positive, default=1, help="parts of a batch, where memory is short"
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of GPUs that share each batch of a training (default: 1)",
+    )
+    command.add_argument(
+        "--accumulate",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="number of parts in which a batch goes through the network, to save memory "
+        "(default: 1)",
     )
 
 
@@ -38,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     missing = [node for node in nodes.values() if load_manifest(options.store, node) is None]
     check_files(missing, options.weights)
     machine = Machine(
-        device=options.device or _device(),
+        device=chosen_device(options),
         workers=options.workers,
         processes=options.processes,
         accumulate=options.accumulate,
@@ -81,12 +97,6 @@ def _changed(options: argparse.Namespace, nodes: Mapping[str, Node]) -> dict[str
         aside = move_aside(options.store, node.kind, name)
         print(f"{node.field} {name}: {reason}; moved to {aside}")
     return {}
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _alphas(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""`occse weights`: say what weight files are, whether intact, and what they fit."""
+"""`occse weights`: identify and check weight files, and list the networks that they fit."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from occse.commands.options import Commands, Finding
 
 def add(commands: Commands) -> None:
     command = commands.add_parser(
-        "weights", help="what weight files are, whether intact, and what they fit"
+        "weights", help="identify and check weight files, and list the networks that they fit"
     )
     command.set_defaults(command=weights)
     command.add_argument("files", nargs="+", type=Path, metavar="FILE")

@@ -11,6 +11,7 @@ from pathlib import Path
 from occse.artifacts.checksums import intact
 from occse.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from occse.commands.options import add_trial, planned
+from occse.naming.exit_codes import ExitCode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,23 @@ class Meant:
 def add_meant(command: argparse.ArgumentParser) -> None:
     """Declare the options that say which artifacts are meant."""
     add_trial(command)
-    command.add_argument("--spec", type=Path, help="a sweep's file, instead of --profile and --set")
     command.add_argument(
-        "--variant", help="a trial of that sweep: its number, or a part of its name (the first)"
+        "--spec",
+        type=Path,
+        metavar="FILE",
+        help="a sweep's file, in place of --profile and --set",
     )
-    command.add_argument("--run", help="a trial's run in MLflow, by its id or as EXPERIMENT/NAME")
-    command.add_argument("--tracking", help="MLflow's tracking URI, for --run")
+    command.add_argument(
+        "--variant",
+        metavar="TRIAL",
+        help="a trial of that sweep: its number, or a part of its name (default: the first trial)",
+    )
+    command.add_argument("--run", help="a trial's run in MLflow: its id, or EXPERIMENT/NAME")
+    command.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="MLflow's tracking URI, for --run (default: sqlite:///runs/mlflow.db)",
+    )
 
 
 def meant(options: argparse.Namespace) -> Meant:
@@ -60,6 +72,7 @@ def meant(options: argparse.Namespace) -> Meant:
 
     Raises:
         ValueError: the options mean none, or contradict each other.
+        OSError: the tracking server of a run does not answer.
     """
     if options.spec is None and options.run is None:
         nodes = planned(options)
@@ -106,7 +119,7 @@ def manifest_of(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file() or read_manifest(path.read_bytes()) is None:
-        raise ValueError(f"{folder} is no artifact: it has no {MANIFEST}, or a damaged one")
+        raise ValueError(f"{folder} is not an artifact: it has no {MANIFEST}, or a damaged one")
     return Manifest.model_validate_json(path.read_bytes())
 
 
@@ -121,6 +134,7 @@ def of_run(run: str, *, tracking: str | None) -> dict[str, str]:
 
     Raises:
         ValueError: there is no such run.
+        OSError: the tracking server does not answer.
     """
     fingerprints, _ = _ask_sweeps({"--run": run, "--tracking": tracking})
     return fingerprints
@@ -154,7 +168,10 @@ def _ask_sweeps(
         check=False,
     )
     if answer.returncode:
-        raise ValueError(answer.stderr.strip() or "`python -m sweeps artifacts` failed")
+        text = answer.stderr.strip() or "`python -m sweeps artifacts` failed"
+        if answer.returncode == ExitCode.BAD_INPUT:
+            raise ValueError(text)
+        raise OSError(text)
     # The answer is the last line; a library may have printed before it.
     values = json.loads(answer.stdout.splitlines()[-1])
     root = values["data_root"]

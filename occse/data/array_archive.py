@@ -169,4 +169,6 @@ def _naming(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} is no archive of arrays, or it is damaged: {error}") from error
+        raise ValueError(
+            f"{path} is not an archive of arrays, or it is damaged: {error}"
+        ) from error

@@ -96,7 +96,7 @@ class Dataset:
         """Return (height, width) of an image as it is read, from its header.
 
         Raises:
-            ValueError: it is no readable JPEG or PNG, or has more than 100 megapixels.
+            ValueError: it is not a readable JPEG or PNG, or has more than 100 megapixels.
         """
         return self._bounded(self._full_size(name))
 
@@ -127,8 +127,8 @@ class Dataset:
         that draw masks show them so.
 
         Raises:
-            ValueError: it is no readable JPEG, or PNG with 8 bits per channel, or has more than 100
-                megapixels.
+            ValueError: it is not a readable JPEG, or PNG with 8 bits per channel, or has more than
+                100 megapixels.
         """
         path = self.image_path(name)
         with _open(path, _kind(path)) as image:
@@ -150,8 +150,8 @@ class Dataset:
         """Return a mask as label values: 0 background, 1 to C classes, 255 void.
 
         Raises:
-            ValueError: it is no readable palette or grey PNG, has another size than the image, or
-                holds other values.
+            ValueError: it is not a readable palette or grey PNG, has another size than the image,
+                or holds other values.
         """
         path = self.mask_path(name)
         mask = read_label_map(path, num_classes=len(self.classes))
@@ -183,7 +183,7 @@ def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
     """Read a label map as label values: 0 background, 1 to C classes, 255 void.
 
     Raises:
-        ValueError: it is no readable palette or grey PNG, or holds other values.
+        ValueError: it is not a readable palette or grey PNG, or holds other values.
     """
     with _open(path, PngImageFile) as image:
         if image.mode not in ("P", "L"):
@@ -241,7 +241,7 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
         unmasked = frozenset(index.get("unmasked", ()))
         max_side = int(index.get("max_side", 0))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no index of a data set: {error!r}") from None
+        raise ValueError(f"{path} is not an index of a data set: {error!r}") from None
     root = data_root if inside is None else folder / PurePosixPath(inside)
     if root is None:
         raise ValueError(

@@ -34,7 +34,7 @@ def read_text(path: Path, *, expected: str, limit: int = MAX_TEXT_BYTES) -> str:
     """Return the content of a UTF-8 text file, with or without a byte order mark.
 
     Raises:
-        ValueError: the file cannot be read, is larger than `limit` bytes, or is no UTF-8.
+        ValueError: the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
     """
     try:
         return read_bytes(path, limit=limit, expected=expected).decode("utf-8-sig")
@@ -67,7 +67,7 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has every kind 
     """Return the value that a JSON text holds.
 
     Raises:
-        ValueError: it is no JSON, or nested deeper than Python's parser can follow.
+        ValueError: it is not JSON, or nested deeper than Python's parser can follow.
     """
     try:
         return json.loads(text)

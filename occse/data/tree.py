@@ -99,7 +99,7 @@ def doubts_of(dataset: Dataset) -> Iterator[str]:
     if everywhere:
         yield (
             f"every training image has the class {', '.join(everywhere)}: nothing tells it from "
-            "the background; it may be the background itself, which is no class"
+            "the background; it may be the background itself, which is not a class"
         )
 
 

@@ -113,7 +113,8 @@ def implied_threshold(alpha: float) -> float:
         raise ValueError(f"alpha must be positive and finite, not {alpha}")
     low, high = 0.0, 1.0
     # t - (1 - t)^alpha grows with t, so bisection finds its root. After 60 halvings a float64 has
-    # no digit left to gain.
+    # no digit left to gain. scipy has this too, but commands that only print an alpha would import
+    # it.
     for _ in range(60):
         middle = (low + high) / 2
         if middle > (1 - middle) ** alpha:

@@ -20,8 +20,8 @@ from occse.method.sparse import compressed_rows
 
 # Guards the division by the norm of a pixel, as in pydensecrf.
 TINY = 1e-20
-# pydensecrf builds its lattice for four pixels at once. If their number is no multiple of four, it
-# fills up with pixels whose features are 0, and these add vertices to the lattice.
+# pydensecrf builds its lattice for four pixels at once. If their number is not a multiple of four,
+# it fills up with pixels whose features are 0, and these add vertices to the lattice.
 LANES = 4
 
 

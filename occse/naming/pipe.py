@@ -7,25 +7,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-# As a shell reports a program that SIGPIPE ended, which Python ignores: 128 and its number.
-READER_LEFT = 141
-# Of what could not be printed for another reason, such as a full disk.
-FAILED = 1
+from occse.naming.exit_codes import ExitCode
 
 
 def with_reader(command_line: Callable[[], int]) -> int:
     """Run a command line, print all that it has to say, and return its exit code.
 
     Raises:
-        SystemExit: `READER_LEFT` in silence where nobody reads the output any more, or `FAILED`
-            with a message where the output takes no more.
+        SystemExit: READER_LEFT in silence where nobody reads the output any more, or FAILED with a
+            message where the output cannot be written for another reason, such as a full disk.
     """
     try:
         return command_line()
     except BrokenPipeError as error:
         if not reader_left(error):
             raise
-        return READER_LEFT
+        return ExitCode.READER_LEFT
     finally:
         _flush()
 
@@ -60,7 +57,7 @@ def _flush() -> None:
             with suppress(OSError):
                 sys.stderr.write(f"error: the output cannot be written: {error}\n")
         _discard()
-        sys.exit(READER_LEFT if is_left else FAILED)
+        sys.exit(ExitCode.READER_LEFT if is_left else ExitCode.FAILED)
 
 
 def _discard() -> None:

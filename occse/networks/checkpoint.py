@@ -60,7 +60,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             architecture: dict[str, Any] = parse_json(file.metadata()["architecture"])
             return architecture | {CLASSES: tuple(architecture.get(CLASSES, ()))}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no network of a stage: {error}") from None
+        raise ValueError(f"{path} is not a network of a stage: {error}") from None
 
 
 def load_weights(path: Path, build: Callable[..., Model], *, device: str) -> Model:

@@ -1,8 +1,8 @@
 """Batches that fit into the memory of a device, whatever its size.
 
 How many images go through a network at once does not change their results but for the order of
-sums, so it is no knob. It follows from the memory that one image takes and from the memory that is
-free, both measured.
+sums, so it is not a knob. It follows from the memory that one image takes and from the memory that
+is free, both measured.
 """
 
 from collections.abc import Callable

@@ -64,7 +64,7 @@ class ReadCams(Stage):
         """Return the folder of the files: the one that is named, or one with the digest."""
         if weights is None:
             raise ValueError(
-                f"cams.source is {self.source!r}, but nothing says where it lies: give the folder "
+                f"cams.source is {self.source!r}, but its folder is not given: give the folder "
                 "that it is in as --weights, or in a sweep's file as weights"
             )
         named = weights / self.source

@@ -67,7 +67,7 @@ class Shapes(DataStage):
     kind: Literal["shapes"] = "shapes"
     """Layout of the data set."""
     drawing: int = Field(default=0, ge=0, lt=2**32)
-    """Number of the drawing. It is no seed of a training: a sweep over seeds leaves it alone."""
+    """Number of the drawing. It is not a seed of a training: a sweep over seeds leaves it alone."""
     num_train: int = Field(default=400, ge=1)
     """Images of `train_aug`, which have image labels only."""
     num_scored: int = Field(default=200, ge=1)
@@ -213,8 +213,7 @@ class InPlace(DataStage):
         if root is None:
             kind = type(self).model_fields["kind"].default
             raise ValueError(
-                f"data.kind is {kind}, but nothing says where it lies: "
-                f"give --data-root {self.example}"
+                f"data.kind is {kind}, but its folder is not given: give --data-root {self.example}"
             )
         try:
             dataset = replace(self.read(root), max_side=self.max_side)

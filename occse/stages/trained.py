@@ -216,7 +216,7 @@ def locate(init: str, weights: Path | None) -> Path:
     """
     if weights is None:
         raise ValueError(
-            f"{init!r} is a file, but nothing says where it lies: give its folder as --weights"
+            f"{init!r} is a file, but its folder is not given: give its folder as --weights"
         )
     if not init.startswith(SHA256):
         raise ValueError(f"{init!r} is a name and not yet a digest: resolve the pipeline first")

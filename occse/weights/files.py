@@ -61,7 +61,7 @@ def file_format(path: Path) -> str:
             f"{path} is a pointer of Git LFS instead of weights: fetch the file itself"
         )
     raise ValueError(
-        f"{path} is no weight file: it begins with {head[:16]!r}; "
+        f"{path} is not a weight file: it begins with {head[:16]!r}; "
         f"expected one of {', '.join(FORMATS)}"
     )
 
@@ -114,7 +114,7 @@ def find_weights(folder: Path | None, sha256: str) -> Path:
     if folder is None:
         raise ValueError(
             f"init is the file with the SHA-256 {sha256}, "
-            "but nothing says where it lies: give --weights"
+            "but its folder is not given: give --weights"
         )
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     for path in files:

@@ -160,7 +160,7 @@ class _Reader:
         try:
             name = raw.decode()
         except UnicodeDecodeError:
-            raise ValueError(f"{what} is no UTF-8 text: {raw[:40]!r}") from None
+            raise ValueError(f"{what} is not UTF-8 text: {raw[:40]!r}") from None
         if not name.isprintable() or not name:
             raise ValueError(f"{what} is {name[:40]!r}; expected printable text")
         return name

@@ -21,7 +21,7 @@ MAX_LOSSES = 3
 def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: ANN401
     """See the stages of `config["requests"]` through to their ends, as Tune's trainable.
 
-    A stage's failure is no failure of the coordinator, which Tune would only repeat: it ends the
+    A stage's failure is not a failure of the coordinator, which Tune would only repeat: it ends the
     stages that need it, the rest of the trial goes on, and the driver reads the failures in the
     last report."""
     trial = tune.get_context().get_trial_id()

@@ -54,7 +54,7 @@ def longest_paths(
     Args:
         inputs: the fingerprints that each stage reads, upstream first; those that are no key are
             there already.
-        seconds: how long each stage takes; a stage that is no key takes no time.
+        seconds: how long each stage takes; a stage that is not a key takes no time.
     """
     paths = {fingerprint: seconds.get(fingerprint, 0.0) for fingerprint in inputs}
     for fingerprint in reversed(list(inputs)):

@@ -1,7 +1,6 @@
 """Arguments that several commands share, and the reading of the sweep that they name."""
 
 import argparse
-import math
 import os
 import sys
 from collections import Counter
@@ -30,24 +29,30 @@ def add_spec(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         "spec", type=Path, nargs="?" if optional else None, help="the sweep's YAML file"
     )
     parser.add_argument(
-        "--data-root", type=Path, help="the user's data set, instead of the spec's data_root"
+        "--data-root",
+        type=Path,
+        metavar="FOLDER",
+        help="your data set, in place of data_root in the sweep's file",
     )
     parser.add_argument(
-        "--weights", type=Path, help="folder of the weight files, instead of the spec's weights"
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="the weight files, in place of weights in the sweep's file",
     )
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the place of the artifacts."""
-    help_ = "folder or URL (such as s3://bucket/prefix) of the artifacts (runs/store)"
+    help_ = "the artifacts: a folder, or a URL such as s3://bucket/prefix (default: %(default)s)"
     parser.add_argument("--store", default="runs/store", help=help_)
 
 
 def add_tracking(parser: argparse.ArgumentParser) -> None:
     """Add the place of MLflow's runs."""
     default = os.environ.get(TRACKING_URI) or "sqlite:///runs/mlflow.db"
-    help_ = f"MLflow's tracking URI ({masked(default)})"
-    parser.add_argument("--tracking", type=tracking_uri, default=default, help=help_)
+    help_ = f"MLflow's tracking URI (default: {masked(default).replace('%', '%%')})"
+    parser.add_argument("--tracking", type=tracking_uri, default=default, metavar="URI", help=help_)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +62,8 @@ def add_place(parser: argparse.ArgumentParser) -> None:
         type=place,
         dest="place",
         default="",
-        help="MLflow's tracking URI, where sweeps of one name are recorded at different places",
+        metavar="URI",
+        help="MLflow's tracking URI, if sweeps of this name are recorded at several places",
     )
 
 
@@ -113,8 +119,8 @@ def add_changed_code(parser: argparse.ArgumentParser) -> None:
         "--changed-code",
         choices=("reuse", "warn", "rerun"),
         default="warn",
-        help="artifacts in the store that other code made: take them, say so (default), "
-        "or make them again",
+        help="for artifacts that other code made: use them (reuse), use them and say so "
+        "(warn, the default), or make them again (rerun)",
     )
 
 
@@ -128,33 +134,6 @@ def of_other_code(reasons: Mapping[str, str], nodes: "Mapping[str, Node]") -> li
     counts = Counter((nodes[fingerprint].field, why) for fingerprint, why in reasons.items())
     lines = [f"  {field}: {count} {why}" for (field, why), count in counts.items()]
     return [f"{number(len(reasons), 'artifact')} in the store made by other code:", *lines]
-
-
-def positive(text: str) -> int:
-    """Parse a count of at least 1."""
-    return _count(text, least=1)
-
-
-def natural(text: str) -> int:
-    """Parse a count of at least 0."""
-    return _count(text, least=0)
-
-
-def share(text: str) -> float:
-    """Return a weight above 0."""
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return weight
-
-
-def _count(text: str, *, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a count of at least {least}, got {text!r}")
-    return int(text)
 
 
 def python() -> str:

@@ -12,8 +12,10 @@ def add(commands: Commands) -> None:
         "artifacts", help="the fingerprints of a trial's artifacts, as JSON for other programs"
     )
     add_spec(parser, optional=True)
-    parser.add_argument("--trial", help="a trial's number, or a part of its name (the first one)")
-    parser.add_argument("--run", help="a run in MLflow, by its id or as EXPERIMENT/NAME")
+    parser.add_argument("--trial", help="a trial's number, or a part of its name (default: 0)")
+    parser.add_argument(
+        "--run", help="a run in MLflow, by its id or as EXPERIMENT/NAME, in place of a sweep's file"
+    )
     add_tracking(parser)
     parser.set_defaults(command=artifacts)
 
@@ -21,7 +23,8 @@ def add(commands: Commands) -> None:
 def artifacts(options: argparse.Namespace) -> int:
     """Print `{"artifacts": {field: fingerprint}, "data_root": folder or null}`."""
     if (options.spec is None) == (options.run is None):
-        raise ValueError("give a sweep's file or --run, one of the two")
+        given = "neither" if options.spec is None else "both"
+        raise ValueError(f"expected either a sweep's file or --run, got {given}")
     if options.run is not None:
         found = _of_run(options.tracking, options.run)
         data_root: Path | None = options.data_root

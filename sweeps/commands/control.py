@@ -2,8 +2,9 @@
 
 import argparse
 
+from occse.commands.values import positive
 from occse.naming.counts import number
-from sweeps.commands.arguments import Commands, add_place, add_store, positive
+from sweeps.commands.arguments import Commands, add_place, add_store
 from sweeps.progress.control import Wishes, read_wishes, write_wishes
 from sweeps.progress.status import the_running
 from sweeps.store.store import Store
@@ -45,5 +46,5 @@ def control(options: argparse.Namespace) -> int:
     pace = "as many trials at a time as fit"
     if wishes.max_concurrent:
         pace = f"{number(wishes.max_concurrent, 'trial')} at a time"
-    print(f"{options.sweep}: {state}, {pace}; its driver hears it within seconds")
+    print(f"{options.sweep}: {state}, {pace}; the driver applies it within seconds")
     return 0

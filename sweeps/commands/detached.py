@@ -19,7 +19,9 @@ def add(commands: Commands) -> None:
     add_store(parser)
     add_place(parser)
     parser.set_defaults(command=stop)
-    parser = commands.add_parser("logs", help="what a sweep printed that `run --detach` started")
+    parser = commands.add_parser(
+        "logs", help="print the output of a sweep that `run --detach` started"
+    )
     parser.add_argument("sweep", help="name of the sweep")
     parser.add_argument(
         "--follow", action="store_true", help="go on until the sweep ends, or until Ctrl-C"

@@ -21,12 +21,12 @@ def add(commands: Commands) -> None:
     add_store(parser)
     add_tracking(parser)
     parser.add_argument(
-        "--address", help="a running Ray cluster, such as auto; by default this machine alone"
+        "--address", help="a running Ray cluster, such as auto (default: this machine alone)"
     )
     parser.add_argument(
         "--autoscaling",
         action="store_true",
-        help="let the cluster start a machine of each of its node types, and check these too",
+        help="start a machine of each node type of the cluster, and check these too",
     )
     parser.set_defaults(command=doctor)
 

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sweeps.commands.arguments import Commands, add_tracking, natural
+from occse.commands.values import natural
+from sweeps.commands.arguments import Commands, add_tracking
 
 
 def add(commands: Commands) -> None:
@@ -23,18 +24,21 @@ def add(commands: Commands) -> None:
     )
     add_tracking(parser)
     parser.add_argument(
-        "--unit", choices=("fraction", "percent"), help="unit of the scores in CSV files"
+        "--unit",
+        choices=("fraction", "percent"),
+        help="unit of the scores in CSV files (required for them)",
     )
     parser.add_argument(
         "--data-root",
         type=Path,
-        help="folder of VOC 2012; the CAMs in the folders are then scored per image",
+        metavar="FOLDER",
+        help="VOC 2012, to score the CAMs in the folders per image",
     )
     parser.add_argument(
-        "--variant", help="variant of the folders' runs, instead of the name in the log"
+        "--variant", help="variant of the folders' runs, in place of the name in the log"
     )
     parser.add_argument(
-        "--seed", type=natural, help="seed of one folder's run, instead of the seed in the log"
+        "--seed", type=natural, help="seed of one folder's run, in place of the seed in the log"
     )
     parser.add_argument(
         "--baseline", action="store_true", help="the folders' runs are the baseline"

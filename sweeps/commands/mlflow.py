@@ -5,6 +5,7 @@ import os
 import sys
 
 from occse.artifacts.secrets import masked
+from occse.commands.values import port
 from sweeps.commands.arguments import Commands, add_tracking
 from sweeps.tracking.database import artifacts, connect, database
 
@@ -16,7 +17,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser("mlflow", help="serve MLflow's pages on this machine")
     add_tracking(parser)
     parser.add_argument(
-        "--port", type=int, default=5000, help="port on the loopback address (5000)"
+        "--port", type=port, default=5000, help="port on the loopback address (default: 5000)"
     )
     parser.set_defaults(command=serve)
 

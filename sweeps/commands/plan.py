@@ -3,15 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from sweeps.commands.arguments import (
-    Commands,
-    add_spec,
-    add_store,
-    natural,
-    of_other_code,
-    positive,
-    read_sweep,
-)
+from occse.commands.values import natural, positive
+from sweeps.commands.arguments import Commands, add_spec, add_store, of_other_code, read_sweep
 
 if TYPE_CHECKING:
     from sweeps.cluster.machines import Machine

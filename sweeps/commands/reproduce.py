@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from occse.commands.values import add_device, at_least_0, chosen_device, natural
 from occse.naming.counts import number
-from sweeps.commands.arguments import Commands, add_tracking, natural
+from sweeps.commands.arguments import Commands, add_tracking
 
 
 def add(commands: Commands) -> None:
@@ -18,16 +19,23 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--store",
         default="runs/reproduce",
-        help="folder of its artifacts, with a folder of its own for each run (runs/reproduce)",
+        metavar="FOLDER",
+        help="the artifacts, in a folder for each run (default: %(default)s)",
     )
-    parser.add_argument("--data-root", type=Path, help="the user's data set")
-    parser.add_argument("--weights", type=Path, help="folder of the weight files")
-    parser.add_argument("--device", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--workers", type=natural, default=0, help="processes beside this one (0)")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="your data set")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="the weight files")
+    add_device(parser)
+    parser.add_argument(
+        "--workers",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="processes beside this one that load data and run CRFs (default: 0)",
+    )
     parser.add_argument(
         "--tolerance",
-        type=float,
-        help="largest allowed difference of a metric (0 on a CPU, 0.01 on a GPU)",
+        type=at_least_0,
+        help="largest allowed difference of a metric (default: 0 on a CPU, 0.01 on a GPU)",
     )
     parser.set_defaults(command=reproduce)
 
@@ -38,8 +46,6 @@ def reproduce(options: argparse.Namespace) -> int:
     Returns:
         0 where every recorded metric came out again, else 1.
     """
-    import torch
-
     from occse.plugins import load_plugins
     from occse.stage import Machine
     from sweeps.driver.reproduce import (
@@ -62,7 +68,7 @@ def reproduce(options: argparse.Namespace) -> int:
     same = ["this code gives every stage the recorded fingerprint"]
     for line in [*(found or same), *surroundings(run)]:
         print(line, flush=True)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(options)
     tolerance = options.tolerance
     if tolerance is None:
         # The same code on a CPU gives the same bits; a GPU sums in another order each time.

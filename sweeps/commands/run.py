@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occse.artifacts.secrets import masked
+from occse.commands.values import above_0, positive
 from sweeps.cluster.head import JOB
 from sweeps.commands.arguments import (
     TRACKING_URI,
@@ -18,10 +19,8 @@ from sweeps.commands.arguments import (
     add_store,
     add_tracking,
     of_other_code,
-    positive,
     python,
     read_sweep,
-    share,
     without_password,
 )
 from sweeps.commands.mlflow import PAGE
@@ -48,41 +47,43 @@ def add(commands: Commands) -> None:
     add_store(parser)
     add_tracking(parser)
     parser.add_argument(
-        "--address", help="a running Ray cluster, such as auto; by default one on this machine"
+        "--address", help="a running Ray cluster, such as auto (default: start one on this machine)"
     )
     parser.add_argument(
         "--autoscaling",
         action="store_true",
-        help="the cluster starts machines on demand: ask it for the resources of the spec",
+        help="let the cluster start machines, as many as the sweep needs; needs --address",
     )
     parser.add_argument(
         "--num-cpus",
         type=positive,
-        help="CPUs of the cluster that is started on this machine (all)",
+        metavar="N",
+        help="CPUs of the cluster that is started on this machine (default: all)",
     )
     parser.add_argument(
         "--max-concurrent",
         type=positive,
-        help="trials at a time (by default twice what the cluster can run, as it grows)",
+        metavar="N",
+        help="trials at a time (default: twice as many as the cluster can run)",
     )
     parser.add_argument(
         "--weight",
-        type=share,
+        type=above_0,
         default=1.0,
-        help="share of this sweep, relative to others on the same cluster and store (1)",
+        help="share of this sweep, relative to others on the same cluster (default: 1)",
     )
     parser.add_argument(
         "--force",
         action="append",
         default=[],
         metavar="STAGE",
-        help="run this stage again although its artifact is in the store, and compare the two "
-        "(may be repeated)",
+        help="run this stage again although its artifact is in the store, and compare the two; "
+        "may be repeated",
     )
     parser.add_argument(
         DETACH,
         action="store_true",
-        help="go on after the terminal closes; see `status`, `logs` and `stop`",
+        help="run in the background, also after the terminal closes; see `status`, `logs`, `stop`",
     )
     add_changed_code(parser)
     parser.set_defaults(command=run)

@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         "status", help="what runs, what is left and when it ends; reads the store only"
     )
     parser.add_argument(
-        "sweep", nargs="?", help="name of a sweep; by default the running ones, or the last one"
+        "sweep", nargs="?", help="name of a sweep (default: all that run, or the last one)"
     )
     add_store(parser)
     add_place(parser)

@@ -1,9 +1,10 @@
-"""`python -m sweeps store ls|du|gc|adopt`: artifacts, their size, those that may go or moved."""
+"""`python -m sweeps store ls|du|gc|adopt`: list artifacts and sizes, remove, adopt moved files."""
 
 import argparse
 import time
 
 from occse.artifacts.secrets import masked
+from occse.commands.values import at_least_0
 from occse.naming.counts import number
 from sweeps.commands.arguments import Commands, add_store, add_tracking
 from sweeps.store.gc import DAY_S, remove, survey, unneeded
@@ -14,26 +15,24 @@ from sweeps.text import amount
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
-        "store", help="list the artifacts, their size, and those that may go"
+        "store", help="list the artifacts, their size, and those that no run needs"
     )
     parts = parser.add_subparsers(required=True, metavar="ls|du|gc|adopt")
-    ls = parts.add_parser("ls", help="the artifacts by stage class")
+    ls = parts.add_parser("ls", help="list the artifacts by stage class")
     ls.add_argument("--kind", help="one stage class only, such as TrainCGNet")
     ls.set_defaults(command=list_artifacts)
-    du = parts.add_parser("du", help="their size, and that of everything else in the store")
+    du = parts.add_parser("du", help="show the size of the artifacts, and of all else in the store")
     du.set_defaults(command=show_usage)
     gc = parts.add_parser(
         "gc", help="find artifacts that neither a run in MLflow nor a running sweep needs"
     )
-    gc.add_argument(
-        "--delete", action="store_true", help="remove them; by default they are only shown"
-    )
+    gc.add_argument("--delete", action="store_true", help="remove them (default: only list them)")
     gc.add_argument(
         "--keep-days",
-        type=float,
+        type=at_least_0,
         default=7.0,
         metavar="N",
-        help="keep everything that is younger than N days (7)",
+        help="keep everything that is younger than N days (default: 7)",
     )
     add_tracking(gc)
     gc.set_defaults(command=collect)

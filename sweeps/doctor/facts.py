@@ -224,7 +224,7 @@ def _data(question: Question) -> Facts:
     assert isinstance(data, InPlace)
     if question.data_root is None:
         raise ValueError(
-            "the sweep reads a user's data set, but nothing says its folder; give --data-root "
+            "the sweep reads a user's data set, but its folder is not given; give --data-root "
             f"{data.example}"
         )
     # Without its digest: a stage that has one does not look at the files.

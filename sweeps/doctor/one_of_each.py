@@ -70,7 +70,7 @@ def one_of_each(types: Sequence[NodeType], *, say: Say) -> Iterator[list[Finding
 def _missing(types: Sequence[NodeType]) -> list[NodeType]:
     """Return the types of which no machine is alive; each machine counts for one type.
 
-    The head is no machine that the cluster started, though it may have the size of one."""
+    The head is not a machine that the cluster started, though it may have the size of one."""
     (mark,) = HEAD
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     machines = [machine for machine in alive if mark not in machine]

@@ -20,7 +20,7 @@ def set_aside(store: Store, trials: Sequence[Trial], fields: Collection[str]) ->
     """Set the artifacts of the stages in `fields` aside, and return them with their manifests.
 
     Raises:
-        ValueError: no trial has such a stage; or the store is no folder, and other machines may
+        ValueError: no trial has such a stage; or the store is not a folder, and other machines may
             have copies.
     """
     _check_folder(store, "--force")
@@ -49,7 +49,7 @@ def set_changed_aside(
         reasons: the reason for each artifact of other code, by fingerprint.
 
     Raises:
-        ValueError: the store is no folder, and other machines may have copies.
+        ValueError: the store is not a folder, and other machines may have copies.
     """
     _check_folder(store, "--changed-code rerun")
     return _move_aside(store, [nodes[fingerprint] for fingerprint in reasons])

@@ -60,7 +60,7 @@ def rebuild(run: Run) -> dict[str, Node]:
             if missing:
                 raise ValueError(
                     f"run {run.info.run_id}: {field} needs {', '.join(missing)}, "
-                    "of which no params tell"
+                    "but its params have none of their knobs"
                 )
             inputs = {need: nodes[need].fingerprint for need in stage.needs()}
             nodes[field] = Node(

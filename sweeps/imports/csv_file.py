@@ -86,7 +86,7 @@ def _run(cells: Cells, unit: str | None, *, source: str, made: int) -> OldRun:
     if missing:
         raise ValueError(f"no {missing[0]}")
     if not cells["seed"].isdecimal():
-        raise ValueError(f"seed: {cells['seed']!r} is no number from 0 on")
+        raise ValueError(f"seed: {cells['seed']!r} is not a number from 0 on")
     if cells.get("baseline", "false") not in ("true", "false"):
         raise ValueError(f"baseline: {cells['baseline']!r}; allowed are true and false")
     scores = dict(_scores(cells, unit))
@@ -123,13 +123,13 @@ def _scores(cells: Cells, unit: str | None) -> Iterator[tuple[str, float]]:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f"{name}: {text!r} is no number") from None
+            raise ValueError(f"{name}: {text!r} is not a number") from None
         score = metric.partition("/")[0] in SCORES
         if score and unit is None:
             raise ValueError(f"{name}: say with --unit whether scores are a fraction or percent")
         value = value / UNITS[unit] if score and unit else value
         if not math.isfinite(value) or (score and not 0 <= value <= 1):
-            raise ValueError(f"{name}: {text} is no score in the unit {unit}")
+            raise ValueError(f"{name}: {text} is not a score in the unit {unit}")
         yield f"{stage}/{metric}", value
 
 
@@ -154,7 +154,7 @@ def _knob(name: str, text: str) -> str:
     try:
         return normalized(name, yaml.safe_load(text))
     except (yaml.YAMLError, RecursionError):
-        raise ValueError(f"{name}: {text!r} is no value as a sweep's file has it") from None
+        raise ValueError(f"{name}: {text!r} is not a value as a sweep's file has it") from None
 
 
 def _check_unit(path: Path, runs: Sequence[OldRun], unit: str | None) -> None:

@@ -131,7 +131,7 @@ def official_run(
     params, others = _knobs(log)
     content = sha256((folder / LOG).read_bytes())
     if seed is None and not log.settings.get("seed", "").isdecimal():
-        raise ValueError(f"{folder / LOG} tells no seed; give one with --seed")
+        raise ValueError(f"{folder / LOG} names no seed; give one with --seed")
     best = log.best
     run = OldRun(
         variant=variant or log.settings.get("name") or folder.resolve().name,

@@ -91,7 +91,7 @@ def import_runs(uri: str, experiment: str, runs: Sequence[OldRun]) -> Iterator[s
     counts = Counter(run.name for run in runs)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise ValueError(f"{twice[0]!r} comes twice; give one of them another variant or seed")
+        raise ValueError(f"{twice[0]!r} occurs twice; give one of them another variant or seed")
     with answering(uri):
         client = connect(uri, create=True)
         target = experiment_id(client, experiment, uri=uri)

@@ -131,7 +131,7 @@ def choose_trial(
     ]
     if len(found) != 1:
         some = "; ".join(f"{trial.order} ({trial.name})" for trial in (found or trials)[:5])
-        many = f"is {len(found)} trials" if found else "is no trial"
+        many = f"is {len(found)} trials" if found else "is not a trial"
         raise ValueError(
             f"{wanted!r} {many} of this sweep; give a number up to {len(trials) - 1} or a name, "
             f"as {some}"

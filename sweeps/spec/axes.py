@@ -93,7 +93,7 @@ class Axis(BaseModel):
             # Decimals, so that 0.1 + 2 * 0.1 is the 0.3 that a person would write.
             start = Decimal(str(self.start))
             step = Decimal(str(self.step))
-            # Cut off: a range whose length is no multiple of `step` ends below `to`.
+            # Cut off: a range whose length is not a multiple of `step` ends below `to`.
             steps = int((Decimal(str(self.stop)) - start) / step)
             values = [start + index * step for index in range(steps + 1)]
             whole = isinstance(self.start, int) and isinstance(self.step, int)

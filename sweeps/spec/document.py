@@ -128,7 +128,7 @@ def _read(path: Path) -> str:
 
 
 def _refuse_exotic(path: Path, text: str) -> None:
-    """Refuse what is no plain mapping, from the flat stream of events.
+    """Refuse what is not a plain mapping, from the flat stream of events.
 
     Composing comes after it, because aliases and deep nesting can make that expensive.
     """
@@ -181,7 +181,7 @@ def _key(path: Path, node: yaml.Node) -> str:
         if isinstance(key, str):
             return key
         got = shown(node.value)
-    raise ValueError(f"{path}:{line}: {got} is no key; expected text (put quotes around it)")
+    raise ValueError(f"{path}:{line}: {got} is not a key; expected text (put quotes around it)")
 
 
 def _value(path: Path, node: yaml.Node, location: Location, lines: dict[Location, int]) -> object:
@@ -213,7 +213,7 @@ def _scalar(path: Path, node: yaml.Node) -> object:
     if node.tag != STRING:  # YAML 1.1 sees more than text in it
         meaning = node.tag.rpartition(":")[2]
         raise ValueError(
-            f"{path}:{line}: {shown(text)} is no plain value: YAML 1.1 reads it as {meaning}; "
+            f"{path}:{line}: {shown(text)} is not a plain value: YAML 1.1 reads it as {meaning}; "
             "expected a decimal number, true, false or null, or text in quotes"
         )
     return text

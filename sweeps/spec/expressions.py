@@ -48,7 +48,7 @@ def knobs_in(text: str) -> tuple[str, ...]:
     """Return the knobs that the expression `text` names, each once.
 
     Raises:
-        ValueError: `text` is no expression, or names something that is no knob.
+        ValueError: `text` is not an expression, or names something that is not a knob.
     """
     nodes = [node for node in ast.walk(_parse(text)) if isinstance(node, ast.Attribute)]
     return tuple(dict.fromkeys(map(_knob, nodes)))
@@ -58,7 +58,7 @@ def evaluate(text: str, value_of: ValueOf) -> Any:  # noqa: ANN401 - whatever th
     """Return the value of the expression `text`, given the values of its knobs.
 
     Raises:
-        ValueError: `text` is no expression, or has no value: it divides by zero, or orders a
+        ValueError: `text` is not an expression, or has no value: it divides by zero, or orders a
             number and a text.
     """
     try:
@@ -79,7 +79,7 @@ def _parse(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.removeprefix(DERIVED).strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"{text!r} is no expression; {ALLOWED}") from None
+        raise ValueError(f"{text!r} is not an expression; {ALLOWED}") from None
     _check(tree, text)
     return tree
 
@@ -111,7 +111,7 @@ def _check(node: ast.expr, text: str) -> None:
 def _knob(node: ast.Attribute) -> str:
     name = ast.unparse(node)
     if matching(name) != (name,):
-        raise ValueError(f"{name!r} is no knob; expected a name such as crf.alpha")
+        raise ValueError(f"{name!r} is not a knob; expected a name such as crf.alpha")
     return name
 
 
@@ -146,4 +146,4 @@ def _value(node: ast.expr, value_of: ValueOf) -> Any:  # noqa: ANN401
 def _number(value: object) -> int | float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    raise TypeError(f"{value!r} is no number")
+    raise TypeError(f"{value!r} is not a number")

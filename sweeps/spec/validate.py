@@ -137,12 +137,12 @@ def _faults_of_fields(spec: Spec) -> Iterator[tuple[Location, str]]:
     if spec.data_root is not None and not spec.data_root.is_dir():
         yield (
             ("data_root",),
-            f"data_root: expected the folder of the data set; {spec.data_root} is no folder",
+            f"data_root: expected the folder of the data set; {spec.data_root} is not a folder",
         )
     if spec.weights is not None and not spec.weights.is_dir():
         yield (
             ("weights",),
-            f"weights: expected the folder of the weight files; {spec.weights} is no folder",
+            f"weights: expected the folder of the weight files; {spec.weights} is not a folder",
         )
 
 
@@ -187,7 +187,7 @@ def _faults_of_claims(spec: Spec) -> Iterator[tuple[Location, str]]:
         for name, side in (("compare", claim.compare), ("against", claim.against)):
             for knob in side if isinstance(side, dict) else ():
                 if matching(knob) != (knob,):
-                    told = f"{shown(knob)} is no knob; expected one such as cgnet.erasing"
+                    told = f"{shown(knob)} is not a knob; expected one such as cgnet.erasing"
                     yield (*location, name), f"{path}.{name}: {told}"
 
 
@@ -205,7 +205,7 @@ def _faults_of_labels(spec: Spec) -> Iterator[tuple[Location, str]]:
             if key not in stages:
                 yield ("labels", key), f"labels: no stage {shown(key)}; {_nearest(key, stages)}"
         elif matching(knob.strip()) != (knob.strip(),):
-            told = f"{shown(knob)} is no knob; expected a key such as cgnet.erasing=cse"
+            told = f"{shown(knob)} is not a knob; expected a key such as cgnet.erasing=cse"
             yield ("labels", key), f"labels: {told}"
         elif equals:
             value = key.partition("=")[2].strip()

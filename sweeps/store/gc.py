@@ -114,7 +114,7 @@ def unneeded(
     }
     found = []
     for item in items:
-        # What is no part of a store belongs to the user, whatever it is.
+        # What is not part of a store belongs to the user, whatever it is.
         if item.what not in REASONS or item.fingerprint in held:
             continue
         # A sweep that runs now may have made the artifact, and not have recorded it yet.

@@ -37,7 +37,7 @@ def limit() -> float:
     """Return how many bytes a machine may keep of each object store.
 
     Raises:
-        ValueError: the environment variable is no size.
+        ValueError: the environment variable is not a size.
     """
     text = os.environ.get(LIMIT_GB, str(DEFAULT_GB))
     try:

@@ -97,8 +97,8 @@ def connect(uri: str, *, create: bool, say: Callable[[str], None] | None = None)
             standard error.
 
     Raises:
-        ValueError: `uri` is none of MLflow's.
-        ConnectionError: there is no such file, it is no database, or it stays locked.
+        ValueError: `uri` is none of MLflow's, or there is no such file.
+        ConnectionError: the file is not a database, or it stays locked.
     """
     from mlflow import MlflowClient
 
@@ -108,7 +108,9 @@ def connect(uri: str, *, create: bool, say: Callable[[str], None] | None = None)
         logging.getLogger(name).setLevel(logging.ERROR)
     if path is not None:
         if not create and not path.exists():
-            raise ConnectionError(f"MLflow at {masked(uri)}: there is no such file")
+            raise ValueError(
+                f"MLflow at {masked(uri)}: there is no such file; expected the database of a sweep"
+            )
         _prepare(path, uri, say or _tell)
     return MlflowClient(tracking_uri=uri)
 
@@ -155,7 +157,7 @@ def adopt(path: Path) -> int:
     moved or copied are rewritten; those that are there are left alone.
 
     Raises:
-        ValueError: the file is no database of MLflow, or it cannot be written.
+        ValueError: the file is not a database of MLflow, or it cannot be written.
     """
     here = artifacts(path)
     changed = 0

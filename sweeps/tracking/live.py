@@ -19,8 +19,7 @@ if TYPE_CHECKING:  # importing it takes a second that other commands do without
 class LiveMetrics:
     """Collects what the scheduler tells, for every trial that waits for the stage.
 
-    Writing is up to the caller, and what it loses is no loss: the same values are written when the
-    trial ends.
+    Writing is up to the caller, who may lose values: the same ones are written when the trial ends.
     """
 
     def __init__(self, store: Store) -> None:

@@ -30,7 +30,7 @@ REFUSALS = frozenset(
 
 
 class RecordRefusedError(ValueError):
-    """MLflow refused a request as invalid, which is no outage: it would refuse it again."""
+    """MLflow refused a request as invalid, which is not an outage: it would refuse it again."""
 
 
 def referenced(uri: str) -> set[str]:
@@ -39,7 +39,8 @@ def referenced(uri: str) -> set[str]:
     Deleted runs do not count.
 
     Raises:
-        ConnectionError: the tracking server does not answer, or there is no such database.
+        ValueError: there is no such database.
+        ConnectionError: the tracking server does not answer.
     """
     with answering(uri):
         client = connect(uri, create=False)
@@ -56,7 +57,7 @@ def find_trial(uri: str, name: str) -> "Run":
     """Return the run of a trial, by its id or as EXPERIMENT/NAME.
 
     Raises:
-        ValueError: there is no such run, several have that name, or it is no trial.
+        ValueError: there is no such run, several have that name, or it is not a trial.
         ConnectionError: the tracking server does not answer.
     """
     from mlflow.exceptions import MlflowException
@@ -77,7 +78,7 @@ def find_trial(uri: str, name: str) -> "Run":
                 ) from None
         kind = run.data.tags.get("occse.kind")
         if kind != "trial":
-            raise ValueError(f"the run {name!r} is no trial: its tag occse.kind is {kind!r}")
+            raise ValueError(f"the run {name!r} is not a trial: its tag occse.kind is {kind!r}")
         _complete_params(client, run)
     return run
 
@@ -169,7 +170,7 @@ def answering(uri: str) -> Iterator[None]:
         lines = masked(str(error)).splitlines() or [type(error).__name__]
         if isinstance(error, MlflowException) and error.error_code in REFUSALS:
             raise RecordRefusedError(
-                f"MLflow at {masked(uri)} refuses the record: {lines[0]} (this is no outage, and "
+                f"MLflow at {masked(uri)} refuses the record: {lines[0]} (not an outage, so "
                 "waiting does not help)"
             ) from error
         raise ConnectionError(f"MLflow at {masked(uri)}: {lines[0]}") from error

@@ -146,7 +146,7 @@ def cell(sweeps: int, *, seeds: int, skill_sd: float, shape: str, sharing: str) 
         values = [float(each.values.mean()) for each in measured]
         p_values = [error.p_value(value) for error, value in zip(errors, values, strict=True)]
         claims += min(holm(p_values)) < level
-        # An interval holds the truth where an error as large as this one is no surprise.
+        # An interval holds the truth where an error as large as this one is not a surprise.
         missed = np.subtract(values, true)
         held += [error.p_value(miss) >= level for error, miss in zip(errors, missed, strict=True)]
         spreads.append(spread)

@@ -151,7 +151,10 @@ def test_plugin_backbone_is_named_by_its_class_and_its_source_is_identity(tmp_pa
     [
         (None, "plugin own: there is no module of that name; expected one in the folder"),
         ("1 / 0", "plugin own: ZeroDivisionError: division by zero"),
-        ("STAGES = {'coverage': int}", "<class 'int'> is no stage; expected a subclass of Stage"),
+        (
+            "STAGES = {'coverage': int}",
+            "<class 'int'> is not a stage; expected a subclass of Stage",
+        ),
         (
             COVERAGE.replace("{'coverage'", "{'cam'").replace('{"coverage"', '{"cam"'),
             "STAGES['cam'] is MeasureCoverage, expected a subclass of MakeCam",

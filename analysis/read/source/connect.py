@@ -94,7 +94,7 @@ def _database(uri: str) -> Path | None:
 
 
 def _check(path: Path, uri: str) -> None:
-    """Refuse what is no MLflow database, since MLflow would make one of it."""
+    """Refuse what is not an MLflow database, since MLflow would make one of it."""
     if not path.is_file():
         raise ValueError(
             f"there is no database {path} (tracking {uri}); run a sweep first, or name another "

@@ -81,7 +81,7 @@ class CocoDataset(Dataset):
         No pixel is void.
 
         Raises:
-            ValueError: the image has another size than declared, or an outline is no polygon or
+            ValueError: the image has another size than declared, or an outline is not a polygon or
                 run-length code of that size.
         """
         height, width = self.sizes[name]
@@ -164,7 +164,7 @@ def read_coco(
         files |= {names[split][image.id]: image.file_name for image in instances.images}
     for split in SPLITS:
         if not any(objects[name] for name in listed[split]):
-            raise ValueError(f"{paths[split]} has no image with an object that is no crowd")
+            raise ValueError(f"{paths[split]} has no image with an object that is not a crowd")
         check_present(
             root / folders[split], (files[name] for name in listed[split]), source=paths[split]
         )
@@ -253,7 +253,7 @@ def _read_instances(path: Path) -> _Instances:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(
-            f"{path} is no instances file of MS COCO: {where}: {first['msg']}"[:500]
+            f"{path} is not an instances file of MS COCO: {where}: {first['msg']}"[:500]
         ) from None
 
 

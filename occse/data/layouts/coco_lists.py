@@ -32,8 +32,9 @@ def read_ids(path: Path, names: Mapping[int, str]) -> set[int]:
             image = int(text)
         if image is None or image not in names:
             raise ValueError(
-                f"{path}:{number}: {line[:100]!r} is no image of the instances file; expected an "
-                "id such as 9 or 000000000009, or a name such as COCO_train2014_000000000009"
+                f"{path}:{number}: {line[:100]!r} is not an image of the instances file; "
+                "expected an id such as 9 or 000000000009, or a name such as "
+                "COCO_train2014_000000000009"
             )
         if image in lines:
             raise ValueError(

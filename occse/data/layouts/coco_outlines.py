@@ -35,7 +35,7 @@ def inside(segmentation: Segmentation, *, height: int, width: int) -> np.ndarray
     """Return the pixels of an object, (height, width) booleans, as pycocotools' `annToMask` does.
 
     Raises:
-        ValueError: the outline is no closed polygon near the image, or the runs do not add up to
+        ValueError: the outline is not a closed polygon near the image, or the runs do not add up to
             the image.
     """
     tools = _pycocotools()

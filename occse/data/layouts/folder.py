@@ -128,8 +128,8 @@ def is_class(name: str) -> bool:
 def _checked_class(name: str) -> str:
     if not name or name != name.strip() or not is_class(name):
         raise ValueError(
-            f"{name!r} is no class; expected printable characters without semicolons, and not the "
-            "background, which is always label 0"
+            f"{name!r} is not a class; expected printable characters without semicolons, and "
+            "not the background, which is always label 0"
         )
     return name
 

@@ -39,7 +39,7 @@ def read_class_maps(
 
 def _class(key: str | int, num_classes: int) -> int:
     if type(key) is not int or not 0 <= key < num_classes:
-        raise ValueError(f"a key is {str(key)[:50]!r}, no class")
+        raise ValueError(f"a key is {str(key)[:50]!r}, not a class")
     return key
 
 

@@ -57,7 +57,7 @@ def _of_psa(saved: Mapping[str | int, Value]) -> tuple[list[int], np.ndarray]:
     classes = [key for key in saved if type(key) is int]
     if len(classes) < len(saved):
         other = next(key for key in saved if type(key) is not int)
-        raise ValueError(f"a key is {str(other)[:50]!r}, no class")
+        raise ValueError(f"a key is {str(other)[:50]!r}, not a class")
     maps = [_numbers(saved[index], "f", dimensions=2) for index in classes]
     if len({cam.shape for cam in maps}) > 1:
         raise ValueError(f"it has maps of the sizes {sorted({cam.shape for cam in maps})}")
@@ -75,5 +75,5 @@ def _of_irn(saved: Mapping[str | int, Value]) -> tuple[list[int], np.ndarray]:
 def _numbers(value: Value, kinds: str, *, dimensions: int) -> np.ndarray:
     array = saved_array(value)
     if array is None or array.ndim != dimensions or array.dtype.kind not in kinds:
-        raise ValueError(f"a value is no array of numbers of {dimensions} dimensions")
+        raise ValueError(f"a value is not an array of numbers of {dimensions} dimensions")
     return array

@@ -79,12 +79,12 @@ def saved_dict(content: bytes, *, max_instructions: int) -> dict[str | int, Valu
     shape, _, dtype = read_header(file)
     if shape != () or dtype.kind != "O":
         raise ValueError(
-            f"it is an array of shape {shape} and type {dtype}, no single pickled object"
+            f"it is an array of shape {shape} and type {dtype}, not one pickled object"
         )
     found = _interpret(content[file.tell() :], max_instructions)
     saved = found.content if isinstance(found, _Array) else found
     if not isinstance(saved, dict):
-        raise UnpicklingError(f"its object is a {type(saved).__name__}, no dict")
+        raise UnpicklingError(f"its object is a {type(saved).__name__}, not a dict")
     if not saved:
         raise ValueError("its dict is empty")
     return saved
@@ -107,7 +107,7 @@ def refusing(path: Path, *, kind: str, expected: str) -> Iterator[None]:
             if isinstance(error, ValueError | UnpicklingError)
             else f"it is damaged ({error!r})"
         )
-        raise ValueError(f"{path} is no {kind}: {reason}; expected {expected}") from None
+        raise ValueError(f"{path} is not a {kind}: {reason}; expected {expected}") from None
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _DType:
         """Return `data` as an array of `MAX_DIMENSIONS` at most. All of its bytes must be there."""
         if type(data) is not bytes or not all(type(side) is int and side > 0 for side in shape):
             raise UnpicklingError(
-                "it has an array of objects, or with a side that is no positive number"
+                "it has an array of objects, or with a side that is not a positive number"
             )
         if len(shape) > MAX_DIMENSIONS:
             raise UnpicklingError(

@@ -36,7 +36,7 @@ def storage(content: bytes) -> np.ndarray:
     """Return the elements of a storage, as a one-dimensional array.
 
     Raises:
-        UnpicklingError: it is no storage of numbers, or its length is not what it says.
+        UnpicklingError: it is not a storage of numbers, or its length is not what it says.
     """
     file = io.BytesIO(content)
     names: list[str] = []
@@ -83,5 +83,5 @@ def _counts(values: Any) -> Sequence[int]:  # noqa: ANN401 - from a pickle
     if not isinstance(values, list | tuple) or not all(
         type(value) is int and value >= 0 for value in values
     ):
-        raise UnpicklingError("it has a tensor whose size is no number")
+        raise UnpicklingError("it has a tensor whose size is not a number")
     return values

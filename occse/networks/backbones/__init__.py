@@ -54,4 +54,4 @@ def build_backbone(name: str) -> Backbone:
     backbone = classes[own]() if own in classes else None
     if isinstance(backbone, Backbone):
         return backbone
-    raise ValueError(f"{name} is no backbone; expected a subclass of {Backbone.__name__}")
+    raise ValueError(f"{name} is not a backbone; expected a subclass of {Backbone.__name__}")

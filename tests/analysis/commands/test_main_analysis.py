@@ -12,7 +12,7 @@ from openpyxl import load_workbook
 from processes import Terminal
 
 from analysis.__main__ import main
-from occse.naming.pipe import READER_LEFT
+from occse.naming.exit_codes import ExitCode
 
 # MLflow 3.17 still uses what SQLAlchemy 2.1 calls deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -71,7 +71,7 @@ def test_command_ends_in_silence_when_its_reader_goes_away(experiment: str, trac
         ended = subprocess.run(
             [sys.executable, "-m", "analysis", *words], stdout=pipe, stderr=subprocess.PIPE
         )
-    assert (ended.returncode, ended.stderr) == (READER_LEFT, b"")
+    assert (ended.returncode, ended.stderr) == (ExitCode.READER_LEFT, b"")
 
 
 def test_no_command_imports_the_method_or_the_platform(tmp_path: Path) -> None:

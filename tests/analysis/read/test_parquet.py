@@ -77,7 +77,7 @@ def test_a_file_that_is_no_export_is_an_error(tmp_path: Path, content: bytes | N
         pd.DataFrame({"experiment": ["early"]}).to_parquet(path)
     else:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"some\.parquet is no export of trials"):
+    with pytest.raises(ValueError, match=r"some\.parquet is not an export of trials"):
         load(str(path))
 
 

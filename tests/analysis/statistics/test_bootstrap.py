@@ -8,7 +8,7 @@ import pytest
 
 from analysis.read.counts import PerImage, miou
 from analysis.statistics.adjustment import holm
-from analysis.statistics.bootstrap import Draws, Interval, difference, interval, measure
+from analysis.statistics.bootstrap import Draws, Interval, Measured, difference, interval, measure
 from analysis.statistics.seed_design import design
 
 PIXELS, LABELS = 4000, 4
@@ -137,6 +137,13 @@ def test_runs_that_share_a_seed_of_one_stage_make_a_wider_interval_than_independ
     )
     assert sharing.value == apart.value
     assert sharing.high - sharing.low > 1.5 * (apart.high - apart.low)
+
+
+def test_images_of_several_seeds_add_only_what_the_seeds_have_in_common() -> None:
+    """A training's own error at an image is in the variance from seed to seed already."""
+    parts = {"of_images": 1.0, "of_images_alone": 3.0, "images": 9}
+    assert Measured(values=np.array([0.1, 0.2]), **parts).known == 1
+    assert Measured(values=np.array([0.1]), **parts).known == 3
 
 
 def test_images_in_another_order_are_paired_by_name() -> None:

@@ -60,7 +60,7 @@ def test_studies_call_things_as_the_label_map_does(
     name, *options = command
     where = ["--labels", str(labels), "--tracking", tracking]
     assert main([name, sweep, *options, *where]) == 0
-    # what a method is called by its own library is no name of ours
+    # what a method is called by its own library is not a name of ours
     answer = capsys.readouterr().out.partition("Method:")[0]
     assert RAW.findall(answer) == []
     assert re.search("Ours|Final score", answer)

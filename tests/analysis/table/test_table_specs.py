@@ -217,10 +217,10 @@ def test_baseline_of_the_table_takes_the_place_of_the_sweeps(trials: pd.DataFram
     [
         (
             TableSpec(rows=("lamda_start",)),
-            "rows.0: 'lamda_start' is no knob of these trials; near are: cgnet.lambda_start",
+            "rows.0: 'lamda_start' is not a knob of these trials; near are: cgnet.lambda_start",
         ),
-        (TableSpec(rows=("seed", "cam.sauce")), "rows.1: 'cam.sauce' is no knob"),
-        (TableSpec(columns=("alpha", "cgnet.alpha")), "columns.1: 'cgnet.alpha' is no knob"),
+        (TableSpec(rows=("seed", "cam.sauce")), "rows.1: 'cam.sauce' is not a knob"),
+        (TableSpec(columns=("alpha", "cgnet.alpha")), "columns.1: 'cgnet.alpha' is not a knob"),
         (TableSpec(where={"alpha": 5}), "where.alpha: no trial has 5; there are: –, 6, 4"),
         (
             TableSpec(where={"alpha": 4, "cam.source": "oc"}),
@@ -254,7 +254,7 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
     assert (
         main(["table", "grid", "--tracking", tracking, "--spec", str(path), "--rows", "alpha"]) == 2
     )
-    assert "--rows beside it: write it into" in capsys.readouterr().err
+    assert "--spec FILE excludes --rows: write rows into" in capsys.readouterr().err
     path.write_text(path.read_text().replace("cgnet", "cgnett"))
     assert main(["table", "grid", "--tracking", tracking, "--spec", str(path)]) == 2
     assert (
@@ -274,13 +274,13 @@ def test_a_file_of_a_table_is_read_and_overrides_nothing(
         ("metrics: [miou]\n", ":1: metrics.0: String should match pattern"),
         ("title: a\ndelta: next\n", ":2: delta: Input should be 'previous' or 'baseline'"),
         ("rows: [a]\ncolumns: [a]\n", ":1: a is in `rows` and in `columns`"),
-        ("where:\n  a: 1\n  a: 2\n", ":3: this is no YAML of a table: the key a stands here twice"),
+        ("where:\n  a: 1\n  a: 2\n", ":3: this is not YAML of a table: the key a stands here"),
         ("- rows\n", ":1: expected keys and values; allowed are title"),
-        ("rows: [\n", ":2: this is no YAML"),
-        ("rows: !!python/object/apply:os.system [id]\n", ":1: this is no YAML"),
+        ("rows: [\n", ":2: this is not YAML"),
+        ("rows: !!python/object/apply:os.system [id]\n", ":1: this is not YAML"),
         (
             "title: |\n" + 700_000 * "ß" + "\nrow: [x]\n",
-            ": this is no YAML of a table: it has more",
+            ": this is not YAML of a table: it has more",
         ),
     ],
 )

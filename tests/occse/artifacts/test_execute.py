@@ -247,7 +247,7 @@ def test_a_manifest_of_another_version_is_told_with_its_path(tmp_path: Path, tex
     execute(node, root=tmp_path)
     path = artifact_folder(tmp_path, node) / "manifest.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path} is no manifest of this version"):
+    with pytest.raises(ValueError, match=f"{path} is not a manifest of this version"):
         execute(node, root=tmp_path)
     assert path.read_text() == text
 

@@ -154,7 +154,7 @@ def test_what_the_stage_raises_is_raised_with_the_place(tmp_path: Path) -> None:
 
 def test_more_processes_than_gpus_are_refused(tmp_path: Path) -> None:
     processes = torch.cuda.device_count() + 2
-    with pytest.raises(ValueError, match=f"{processes} processes need as many GPUs"):
+    with pytest.raises(ValueError, match=f"{processes} processes need {processes} GPUs"):
         run_in_processes(
             Paced(),
             Context(

@@ -6,8 +6,11 @@ from occse.__main__ import main
 from occse.commands.knobs import knobs
 from occse.pipeline import STAGES, pipeline_class, stage_classes
 
+# Stages of other tests and of plugins may be registered too, as these modules are imported.
+OURS = [name for name, stage in STAGES.items() if stage.__module__.startswith("occse.stages.")]
 
-@pytest.mark.parametrize("kind", STAGES)
+
+@pytest.mark.parametrize("kind", OURS)
 def test_every_knob_has_its_meaning_beneath_it(kind: str) -> None:
     for name, info in STAGES[kind].model_fields.items():
         assert info.description, f"{kind}.{name} has no sentence beneath it"
@@ -44,4 +47,7 @@ def test_a_word_is_looked_for_in_names_and_meanings() -> None:
 
 def test_a_word_that_nothing_has_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["knobs", "qqq"]) == 2
-    assert "no knob or meaning has 'qqq'; the stages are data, " in capsys.readouterr().err
+    assert (
+        "no name or meaning of a knob contains 'qqq'; the stages are data, "
+        in capsys.readouterr().err
+    )

@@ -225,7 +225,7 @@ def test_a_size_that_lies_in_the_zip_directory_is_refused(tmp_path: Path) -> Non
     header = len(npy(FLOATS % f"({size // 4},)"))
     struct.pack_into("<I", content, entry + 24, header + size)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.zip is no archive of arrays, or it is damaged"):
+    with pytest.raises(ValueError, match=r"a\.zip is not an archive of arrays, or it is damaged"):
         ArrayReader(path)["image"]
 
 

@@ -54,7 +54,7 @@ def test_nothing_that_the_file_names_is_called(path: Path) -> None:
     victim = path.with_name("victim")
     written(path, npy(pickle.dumps(wrapped({0: Payload(os.system, f"touch {victim}")}))))
     with pytest.raises(
-        ValueError, match=r"2007_000032\.npy is no file of CAMs: it names '\w+\.system'"
+        ValueError, match=r"2007_000032\.npy is not a file of CAMs: it names '\w+\.system'"
     ):
         read_class_maps(path, num_classes=20)
     assert not victim.exists()
@@ -71,9 +71,11 @@ PROMISES = {
     ),
     "two negative sides": entry(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", b"C\x04abcd"),
     "a side of nothing": entry(b"K\x00K\x01\x86", b"C\x00"),
-    "a side that is no number": entry(b"G\x3f\xf0\x00\x00\x00\x00\x00\x00K\x01\x86", b"C\x04abcd"),
+    "a side that is not a number": entry(
+        b"G\x3f\xf0\x00\x00\x00\x00\x00\x00K\x01\x86", b"C\x04abcd"
+    ),
     "three dimensions": entry(b"K\x01K\x01K\x01\x87", b"C\x04abcd"),
-    "a shape that is no tuple": entry(b"K\x01", b"C\x04abcd"),
+    "a shape that is not a tuple": entry(b"K\x01", b"C\x04abcd"),
     "objects": entry(b"K\x01K\x01\x86", b"]K\x01a", b"O8"),
     "bytes of another type": entry(b"K\x01K\x01\x86", b"\x8c\x04abcd"),
     "a million lists": b"\x80\x04" + b"]" * 1_000_000 + b".",
@@ -88,7 +90,7 @@ def test_files_that_promise_what_they_do_not_hold_are_refused(path: Path, name: 
     written(path, npy(PROMISES[name]))
     with pytest.raises(
         ValueError,
-        match=r"2007_000032\.npy is no file of CAMs: .*expected a dict from classes 0 to 19",
+        match=r"2007_000032\.npy is not a file of CAMs: .*expected a dict from classes 0 to 19",
     ):
         read_class_maps(path, num_classes=20)
 
@@ -97,10 +99,10 @@ def test_files_that_promise_what_they_do_not_hold_are_refused(path: Path, name: 
     ("value", "message"),
     [
         ({}, "its dict is empty"),
-        ({20: np.zeros(SIZE, np.float32)}, "a key is '20', no class"),
-        ({-1: np.zeros(SIZE, np.float32)}, "a key is '-1', no class"),
-        ({True: np.zeros(SIZE, np.float32)}, "a key is 'True', no class"),
-        ({"dog": np.zeros(SIZE, np.float32)}, "a key is 'dog', no class"),
+        ({20: np.zeros(SIZE, np.float32)}, "a key is '20', not a class"),
+        ({-1: np.zeros(SIZE, np.float32)}, "a key is '-1', not a class"),
+        ({True: np.zeros(SIZE, np.float32)}, "a key is 'True', not a class"),
+        ({"dog": np.zeros(SIZE, np.float32)}, "a key is 'dog', not a class"),
         ({0: np.zeros(3, np.float32)}, "no map of floating-point numbers"),
         ({0: np.zeros(SIZE, np.int64)}, "no map of floating-point numbers"),
         ({0: 0.5}, "no map of floating-point numbers"),
@@ -122,7 +124,7 @@ def test_what_is_no_cam_is_refused(path: Path, value: Any, message: str) -> None
 def test_files_cut_off_anywhere_are_named(path: Path, kept: int) -> None:
     np.save(path, maps())  # type: ignore[arg-type]
     written(path, path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"/2007_000032\.npy is no file of CAMs"):
+    with pytest.raises(ValueError, match=r"/2007_000032\.npy is not a file of CAMs"):
         read_class_maps(path, num_classes=20)
 
 

@@ -107,7 +107,9 @@ def test_nothing_that_the_file_names_is_called(
     victim = path.with_name("victim")
     payload = Payload(function, f"touch {victim}")
     written(path, npy(pickle.dumps(wrapped({"a_1": payload}), protocol)))
-    with pytest.raises(ValueError, match=r"cls_labels\.npy is no cls_labels\.npy: it (names|has)"):
+    with pytest.raises(
+        ValueError, match=r"cls_labels\.npy is not a cls_labels\.npy: it (names|has)"
+    ):
         read_cls_labels(path, num_classes=CLASSES)
     assert not victim.exists()
 
@@ -186,7 +188,7 @@ def test_hostile_pickles_are_refused(path: Path, name: str) -> None:
     written(path, npy(HOSTILE[name]))
     with pytest.raises(
         ValueError,
-        match=r"/cls_labels\.npy is no cls_labels\.npy: .*expected a dict from image names",
+        match=r"/cls_labels\.npy is not a cls_labels\.npy: .*expected a dict from image names",
     ):
         read_cls_labels(path, num_classes=CLASSES)
 
@@ -195,7 +197,7 @@ def test_hostile_pickles_are_refused(path: Path, name: str) -> None:
 def test_files_cut_off_anywhere_are_named(path: Path, kept: int) -> None:
     np.save(path, wrapped(text_dialect()))
     written(path, path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"/cls_labels\.npy is no cls_labels"):
+    with pytest.raises(ValueError, match=r"/cls_labels\.npy is not a cls_labels"):
         read_cls_labels(path, num_classes=CLASSES)
 
 
@@ -224,7 +226,7 @@ def test_damaged_files_are_read_or_refused_with_their_name(path: Path) -> None:
         ({"a_1": [0.0] * CLASSES}, "no array of the shape"),
         ({np.int32(7): multi_hot(())}, "a key is '7', neither"),
         ({}, "its dict is empty"),
-        ([1], "its object is a list, no dict"),
+        ([1], "its object is a list, not a dict"),
     ],
 )
 def test_dicts_of_something_else_are_refused(path: Path, value: object, message: str) -> None:
@@ -238,7 +240,7 @@ def test_arrays_huge_files_and_missing_files_are_refused(path: Path) -> None:
         read_cls_labels(path, num_classes=CLASSES)
     np.save(path, np.zeros((3, CLASSES)))
     with pytest.raises(
-        ValueError, match=r"an array of shape \(3, 20\) and type float64, no single pickled object"
+        ValueError, match=r"an array of shape \(3, 20\) and type float64, not one pickled object"
     ):
         read_cls_labels(path, num_classes=CLASSES)
     with path.open("wb") as file:

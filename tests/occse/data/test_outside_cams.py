@@ -84,13 +84,13 @@ TYPED = torch.storage.TypedStorage(wrap_storage=STORAGE, dtype=torch.float32, _i
         ({0: torch.nn.Linear(1, 1)}, "it names"),
         ({"keys": KEYS, "cam": Tensor(TYPED, 0, (2, 6, 900), (54, 9, 1))}, "beyond its storage"),
         ({"keys": KEYS, "cam": Tensor(TYPED, 100, (2, 6, 9), (54, 9, 1))}, "beyond its storage"),
-        ({"keys": KEYS, "cam": Tensor(TYPED, -8, (2, 6, 9), (54, 9, 1))}, "no number"),
+        ({"keys": KEYS, "cam": Tensor(TYPED, -8, (2, 6, 9), (54, 9, 1))}, "not a number"),
         ({"keys": KEYS, "cam": Tensor(TYPED, 0, (2, 10**6, 10**6), (0, 0, 0))}, "beyond"),
         ({"keys": KEYS, "cam": Tensor("text", 0, (2, 6, 9), (54, 9, 1))}, "without a storage"),
         ({"keys": KEYS}, "neither high_res nor cam"),
         ({"keys": KEYS, "cam": CAMS[:1]}, "1 maps for the classes"),
         ({4: CAMS[0]}, "it has the classes"),
-        ({"cat": CAMS[0]}, "a key is 'cat', no class"),
+        ({"cat": CAMS[0]}, "a key is 'cat', not a class"),
         ({0: CAMS[0], 1: CAMS[0][:3]}, "maps of the sizes"),
         ({0: CAMS[0] * 20}, "its maps go from"),
         ({0: np.full((2, 2), np.nan, np.float32)}, "its maps go from nan"),
@@ -102,6 +102,6 @@ def test_reader_refuses_hostile_and_useless_files_and_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = save(tmp_path / "a.npy", saved)
-    with pytest.raises(ValueError, match=rf"a\.npy is no file of CAMs: .*({message})"):
+    with pytest.raises(ValueError, match=rf"a\.npy is not a file of CAMs: .*({message})"):
         read_cams(path, num_classes=4)
     assert not (tmp_path / "was run").exists()

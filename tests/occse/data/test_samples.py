@@ -12,7 +12,7 @@ from occse.data.dataset import Dataset
 from occse.data.normalize import to_tensor
 from occse.data.samples import AffinityImages
 from occse.data.score_archives import PairedScores
-from occse.data.transforms import classification_view, segmentation_view
+from occse.data.transforms import classification_view, random_crop, segmentation_view
 from occse.data.view_names import Padding
 from occse.networks.pairs import affinity_label
 
@@ -77,6 +77,53 @@ def test_affinity_labels_are_the_classes_of_the_scores_and_not_their_positions(
     assert sorted(label.unique().tolist()) == [0, 17, 255]
     assert (label == 17).sum() == HEIGHT * (WIDTH // 2)
     assert (label == 0).sum() == HEIGHT * (WIDTH - WIDTH // 2)
+
+
+def test_affinity_view_flips_image_and_labels_together(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    half = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    half[:, : WIDTH // 2] = 255
+    Image.fromarray(half).save(tmp_path / "JPEGImages" / "a.jpg", quality=100)
+    dataset = Dataset(root=tmp_path, classes=("x",), splits={}, labels={"a": (0,)})
+    # Label 1 at both alphas where the image is white, background where it is black.
+    scores = torch.zeros(4, HEIGHT, WIDTH)
+    scores[[1, 3], :, : WIDTH // 2] = 1
+    scores[[0, 2], :, WIDTH // 2 :] = 1
+    samples = AffinityImages(
+        dataset,
+        ["a"],
+        lambda _: (scores, torch.tensor([0, 1], dtype=torch.uint8)),
+        lambda pair: affinity_label(*pair.chunk(2), pool=1),
+        scale=(1.0, 1.0),
+        jitter=0.0,
+        hue=0.0,
+        crop=CROP,
+        padding="mean",
+    )
+    white_side = set()
+    for seed in range(8):
+        view, label = samples.sample(0, torch.Generator().manual_seed(seed))
+        bright = view[0] > 0
+        assert torch.equal(bright[label != 255], (label == 1)[label != 255])
+        white_side.add(bool(bright[:, : CROP // 2].float().mean() > 0.5))
+    assert white_side == {True, False}, "some views are flipped, some are not"
+
+
+def test_random_crop_places_a_small_image_anywhere_and_cuts_a_large_one_anywhere() -> None:
+    numbers = torch.arange(1.0, 13.0).reshape(1, 3, 4)
+    tops, lefts = set(), set()
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        (crop,) = random_crop((numbers,), (0.0,), crop=5, generator=generator)
+        rows, columns = torch.nonzero(crop[0]).T
+        top, left = int(rows.min()), int(columns.min())
+        assert torch.equal(crop[:, top : top + 3, left : left + 4], numbers)
+        tops.add(top)
+        lefts.add(left)
+        (window,) = random_crop((numbers,), (0.0,), crop=2, generator=generator)
+        first = int(window[0, 0, 0])
+        assert window[0].tolist() == [[first, first + 1], [first + 4, first + 5]]
+    assert (tops, lefts) == ({0, 1, 2}, {0, 1})
 
 
 @pytest.mark.parametrize("high_classes", [[3, 7], [3, 8]])

@@ -159,6 +159,8 @@ def test_hard_mask_erases_whole_pixels_above_the_threshold() -> None:
     assert hard[0, 0, 0, :2].tolist() == [0, 0]
     assert hard[0, 0, 0, 3:].tolist() == [1, 1]
     assert harden(mask, threshold=0.5).flatten().tolist() == [0, 0, 0, 0, 1]
+    # A pixel at the threshold stays; 0.5 is exact in float32.
+    assert harden(torch.full((1, 1, 1, 1), 0.5), threshold=0.5).item() == 0
 
 
 def test_hard_mask_passes_the_gradient_on_to_every_pixel_as_a_soft_one_does() -> None:

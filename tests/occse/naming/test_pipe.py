@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from occse.naming.pipe import READER_LEFT, reader_left
+from occse.naming.exit_codes import ExitCode
+from occse.naming.pipe import reader_left
 
 SPEC = "sweeps/specs/quickstart.yaml"
 
@@ -18,7 +19,7 @@ def test_command_line_ends_in_silence_when_its_reader_goes_away(words: list[str]
     os.close(unread)
     with os.fdopen(output, "wb") as pipe:
         ended = subprocess.run([sys.executable, "-m", *words], stdout=pipe, stderr=subprocess.PIPE)
-    assert (ended.returncode, ended.stderr) == (READER_LEFT, b"")
+    assert (ended.returncode, ended.stderr) == (ExitCode.READER_LEFT, b"")
 
 
 def test_command_line_ends_in_silence_when_nobody_reads_its_errors() -> None:
@@ -28,7 +29,7 @@ def test_command_line_ends_in_silence_when_nobody_reads_its_errors() -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "occse", "explain", "nope"], stdout=subprocess.PIPE, stderr=pipe
         )
-    assert (ended.returncode, ended.stdout) == (READER_LEFT, b"")
+    assert (ended.returncode, ended.stdout) == (ExitCode.READER_LEFT, b"")
 
 
 def test_output_that_takes_no_more_is_an_error_and_a_closed_one_is_none() -> None:

@@ -50,4 +50,7 @@ def test_backbone_that_is_none_is_refused_with_the_ways_to_name_one() -> None:
 
 
 def test_timm_backbone_feeds_the_affinity_network() -> None:
-    AffinityNet("timm/resnet10t").eval()(torch.zeros(1, 3, 64, 64))
+    network = AffinityNet("timm/resnet10t").eval()
+    features = network(torch.zeros(1, 3, 64, 64))
+    assert features.shape[2:] == (64 // network.stride, 64 // network.stride)
+    assert torch.isfinite(features).all()

@@ -110,7 +110,7 @@ def test_activation_is_measured_at_the_threshold_that_is_best_without_erasing() 
     first = counts_of([[0.9, 0.1, 0, 0, 0.4, 0, 1], [0, 0, 0.9, 0, 0, 0, 0]], truth)  # 0.6 is best
     second = counts_of([[0.9, 0.9, 0, 0.7, 0.7, 0.4, 1], [0, 0, 0.9, 0, 0, 0, 0]], truth)
     assert list(activations([first, second])) == [
-        {"covered": 2 / 4, "false_activation": 0},  # void is no pixel
+        {"covered": 2 / 4, "false_activation": 0},  # void is not a pixel
         # one is of b, one is background
         {"covered": 3 / 4, "false_activation": pytest.approx(2 / 5)},
     ]

@@ -1,4 +1,4 @@
-"""The training loop: exact resume, data order, learning rates, and a loss that is no number."""
+"""The training loop: exact resume, data order, learning rates, and a loss that is not a number."""
 
 import copy
 import subprocess

@@ -118,7 +118,7 @@ def test_no_file_runs_code(save: Callable[..., None], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.pth is damaged, or no state dict"):
         read_weights(tmp_path / "x.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Hostile(tmp_path / "owned")))
-    with pytest.raises(ValueError, match=r"plain\.pkl is no weight file"):
+    with pytest.raises(ValueError, match=r"plain\.pkl is not a weight file"):
         read_weights(tmp_path / "plain.pkl")
     assert not (tmp_path / "owned").exists()
 
@@ -176,7 +176,7 @@ def test_cut_and_flipped_files_give_a_value_error_or_tensors(
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html>", "is a web page instead of weights"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(60), "is no weight file: it begins with b'.x89PNG"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(60), "is not a weight file: it begins with b'.x89PNG"),
     ],
 )
 def test_what_is_no_weight_file_is_called_what_it_is(
@@ -282,7 +282,7 @@ def test_weights_are_found_by_their_digest(tmp_path: Path) -> None:
         ValueError, match=r"has the SHA-256 0{64}; looked at a\.pth, b\.safetensors$"
     ):
         find_weights(tmp_path, "0" * 64)
-    with pytest.raises(ValueError, match="nothing says where it lies: give --weights"):
+    with pytest.raises(ValueError, match="its folder is not given: give --weights"):
         find_weights(None, sha256)
 
 

@@ -222,7 +222,7 @@ def test_a_missing_or_damaged_file_is_refused_before_anything_runs(
         with_init(small_pipeline, "no.pth", folder)
     named = with_init(small_pipeline, "cls.pth", None)
     with pytest.raises(
-        ValueError, match=r"oc\.init: 'cls\.pth' is a file, but nothing says where it lies"
+        ValueError, match=r"oc\.init: 'cls\.pth' is a file, but its folder is not given"
     ):
         check_files(named.values(), None)
     with pytest.raises(
@@ -255,4 +255,4 @@ def test_the_command_line_takes_the_folder(
     ]
     assert main([*command, "--weights", str(folder)]) == 0
     assert main(command) == 2
-    assert "oc.init: 'cls.pth' is a file, but nothing says where it lies" in capsys.readouterr().err
+    assert "oc.init: 'cls.pth' is a file, but its folder is not given" in capsys.readouterr().err

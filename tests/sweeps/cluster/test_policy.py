@@ -11,6 +11,7 @@ from sweeps.cluster.policy import (
     cpus_beside_gpus,
     fits,
     longest_paths,
+    most_at_once,
 )
 from sweeps.cluster.view import account_of
 
@@ -51,6 +52,18 @@ def test_first_stage_that_waits_for_gpus_reserves_a_machine_against_smaller_ones
     assert started(choose(stages, both_half_free, totals=totals)) == [("one", 1)]
     free = [{"CPU": 8, "GPU": 2}, {"CPU": 7, "GPU": 1}]
     assert started(choose(stages, free, totals=totals)) == [("two", 0), ("one", 1)]
+
+
+def test_reserved_machine_takes_a_stage_of_as_many_gpus_that_needs_fewer_cpus() -> None:
+    stages = [waiting("wide", path_s=9, cpu=8, gpu=1), waiting("narrow", path_s=1, cpu=1, gpu=1)]
+    totals = [{"CPU": 8, "GPU": 2}]
+    assert started(choose(stages, [{"CPU": 4, "GPU": 1}], totals=totals)) == [("narrow", 0)]
+
+
+def test_room_on_a_machine_that_ray_filled_beyond_its_size_counts_as_none() -> None:
+    free = [{"CPU": -2.0}, {"CPU": 4.5}, {"GPU": 1.0}]
+    assert most_at_once({"CPU": 2.0, "GPU": 0.0}, free) == 2
+    assert most_at_once({}, free) == float("inf")
 
 
 def test_stage_that_is_not_first_in_line_reserves_nothing() -> None:

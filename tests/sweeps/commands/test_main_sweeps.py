@@ -131,7 +131,7 @@ def test_an_artifact_that_does_not_match_is_told_and_the_exit_code_tells(
         main(["run", str(spec), "--store", str(store), "--tracking", uri, "--address", NOWHERE])
         == 1
     )
-    assert f"{manifest} is no manifest" in capfd.readouterr().out
+    assert f"{manifest} is not a manifest" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many"])
@@ -161,7 +161,7 @@ def test_a_stage_starts_from_a_weight_file_on_the_cluster(
     ]
     assert main([*command, "--num-cpus", "1"]) == 2
     assert (
-        "oc.init: 'user.safetensors' is a file, but nothing says where it lies"
+        "oc.init: 'user.safetensors' is a file, but its folder is not given"
         in capfd.readouterr().err
     )
     command += ["--num-cpus", "1", "--weights", str(tmp_path / "weights")]

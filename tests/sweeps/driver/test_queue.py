@@ -236,6 +236,19 @@ def test_two_gates_open_one_after_the_other() -> None:
     }
 
 
+def test_second_gate_waits_for_all_seeds_and_judges_their_mean_there() -> None:
+    # `first` is better at `cam`; at `pseudo` its first seed alone is, the mean of both is not.
+    miou = {(1, "cam"): 0.9, (2, "cam"): 0.9, (3, "cam"): 0.2, (4, "cam"): 0.2}
+    miou |= {(1, "pseudo"): 0.6, (2, "pseudo"): 0.1, (3, "pseudo"): 0.5, (4, "pseudo"): 0.5}
+    outside = Outside(miou=miou)
+    queue = outside.queue(Gate(after="cam", top_k=2), Gate(after="pseudo", top_k=1))
+    first = [trial_of(order, variant="first", seed=order) for order in (1, 2)]
+    second = [trial_of(order, variant="second", seed=order) for order in (3, 4)]
+    queue.add([*first, *second])
+    steps = run(queue)
+    assert sorted(order for order, length in steps if length == 4) == [3, 4]
+
+
 def test_replay_meets_an_asha_gate_in_the_order_of_the_artifacts() -> None:
     """A variant goes on if it is among the best half so far: the order decides, so it must stay."""
     miou = {(1, "cam"): 0.1, (2, "cam"): 0.2, (3, "cam"): 0.3, (4, "cam"): 0.4}

@@ -237,11 +237,11 @@ def test_column_of_a_stage_goes_before_that_of_the_row(uri: str, tmp_path: Path)
     [
         ("", "percent", "has no column 'variant'"),
         ("variant,seed,cam/miou\na,0,50\n", None, "line 2: cam/miou: say with --unit"),
-        ("variant,seed,cam/miou\na,0,50\n", "fraction", "50 is no score in the unit fraction"),
+        ("variant,seed,cam/miou\na,0,50\n", "fraction", "50 is not a score in the unit fraction"),
         ("variant,seed,cam/miou\na,0,0.5\n", "percent", "no score is above 1 percent"),
-        ("variant,seed,cam/miou\na,0,nan\n", "percent", "nan is no score"),
-        ("variant,seed,cam/miou\na,0,x\n", "percent", "'x' is no number"),
-        ("variant,seed,cam/miou\na,-1,50\n", "percent", "seed: '-1' is no number from 0 on"),
+        ("variant,seed,cam/miou\na,0,nan\n", "percent", "nan is not a score"),
+        ("variant,seed,cam/miou\na,0,x\n", "percent", "'x' is not a number"),
+        ("variant,seed,cam/miou\na,-1,50\n", "percent", "seed: '-1' is not a number from 0 on"),
         ("variant,seed,cam/miou\na,0,50,1\n", "percent", "line 2: more cells than the 3 columns"),
         ("variant,seed,cam/miou\na,0,\n", "percent", "line 2: no metric"),
         ("variant,seed,cam/miou\n,0,50\n", "percent", "line 2: no variant"),
@@ -263,14 +263,14 @@ def test_column_of_a_stage_goes_before_that_of_the_row(uri: str, tmp_path: Path)
         (
             "variant,seed,cam/miou,cgnet.erasing\na,0,50,[\n",
             "percent",
-            r"line 2: cgnet.erasing: '\[' is no value",
+            r"line 2: cgnet.erasing: '\[' is not a value",
         ),
         (
             f"variant,seed,cam/miou,cam.scales\na,0,50,{'[' * 101}\n",
             "percent",
             "has 101 characters; expected at most",
         ),
-        ("variant,seed,cam/miou\na,0,50\na,0,51\n", "percent", "'a, seed 0' comes twice"),
+        ("variant,seed,cam/miou\na,0,50\na,0,51\n", "percent", "'a, seed 0' occurs twice"),
     ],
 )
 def test_csv_file_with_a_fault_is_refused_and_leaves_nothing(
@@ -309,7 +309,7 @@ def test_csv_file_with_a_fault_is_refused_and_leaves_nothing(
         ),
         (
             ["----- SETUP -----", "name : a", "-----", "Epoch 0 mIoU=40.0% at threshold 0.2"],
-            "tells no seed",
+            "names no seed",
         ),
     ],
 )

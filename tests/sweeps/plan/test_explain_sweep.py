@@ -109,7 +109,7 @@ def test_a_trial_is_chosen_by_number_or_name(sweep: tuple[list[Trial], Explainer
         match=r"'lambda' is 3 trials of this sweep; give a number up to 2 or a name, as 0 \(",
     ):
         choose_trial(found, "lambda")
-    with pytest.raises(ValueError, match="'7' is no trial of this sweep"):
+    with pytest.raises(ValueError, match="'7' is not a trial of this sweep"):
         choose_trial(found, "7")
 
 

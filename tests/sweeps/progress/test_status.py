@@ -94,7 +94,7 @@ def test_another_process_reads_the_status_of_every_sweep(tmp_path: Path) -> None
     (tmp_path / "status" / "broken.json").write_text("{")
     assert [status.name for status in read_status(store)] == ["later", "s"]
     assert read_status(store)[1] == first
-    assert store.kinds() == [], "a status is no artifact"
+    assert store.kinds() == [], "a status is not an artifact"
 
 
 def test_a_driver_is_alive_as_long_as_it_writes_and_its_process_is_there() -> None:

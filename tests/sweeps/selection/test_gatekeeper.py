@@ -80,7 +80,7 @@ def test_gate_by_ranks_variants_among_those_with_the_same_value() -> None:
 def test_gate_asha_lets_the_best_share_so_far_go_on_and_stops_none_before_the_end() -> None:
     keeper = keeper_of(Gate(after="cam", asha=2), *"abcd")
     keeper.arrive("d", SCORES["d"])
-    assert not list(keeper.verdicts(more=0)), "one alone is no half"
+    assert not list(keeper.verdicts(more=0)), "one alone is not a half"
     keeper.arrive("c", SCORES["c"])
     assert through(list(keeper.verdicts(more=0))) == ["c"], "the better half of two"
     keeper.arrive("b", SCORES["b"])
@@ -115,6 +115,23 @@ def test_gate_margin_waits_for_the_baseline_and_lets_all_go_on_where_that_failed
     lost.arrive("d", 0.0)
     lost.lose("base")
     assert through(list(lost.verdicts(more=0))) == ["d"]
+
+
+def test_gate_margin_lets_a_variant_at_the_margin_go_on() -> None:
+    keeper = keeper_of(Gate(after="cam", margin=0.25), "a", "base", baseline="base")
+    keeper.arrive("base", 0.75)
+    keeper.arrive("a", 0.5)
+    assert sorted(through(list(keeper.verdicts(more=0)))) == ["a", "base"]
+
+
+def test_gate_still_judges_a_variant_that_ended_after_it_had_come() -> None:
+    keeper = keeper_of(Gate(after="cam", top_k=2), "a", "b", "c")
+    keeper.arrive("a", 0.5)
+    keeper.lose("a")
+    # Both others may still be better.
+    assert not list(keeper.verdicts(more=0))
+    keeper.lose("b")
+    assert through(list(keeper.verdicts(more=0))) == ["a"]
 
 
 def test_gate_has_one_rule() -> None:

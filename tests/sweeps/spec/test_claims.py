@@ -54,7 +54,7 @@ def test_expectation_in_one_text_has_no_claims(tmp_path: Path) -> None:
     ("change", "line", "message"),
     [
         (("cam/miou", "cam/mio"), 9, "expect.1.metric: no trial has 'cam/mio'; did you mean"),
-        (("cgnet.erasing:", "cgnet.erase:"), 8, "expect.1.compare: 'cgnet.erase' is no knob"),
+        (("cgnet.erasing:", "cgnet.erase:"), 8, "expect.1.compare: 'cgnet.erase' is not a knob"),
         (("cse}", "csx}"), 8, "expect.1.compare: no trial is meant by cgnet.erasing=csx"),
         (("{cgnet.erasing: cse}", "CSE"), 8, "expect.1.compare: no trial is meant by CSE"),
         (('"+"', "above"), 10, "expect.1.sign: Input should be '+' or '-', got 'above'"),

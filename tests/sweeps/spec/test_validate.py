@@ -43,7 +43,7 @@ BAD = {
         5,
         "grid.cgnet.lr: expected a list of at least one value, or a range",
     ),
-    "axis that is no list": (
+    "axis that is not a list": (
         "grid:\n  cgnet.lr: 0.1\n",
         4,
         "grid.cgnet.lr: expected a list of at least one value",
@@ -143,12 +143,12 @@ BAD = {
     "condition": (
         "grid:\n  crf.alpha:\n    values: [4]\n    when: cam.sorce == 1\n",
         6,
-        "grid.crf.alpha.when: 'cam.sorce' is no knob",
+        "grid.crf.alpha.when: 'cam.sorce' is not a knob",
     ),
     "constraint": (
         "baseline: {}\nconstraints:\n- crf.alpha < 50\n- crf.alpha <\n",
         6,
-        "constraints.1: 'crf.alpha <' is no expression; allowed are knobs",
+        "constraints.1: 'crf.alpha <' is not an expression; allowed are knobs",
     ),
     "constraint without a value": (
         "grid: {crf.alpha: [4]}\nconstraints:\n- crf.alpha < cam.source\n",
@@ -329,7 +329,7 @@ BAD = {
     "data root": (
         "baseline: {}\ndata_root: nowhere\n",
         4,
-        "data_root: expected the folder of the data set; nowhere is no folder",
+        "data_root: expected the folder of the data set; nowhere is not a folder",
     ),
     "too many": ("grid:\n  oc.lr: &x []\n", 4, "the anchor or alias 'x'; write the values out"),
     "duplicate key": (
@@ -350,27 +350,27 @@ BAD = {
     ),
     "second document": ("baseline: {}\n---\nname: t\n", 4, "a second document"),
     "nesting": ("grid: " + "[" * 5000, 3, "nested deeper than 20 levels"),
-    "key that is no text": (
+    "key that is not a text": (
         "variants:\n  1: {}\n",
         4,
-        "'1' is no key; expected text (put quotes around it)",
+        "'1' is not a key; expected text (put quotes around it)",
     ),
-    "key that is a list": ("variants:\n  ? [a]\n  : {}\n", 4, "a list is no key"),
+    "key that is a list": ("variants:\n  ? [a]\n  : {}\n", 4, "a list is not a key"),
     "bad date": (
         "baseline: {}\nprofile: 2024-99-99\n",
         4,
-        "'2024-99-99' is no plain value: YAML 1.1 reads it as timestamp",
+        "'2024-99-99' is not a plain value: YAML 1.1 reads it as timestamp",
     ),
     "octal number": (
         "base:\n  oc.batch_size: 010\n",
         4,
-        "'010' is no plain value: YAML 1.1 reads it as int; expected a decimal number",
+        "'010' is not a plain value: YAML 1.1 reads it as int; expected a decimal number",
     ),
-    "sexagesimal number": ("base: {oc.batch_size: 1:30}\n", 3, "'1:30' is no plain value"),
-    "number with underscores": ("base: {oc.batch_size: 1_0}\n", 3, "'1_0' is no plain value"),
-    "yes": ("base: {cam.flip: yes}\n", 3, "'yes' is no plain value: YAML 1.1 reads it as bool"),
-    "octal seed": ("baseline: {}\nseeds: [7,\n 010]\n", 5, "'010' is no plain value"),
-    "octal name of a variant": ("variants: {010: {}}\n", 3, "'010' is no plain value"),
+    "sexagesimal number": ("base: {oc.batch_size: 1:30}\n", 3, "'1:30' is not a plain value"),
+    "number with underscores": ("base: {oc.batch_size: 1_0}\n", 3, "'1_0' is not a plain value"),
+    "yes": ("base: {cam.flip: yes}\n", 3, "'yes' is not a plain value: YAML 1.1 reads it as bool"),
+    "octal seed": ("baseline: {}\nseeds: [7,\n 010]\n", 5, "'010' is not a plain value"),
+    "octal name of a variant": ("variants: {010: {}}\n", 3, "'010' is not a plain value"),
     "seed beyond 64 bits": (
         "baseline: {}\nseeds: [99999999999999999999]\n",
         4,
@@ -400,7 +400,7 @@ BAD = {
     "label of no knob": (
         "baseline: {}\nlabels:\n  cgnet.lr: learning rate\n  cgnet.erase=cse: CSE\n",
         6,
-        "labels: 'cgnet.erase' is no knob; expected a key such as cgnet.erasing=cse",
+        "labels: 'cgnet.erase' is not a knob; expected a key such as cgnet.erasing=cse",
     ),
     "label of no stage": ("baseline: {}\nlabels: {pseud: x}\n", 4, "did you mean 'pseudo'?"),
     "label of no score": ("baseline: {}\nlabels: {oc/miou: x}\n", 4, "no scored stage 'oc'"),

@@ -156,7 +156,7 @@ def test_gc_removes_nothing_on_the_word_of_another_tracking_server(
     command = ["store", "gc", "--store", store.url, "--keep-days", "0", "--delete", "--tracking"]
     assert main([*command, uri]) == 2
     assert "refers to anything in" in capsys.readouterr().err
-    assert main([*command, f"sqlite:///{tmp_path}/none.db"]) == 1
+    assert main([*command, f"sqlite:///{tmp_path}/none.db"]) == 2
     assert "there is no such file" in capsys.readouterr().err
     assert main([*command, "http://127.0.0.1:9"]) == 1
     assert "MLflow at http://127.0.0.1:9" in capsys.readouterr().err

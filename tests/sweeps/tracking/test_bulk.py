@@ -32,7 +32,7 @@ OWN = {"run_uuid", "artifact_uri", "start_time", "end_time"}
 
 
 class Curved(Probe):
-    """A probe with a curve that is no number in between."""
+    """A probe with a curve that is not a number in between."""
 
     def run(self, ctx: Context) -> dict[str, float]:
         super().run(ctx)

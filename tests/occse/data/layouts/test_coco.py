@@ -232,9 +232,9 @@ def changed(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no instances file of MS COCO"),
-        ("[" * 100_000, "is no instances file of MS COCO"),
-        (changed(images=3), "is no instances file of MS COCO: images"),
+        ("", "is not an instances file of MS COCO"),
+        ("[" * 100_000, "is not an instances file of MS COCO"),
+        (changed(images=3), "is not an instances file of MS COCO: images"),
         (changed(categories=CATEGORIES[:2]), "have different categories"),
         (
             changed(
@@ -256,7 +256,7 @@ def changed(**changes: Any) -> dict[str, Any]:
             changed(annotations=[{"image_id": 42, "category_id": 2, "segmentation": []}]),
             "category 2, one of which it",
         ),
-        (changed(annotations=[]), "has no image with an object that is no crowd"),
+        (changed(annotations=[]), "has no image with an object that is not a crowd"),
         (
             changed(images=[{"id": 1, "file_name": "../x.jpg", "height": 1, "width": 1}]),
             "names the image '../x.jpg'",

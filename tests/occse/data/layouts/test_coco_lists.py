@@ -20,7 +20,7 @@ def test_lists_of_ids_choose_the_images(root: Path, lines: str) -> None:
     assert stage.read(root).splits["train_aug"] == train(7, 25)
     assert stage.read(root).splits["val"] == val(42)
     for bad, message in (
-        ("7\n8\n", r"train\.txt:2: '8' is no image of the instances file"),
+        ("7\n8\n", r"train\.txt:2: '8' is not an image of the instances file"),
         ("7\n07\n", r"train\.txt:2: 07 is listed twice, first on line 1"),
         ("\n", r"train\.txt lists no image"),
     ):

@@ -210,5 +210,5 @@ def test_stage_finds_damaged_images_and_masks_before_training_does(
     (root / "masks" / "b.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"b\.png cannot be read as a PNG"):
         Folder().run(Context(output=tmp_path, scratch=tmp_path, machine=Machine(data_root=root)))
-    with pytest.raises(ValueError, match="but nothing says where it lies: give --data-root FOLDER"):
+    with pytest.raises(ValueError, match="but its folder is not given: give --data-root FOLDER"):
         Folder().run(Context(output=tmp_path, scratch=tmp_path))

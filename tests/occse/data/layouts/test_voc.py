@@ -182,7 +182,7 @@ def test_own_classes_and_labels_of_masks_need_no_annotations(root: Path) -> None
     with pytest.raises(ValueError, match="classes has a name twice"):
         Voc(classes=("cat", "cat"))
     for name in ("background", "a;b", "cat\n", ""):
-        with pytest.raises(ValueError, match="is no class; expected printable"):
+        with pytest.raises(ValueError, match="is not a class; expected printable"):
             Voc(classes=(name,))
 
 
@@ -347,7 +347,7 @@ def test_an_index_of_images_in_place_needs_the_data_root(
 )
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
-    with pytest.raises(ValueError, match=r"index\.json is no index of a data set"):
+    with pytest.raises(ValueError, match=r"index\.json is not an index of a data set"):
         load_dataset(tmp_path, data_root=None)
 
 
