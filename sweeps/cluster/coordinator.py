@@ -1,46 +1,115 @@
-"""A trial on the cluster: a light process that requests the stages of one pipeline, upstream first.
+"""Coordinator: a light process that requests the stages of many trials, each upstream first.
 
 It holds no GPU and next to no CPU, gets plain data only, and does not import torch.
 """
 
+import asyncio
+import queue
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import ray
 from ray import tune
 
+from sweeps.cluster.head import HEAD
 from sweeps.cluster.messages import Answer, AnswerState, StageRequest
 
 # The scheduler answers at once when a stage ends; this is how often a hold is renewed until then.
 WAIT_S = 5.0
+# How often a coordinator reports though no step ended. A report is what the driver hands out more
+# steps at, and it costs the driver some milliseconds.
+REPORT_S = 0.5
 # An input that is lost more often than this is not lost by accident.
 MAX_LOSSES = 3
 
+# Errors of a step's stages by field; an exception is a fault of the coordinator itself.
+_End = tuple[str, Mapping[str, str] | BaseException]
 
-def coordinate(config: Mapping[str, Any], *, scheduler: Any) -> None:  # noqa: ANN401
-    """See the stages of `config["requests"]` through to their ends, as Tune's trainable.
 
-    A stage's failure is not a failure of the coordinator, which Tune would only repeat: it ends the
-    stages that need it, the rest of the trial goes on, and the driver reads the failures in the
-    last report."""
-    trial = tune.get_context().get_trial_id()
-    stages = TrialStages(config["requests"])
-    asked: dict[Any, StageRequest] = {}
-    while True:
-        for request in stages.ready():
-            asked[scheduler.ensure.remote(request, trial, WAIT_S)] = request
-        if not asked:
-            return
-        # One answer at a time: what it frees is requested before the other stages end.
-        (reference,), _ = ray.wait(list(asked), num_returns=1)
-        request = asked.pop(reference)
-        answer = ray.get(reference)
-        # A pending stage is forgotten here, so the next `ready` asks for it again; that request
-        # renews the hold.
-        stages.take(request.field, answer)
-        if answer.state is not AnswerState.PENDING:
-            tune.report({"num_done": len(stages.done), "failed": dict(stages.failed)})
+class Coordinator(tune.Trainable):  # type: ignore[misc]  # Ray has no types
+    """Sees the steps that it is given through to their ends, as one trial of Ray Tune.
+
+    A step is a list of stages under an id. A stage's failure is not a failure of the
+    coordinator, which Tune would only repeat: it ends the stages that need it, and the rest of the
+    step goes on.
+
+    The steps go on in a thread of its own, since Tune's calls block the main one: a driver that is
+    busy delays no stage."""
+
+    @classmethod
+    def default_resource_request(cls, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        """Return a place on the head node."""
+        # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
+        return tune.PlacementGroupFactory([dict(HEAD)])
+
+    def setup(self, config: Mapping[str, Any], *, scheduler: Any = None) -> None:  # noqa: ANN401
+        """Begin with no step at all."""
+        self._scheduler = scheduler
+        self._held: set[str] = set()
+        self._ended: queue.SimpleQueue[_End] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        # The event loop alone would let a task be collected before it ends.
+        self._tasks: set[asyncio.Task[None]] = set()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def take(self, steps: Mapping[str, Sequence[StageRequest]]) -> None:
+        """Take on steps, by id; the driver calls it between two reports."""
+        for step, requests in steps.items():
+            self._held.add(step)
+            self._loop.call_soon_threadsafe(self._begin, step, requests)
+
+    def step(self) -> dict[str, Any]:
+        """Wait until a step ends, and report those that ended; report in vain where none does.
+
+        Returns:
+            `ended`: pairs of a step and the errors of its stages by field. `held`: how many steps
+            are left, so that the driver sees when a new process has none of those that it gave.
+        """
+        ends = []
+        with suppress(queue.Empty):
+            ends.append(self._ended.get(timeout=REPORT_S))
+            while True:  # all that have ended by now, for a report is dear
+                ends.append(self._ended.get_nowait())
+        for step, end in ends:
+            if isinstance(end, BaseException):
+                raise end  # Tune starts the coordinator again
+            self._held.discard(step)
+        return {"ended": ends, "held": len(self._held)}
+
+    def _begin(self, step: str, requests: Sequence[StageRequest]) -> None:
+        task = self._loop.create_task(self._see_through(step, requests))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _see_through(self, step: str, requests: Sequence[StageRequest]) -> None:
+        try:
+            end: Mapping[str, str] | BaseException = await self._stages(step, requests)
+        # Without this the step would never end.
+        except BaseException as error:
+            end = error
+        self._ended.put((step, end))
+
+    async def _stages(self, step: str, requests: Sequence[StageRequest]) -> Mapping[str, str]:
+        """Request the stages of a step until none is left; return the errors of those that failed.
+
+        Raises:
+            RayError: the scheduler is gone, and Ray does not start it again.
+        """
+        stages = TrialStages(requests)
+        asked: dict[asyncio.Future[Answer], str] = {}
+        while True:
+            for request in stages.ready():
+                reference = self._scheduler.ensure.remote(request, step, WAIT_S)
+                asked[asyncio.ensure_future(reference)] = request.field
+            if not asked:
+                return stages.failed
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            for answer in done:
+                # A pending stage is forgotten here, so the next `ready` asks for it again; that
+                # request renews the hold.
+                stages.take(asked.pop(answer), answer.result())
 
 
 class TrialStages:

@@ -66,7 +66,7 @@ class Monitor:
     Args:
         scheduler: the actor.
         telling: tells what happens.
-        launched: ids under which trials request stages; it grows.
+        running: ids under which the steps that run request stages; it changes.
         hear: takes the scheduler's news, for the record.
         steering: acts on what a person asks for.
     """
@@ -76,13 +76,13 @@ class Monitor:
         scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
         telling: Telling,
         *,
-        launched: Collection[str],
+        running: Collection[str],
         hear: Callable[[News], None],
         steering: Steering,
     ) -> None:
         self._scheduler = scheduler
         self._telling = telling
-        self._launched = launched
+        self._running = running
         self._hear = hear
         self._steering = steering
         self._watchdog = Watchdog()
@@ -125,7 +125,7 @@ class Monitor:
     def leave(self) -> None:
         """Give back what the trials hold, so that others need not wait for it to expire."""
         with suppress(RayError):
-            left = self._scheduler.leave.remote(list(self._launched), LEAVE_S)
+            left = self._scheduler.leave.remote(list(self._running), LEAVE_S)
             ray.get(left, timeout=LEAVE_S + POLL_S)
 
     def _watch(self) -> None:
@@ -159,7 +159,7 @@ class Monitor:
         left = 1
         self._steering.turn()
         if self.interrupt.pressed:
-            left = ray.get(self._scheduler.drain.remote(list(self._launched)), timeout=ANSWER_S)
+            left = ray.get(self._scheduler.drain.remote(list(self._running)), timeout=ANSWER_S)
         self.poll()
         return left == 0
 
@@ -173,12 +173,12 @@ def watched(
     scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
     telling: Telling,
     *,
-    launched: Collection[str],
+    running: Collection[str],
     hear: Callable[[News], None],
     steering: Steering,
 ) -> Iterator[None]:
     """Tell what happens while the block runs, and how it ended; arguments as for `Monitor`."""
-    monitor = Monitor(scheduler, telling, launched=launched, hear=hear, steering=steering)
+    monitor = Monitor(scheduler, telling, running=running, hear=hear, steering=steering)
     monitor.start()
     try:
         # The handler is put back before the end is told, so that a Ctrl-C then acts as usual.

@@ -151,10 +151,8 @@ class Recorder:
             self._tracking.begin(trials)
 
     def start(self, trial: Trial) -> None:
-        """Show that a trial starts now."""
-        # noted before any request: the server may be away, and the trial starts now all the same
+        """Note that a trial starts now; `hear` shows it."""
         self._launched.setdefault(trial.identity, (trial, time.time()))
-        self._write(self._log_started)
 
     def add(self, plan: Plan) -> None:
         """Take in the stages of `plan`, which was made before any of them ran."""
@@ -176,7 +174,7 @@ class Recorder:
             self._write(self._tracking.confirm)
 
     def end(self, trial: Trial, failed: Mapping[str, str], stopped: Stopped | None) -> None:
-        """Record a trial that ended, from the store.
+        """Note a trial that ended, from the store; `hear` or `close` logs it.
 
         Args:
             trial: the trial.
@@ -186,11 +184,12 @@ class Recorder:
         record = self._record(trial, failed, stopped)
         self._accounts[trial.identity] = _account(record)
         self._unlogged[trial.identity] = record
-        if self._gathers and len(self._unlogged) < TOGETHER:
-            return
-        self._write(self._log_ended)
-        # thousands of stored trials take minutes, in which nothing is heard of the scheduler yet
-        self._write(self._tracking.confirm)
+        # Once the scheduler is heard of, the second thread logs: the main one, which hands out
+        # steps, does not wait for a tracking server then.
+        if self._gathers and len(self._unlogged) >= TOGETHER:
+            self._write(self._log_ended)
+            # thousands of stored trials take minutes
+            self._write(self._tracking.confirm)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ class Steering:
         store: where the wishes lie; no patient one, for the driver asks from its second thread.
         concurrency: decides how many trials run at a time.
         scheduler: the actor.
-        launched: ids under which trials request stages; it grows.
+        running: ids under which the steps that run request stages; it changes.
         say: takes a line for every change.
     """
 
@@ -34,7 +34,7 @@ class Steering:
         store: Store,
         concurrency: Concurrency,
         scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
-        launched: Collection[str],
+        running: Collection[str],
         say: Say,
     ) -> None:
         self._sweep = sweep
@@ -42,7 +42,7 @@ class Steering:
         self._store = store
         self._concurrency = concurrency
         self._scheduler = scheduler
-        self._launched = launched
+        self._running = running
         self._say = say
         self._wishes = Wishes()
         self._wanted = concurrency.wanted
@@ -86,4 +86,4 @@ class Steering:
 
     def _hold(self, *, paused: bool) -> None:
         # Fire and forget: the monitor asks the scheduler for news anyway, and tells if it is away.
-        self._scheduler.pause.remote(list(self._launched), paused=paused)
+        self._scheduler.pause.remote(list(self._running), paused=paused)

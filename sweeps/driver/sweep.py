@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import ray
 
@@ -27,7 +28,7 @@ from sweeps.driver.queue import Need, RecordTrial, Score, TrialQueue, TrialStep
 from sweeps.driver.recorder import Recorder, Summary
 from sweeps.driver.requests import Requests, needs_of
 from sweeps.driver.steering import Steering
-from sweeps.driver.tune import TrialSource, run_steps
+from sweeps.driver.tune import StepSource, run_steps
 from sweeps.plan.past_runs import PastRuns
 from sweeps.plan.plan import Plan, make_plan, total
 from sweeps.plan.room import about_room
@@ -278,11 +279,13 @@ class _ClusterRun:
         self._announce()
         for line in self._about_room(fresh):
             self._telling.say(line)
-        source = TrialSource(
+        source = StepSource(
             launch=self._launch,
             finished=lambda: self._queue.finished,
             requests=self._requests.of,
             limit=self._limit,
+            end=self._end,
+            say=self._telling.say,
         )
         steering = Steering(
             self._planner.spec.name,
@@ -290,29 +293,39 @@ class _ClusterRun:
             store=self._telling.store,
             concurrency=self._concurrency,
             scheduler=scheduler,
-            launched=source.steps,
+            running=source.running,
             say=self._telling.say,
         )
         hear = self._planner.recorder.hear
-        say = self._telling.say
-        with watched(scheduler, self._telling, launched=source.steps, hear=hear, steering=steering):
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    run_steps(source, scheduler, end=self._end, say=say)
-                    return
-                # Tune gives up on what it does not expect, such as a node out of memory
-                except Exception as error:
-                    reason = f"Ray Tune ended: {str(error).splitlines()[0]}"
-                    if attempt == ATTEMPTS:
-                        raise ConnectionError(
-                            f"{reason}; the same command goes on from here"
-                        ) from error
-                    left = number(self._queue.left, "trial")
-                    say(f"warning: {reason}; going on with the {left} that are left")
-                    # Tune's coordinators are gone with it; the stages go on in the scheduler, and
-                    # are joined.
-                    self._queue.requeue_running()
-                    source.forget_running()
+        with watched(
+            scheduler, self._telling, running=source.running, hear=hear, steering=steering
+        ):
+            self._see_through(source, scheduler)
+
+    def _see_through(self, source: StepSource, scheduler: Any) -> None:  # noqa: ANN401
+        """Run all steps of `source`; start Ray Tune anew where it ends before its time."""
+        attempt = 0
+        ended = 0
+        while True:
+            try:
+                run_steps(source, scheduler)
+                return
+            # Tune gives up on what it does not expect, such as a node out of memory
+            except Exception as error:
+                reason = f"Ray Tune ended: {_first_line(error)}"
+                # A sweep of weeks may see many such faults, but not many in a row.
+                attempt = attempt + 1 if source.ended == ended else 1
+                ended = source.ended
+                if attempt == ATTEMPTS:
+                    raise ConnectionError(
+                        f"{reason}; the same command goes on from here"
+                    ) from error
+                left = number(self._queue.left, "trial")
+                self._telling.say(f"warning: {reason}; going on with the {left} that are left")
+                # Tune's coordinators are gone with it; the stages go on in the scheduler, and are
+                # joined.
+                self._queue.requeue_running()
+                source.forget_running()
 
     def _check_machines(self, trials: Sequence[Trial]) -> None:
         """Refuse a sweep whose stages no machine could ever take.
@@ -387,6 +400,12 @@ class _ClusterRun:
             at_once=self._concurrency.slots(),
             grows=self._cluster.autoscaling,
         )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the line of an error that names it; Tune's own errors are tracebacks of others."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _settings(spec: Spec, store: Store, cluster: Cluster) -> SchedulerSettings:

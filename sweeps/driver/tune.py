@@ -1,24 +1,29 @@
-"""Steps of trials as trials of Ray Tune: a coordinator, a light process, sees each of them through.
+"""Steps of trials on Ray Tune: its trials are coordinators, each of which sees many steps through.
 
-Ray Tune does four things for us. It starts a coordinator for each step that the source gives, and
-the source gives as many as may run at a time. It starts a coordinator again that died with its
-machine. It places coordinators on the head node, by a placement group. And it is what users of Ray
-know: its searchers, callbacks and trial ids are the ways in for their own tools.
+Ray Tune does four things for us. It starts a coordinator whenever the source has more steps than
+those that run can hold. It starts a coordinator again that died with its machine, which is given
+anew what it held. It places coordinators on the head node, by a placement group. And its trial
+scheduler, `StepScheduler`, is asked at each report of a coordinator what it does next: it takes
+the steps that ended, hands out new ones, and ends the coordinator when nothing will come any more.
 
-Ray Tune does nothing else here. It runs no stage and holds no resource of one: the scheduler does,
-because stages are shared by trials. It does not decide which step comes next (`TrialQueue`), stop
-trials early (gates), suggest values (Optuna in `sweeps.selection`), log results (`Recorder`), keep
-checkpoints (the stages do, in the store) or restore a run (the same command does)."""
+A Tune trial is not a trial of the sweep. Tune gives each of its trials a process, of 200 MB and
+some seconds to start, which a step that only waits for its stages does not need. Tune does nothing
+else here. It runs no stage and holds no resource of one: the scheduler does, because stages are
+shared by trials. It does not decide which step comes next (`TrialQueue`), stop trials early
+(gates), suggest values (Optuna in `sweeps.selection`), log results (`Recorder`), keep checkpoints
+(the stages do, in the store) or restore a run (the same command does)."""
 
+import itertools
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.cluster.coordinator import coordinate
-from sweeps.cluster.head import HEAD
+from sweeps.cluster.coordinator import Coordinator
 from sweeps.cluster.messages import StageRequest
 from sweeps.driver.queue import TrialStep
 from sweeps.text import Say
@@ -26,19 +31,28 @@ from sweeps.text import Say
 # How often Tune starts a coordinator again that died. It does nothing but ask, so that what kills
 # it more often is a fault that goes on.
 COORDINATOR_RETRIES = 3
+# Steps of one coordinator: a process for each would take the head's memory, and with one process
+# for thousands its death would delay them all.
+STEPS_EACH = 200
 
 # Takes a step that ended, and the errors of its stages by field.
 EndStep = Callable[[TrialStep, Mapping[str, str]], None]
 
 
-class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
-    """Tune's source of trials: each is a step, and carries the requests for its stages.
+class StepSource:
+    """Steps that run now, and the functions that give more and take those that ended.
 
     Args:
         launch: gives the next step; None while there is none.
         finished: whether none will come any more.
         requests: what a step asks the scheduler for.
         limit: how many steps may run now. Tune's own limit cannot change while it runs.
+        end: takes a step that ended.
+        say: takes a warning for people.
+
+    Attributes:
+        running: steps by the ids under which their stages are requested.
+        ended: how many steps came to an end.
     """
 
     def __init__(
@@ -48,122 +62,161 @@ class TrialSource(Searcher):  # type: ignore[misc]  # Ray has no types
         finished: Callable[[], bool],
         requests: Callable[[TrialStep], Sequence[StageRequest]],
         limit: Callable[[], int],
+        end: EndStep,
+        say: Say,
     ) -> None:
-        super().__init__()
-        self.steps: dict[str, TrialStep] = {}
+        self.running: dict[str, TrialStep] = {}
+        self.ended = 0
+        self.finished = finished
         self._launch = launch
-        self._finished = finished
         self._requests = requests
         self._limit = limit
-        self._running: set[str] = set()
+        self._end = end
+        self._say = say
+        # Ids of steps by coordinator, in the order of their starts.
+        self._held: dict[str, dict[str, None]] = {}
+        # Two drivers of one sweep share a scheduler, and must not share ids.
+        self._ids = (f"{uuid.uuid4().hex[:8]}_{number:05d}" for number in itertools.count())
 
     def forget_running(self) -> None:
         """Count no step as running: Tune has ended, and all its coordinators with it."""
-        self._running.clear()
+        self.running.clear()
+        self._held.clear()
+
+    def open(self, coordinator: str) -> bool:
+        """Launch a step for a new coordinator; False where none is needed, or there is no step."""
+        if any(len(held) < STEPS_EACH for held in self._held.values()):
+            return False
+        return bool(self._launch_for(coordinator, room=1))
+
+    def report(
+        self, coordinator: str, ends: Sequence[tuple[str, Mapping[str, str]]], *, held: int
+    ) -> dict[str, Sequence[StageRequest]]:
+        """Take a coordinator's report.
+
+        Args:
+            coordinator: its id.
+            ends: steps that ended, and the errors of their stages.
+            held: how many steps it has left.
+
+        Returns:
+            The requests of the steps that it is to take on, by id.
+        """
+        own = self._held[coordinator]
+        for name, failed in ends:
+            if name in own:
+                del own[name]
+                self._finish(self.running.pop(name), failed)
+        # A process that was started again has none of the steps of the one that died.
+        given = list(own) if held != len(own) else []
+        given += self._launch_for(coordinator, room=STEPS_EACH - len(own))
+        return {name: self._requests(self.running[name]) for name in given}
+
+    def _launch_for(self, coordinator: str, *, room: int) -> list[str]:
+        names = []
+        while len(names) < room and len(self.running) < self._limit():
+            step = self._launch()
+            if step is None:
+                break
+            name = next(self._ids)
+            self.running[name] = step
+            self._held.setdefault(coordinator, {})[name] = None
+            names.append(name)
+        return names
+
+    def _finish(self, step: TrialStep, failed: Mapping[str, str]) -> None:
+        self.ended += 1
+        try:
+            self._end(step, failed)
+        # An exception here would end the whole Tune run.
+        except Exception as error:
+            self._say(f"warning: {step.trial.name}: {type(error).__name__}: {error}")
+
+
+class CoordinatorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Tune's source of trials: another coordinator when there are steps that none has room for."""
+
+    def __init__(self, source: StepSource) -> None:
+        super().__init__()
+        self._source = source
 
     def __getstate__(self) -> dict[str, object]:
         # Tune pickles it for a restore that is not ours: the store is what a sweep goes on from
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next step as Tune's configuration; FINISHED where none will come any more."""
-        # Tune asks again in a moment, and ends only when the source says that it is finished.
-        step = self._launch() if len(self._running) < self._limit() else None
-        if step is None:
-            # None makes Tune ask again: a gate may let a trial go on when a running step has ended.
-            return str(Searcher.FINISHED) if self._finished() else None
-        self.steps[trial_id] = step
-        self._running.add(trial_id)
-        return {"requests": self._requests(step)}
+        """Return a configuration for another coordinator; FINISHED where nothing will come."""
+        if self._source.open(trial_id):
+            return {}
+        # None makes Tune ask again: a gate may let a trial go on when a running step has ended.
+        return str(Searcher.FINISHED) if self._source.finished() else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Make room for another step; `_Ended` does the rest."""
-        self._running.discard(trial_id)
+        """End Tune where a coordinator died too often, so that its steps go on in a new run.
+
+        Raises:
+            RuntimeError: it did.
+        """
+        if error:
+            raise RuntimeError(f"a coordinator died {COORDINATOR_RETRIES + 1} times")
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the store is what a sweep goes on from."""
 
 
-def run_steps(
-    source: TrialSource,
-    scheduler: Any,  # noqa: ANN401 - Ray types no actor handles
-    *,
-    end: EndStep,
-    say: Say,
-) -> None:
-    """Run all steps of `source`, and call `end` for each."""
-    trainable = tune.with_parameters(coordinate, scheduler=scheduler)
-    # {"CPU": 0} is refused by Tune, and a whole CPU would be missing to the stages
-    trainable = tune.with_resources(trainable, tune.PlacementGroupFactory([dict(HEAD)]))
+class StepScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Tune's trial scheduler: answers each report of a coordinator with more steps, or its end."""
+
+    def __init__(self, source: StepSource) -> None:
+        super().__init__()
+        self._source = source
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # see `CoordinatorSearcher`
+
+    def on_trial_result(
+        self,
+        tune_controller: Any,  # noqa: ANN401 - Ray has no types
+        trial: Any,  # noqa: ANN401
+        result: dict[str, Any],
+    ) -> str:
+        """Take the ends of steps, and hand out others."""
+        given = self._source.report(trial.trial_id, result["ended"], held=result["held"])
+        if given:
+            # Before the call that asks for the next report, which the process takes after this.
+            trial.temporary_state.ray_actor.take.remote(given)
+        return str(self.STOP if self._source.finished() else self.CONTINUE)
+
+
+def run_steps(source: StepSource, scheduler: Any) -> None:  # noqa: ANN401 - an actor handle
+    """Run all steps of `source` with Ray Tune.
+
+    Raises:
+        RuntimeError: a coordinator died too often. Ray Tune raises others.
+    """
+    trainable = tune.with_parameters(Coordinator, scheduler=scheduler)
+    # Ray names the process by it.
+    trainable.__qualname__ = Coordinator.__qualname__
     # Not in the store: nobody needs what a killed driver leaves of it, and coordinators keep no
     # checkpoints there.
     with tempfile.TemporaryDirectory(prefix="occse-tune-") as results:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=source,
+                search_alg=CoordinatorSearcher(source),
+                scheduler=StepScheduler(source),
                 # Without end: the source says when there is nothing more, which depends on gates
                 # and search.
                 num_samples=-1,
-                reuse_actors=True,  # a process of its own takes each coordinator a second
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=results,
                 verbose=0,
-                callbacks=[_Ended(scheduler, source.steps, end=end, say=say)],
                 failure_config=tune.FailureConfig(max_failures=COORDINATOR_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-
-
-class _Ended(tune.Callback):  # type: ignore[misc]
-    """Ends a step and gives up what it holds. An exception here would end the whole Tune run."""
-
-    def __init__(
-        self,
-        scheduler: Any,  # noqa: ANN401
-        steps: Mapping[str, TrialStep],
-        *,
-        end: EndStep,
-        say: Say,
-    ) -> None:
-        self._scheduler = scheduler
-        self._steps = steps
-        self._end = end
-        self._say = say
-
-    def __getstate__(self) -> dict[str, object]:
-        return {}  # see `TrialSource`
-
-    def on_trial_complete(
-        self,
-        iteration: int,
-        trials: list[Any],
-        trial: Any,  # noqa: ANN401 - Ray has no types
-        **info: Any,  # noqa: ANN401
-    ) -> None:
-        """Take the end of a coordinator; its last report has the errors of its stages."""
-        self._finish(trial, trial.last_result.get("failed", {}))
-
-    def on_trial_error(
-        self,
-        iteration: int,
-        trials: list[Any],
-        trial: Any,  # noqa: ANN401
-        **info: Any,  # noqa: ANN401
-    ) -> None:
-        """Take the end of a coordinator that died again and again."""
-        self._finish(trial, {"trial": "its coordinating process died too often"})
-
-    def _finish(self, trial: Any, failed: Mapping[str, str]) -> None:  # noqa: ANN401
-        try:
-            # A coordinator that died too often holds its stages still, and they would run on for a
-            # minute.
-            self._scheduler.release.remote(trial.trial_id)
-            self._end(self._steps[trial.trial_id], failed)
-        except Exception as error:
-            self._say(f"warning: {trial}: {type(error).__name__}: {error}")

@@ -31,7 +31,7 @@ from sweeps.store.leases import EXPIRES_S
 
 NAMES = {
     "worker": "ray::(?:data|pretrain|oc|cgnet|cam|crf|seg):",
-    "trial": "ray::ImplicitFunc",
+    "trial": "ray::Coordinator",
     "scheduler": "ray::Scheduler",
 }
 # A loaded machine takes ten minutes for a sweep with a dozen faults.
@@ -171,7 +171,7 @@ class Chaos:
 
     def signal_driver(self, number: int) -> bool:
         """A signal to the driver, which then ends; False where it does not run yet."""
-        if self._driver.poll() is not None or not processes("ray::ImplicitFunc"):
+        if self._driver.poll() is not None or not processes("ray::Coordinator"):
             return False
         self._driver.send_signal(number)
         self._driver.wait(PATIENCE_S)

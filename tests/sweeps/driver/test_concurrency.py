@@ -1,10 +1,9 @@
 """Trials at a time, as the machines of the cluster come and go."""
 
 from occse.stage import Resources
-from sweeps.driver.concurrency import LOOK_S, Concurrency, View
+from sweeps.driver.concurrency import LOOK_S, MOST, Concurrency
 
 HEAD = {"CPU": 0.0}
-GB = 2**30
 
 
 class Grown:
@@ -12,14 +11,13 @@ class Grown:
 
     def __init__(self, *, wanted: int | None = None, growing: bool = False) -> None:
         self.machines = [HEAD]
-        self.head_bytes = 16.0 * GB
         self.now = 0.0
         self.said: list[str] = []
         self.concurrency = Concurrency(
             wanted=wanted,
             growing=growing,
             say=self.said.append,
-            see=lambda: View(machines=self.machines, head_bytes=self.head_bytes),
+            see=lambda: self.machines,
             clock=lambda: self.now,
         )
         self.concurrency.add([Resources(num_cpus=1)] * 100)
@@ -41,16 +39,15 @@ def test_trials_at_a_time_follow_a_growing_cluster() -> None:
     assert grown.concurrency.limit() == 16
 
 
-def test_cap_of_the_heads_memory_is_told_once_in_one_line() -> None:
+def test_number_of_trials_is_told_once_in_one_line_and_has_a_bound() -> None:
     grown = Grown()
-    grown.head_bytes = 2.0 * GB
     grown.add(10, cpus=16)
     for _ in range(3):
-        grown.concurrency.tell(100)
-    assert grown.concurrency.limit() == 10
-    (line,) = grown.said
-    assert line.startswith("10 trials at a time, for the head has 2.0 GB for them")
-    assert "--max-concurrent" in line
+        grown.concurrency.tell(1000)
+    assert grown.said == ["320 trials at a time; --max-concurrent gives another number"]
+    grown.concurrency.add([Resources(num_cpus=1)] * 10_000)
+    grown.add(1000, cpus=16)
+    assert grown.concurrency.limit() == MOST
 
 
 def test_number_of_the_user_counts_and_a_pause_more() -> None:
