@@ -122,6 +122,7 @@ class TrialQueue:
 
     Attributes:
         limit: the limit that is reached, for people; empty where none is.
+        left: number of trials that have not ended.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class TrialQueue:
         suggestions: Suggester | None = None,
     ) -> None:
         self.limit = ""
+        self.left = 0
         self._limits = limits
         self._suggestions = suggestions
         self._plan = plan
@@ -157,11 +159,6 @@ class TrialQueue:
             return False
         return bool(self.limit) or not (self._waiting or self._to_come)
 
-    @property
-    def left(self) -> int:
-        """Number of trials that have not ended."""
-        return sum(len(each.trials) - len(each.ends) for each in self._variants.values())
-
     def add(self, trials: Sequence[Trial]) -> None:
         """Take in trials, all those of a variant together."""
         for trial in trials:
@@ -169,6 +166,7 @@ class TrialQueue:
                 self._variants[trial.variant] = _Variant()
                 self._expect_at_gates(trial)
             self._variants[trial.variant].trials.append(trial)
+            self.left += 1
         self._open(trials)
         self._settle()
 
@@ -321,6 +319,7 @@ class TrialQueue:
         """Note the end of a trial; tell gates and search when its variant has ended."""
         variant = self._variants[trial.variant]
         variant.ends[trial.identity] = end
+        self.left -= 1
         if not variant.over:
             return
         for gate in self._gates:

@@ -1,12 +1,13 @@
 """Cost of the platform beside the stages: a call, a stage, a trial, memory, and a sweep against its
 trials one by one.
 
-Run: python tests/benchmarks/bench_platform.py [calls stages trials memory sweep] (see --help).
+Run: python tests/benchmarks/bench_platform.py [calls stages trials chains memory sweep] (see --help).
 Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and most of an
 hour without."""
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def main() -> None:
         "calls": calls,
         "stages": stages,
         "trials": trials,
+        "chains": chains,
         "memory": memory,
         "sweep": sweep,
     }
@@ -111,17 +113,39 @@ def trials(options: argparse.Namespace) -> None:
     """A trial of one stage that does nothing, with four at a time."""
     from probe_stages import Probe, make_trial
 
-    with _cluster() as (root, _):
-        made = [
-            make_trial(number, data=Probe(label=f"trial {number}"))
-            for number in range(4 * options.repeats)
-        ]
-        seconds = _timed(lambda: _run(root, made))
-        print(
-            f"trial: {seconds / len(made):.2f} s of {len(made)}, "
-            f"start and end included (below 1.5)",
-            flush=True,
+    made = [
+        make_trial(order, data=Probe(label=f"trial {order}"))
+        for order in range(4 * options.repeats)
+    ]
+    _time_sweep("trial", made)
+
+
+def chains(options: argparse.Namespace) -> None:
+    """A trial of four stages that do nothing, two of them shared with others."""
+    from probe_stages import Probe, make_trial
+
+    made = [
+        make_trial(
+            order,
+            data=Probe(label="data"),
+            oc=Probe(label=f"oc {order % 4}", upstream=("data",)),
+            cam=Probe(label=f"cam {order}", upstream=("data", "oc")),
+            crf=Probe(label=f"crf {order}", upstream=("cam",)),
         )
+        for order in range(4 * options.repeats)
+    ]
+    _time_sweep("trial of four stages", made)
+
+
+def _time_sweep(what: str, made: list[Any]) -> None:
+    with _cluster() as (root, _):
+        seconds = _timed(lambda: _run(root, made))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{what}: {seconds / len(made):.3f} s of {len(made)}, start and end included "
+        f"(below 0.25 of 1000); the driver's peak: {peak:.0f} MB",
+        flush=True,
+    )
 
 
 def memory(options: argparse.Namespace) -> None:

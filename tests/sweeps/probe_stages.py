@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from occse.pipeline import STAGES, Node, Pipeline
 from occse.stage import Context, Stage, fingerprint
 from sweeps.spec.trials import Trial
@@ -40,6 +38,7 @@ class Probe(Stage):
         return self.upstream
 
     def run(self, ctx: Context) -> dict[str, float]:
+        name_gpus()
         store = ctx.scratch.parent.parent
         checkpoint = ctx.scratch / "step"
         first = int(checkpoint.read_text() or 0) if checkpoint.exists() else 0
@@ -102,6 +101,8 @@ class Hungry(Probe):
     def run(self, ctx: Context) -> dict[str, float]:
         metrics = super().run(ctx)
         if ctx.machine.accumulate < self.parts:
+            import torch
+
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return metrics
 
@@ -130,9 +131,17 @@ class Bulky(Probe):
 
 
 STAGES |= {stage.__name__: stage for stage in (Probe, Link, Scored, Hungry, Greedy, Bulky)}
-# the GPUs of the tests' nodes are only counted; a manifest asks for their name
-if not torch.cuda.is_available():
-    torch.cuda.get_device_name = lambda device=None: "none"
+
+
+def name_gpus() -> None:
+    """Give the GPUs of the tests' nodes, which are only counted, the name that manifests ask for.
+
+    A stage calls it: the driver of a sweep of probes imports no torch, as that of real stages.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.cuda.get_device_name = lambda device=None: "none"
 
 
 def undamaged(artifact: Path) -> Iterator[bytes]:

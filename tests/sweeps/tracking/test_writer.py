@@ -338,8 +338,10 @@ def test_while_the_server_is_away_the_sweep_goes_on_and_what_is_missing_is_logge
         recorder.expect(trials)
         recorder.add(plan)
         recorder.end(trials[0], {}, None)
+        recorder.hear(News(pid=1))
     for trial in trials[1:]:
         recorder.end(trial, {}, None)
+        recorder.hear(News(pid=1))
     summary = recorder.close()
     assert summary.unrecorded == 2
     assert not summary.well
