@@ -1,8 +1,8 @@
 """Cost of the platform beside the stages: a call, a stage, a trial, memory, and a sweep against its
 trials one by one.
 
-Run: python tests/benchmarks/bench_platform.py [calls stages trials chains memory sweep]; see --help.
-Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and most of an
+Run: python tests/benchmarks/bench_platform.py [calls stages trials chains memory sweep] (--help
+says more). Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and most of an
 hour without."""
 
 import argparse
