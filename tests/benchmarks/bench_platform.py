@@ -2,8 +2,8 @@
 trials one by one.
 
 Run: python tests/benchmarks/bench_platform.py [calls stages trials chains memory sweep] (--help
-says more). Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and most of an
-hour without."""
+says more). Medians; `sweep` takes a minute with --small, a quarter of an hour with --images 90 and
+most of an hour without."""
 
 import argparse
 import os
