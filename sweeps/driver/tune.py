@@ -113,7 +113,7 @@ class StepSource:
         return {name: self._requests(self.running[name]) for name in given}
 
     def _launch_for(self, coordinator: str, *, room: int) -> list[str]:
-        names = []
+        names: list[str] = []
         while len(names) < room and len(self.running) < self._limit():
             step = self._launch()
             if step is None:
