@@ -80,10 +80,10 @@ def _save_dict(target: Path, values: Mapping[Any, object]) -> None:
 
 
 def write_readme(
-    out: Path, manifest: Manifest, dataset: Dataset, *, field: str, contents: str
+    out: Path, manifest: Manifest, classes: tuple[str, ...], *, field: str, contents: str
 ) -> None:
     """Write README.txt: what the files in `out` are, and what made them."""
-    lines = readme_lines(manifest, dataset.classes, field=field, contents=contents)
+    lines = readme_lines(manifest, classes, field=field, contents=contents)
     (out / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -98,11 +98,23 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"{path} is not a readable image: {error}") from None
 
 
+def _check_scales(path: Path, image: UInt8[np.ndarray, "H W 3"], scales: Sequence[float]) -> None:
+    """Raise ValueError if a scale leaves no pixel of an image."""
+    height, width = image.shape[:2]
+    for scale in scales:
+        if round(scale * min(height, width)) < 1:
+            raise ValueError(
+                f"{path} is {height} x {width} (height x width), and the scale {scale:g} leaves no "
+                "pixel of it; --scales gives larger ones"
+            )
+
+
 def _segmentations(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
     network = load_deeplab(recipe.model, device=recipe.device)
     compute = in_portions(in_precision(network, recipe.precision), recipe.device)
     for path in images:
         image = read_image(path)
+        _check_scales(path, image, recipe.scales)
         scores = multi_scale_scores(
             compute,
             image[None],
@@ -129,6 +141,7 @@ def _maps(recipe: Recipe, images: Sequence[Path]) -> Iterator[tuple[str, np.ndar
     compute = in_portions(in_precision(network, recipe.precision), recipe.device)
     for path in images:
         image = read_image(path)
+        _check_scales(path, image, recipe.scales)
         with torch.inference_mode():
             scores = logits(compute(to_tensor(image[None]).to(recipe.device)))[0].sigmoid()
         # Where no class is seen, the likeliest one is shown: a run without a file would look

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from occse.commands import data_relabel
 from occse.commands.options import Commands, Finding, add_set, assignments
 from occse.data.dataset import VOID, Dataset
 from occse.data.inspect import Findings, inspect
@@ -21,9 +22,10 @@ PROGRESS_STEP = 50
 
 
 def add(commands: Commands) -> None:
-    data = commands.add_parser("data", help="check a data set").add_subparsers(
-        required=True, metavar="check"
+    data = commands.add_parser("data", help="check a data set, or mend its masks").add_subparsers(
+        required=True, metavar="{check,relabel}"
     )
+    data_relabel.add(data)
     command = data.add_parser("check", help="count and verify images, labels and masks")
     command.add_argument(
         "--data-root", type=Path, required=True, metavar="FOLDER", help="the data set"

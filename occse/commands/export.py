@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from occse.artifacts.export import CamFormat, export_cams, export_labels, write_readme
-from occse.commands.options import Commands
+from occse.commands.options import Commands, make_folder
 from occse.commands.which import add_meant, manifest_of, meant, with_inputs
-from occse.data.dataset import load_dataset
+from occse.data.dataset import load_classes, load_dataset
 from occse.pipeline import pipeline_class, stage_classes
 
 # The stage whose results are maps of scores; those of all others are label maps.
@@ -26,7 +26,6 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--format",
         choices=get_args(CamFormat),
-        default="png",
         help="of CAMs: pictures (png, the default), .npy dictionaries as psa and OC-CSE write "
         "them (psa), or as irn does (irn)",
     )
@@ -54,14 +53,23 @@ def export(options: argparse.Namespace) -> None:
             f"{' or '.join(expected)}"
         )
     data = found.folder("data", store=options.store)
-    dataset = load_dataset(data, data_root=found.data_root)
     manifest = manifest_of(artifact)
-    options.out.mkdir(parents=True, exist_ok=True)
     if manifest.stage == CAM:
-        number = export_cams(artifact, dataset, options.out, form=options.format)
-        contents = f"Class activation maps of {number} images ({options.format})."
+        form: CamFormat = options.format or "png"
+        # Maps are drawn over their images; label maps need none, wherever they lie.
+        dataset = load_dataset(data, data_root=found.data_root)
+        make_folder(options.out)
+        number = export_cams(artifact, dataset, options.out, form=form)
+        contents = f"Class activation maps of {number} images ({form})."
     else:
+        if options.format is not None:
+            raise ValueError(
+                f"--format is {options.format}, but {options.stage} has label maps, which are "
+                "PNGs; expected the stage cam, whose maps have formats"
+            )
+        make_folder(options.out)
         number = export_labels(artifact, options.out)
         contents = f"Label maps of {number} images: PNGs whose pixels are labels."
-    write_readme(options.out, manifest, dataset, field=options.stage, contents=contents)
+    classes = load_classes(data)
+    write_readme(options.out, manifest, classes, field=options.stage, contents=contents)
     print(f"{options.out}: {contents}")

@@ -63,16 +63,19 @@ def knobs(word: str | None = None) -> Iterator[str]:
             for knob, schema in _properties(stage).items():
                 name = f"{field}.{knob}"
                 meaning = " ".join(schema.get("description", "").split())
-                if _is_meant(word, field, f"{knob} {meaning}"):
+                if _is_meant(word, field, knob, meaning):
                     yield f"{name}  {_type(schema)}"
                     yield INDENT + _defaults(field, knob, stage, default, pipelines)
                     yield from wrap(meaning, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
-def _is_meant(word: str | None, field: str, text: str) -> bool:
+def _is_meant(word: str | None, field: str, knob: str, meaning: str) -> bool:
     if word is None or word in pipeline_class().model_fields:
         return word in (None, field)
-    return word.lower() in text.lower()
+    # With its field, as messages name knobs; else every knob of deeplab would have "lab".
+    if "." in word and f"{field}.{knob}".startswith(word):
+        return True
+    return word.lower() in f"{knob} {meaning}".lower()
 
 
 def _properties(stage: type[Stage]) -> Mapping[str, dict[str, Any]]:

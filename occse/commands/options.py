@@ -113,3 +113,14 @@ def _value(text: str, value: str) -> object:
             f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, "
             "such as 0.02, cse or [0.5, 1.0]"
         ) from None
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder that `--out` names.
+
+    Raises:
+        ValueError: it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out is {out}, which is a file; expected a folder to write into")
+    out.mkdir(parents=True, exist_ok=True)

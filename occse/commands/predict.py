@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occse.artifacts.manifest import MANIFEST
-from occse.commands.options import Commands, add_store
+from occse.commands.options import Commands, add_store, make_folder
 from occse.commands.values import above_0, add_device, chosen_device
 from occse.commands.which import locate, manifest_of, of_run
 from occse.pipeline import pipeline_class, stage_classes
@@ -66,7 +66,7 @@ def predict(options: argparse.Namespace) -> None:
     # Imported here: it needs torch, and a mistyped option does not.
     from occse.artifacts import predict as results
 
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     for path in results.predict(recipe, images, options.out):
         print(path)
     lines = [
@@ -151,7 +151,7 @@ def _located(store: Path, fingerprint: str, field: str) -> Path:
 
 def _classes(folder: Path, store: Path) -> tuple[str, ...]:
     """Return the class names that the network carries; older ones have them in their data."""
-    from occse.data.dataset import load_dataset
+    from occse.data.dataset import load_classes
     from occse.networks.checkpoint import read_metadata
 
     classes: tuple[str, ...] = read_metadata(folder / MODEL)["classes"]
@@ -163,4 +163,4 @@ def _classes(folder: Path, store: Path) -> tuple[str, ...]:
             f"{folder / MODEL} carries no class names, and the artifact of its data "
             f"is not in {store}"
         )
-    return load_dataset(data, data_root=None).classes
+    return load_classes(data)

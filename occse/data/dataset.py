@@ -38,6 +38,8 @@ TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+# Suffixes of masks.
+MASK_SUFFIXES = (".png", ".PNG")
 # Orientations that exchange height and width.
 TURNED = (5, 6, 7, 8)
 # The exceptions that PIL's decoders raise on damaged files.
@@ -81,12 +83,12 @@ class Dataset:
     def mask_path(self, name: str) -> Path:
         """Return the path of the mask of the image `name`; there may be no such file."""
         folder = self.masks or self.root / "SegmentationClass"
-        path = folder / f"{name}.png"
-        if not name.isascii() and not path.exists():
-            # Some systems store "ü" as two characters, names here are composed.
-            decomposed = folder / f"{unicodedata.normalize('NFD', name)}.png"
-            return decomposed if decomposed.exists() else path
-        return path
+        # Some systems store "ü" as two characters, names here are composed; and some programs write
+        # suffixes in upper case.
+        paths: list[Path] = []
+        for stem in (name, unicodedata.normalize("NFD", name)):
+            paths += [folder / f"{stem}{suffix}" for suffix in MASK_SUFFIXES]
+        return next((path for path in paths if path.exists()), paths[0])
 
     def scored(self, split: str) -> tuple[str, ...]:
         """Return the images of a split that have a mask."""
@@ -160,8 +162,21 @@ class Dataset:
             raise ValueError(
                 f"{path} is {mask.shape[0]} x {mask.shape[1]} (height x width); "
                 f"expected the size of its image, {expected[0]} x {expected[1]}"
+                f"{self.turned_image(name)}"
             )
         return self.bounded_mask(mask)
+
+    def turned_image(self, name: str) -> str:
+        """Return the end of a message on a size, where EXIF data turn the image; otherwise ""."""
+        path = self.image_path(name)
+        with _open(path, _kind(path)) as image:
+            orientation = _orientation(image)
+        if orientation not in TURNED:
+            return ""
+        return (
+            f" as it is shown: its EXIF orientation is {orientation}; turn the mask so, or store "
+            "the image turned and without EXIF data"
+        )
 
     def bounded_mask(self, mask: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "h w"]:
         """Return a mask at the size at which its image is read."""
@@ -186,19 +201,33 @@ def read_label_map(path: Path, *, num_classes: int) -> UInt8[np.ndarray, "H W"]:
         ValueError: it is not a readable palette or grey PNG, or holds other values.
     """
     with _open(path, PngImageFile) as image:
-        if image.mode not in ("P", "L"):
+        # Mode 1 has one bit a pixel: 0 is the background, 1 the only class.
+        if image.mode not in ("P", "L", "1"):
             raise ValueError(
-                f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values): "
-                "give each pixel the number of its class, not a colour"
+                f"{path} is a PNG of mode {image.mode}; expected palette indices (or grey values) "
+                "of 8 bits, the number of its class for each pixel; `python -m occse data relabel "
+                f"{path.parent} --out FOLDER` turns colours and other numbers into them"
             )
-        labels: UInt8[np.ndarray, "H W"] = np.array(_decode(image, path))
+        shown = _shown(_decode(image, path), _orientation(image))
+        labels: UInt8[np.ndarray, "H W"] = np.array(shown).astype(np.uint8)
     counts = np.bincount(labels.ravel(), minlength=VOID + 1)
     if counts[num_classes + 1 : VOID].any():
         values = (num_classes + 1 + np.flatnonzero(counts[num_classes + 1 : VOID])).tolist()
         raise ValueError(
-            f"{path} holds the labels {values}; allowed are 0..{num_classes} and {VOID}"
+            f"{path} holds the labels {values}; allowed are 0..{num_classes} and {VOID}: add "
+            "classes, or change the numbers with `python -m occse data relabel`"
         )
     return labels
+
+
+def read_png(path: Path) -> Image:
+    """Return a PNG file as it is stored, whatever its pixels are.
+
+    Raises:
+        ValueError: it is no readable PNG, or has more than 100 megapixels.
+    """
+    with _open(path, PngImageFile) as image:
+        return _decode(image, path).copy()
 
 
 def save_index(dataset: Dataset, folder: Path) -> None:
@@ -265,6 +294,16 @@ def load_dataset(folder: Path, *, data_root: Path | None) -> Dataset:
     )
 
 
+def load_classes(folder: Path) -> tuple[str, ...]:
+    """Return the class names of the data set whose index lies in the artifact `folder`.
+
+    Raises:
+        ValueError: there is no index.
+    """
+    # The root is that of the images, and nothing here reads one.
+    return load_dataset(folder, data_root=folder).classes
+
+
 def _below(path: Path, *, artifact: Path, root: Path) -> tuple[str, str]:
     """Return `path` relative to the artifact or to the data set, so that both can be moved."""
     if path.is_relative_to(artifact):
@@ -317,7 +356,9 @@ def _open(path: Path, kind: type[ImageFile]) -> ImageFile:
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; expected a {_format(kind)} image") from None
     except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as a {_format(kind)} image: {error}") from None
+        raise ValueError(
+            f"{path} cannot be read as a {_format(kind)} image: {error}{_way_out(path, kind)}"
+        ) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(
@@ -333,6 +374,16 @@ def _decode(image: ImageFile, path: Path) -> Image:
     except UNREADABLE as error:
         raise ValueError(f"{path} is damaged or cut off: {error}") from None
     return image
+
+
+def _way_out(path: Path, kind: type[ImageFile]) -> str:
+    """Return the end of a message on a file that is no image of a kind."""
+    if kind is PngImageFile and _kind(path) is JpegImageFile:
+        return (
+            "; it is a JPEG, whose compression changes the numbers of the classes: draw the mask "
+            "again as PNG"
+        )
+    return f"; expected a {_format(kind)} file: convert it, or leave it out"
 
 
 def _format(kind: type[ImageFile]) -> str:

@@ -1,6 +1,7 @@
 """A look at every pixel of a data set: damaged files, and masks that contradict image labels."""
 
 import multiprocessing
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from occse.data.dataset import VOID, Dataset
-from occse.data.tree import TEST_SPLIT, masked_names
+from occse.data.tree import TEST_SPLIT, doubts_of, masked_names
 
 # Starting processes takes longer than decoding this many images.
 FEW = 200
@@ -71,6 +72,7 @@ def inspect(
         seen.append(image)
         if report is not None:
             report(number, len(names))
+    findings.notes += doubts_of(dataset)
     _compare(dataset, [image for image in seen if image.pixels], findings)
     return findings
 
@@ -130,20 +132,21 @@ def _compare(dataset: Dataset, masks: list[Seen], findings: Findings) -> None:
         return
     void = [image.name for image in masks if image.pixels.keys() == {VOID}]
     if void:
-        findings.notes.append(f"{_some(void)} void (255) everywhere: nothing of them is scored")
+        lines = findings.contradictions if len(void) == len(masks) else findings.notes
+        lines.append(f"{_some(void)} void (255) everywhere: nothing of them is scored")
     binary = [image.name for image in masks if image.pixels.keys() == {0, VOID}]
-    if binary and len(binary) == len(masks):
+    # A single one may show nothing but objects that are too hard to draw.
+    if len(binary) > len(masks) / 2:
         findings.contradictions.append(
             f"{_some(binary)} background (0) and void (255) only: in a mask of one class the class "
-            "is 1; divide the values of the masks by 255"
+            f"is 1; write them with `{_relabel(dataset, binary[0])} 255=1`"
         )
         return
     _compare_labels(dataset, masks, findings)
     present: set[int] = set().union(*dataset.labels.values())
     for index, label in enumerate(dataset.classes):
-        if index not in present:
-            findings.notes.append(f"no image has the class {label}")
-        elif findings.pixels[index + 1] == 0:
+        # Without an image of it, the labels alone have told.
+        if index in present and findings.pixels[index + 1] == 0:
             findings.notes.append(f"no mask shows the class {label}: its IoU will be 0")
 
 
@@ -161,6 +164,7 @@ def _compare_labels(dataset: Dataset, masks: list[Seen], findings: Findings) -> 
         findings.contradictions.append(
             f"{_some(unlabelled)} a class that the image labels do not name: "
             "add it to the labels, or mend the mask"
+            f"{'' if dataset.masks_drawn else ', or take the labels from it (data.labels=masks)'}"
         )
     if unseen:
         findings.notes.append(
@@ -170,8 +174,15 @@ def _compare_labels(dataset: Dataset, masks: list[Seen], findings: Findings) -> 
     if len(unlabelled) == len(unseen) == len(masks) > 1:
         findings.contradictions.append(
             "every mask disagrees with its labels: the classes may be in another order than the "
-            "labels of the masks, or shifted by one (a class list must not name the background)"
+            "labels of the masks, or shifted by one; mend the order in classes.txt or data.classes "
+            f"(without the background), or `{_relabel(dataset, masks[0].name)} 1=2 2=1` the masks"
         )
+
+
+def _relabel(dataset: Dataset, name: str) -> str:
+    """Return the beginning of the command that writes the masks with other numbers."""
+    folder = shlex.quote(str(dataset.mask_path(name).parent))
+    return f"python -m occse data relabel {folder} --out FOLDER"
 
 
 def _some(names: list[str]) -> str:

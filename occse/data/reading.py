@@ -1,8 +1,9 @@
 """Bounded reads of the files of a user's data set, with errors that name the file."""
 
 import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 # Lists and tables of a million images take less.
@@ -39,7 +40,7 @@ def read_text(path: Path, *, expected: str, limit: int = MAX_TEXT_BYTES) -> str:
     try:
         return read_bytes(path, limit=limit, expected=expected).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+        raise ValueError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from None
 
 
 def numbered_lines(path: Path, *, expected: str) -> Iterator[tuple[int, str]]:
@@ -75,16 +76,62 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has every kind 
         raise ValueError("it is nested too deeply; expected a few levels") from None
 
 
-def check_present(folder: Path, files: Iterable[str], *, source: object) -> None:
-    """Raise ValueError if `folder` lacks any of the `files` that `source` names.
+def check_root(root: Path) -> None:
+    """Raise ValueError unless the root of a data set is a folder."""
+    if not root.is_dir():
+        problem = "is no folder" if root.exists() else "is missing"
+        raise ValueError(f"{root} {problem}; expected the folder of a data set")
 
-    The message has the first missing file and the number of the others. The folder is listed once,
-    because asking for each of many thousand files is slow on a network drive.
+
+def composed(text: str) -> str:
+    """Return a name in Unicode's composed form: some systems store "ü" as two characters."""
+    return unicodedata.normalize("NFC", text)
+
+
+def as_stored(path: Path) -> Path:
+    """Return `path`, or the path of a file whose name is the same in its decomposed form."""
+    decomposed = path.with_name(unicodedata.normalize("NFD", path.name))
+    return path if path.exists() or not decomposed.exists() else decomposed
+
+
+def find_files(
+    folder: Path, files: Iterable[str], *, source: object, suffixes: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the names that `files`, which `source` names, have in `folder`.
+
+    Unicode's composed and decomposed form are one name, and so are `.jpg` and `.JPG`. The folder is
+    listed once, because asking for each of many thousand files is slow on a network drive.
+
+    Args:
+        folder: to look into.
+        files: names of files.
+        source: the file that names them, for the message.
+        suffixes: suffixes that a file may have instead of its own.
+
+    Raises:
+        ValueError: files are missing; the message has the first one and the number of the others.
     """
     present = {path.name for path in folder.iterdir()}
-    missing = [file for file in files if file not in present]
+    found = {file: file for file in files}
+    others = [file for file in found if file not in present]
+    # Keys of a hundred thousand files take a second, and most data sets need none.
+    by_key = {_key(name): name for name in sorted(present)} if others else {}
+    missing: list[str] = []
+    for file in others:
+        names = [file, *(str(PurePath(file).with_suffix(suffix)) for suffix in suffixes)]
+        there = [by_key[_key(name)] for name in names if _key(name) in by_key]
+        if there:
+            found[file] = there[0]
+        else:
+            missing.append(file)
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ValueError(
             f"{source} names {Path(missing[0]).stem}, but {folder / missing[0]} is missing{more}"
         )
+    return found
+
+
+def _key(name: str) -> str:
+    path = PurePath(composed(name))
+    return f"{path.stem}{path.suffix.lower()}"

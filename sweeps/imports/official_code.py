@@ -14,7 +14,7 @@ from pathlib import Path
 from occse.data.dataset import Dataset
 from occse.data.layouts.voc import read_voc
 from occse.data.npy_dicts.class_maps import read_class_maps
-from occse.data.reading import check_present, parse_json, read_bytes
+from occse.data.reading import find_files, parse_json, read_bytes
 from occse.method.evaluation import Counts, CountsBuilder, summarize
 from occse.stages.cam import MakeCam
 from sweeps.imports.runs import OldRun, normalized, sha256
@@ -273,7 +273,7 @@ def _counts(maps: Path, dataset: Dataset) -> Counts:
         raise ValueError(
             f"{maps} is missing; without CAMs leave --data-root out, and the log alone is imported"
         )
-    check_present(maps, (f"{name}.npy" for name in names), source="the list train")
+    find_files(maps, (f"{name}.npy" for name in names), source="the list train")
     builder = CountsBuilder(dataset.classes, thresholds=MakeCam().thresholds())
     for name in names:
         cam, classes = read_class_maps(maps / f"{name}.npy", num_classes=len(dataset.classes))

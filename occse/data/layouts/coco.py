@@ -15,12 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 from occse.data.dataset import MAX_PIXELS, VOID, Dataset
 from occse.data.layouts.coco_lists import read_ids
 from occse.data.layouts.coco_outlines import Segmentation, inside
-from occse.data.reading import check_present, read_bytes
+from occse.data.reading import check_root, find_files, read_bytes
 
 # Years whose files are found without being named.
 YEARS = ("2014", "2017")
 SPLITS = ("train", "val")
-# Names of a category of id 0 that stands for the background, in lower case.
+# Names of a category that stands for the background, in lower case.
 BACKGROUND = frozenset({"background", "_background_", "__background__"})
 # instances_train2014.json has 330 MB.
 MAX_JSON_BYTES = 2_000_000_000
@@ -89,15 +89,18 @@ class CocoDataset(Dataset):
         if found != (height, width):
             raise ValueError(
                 f"{self.image_path(name)} is {found[0]} x {found[1]} (height x width); "
-                f"its annotation says {height} x {width}"
+                f"its annotation says {height} x {width}{self.turned_image(name)}"
             )
         labels = np.zeros((height, width), np.uint8)
         for index, segmentation in self.objects[name]:
             try:
                 labels[inside(segmentation, height=height, width=width)] = index + 1
             except ValueError as error:
+                split = "val" if name in self.splits["val"] else "train"
+                source = dict(zip(SPLITS, self.sources, strict=True))[split]
                 raise ValueError(
-                    f"{name}: an object of class {self.classes[index]} {error}"
+                    f"{source}: an object of class {self.classes[index]} in the image {name} "
+                    f"{error}"
                 ) from None
         return self.bounded_mask(labels)
 
@@ -115,8 +118,8 @@ def read_coco(
 
     `annotations` holds an instances file for each split. The images of `instances_NAME.json` lie in
     `NAME` or `images/NAME`, or in `images`. Classes are the categories by ascending id, in COCO 80
-    of 90 ids; a category of id 0 is left out if it is called background or has no object. Crowds
-    give neither label nor mask.
+    of 90 ids; a category that is called background is left out, and one of id 0 without object.
+    Crowds give neither label nor mask.
 
     An image without an object has no class to erase and no CAM, so no training split has it. The
     convention "all" scores those of `val`, as background.
@@ -135,11 +138,12 @@ def read_coco(
         ValueError: files are missing; or the JSON is damaged, contradicts itself, or names files
             that are not there.
     """
+    check_root(root)
     paths = _instances_files(root, {"train": train, "val": val})
     folders = {split: _image_folder(root, path) for split, path in paths.items()}
     found = {split: _read_instances(path) for split, path in paths.items()}
     classes = _classes(found, paths)
-    background = _background(found)
+    backgrounds = _backgrounds(found)
     position = {category: index for index, (category, _) in enumerate(classes)}
     names = {split: _names(instances, paths[split]) for split, instances in found.items()}
     if shared := set(names["train"].values()) & set(names["val"].values()):
@@ -148,7 +152,7 @@ def read_coco(
         )
     objects: dict[str, list[tuple[int, Segmentation]]] = {}
     for split, instances in found.items():
-        objects |= _objects(instances, names[split], position, paths[split], background)
+        objects |= _objects(instances, names[split], position, paths[split], backgrounds)
     kept = {split: _kept(root, (lists or {}).get(split, ""), names[split]) for split in SPLITS}
     listed = {
         split: [
@@ -165,16 +169,16 @@ def read_coco(
     for split in SPLITS:
         if not any(objects[name] for name in listed[split]):
             raise ValueError(f"{paths[split]} has no image with an object that is not a crowd")
-        check_present(
-            root / folders[split], (files[name] for name in listed[split]), source=paths[split]
-        )
+        wanted = [files[name] for name in listed[split]]
+        stored = find_files(root / folders[split], wanted, source=paths[split])
+        files |= {name: stored[files[name]] for name in listed[split]}
     without = sum(not objects[name] for name in names["train"].values())
     notes = []
     if without:
         listed_in = paths["train"].stem.removeprefix("instances_")
         notes.append(f"{without} images of {listed_in} have no object and are not trained on")
-    if background is not None:
-        notes.append(f"category 0, {background!r}, is taken for the background")
+    for category, name in backgrounds.items():
+        notes.append(f"category {category}, {name!r}, is taken for the background")
     paths_below: dict[str, str] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for split in SPLITS:
@@ -251,29 +255,33 @@ def _read_instances(path: Path) -> _Instances:
         return TypeAdapter(_Instances).validate_json(content.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = [".".join(str(part) for part in first["loc"])] if first["loc"] else []
+        problem = ": ".join([*where, first["msg"]])
         raise ValueError(
-            f"{path} is not an instances file of MS COCO: {where}: {first['msg']}"[:500]
+            f"{path} is not an instances file of MS COCO: {problem}"[:400]
+            + "; expected UTF-8 JSON with images, annotations (with segmentation) and categories"
         ) from None
 
 
-def _background(found: Mapping[str, _Instances]) -> str | None:
-    """Return the name of a category of id 0 that stands for the background; None: there is none.
+def _backgrounds(found: Mapping[str, _Instances]) -> dict[int, str]:
+    """Return the names of the categories that stand for the background, by id.
 
-    Roboflow writes a category of id 0 for the group of all classes, and gives it no object.
+    They are those that are called so, and one of id 0 without any object: Roboflow writes it for
+    the group of all classes.
     """
-    for category in found["train"].categories:
-        if category.id == 0:
-            annotations = itertools.chain.from_iterable(
-                instances.annotations for instances in found.values()
-            )
-            used = any(annotation.category_id == 0 for annotation in annotations)
-            return category.name if category.name.lower() in BACKGROUND or not used else None
-    return None
+    annotations = itertools.chain.from_iterable(
+        instances.annotations for instances in found.values()
+    )
+    used = any(annotation.category_id == 0 for annotation in annotations)
+    return {
+        category.id: category.name
+        for category in found["train"].categories
+        if category.name.lower() in BACKGROUND or (category.id == 0 and not used)
+    }
 
 
 def _classes(found: Mapping[str, _Instances], paths: Mapping[str, Path]) -> list[tuple[int, str]]:
-    skipped = {0} if _background(found) is not None else set()
+    skipped = _backgrounds(found)
     train, val = (
         sorted(
             (category.id, category.name)
@@ -330,11 +338,11 @@ def _objects(
     names: Mapping[int, str],
     position: Mapping[int, int],
     path: Path,
-    background: str | None,
+    backgrounds: Mapping[int, str],
 ) -> dict[str, list[tuple[int, Segmentation]]]:
     objects: dict[str, list[tuple[int, Segmentation]]] = {name: [] for name in names.values()}
     for annotation in instances.annotations:
-        if annotation.category_id == 0 and background is not None:
+        if annotation.category_id in backgrounds:
             continue
         if annotation.image_id not in names or annotation.category_id not in position:
             raise ValueError(

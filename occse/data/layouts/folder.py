@@ -2,16 +2,15 @@
 
 import csv
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from occse.data.dataset import VOID, Dataset
+from occse.data.dataset import MASK_SUFFIXES, VOID, Dataset
 from occse.data.layouts.labels_of_masks import with_labels_of_masks
-from occse.data.reading import numbered_lines, read_text
+from occse.data.reading import check_root, composed, numbered_lines, read_text
 from occse.naming.counts import number
 
 # The columns of labels.csv that are read; other columns are allowed.
@@ -56,11 +55,12 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
         ValueError: a file is missing or unreadable, names an unknown class, split or image, or
             contradicts itself; or an image of `train` has no label.
     """
+    check_root(root)
     needed = ("classes.txt", "labels.csv", "images")
     if missing := [name for name in needed if not (root / name).exists()]:
         raise ValueError(f"{root} lacks {', '.join(missing)}; expected {', '.join(needed)}")
     classes = _read_classes(root / "classes.txt")
-    files = _image_files(root / "images")
+    files = image_files(root / "images")
     splits, named = read_table(
         root / "labels.csv",
         classes=classes,
@@ -70,7 +70,9 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
         suffixes=SUFFIXES,
         with_labels=labels == "csv",
     )
-    masked = {_composed(path.stem) for path in (root / "masks").glob("*.png")}
+    masked = {
+        composed(path.stem) for path in (root / "masks").glob("*") if path.suffix in MASK_SUFFIXES
+    }
     scored = {
         split: tuple(name for name in names if name in masked) for split, names in splits.items()
     }
@@ -91,10 +93,6 @@ def read_folder(root: Path, *, labels: LabelSource = "csv") -> Dataset:
     return dataset
 
 
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _notes(
     masks: Path,
     splits: Mapping[str, Sequence[str]],
@@ -104,7 +102,7 @@ def _notes(
 ) -> Iterator[str]:
     if loose:
         yield f"{number(loose, 'mask')} of no image in labels.csv"
-    others = sorted(path.name for path in masks.glob("*") if path.suffix != ".png")
+    others = sorted(path.name for path in masks.glob("*") if path.suffix not in MASK_SUFFIXES)
     if others:
         yield (
             f"{number(len(others), 'file')} in {masks}, the first {others[0]}, not read: "
@@ -155,11 +153,11 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _image_files(folder: Path) -> dict[str, str]:
+def image_files(folder: Path) -> dict[str, str]:
     """Return files by image name, which is the file's name without suffix."""
     files: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
-        name = _composed(path.stem)
+        name = composed(path.stem)
         if path.suffix.lower() not in SUFFIXES:
             continue
         if name in files:
@@ -196,17 +194,19 @@ def read_table(
             or class.
     """
     columns = COLUMNS if with_labels else COLUMNS[:2]
-    position = {_composed(label): index for index, label in enumerate(classes)}
-    names = {_composed(file): name for name, file in files.items()} | {name: name for name in files}
+    position = {composed(label): index for index, label in enumerate(classes)}
+    names = {composed(file): name for name, file in files.items()} | {name: name for name in files}
     split_of: dict[str, str] = {}
     found: dict[str, set[int]] = {}
     for line, row in _rows(path, columns):
-        image, split = (_composed(row[column].strip()) for column in COLUMNS[:2])
-        listed = _composed(row["labels"]) if with_labels else ""
+        image, split = (composed(row[column].strip()) for column in COLUMNS[:2])
+        listed = composed(row["labels"]) if with_labels else ""
         labels = [label.strip() for label in listed.split(";") if label.strip()]
         if image not in names or not NAME.fullmatch(names[image]):
             near = [file for file in files.values() if _stem(file) == _stem(image)]
             there = f" (there is {near[0]})" if near else ""
+            if NAME.fullmatch(image) and (folder / image).is_file():
+                there = " that is read (the file is there: convert it)"
             raise ValueError(
                 f"{path}:{line}: no image {image[:100]!r} in {folder}{there}; expected the name "
                 f"of a {', '.join(suffixes)} file there, in quotes if it has a comma"
@@ -240,7 +240,7 @@ def read_table(
 
 def _stem(file: str) -> str:
     """Return a file's name without its suffix, as a file system without cases compares it."""
-    return _composed(Path(file).stem).casefold()
+    return composed(Path(file).stem).casefold()
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -27,9 +27,19 @@ def with_labels_of_masks(dataset: Dataset) -> Dataset:
         if name in trained and not labels[name]:
             raise ValueError(
                 f"{dataset.mask_path(name)} shows no class, so its image has no label; "
-                "leave the image out of train"
+                f"leave the image out of train{_void_hint(dataset, name)}"
             )
     return replace(dataset, labels=labels)
+
+
+def _void_hint(dataset: Dataset, name: str) -> str:
+    """Return the end of the message on a mask without class, where it has void pixels."""
+    if not (dataset.mask(name) == VOID).any():
+        return ""
+    return (
+        f" (its pixels of {VOID} are void: where they are meant as a class, "
+        f"`python -m occse data relabel MASKS --out FOLDER {VOID}=1` writes the masks anew)"
+    )
 
 
 def _names(dataset: Dataset) -> Iterator[str]:

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from occse.data.dataset import Dataset
-from occse.data.layouts.folder import read_table
+from occse.data.dataset import MASK_SUFFIXES, Dataset
+from occse.data.layouts.folder import SUFFIXES, image_files, read_table
 from occse.data.layouts.labels_of_masks import with_labels_of_masks
 from occse.data.layouts.voc_lists import TrainedList, list_path, read_lists
 from occse.data.npy_dicts.cls_labels import read_cls_labels
-from occse.data.reading import check_present, read_text
+from occse.data.reading import as_stored, check_root, composed, find_files, read_text
 from occse.data.tree import TEST_SPLIT
 from occse.naming.counts import number
 
@@ -86,6 +86,7 @@ def read_voc(
         ValueError: `root` is not in VOC layout; a list is damaged or names a missing image; an
             annotation or `cls_labels.npy` is damaged, names an unknown class, or no class at all.
     """
+    check_root(root)
     _check_folders(root, labels)
     has_lists = (root / LISTS).is_dir()
     if has_lists:
@@ -96,10 +97,13 @@ def read_voc(
         # All of the table's `train` is trained on; there is no larger list.
         lists = {"train_aug": by_split["train"], **by_split}
         sources = dict.fromkeys(lists, root / TABLE)
+    files: dict[str, str] = {}
     for split, listed in lists.items():
-        check_present(
-            root / "JPEGImages", (f"{name}.jpg" for name in listed), source=sources[split]
-        )
+        usual = [f"{name}.jpg" for name in listed]
+        found = find_files(root / IMAGES, usual, source=sources[split], suffixes=SUFFIXES)
+        for name, file in zip(listed, usual, strict=True):
+            if found[file] != file:
+                files[name] = f"{IMAGES}/{found[file]}"
     names = sorted(set[str]().union(*(lists[split] for split in splits)))
     notes = [
         f"{split} comes from {path}" for split, path in sources.items() if path.suffix != ".txt"
@@ -109,7 +113,8 @@ def read_voc(
         unmasked = frozenset(names)
         notes.append(f"there is no folder {MASKS}: nothing is scored")
     elif trained == "train" or not has_lists:
-        masked = {path.stem for path in (root / MASKS).glob("*.png")}
+        paths = (root / MASKS).iterdir()
+        masked = {composed(path.stem) for path in paths if path.suffix in MASK_SUFFIXES}
         unmasked = frozenset(names).difference(masked)
         if unmasked:
             notes.append(f"{number(len(unmasked), 'image')} without mask: not scored")
@@ -118,6 +123,7 @@ def read_voc(
         classes=tuple(classes),
         splits=lists,
         labels={} if labels == "masks" else _labels(root, names, classes, labels),
+        files=files,
         unmasked=unmasked,
         notes=tuple(notes),
     )
@@ -176,9 +182,9 @@ def _read_table(
         root / TABLE,
         classes=classes,
         named_by="VOC" if tuple(classes) == VOC_CLASSES else "data.classes",
-        files={path.stem: path.name for path in folder.glob("*.jpg")},
+        files=image_files(folder),
         folder=folder,
-        suffixes=(".jpg",),
+        suffixes=SUFFIXES,
         with_labels=with_labels,
     )
 
@@ -187,7 +193,8 @@ def _labels(
     root: Path, names: Sequence[str], classes: Sequence[str], source: LabelSource
 ) -> dict[str, tuple[int, ...]]:
     if source == "annotations":
-        return {name: _read_labels(root / "Annotations" / f"{name}.xml", classes) for name in names}
+        folder = root / "Annotations"
+        return {name: _read_labels(as_stored(folder / f"{name}.xml"), classes) for name in names}
     if source == "csv":
         path = root / TABLE
         _, found = _read_table(root, classes, with_labels=True)

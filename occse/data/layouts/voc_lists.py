@@ -6,10 +6,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from occse.data.reading import numbered_lines
+from occse.data.reading import composed, numbered_lines
 
-# A bare id, or a line of a segmentation list: image path and mask path.
-LINE = re.compile(r"(?:/?JPEGImages/)?([\w-]+)(?:\.jpg(?:\s+/?SegmentationClass\w*/\1\.png)?)?")
+# A bare id, or a line of a segmentation list: image path and mask path. An id is the name of a file
+# without its suffix. Artifacts are named after it, so it has no slash and begins with no dot.
+LINE = re.compile(
+    r"(?:/?JPEGImages/)?((?!\.)[^/\\\x00-\x1f\x7f]+?)"
+    r"(?:\.(?:jpe?g|png)(?:\s+/?SegmentationClass\w*/\1\.png)?)?",
+    re.IGNORECASE,
+)
 TrainedList = Literal[
     "train_aug",  # VOC and SBD
     "train",  # VOC alone, or a user's own list
@@ -83,7 +88,7 @@ def read_list(path: Path) -> tuple[str, ...]:
                 f"{path}:{number}: {line[:200]!r} names no image; expected an id such as "
                 "2007_000032 or '/JPEGImages/2007_000032.jpg /SegmentationClass/2007_000032.png'"
             )
-        name = match[1]
+        name = composed(match[1])
         if name in names:
             raise ValueError(
                 f"{path}:{number}: {name} is listed twice, first on line {names[name]}"
@@ -106,11 +111,11 @@ def _train_aug(
         masked = {path.stem for path in masks.glob("*.png")}
         return tuple(sorted((masked | set(train)) - set(val))), masks
     raise ValueError(
-        f"{list_path(root, 'train_aug')} is missing; VOC does not bring this list of the 10,582 "
-        "training images of VOC and SBD that are not in VOC's val. Expected that list, or SBD "
+        f"{list_path(root, 'train_aug')} is missing; data.trained=train trains on the list train "
+        "alone, as trees of your own do. Otherwise expected that list, which VOC does not bring "
+        "(the 10,582 images of VOC and SBD that are not in VOC's val), or SBD "
         f"(benchmark_RELEASE/dataset with train.txt and val.txt) in {root.absolute().parent} "
-        f"or beside it, or the masks of all of these images in {masks}; "
-        "data.trained=train trains on the list train alone"
+        f"or beside it, or the masks of all of these images in {masks}"
     )
 
 

@@ -169,3 +169,36 @@ def test_predictions_that_would_overwrite_each_other_are_refused(
     assert "would both become wide.png" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "none.jpg"), "--out", str(tmp_path / "out")]) == 2
     assert "no such image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scales", "0.001"], "wide.jpg is 50 x 90 (height x width), and the scale 0.001 leaves"),
+        (["--device", "cuda:99"], "--device cuda:99: expected one of the"),
+        (["--out", "FILE"], "which is a file; expected a folder"),
+    ],
+)
+def test_prediction_names_the_option_that_cannot_be(
+    options: list[str],
+    message: str,
+    small_store: Path,
+    small_node: dict[str, Node],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = photos / "wide.jpg"
+    given = [str(file) if option == "FILE" else option for option in options]
+    command = ["predict", "--from", small_node["seg"].fingerprint, "--store", str(small_store)]
+    assert main([*command, str(file), "--out", str(tmp_path / "out"), *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_export_refuses_a_format_of_label_maps(
+    small_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--format", "psa", "--out", str(tmp_path / "out")]
+    assert main(["export", "crf", *trial(small_store), *out]) == 2
+    assert "--format is psa, but crf has label maps" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

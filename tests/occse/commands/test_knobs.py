@@ -51,3 +51,8 @@ def test_a_word_that_nothing_has_is_bad_input(capsys: pytest.CaptureFixture[str]
         "no name or meaning of a knob contains 'qqq'; the stages are data, "
         in capsys.readouterr().err
     )
+
+
+def test_a_knob_is_found_by_its_full_name_in_every_layout_that_has_it() -> None:
+    names = [line.split()[0] for line in knobs("data.labels") if not line.startswith(" ")]
+    assert names == ["data.labels", "data.labels"], "of voc and of folder"

@@ -13,7 +13,7 @@ from PIL import Image
 from occse.__main__ import main
 from occse.data import inspect as module
 from occse.data.dataset import Dataset, load_dataset, save_index
-from occse.data.inspect import inspect
+from occse.data.inspect import Findings, inspect
 from occse.data.layouts.folder import read_folder
 from occse.stage import Context, Machine
 from occse.stages.data import Folder
@@ -49,6 +49,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def notes_on_masks(found: Findings) -> list[str]:
+    """Return the notes but that on the class of every image, which the sound tree has."""
+    return [note for note in found.notes if not note.startswith("every training image has")]
+
+
 def change_masks(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     for path in (root / "masks").iterdir():
         Image.fromarray(change(np.array(Image.open(path)))).save(path)
@@ -57,7 +62,7 @@ def change_masks(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None
 def test_inspect_counts_pixels_and_masks_of_a_sound_tree(root: Path) -> None:
     seen: list[tuple[int, int]] = []
     found = inspect(read_folder(root), report=lambda done, total: seen.append((done, total)))
-    assert (found.faults, found.contradictions, found.notes) == ([], [], [])
+    assert (found.faults, found.contradictions, notes_on_masks(found)) == ([], [], [])
     assert found.images == {0: 4, 1: 4, 2: 2}
     assert found.pixels[1] == 4 * 320
     assert found.pixels[2] == 2 * 120
@@ -82,21 +87,83 @@ def test_inspect_notes_a_class_that_only_the_labels_name(root: Path) -> None:
     Image.fromarray(mask_of("car")).save(root / "masks" / "im1.png")
     found = inspect(read_folder(root))
     assert found.contradictions == []
-    (line,) = found.notes
+    (line,) = notes_on_masks(found)
     assert line.startswith("1 mask, im1 (sign), has no pixel of a class")
 
 
 def test_inspect_recognizes_masks_of_0_and_255(root: Path) -> None:
     change_masks(root, lambda mask: np.where(mask > 0, 255, 0).astype(np.uint8))
     (line,) = inspect(read_folder(root)).contradictions
-    assert "divide the values of the masks by 255" in line
+    assert f"data relabel {root / 'masks'} --out FOLDER 255=1`" in line
+    Image.fromarray(mask_of("car")).save(root / "masks" / "im0.png")
+    (line,) = inspect(read_folder(root)).contradictions
+    assert line.startswith("3 masks, the first im1, have background (0) and void (255) only")
 
 
-def test_inspect_notes_masks_that_are_void_everywhere(root: Path) -> None:
-    change_masks(root, lambda mask: np.full_like(mask, 255))
+def test_inspect_tells_masks_that_are_void_everywhere(root: Path) -> None:
+    Image.fromarray(np.full((HEIGHT, WIDTH), 255, np.uint8)).save(root / "masks" / "im0.png")
     found = inspect(read_folder(root))
     assert found.contradictions == []
-    assert found.notes[0].startswith("4 masks, the first im0, have void (255) everywhere")
+    assert any(note.startswith("1 mask, im0, has void (255) every") for note in found.notes)
+    change_masks(root, lambda mask: np.full_like(mask, 255))
+    (line,) = inspect(read_folder(root)).contradictions
+    assert line.startswith("4 masks, the first im0, have void (255) everywhere")
+
+
+def test_inspect_tells_a_class_without_a_training_image(root: Path) -> None:
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("train,car;sign", "train,car"))
+    assert any(
+        "no training image has the class sign" in n for n in inspect(read_folder(root)).notes
+    )
+
+
+@pytest.mark.parametrize(("orientation", "shown"), [(6, (WIDTH, HEIGHT)), (3, (HEIGHT, WIDTH))])
+def test_mask_is_turned_as_its_exif_data_say(
+    root: Path, orientation: int, shown: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph = Image.open(root / "images" / "im0.jpg")
+    photograph.save(root / "images" / "im0.jpg", exif=exif)
+    mask = Image.fromarray(mask_of("car"))
+    mask.save(root / "masks" / "im0.png", exif=exif)
+    dataset = read_folder(root)
+    assert dataset.mask("im0").shape == dataset.image("im0").shape[:2] == shown
+    assert (dataset.mask("im0") == 1).sum() == 320
+    mask.save(root / "masks" / "im0.png")
+    faults = inspect(dataset).faults
+    if orientation == 6:
+        assert "48 x 32 as it is shown: its EXIF orientation is 6; turn the mask so" in faults[0]
+    else:
+        assert faults == []
+
+
+def test_mask_may_have_one_bit_and_a_suffix_in_upper_case(root: Path) -> None:
+    expected = read_folder(root).mask("im0")
+    (root / "masks" / "im0.png").unlink()
+    Image.fromarray(mask_of("car") > 0).save(root / "masks" / "im0.PNG")
+    dataset = read_folder(root)
+    assert "im0" in dataset.scored("train")
+    np.testing.assert_array_equal(dataset.mask("im0"), expected)
+
+
+def test_inspect_says_of_a_mask_that_it_is_a_jpeg(root: Path) -> None:
+    Image.fromarray(mask_of("car")).save(root / "masks" / "im0.png", format="JPEG")
+    (fault,) = inspect(read_folder(root)).faults
+    assert "it is a JPEG, whose compression changes the numbers" in fault
+
+
+def test_folder_says_that_a_format_is_not_read_and_that_a_folder_is_missing(root: Path) -> None:
+    Image.open(root / "images" / "im0.jpg").save(root / "images" / "im0.webp")
+    table = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(table.replace("im0.jpg", "im0.webp"))
+    with pytest.raises(ValueError, match=r"labels\.csv:2: .*the file is there: convert it"):
+        read_folder(root)
+    with pytest.raises(ValueError, match=r"nowhere is missing; expected the folder of a data set"):
+        read_folder(root / "nowhere")
+    with pytest.raises(ValueError, match=r"labels\.csv is no folder; expected the folder"):
+        read_folder(root / "labels.csv")
 
 
 def test_inspect_recognizes_shifted_labels(root: Path) -> None:
@@ -117,6 +184,7 @@ def test_inspect_finds_masks_that_are_drawn_in_colours(root: Path) -> None:
     Image.fromarray(np.stack([mask_of("car") * 100] * 3, axis=-1)).save(path)
     (fault,) = inspect(read_folder(root)).faults
     assert "PNG of mode RGB; expected palette indices" in fault
+    assert f"data relabel {root / 'masks'} --out FOLDER" in fault
 
 
 def test_inspect_in_processes_finds_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,11 @@ def test_trial_without_masks_segments_val_and_has_no_score(
     assert main(["panels", *trial, *targets, "--out", str(tmp_path / "panels")]) == 0
     drawn = {path.name for path in (tmp_path / "panels").iterdir()}
     assert {"4.png", "5.png"} < drawn, "images of train_aug are shown too"
+    # By its fingerprint, label maps are exported wherever the photographs lie by now.
+    by_itself = ["export", "seg", "--store", str(store), "--fingerprint", folder.name]
+    assert main([*by_itself, "--out", str(tmp_path / "exported")]) == 0
+    readme = (tmp_path / "exported" / "README.txt").read_text()
+    assert "    1 cat\n    2 cup\n" in readme
     erase = ["--targets", "erase_and_infer"]
     assert main(["run", *trial, *erase]) == 2
     assert "no image of train has a mask, and this stage makes" in capsys.readouterr().err

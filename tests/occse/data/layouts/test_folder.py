@@ -84,11 +84,11 @@ def test_png_with_transparency_or_palette_is_rgb_and_16_bits_are_refused(root: P
 
 
 def test_masks_that_belong_to_nothing_are_noted(root: Path) -> None:
-    for name in ("z.png", "a.PNG"):
+    for name in ("z.png", "a.gif"):
         (root / "masks" / name).touch()
     loose, others, partly = read_folder(root).notes
     assert loose == "1 mask of no image in labels.csv"
-    assert others == f"1 file in {root / 'masks'}, the first a.PNG, not read: expected NAME.png"
+    assert others == f"1 file in {root / 'masks'}, the first a.gif, not read: expected NAME.png"
     assert partly == "1 of the 3 images of train have a mask: the others are not scored"
 
 

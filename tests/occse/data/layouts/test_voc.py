@@ -1,9 +1,11 @@
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from voc_tree import (
     HEIGHT,
     LISTS,
@@ -90,6 +92,27 @@ def test_lists_that_make_no_sense_are_refused(
     write_list(root, split, lines)
     with pytest.raises(ValueError, match=message):
         read_voc(root)
+
+
+@pytest.mark.parametrize("name", ["a (1), b", "im 0.v2", "Mädchen", "x.rf.0a1b"])
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".png"])
+def test_images_may_have_any_name_and_be_png(
+    root: Path, dataset: Dataset, name: str, suffix: str
+) -> None:
+    stored = unicodedata.normalize("NFD", name)
+    image = Image.open(root / "JPEGImages" / "b_1.jpg").copy()
+    (root / "JPEGImages" / "b_1.jpg").unlink()
+    image.save(root / "JPEGImages" / f"{stored}{suffix}")
+    for folder, end in (("Annotations", ".xml"), ("SegmentationClass", ".png")):
+        (root / folder / f"b_1{end}").rename(root / folder / f"{stored}{end}")
+    write_list(root, "val", (name,))
+    found = read_voc(root)
+    assert found.splits["val"] == (name,)
+    assert found.labels[name] == dataset.labels["b_1"]
+    assert found.image(name).shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(found.mask(name), mask_of("b_1"))
+    save_index(found, root)
+    assert load_dataset(root, data_root=root).image_path(name) == found.image_path(name)
 
 
 def without_train_aug(root: Path) -> Path:
