@@ -119,7 +119,9 @@ def _along(
         values = [f"{labels.value(knob, level)}: {percent(means[level])}" for level in levels]
         lines = f", a line for each value of {listed(list(map(labels.knob, by)))}" if by else ""
         moving = (
-            f" With it always moves {listed(list(map(labels.knob, others)))}." if others else ""
+            f" It always moves together with {listed(list(map(labels.knob, others)))}."
+            if others
+            else ""
         )
         return Picture(
             name=f"along_{knob.replace('.', '_')}",
@@ -253,7 +255,7 @@ def cost_against_score(sweep: Sweep, found: Pareto) -> Picture:
             f"{sweep.labels.metric(found.metric)} against the stage time of a trial, as if nothing "
             "else had run."
         ),
-        alt=f"A point for each variant. Nothing beats, for its cost: {listed(front)}.",
+        alt=f"A point for each variant. Not beaten at their cost: {listed(front)}.",
         figure=pareto_plot(found, sweep.names, sweep.labels),
     )
 

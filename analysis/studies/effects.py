@@ -44,7 +44,7 @@ METHOD = (
     "Optuna's, share of the variance by a random forest with seed 0."
 )
 UNADJUSTED = (
-    "p takes the images as given and covers chance in the seeds alone; it is not adjusted for the "
+    "p treats the images as fixed and covers chance in the seeds alone; it is not adjusted for the "
     "number of effects."
 )
 # A factor of more levels was searched, not set: a table with a row for each would say nothing.

@@ -95,7 +95,7 @@ def intact(root: Path, kind: str, fingerprint: str) -> bool:
     except FileNotFoundError:
         return False
     if manifest is None:
-        fault: str | None = f"{MANIFEST} is cut off or no JSON"
+        fault: str | None = f"{MANIFEST} is cut off or not JSON"
     else:
         fault = damage(folder, str(manifest.get("files")))
     if fault is not None:

@@ -82,7 +82,7 @@ def plan(options: argparse.Namespace) -> int:
     changed = changes({manifest.fingerprint: manifest for manifest in manifests}, made.nodes)
     if changed:
         print("\n".join(of_other_code(changed, made.nodes)))
-        print("`run` takes them as they are; with --changed-code rerun it makes them again")
+        print("`run` uses them as they are; with --changed-code rerun it makes them again")
     for gpus in options.simulate or ():
         costs = make_costs(
             through, history, machines=[_machine(gpus, options.cpus)], resources=spec.resources_of

@@ -201,7 +201,7 @@ def _changed(options: argparse.Namespace, store: "Store", nodes: "Mapping[str, N
         print("\n".join([*lines, "They are made again."]), flush=True)
         return set_changed_aside(store, nodes, reasons)
     command = f"{options.again} --changed-code rerun"
-    print("\n".join([*lines, f"They are taken as they are. To make them again: {command}"]))
+    print("\n".join([*lines, f"They are used as they are. To make them again: {command}"]))
     return []
 
 

@@ -37,7 +37,7 @@ def one_of_each(types: Sequence[NodeType], *, say: Say) -> Iterator[list[Finding
     findings = [
         Finding(
             level="warning",
-            what=f"node type {kind.name}: not started, for its file does not say its CPUs",
+            what=f"node type {kind.name}: not started: the cluster's file does not give its CPUs",
             advice="give it `resources` with CPU and GPU",
         )
         for kind in types
@@ -58,10 +58,10 @@ def one_of_each(types: Sequence[NodeType], *, say: Say) -> Iterator[list[Finding
         for kind in known:
             what = f"node type {kind.describe()}"
             if kind in missing:
-                what = f"{what}: no machine came within {took}"
+                what = f"{what}: no machine started within {took}"
                 findings.append(Finding(level="error", what=what, advice=ADVICE))
             else:
-                findings.append(Finding(level="ok", what=f"{what}: a machine is there"))
+                findings.append(Finding(level="ok", what=f"{what}: a machine started"))
         yield findings
     finally:
         ray.get(demand.put.remote(owner, []))

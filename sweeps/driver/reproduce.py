@@ -90,7 +90,7 @@ def differences(run: Run, nodes: Mapping[str, Node]) -> Iterator[str]:
         reasons += [f"it is made from {', '.join(waits)}"] if waits else []
         why = (
             "; ".join(reasons)
-            or f"its knobs are the same, so its version was another than {node.stage.version}"
+            or f"its knobs are the same, so the version of its code was not {node.stage.version}"
         )
         yield f"{field}: recorded {recorded[field]}, here {node.fingerprint}: {why}"
 

@@ -154,7 +154,7 @@ def official_run(
     if data_root is not None:
         return _scored(run, log, folder / MAPS, data_root)
     return replace(
-        run, notes=[*run.notes, "its scores are the log's own; nothing here has looked at its CAMs"]
+        run, notes=[*run.notes, "its scores are those of the log; its CAMs were not scored"]
     )
 
 
@@ -238,8 +238,8 @@ def _scored(run: OldRun, log: Log, maps: Path, data_root: Path) -> OldRun:
     ]
     if epochs:
         epoch = (
-            f"the CAMs in {maps.name} are those of epoch {epochs[-1] + 1}: its score in the log is "
-            "theirs"
+            f"the CAMs in {maps.name} are those of epoch {epochs[-1] + 1}: the log has their score "
+            "there"
         )
     else:
         epoch = (

@@ -179,7 +179,7 @@ def explain_stage(trial: Trial, field: str, explainer: Explainer) -> str:
         return f"{head}.\nHit: {explainer.origin(made)}."
     lines = [f"{head}.", "Miss: it is not in the store."]
     if (near := explainer.nearest(node)) is None:
-        return "\n".join([*lines, f"No {node.kind} ever was made in this store."])
+        return "\n".join([*lines, f"No {node.kind} was ever made in this store."])
     manifest, differences = near
     lines.append(
         f"The nearest is {node.kind}/{manifest.fingerprint}, {_origin(manifest)}. It differs in"

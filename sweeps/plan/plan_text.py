@@ -19,8 +19,10 @@ MOST_VARIANTS = 20
 # More reasons do not fit the line of a stage.
 MOST_REASONS = 2
 BEHIND_GATES = " Those behind gates are counted for all variants here."
-SHIPPED = " Shipped figures stand where the store has no run; your GPU may be another."
-AT_MOST = " Behind gates, for as many variants as may go on at most, the first of the file."
+SHIPPED = " Shipped figures replace runs that the store lacks; your GPU may differ."
+AT_MOST = (
+    " Behind gates: for the largest number of variants that may go on, in the order of the file."
+)
 
 
 def describe(plan: Plan, spec: Spec, costs: Costs, *, whole: bool = False) -> str:
@@ -197,7 +199,7 @@ def _known(costs: Costs, figure: Range, show: Callable[[float], str]) -> str:
     if len(costs.unknown) == len(costs.rows):
         return "unknown until the stages have run once"
     if costs.unknown:
-        return f"more than {_range(figure, show)}; no past run tells of {', '.join(costs.unknown)}"
+        return f"more than {_range(figure, show)}; no past run has {', '.join(costs.unknown)}"
     return f"about {_range(figure, show)}"
 
 

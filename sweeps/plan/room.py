@@ -75,7 +75,7 @@ def _divided(
         got = clamp(resources, machines, batch_size=batch_size).num_gpus
         if batch_size and 0 < got < resources.num_gpus:
             lines[
-                f"{node.field} asks for {number(int(resources.num_gpus), 'GPU')} and gets {got:g}: "
-                f"as many of the largest machine's as a batch of {batch_size} divides among"
+                f"{node.field} asks for {number(int(resources.num_gpus), 'GPU')} and gets {got:g}, "
+                f"the most on one machine that share its batch of {batch_size} images equally"
             ] = None
     return lines

@@ -26,7 +26,7 @@ What = Literal[
 REASONS: dict[What, str] = {
     "artifact": "no run refers to it",
     "damaged": "damaged, was set aside",
-    "scratch": "no attempt goes on with it",
+    "scratch": "left behind by an attempt",
     "leftover": "its attempt died",
     "lease": "expired",
 }

@@ -239,7 +239,7 @@ class Store:
             # a manifest that cannot be read would keep every new artifact from being published
             data = self.files.read(f"{node.kind}/{node.fingerprint}/{MANIFEST}")
             if data is not None and node not in self:
-                fault = f"{MANIFEST} is cut off or no JSON"
+                fault = f"{MANIFEST} is cut off or not JSON"
                 self._cache.set_aside(node.kind, node.fingerprint, fault=fault)
             self._cache.publish(node.kind, node.fingerprint)
         # The store's, which may be that of another attempt that was first.

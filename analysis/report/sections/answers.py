@@ -166,7 +166,7 @@ def _doubts(trials: pd.DataFrame, findings: Sequence[Finding]) -> Iterator[str]:
     most_seeds = 0 if trials.empty else trials.groupby("variant").size().max()
     if most_seeds == 1:
         yield (
-            "Every variant has one seed: there is no ± over seeds, and intervals speak of the "
+            "Every variant has one seed: there is no ± over seeds, and intervals cover the "
             "choice of images alone."
         )
     elif most_seeds == 2:

@@ -96,7 +96,7 @@ def test_marginal_means_and_intervals_are_those_of_statsmodels(rows: int) -> Non
 def test_a_mean_that_the_data_do_not_tell_is_refused() -> None:
     frame = frame_of(100)
     frame = frame[(frame["one"] != "a1") | (frame["two"] != "b2")]
-    with pytest.raises(ValueError, match="the mean of one at a1 cannot be told"):
+    with pytest.raises(ValueError, match="the mean of one at a1 cannot be estimated"):
         margins(frame, "score", BOTH, "one")
 
 

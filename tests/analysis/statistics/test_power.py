@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.statistics.behrens_fisher import reaches
 from analysis.statistics.bootstrap import LEVEL
@@ -33,6 +34,25 @@ def test_the_power_is_the_share_of_simulated_experiments_that_show_the_differenc
     assert promised == pytest.approx(
         share_shown(seeds, delta=DELTA), abs=0.012
     )  # four standard errors of the simulation
+
+
+def test_power_without_a_difference_counts_false_claims_in_both_directions() -> None:
+    found = power(0.0, 5, images_sd=IMAGES_SD, seed_variance=SEED_SD**2)
+    assert found == pytest.approx(share_shown(5, delta=0.0), abs=0.006)
+    assert found <= 1 - LEVEL
+
+
+def test_a_large_difference_needs_two_seeds_to_show_a_spread() -> None:
+    found = need(1.0, images_sd=IMAGES_SD, seed_variance=SEED_SD**2, freedom=50)
+    assert (found.low, found.seeds, found.high) == (2, 2, 2)
+
+
+def test_interval_of_the_number_is_that_of_the_variance_at_95_percent() -> None:
+    options = {"images_sd": 0.001, "freedom": 6}
+    found = need(DELTA, seed_variance=SEED_SD**2, **options)
+    for share, end in ((0.975, found.low), (0.025, found.high)):
+        variance = SEED_SD**2 * 6 / stats.chi2.ppf(share, 6)
+        assert end == need(DELTA, seed_variance=variance, **options).seeds
 
 
 def test_the_number_of_seeds_reaches_80_percent_and_one_fewer_does_not() -> None:

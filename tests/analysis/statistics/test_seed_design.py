@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.statistics.seed_design import Design, design, of_new_run, replicate, squares
+from analysis.statistics.seed_design import (
+    Design,
+    design,
+    of_new_run,
+    pooled_noise,
+    replicate,
+    squares,
+)
 
 SIMULATIONS = 1500
 
@@ -51,6 +58,30 @@ def test_the_variance_of_a_new_run_is_the_sum_of_all_components() -> None:
         )
         found.append(of_new_run(table)[0])
     assert np.mean(found) == pytest.approx(1 + 0.64 + 0.36, rel=0.05)
+
+
+def test_source_below_the_noise_adds_nothing_to_a_new_run() -> None:
+    # Rows and columns have equal means: only the interaction varies, with 1 degree of freedom.
+    table = np.array([[[1.0, -1.0], [-1.0, 1.0]]])
+    assert [each.value for each in squares(table)] == [0, 0, 4]
+    assert of_new_run(table) == (4, 1)
+
+
+def test_pooled_noise_of_a_variant_is_never_below_that_of_all() -> None:
+    three = design(pd.DataFrame({"seed.cgnet": range(3)}), "cam")
+    lucky, noisy = np.array([0.5, 0.5, 0.5]), np.array([0.1, 0.5, 0.9])
+    of_lucky, of_noisy = pooled_noise([(three, lucky), (three, noisy)])
+    pooled = noisy.var(ddof=1) / 2 / 3
+    assert of_lucky.of_mean == pytest.approx(pooled)
+    # Weights: 2 for the pooled variance, the degrees of freedom for the own one.
+    assert of_noisy.of_mean == pytest.approx((2 * pooled + 2 * noisy.var(ddof=1) / 3) / 4)
+
+
+def test_design_with_a_combination_twice_and_one_missing_is_not_complete() -> None:
+    columns = ["seed.cgnet", "seed.deeplab"]
+    twice = pd.DataFrame([(0, 0), (0, 0), (1, 1), (1, 0)], columns=columns)
+    assert not design(twice, "seg").complete
+    assert crossed(2, 2).complete
 
 
 def test_with_one_source_it_is_the_textbooks() -> None:

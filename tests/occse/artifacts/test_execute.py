@@ -176,7 +176,7 @@ def test_a_manifest_that_was_cut_off_is_set_aside_and_the_artifact_made_again(
     assert execute(node, root=tmp_path).files == first.files
     (aside,) = tmp_path.glob(f"corrupt/Writes/{node.fingerprint}.*")
     assert (aside / "manifest.json").read_text() == text
-    assert f"is damaged (manifest.json is cut off or no JSON): moved to {aside}" in caplog.text
+    assert f"is damaged (manifest.json is cut off or not JSON): moved to {aside}" in caplog.text
 
 
 def flip_a_byte(path: Path) -> None:

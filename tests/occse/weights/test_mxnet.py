@@ -122,7 +122,7 @@ HUGE = 2**63
         ),
         (struct.pack("<Q2I4iQ", 1, 1, 1, 1, 0, 0, 0, 0), "1 arrays and 0 names"),
         (struct.pack("<Q2I4iQQ", 1, 1, 1, 1, 0, 0, 0, 1, HUGE), "bytes in name 1 of 1 takes"),
-        (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 2, b"\xff\xfe"), "no UTF-8 text"),
+        (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 2, b"\xff\xfe"), "not UTF-8 text"),
         (struct.pack("<Q2I4iQQ2s", 1, 1, 1, 1, 0, 0, 0, 1, 2, b"a\0"), "expected printable text"),
         (struct.pack("<Q2I4iQQ", 1, 1, 1, 1, 0, 0, 0, 1, 0), "expected printable text"),
         (

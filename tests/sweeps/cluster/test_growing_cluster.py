@@ -127,8 +127,8 @@ def test_doctor_starts_one_machine_of_each_type_and_checks_them(
     command = ["doctor", "--store", str(tmp_path), "--address", cloud.address, "--autoscaling"]
     code = main(command)
     said = capsys.readouterr().out
-    assert "node type cpu (1 CPU): a machine is there" in said
-    assert "node type gpu (1 CPU, 1 GPU): a machine is there" in said
+    assert "node type cpu (1 CPU): a machine started" in said
+    assert "node type gpu (1 CPU, 1 GPU): a machine started" in said
     assert "3 machines" in said
     # the GPUs of the fake machines are only counted
     assert code == 1

@@ -106,7 +106,7 @@ def test_a_stage_that_is_another_to_this_code_is_told_with_what_differs(
 def test_a_raised_version_is_told(trial: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(rebuild(trial)["seg"].stage), "version", 99)
     (line,) = differences(trial, rebuild(trial))
-    assert line.endswith("its knobs are the same, so its version was another than 99")
+    assert line.endswith("its knobs are the same, so the version of its code was not 99")
 
 
 def test_metrics_agree_within_the_tolerance_and_none_may_be_missing(trial: Run) -> None:

@@ -124,7 +124,7 @@ def test_settings_of_another_model_are_kept_by_their_own_names(uri: str, tmp_pat
     assert json.loads(run.data.tags["occse.protocol"])["cam"]["init"] == "unknown"
     assert (run.data.tags["occse.variant"], run.data.tags["occse.baseline"]) == ("ours", "true")
     assert "ended after 1 of 2 epochs" in run.data.tags["occse.imported.notes"]
-    assert "its scores are the log's own" in run.data.tags["occse.imported.notes"]
+    assert "its scores are those of the log" in run.data.tags["occse.imported.notes"]
 
 
 def test_maps_are_scored_as_the_official_code_scores_them(uri: str, tmp_path: Path) -> None:

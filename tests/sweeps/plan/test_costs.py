@@ -236,5 +236,5 @@ def test_what_never_ran_is_unknown_and_named(history: PastRuns) -> None:
     text = describe(plan, spec, costs)
     assert (
         "Time on 1 CPU and 0 GPUs, in the order of the scheduler: more than 2 min; "
-        "no past run tells of TrainClassifier, TrainCGNet, MakeCam" in text
+        "no past run has TrainClassifier, TrainCGNet, MakeCam" in text
     )

@@ -139,7 +139,7 @@ def test_the_sweep_the_trial_and_the_stage_are_told_in_plain_words(
     assert f"The nearest is MakeCam/{found[0].nodes['cam'].fingerprint}" in text
     assert text.endswith("  cgnet.lambda_start: 2 here, 1 there\nBefore it, cgnet must run.")
     assert "Hit" in explain_stage(found[1], "oc", explainer)
-    assert "No Segment ever was made" in explain_stage(found[1], "seg", Explainer(found, []))
+    assert "No Segment was ever made" in explain_stage(found[1], "seg", Explainer(found, []))
     with pytest.raises(ValueError, match="trial 1 has no stage 'caam'; it has data, oc"):
         explain_stage(found[1], "caam", explainer)
 

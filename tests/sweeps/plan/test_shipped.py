@@ -110,6 +110,6 @@ def test_plan_marks_shipped_figures() -> None:
         )
         texts.append(describe(made, spec, costs))
     with_rates, without = texts
-    assert "Shipped figures stand where the store has no run" in with_rates
+    assert "Shipped figures replace runs that the store lacks" in with_rates
     assert "a shipped figure, measured, NVIDIA H100 80 GB" in with_rates
     assert "shipped" not in without.lower()

@@ -265,7 +265,7 @@ def test_the_content_of_a_weight_file_is_the_identity_and_its_place_is_not(tmp_p
     (tmp_path / "spec.yaml").write_text(HEAD + "baseline: {}\nweights: nowhere\n")
     with pytest.raises(
         ValueError,
-        match=r"weights: expected the folder of the weight files; .*nowhere is no folder",
+        match=r"weights: expected the folder of the weight files; .*nowhere is not a folder",
     ):
         load_spec(tmp_path / "spec.yaml")
 

@@ -149,7 +149,7 @@ def test_record_of_a_run_that_was_deleted_is_told_as_a_refusal_and_costs_no_othe
         [experiment.experiment_id], f"tags.`occse.trial` = '{both[0].identity}'"
     )
     client.delete_run(runs[0].info.run_id)
-    with pytest.raises(RecordRefusedError, match=r"refuses the record.*no outage"):
+    with pytest.raises(RecordRefusedError, match=r"refuses the record.*not an outage"):
         tracking.log(Record(trial=both[0], manifests={}), store=store)
     recorder = Recorder(store=store, live=LiveMetrics(store), tracking=tracking, say=lines.append)
     recorder.expect(both)
