@@ -59,7 +59,12 @@ def adopt_files(options: argparse.Namespace) -> int:
             f"--tracking {masked(options.tracking)}: expected a database file, such as "
             "sqlite:///runs/mlflow.db"
         )
-    print(f"{number(adopt(path), 'run')} now found in {artifacts(path)}")
+    changed = adopt(path)
+    where = artifacts(path)
+    if changed:
+        print(f"{number(changed, 'run')} changed: MLflow now has the files in {where}")
+    else:
+        print(f"nothing to change: no run whose files are in {where} is recorded elsewhere")
     return 0
 
 

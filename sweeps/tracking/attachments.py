@@ -77,9 +77,16 @@ CsvRow = Sequence[object]
 
 
 def write_attachments(
-    record: Record, folder: Path, *, store: Store, data_root: Path | None
+    record: Record, folder: Path, *, title: str, store: Store, data_root: Path | None
 ) -> None:
     """Write the files of a trial below `folder`, as MLflow shall have them.
+
+    Args:
+        record: of the trial.
+        folder: an empty one.
+        title: name of the trial for people.
+        store: has its artifacts.
+        data_root: folder of the data set.
 
     Raises:
         OSError: an artifact cannot be read.
@@ -87,7 +94,7 @@ def write_attachments(
     """
     with tempfile.TemporaryDirectory() as aside:
         folders = _folders(record, store, Path(aside), data_root=data_root)
-        _write(record, folder, folders, data_root=data_root)
+        _write(record, folder, folders, title=title, data_root=data_root)
 
 
 def upload(client: "MlflowClient", run: "Run", write: Callable[[Path], None]) -> tuple[bool, str]:
@@ -187,7 +194,12 @@ def _folders(
 
 
 def _write(
-    record: Record, folder: Path, folders: Mapping[str, Path], *, data_root: Path | None
+    record: Record,
+    folder: Path,
+    folders: Mapping[str, Path],
+    *,
+    title: str,
+    data_root: Path | None,
 ) -> None:
     counted: dict[str, None] = {}
     for field, path in folders.items():
@@ -212,7 +224,7 @@ def _write(
         panels[image].save(folder / "panels" / name)
         write_maps(image, folders, folder / "maps" / name, data_root=data_root)
     if panels:
-        page = gallery(record.trial.name, panels)
+        page = gallery(title, panels)
         _write_file(folder / "gallery.html", page.encode())
 
 

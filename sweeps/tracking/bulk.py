@@ -168,6 +168,25 @@ class BulkWriter:
             note_scores(each.run, each.metrics)
         return True
 
+    def arrange(self, run: "Run", metrics: "Sequence[Metric]") -> None:
+        """Let the metrics that a run has stand in the order of `metrics`, and others behind them.
+
+        MLflow's pages show them in the order of their rows, and its page that compares runs opens
+        on the first. What came live is that of the first stages.
+        """
+        from sqlalchemy import select
+
+        table = self._tables["SqlLatestMetric"]
+        of_run = table.c.run_uuid == run.info.run_id
+        keys = list(dict.fromkeys(metric.key for metric in metrics))
+        ranks = {key: rank for rank, key in enumerate(keys)}
+        with self._store.ManagedSessionMaker(read_only=False) as session:
+            rows = [dict(row) for row in session.execute(select(table).where(of_run)).mappings()]
+            ordered = sorted(rows, key=lambda row: ranks.get(row["key"], len(keys)))
+            if ordered != rows:
+                session.execute(table.delete().where(of_run))
+                session.execute(table.insert(), ordered)
+
     def accepts(
         self, tags: Mapping[str, str], params: Mapping[str, str], metrics: "Sequence[Metric]"
     ) -> bool:

@@ -153,8 +153,9 @@ def _make_experiment(client: "MlflowClient", name: str, *, uri: str) -> str:
 def adopt(path: Path) -> int:
     """Point the runs of a database at the artifacts beside it, and return how many were changed.
 
-    MLflow keeps absolute locations. Those that are gone because the folder of the database was
-    moved or copied are rewritten; those that are there are left alone.
+    MLflow keeps absolute locations. Those whose files lie beside the database, because its folder
+    was moved or copied, are rewritten; all others are left alone. A copy must not read and write
+    the files of the original, so it does not matter whether these are still there.
 
     Raises:
         ValueError: the file is not a database of MLflow, or it cannot be written.
@@ -182,17 +183,17 @@ def adopt(path: Path) -> int:
 
 
 def _moved(location: str, here: Path) -> str | None:
-    """Return where an artifact folder is now, if it is gone from `location` and lies in `here`."""
+    """Return where an artifact folder of `location` is in `here`, if it is there and not told."""
     address = urlsplit(location)
     if address.scheme not in ("", "file"):
         return None
     folder = Path(unquote(address.path))
-    if folder.exists() or ARTIFACTS not in folder.parts:
+    if ARTIFACTS not in folder.parts:
         return None
     # the last one: a folder above may have the same name
     index = len(folder.parts) - 1 - folder.parts[::-1].index(ARTIFACTS)
     moved = here.joinpath(*folder.parts[index + 1 :])
-    return moved.as_uri() if moved.is_dir() else None
+    return moved.as_uri() if moved.is_dir() and moved != folder else None
 
 
 def check_experiment(name: str) -> None:

@@ -97,7 +97,7 @@ def about_trial(trial: Trial, names: TrialNames) -> dict[str, str]:
     return {
         "mlflow.runName": names.of(trial),
         "occse.label": names.label(trial),
-        "mlflow.note.content": describe(trial),
+        "mlflow.note.content": describe(trial, names.of(trial)),
         "occse.trial": trial.identity,
         "occse.variant": trial.variant,
         "occse.order": str(trial.order),
@@ -205,11 +205,18 @@ def set_params(client: "MlflowClient", run: "Run", params: Mapping[str, str]) ->
         client.log_batch(run.info.run_id, params=new)
 
 
-def describe(trial: Trial) -> str:
-    """Describe a trial for people: erasing, lambda, alphas, backbones, seed."""
+def describe(trial: Trial, name: str) -> str:
+    """Describe a trial for people: erasing, lambda, alphas, backbones, seed.
+
+    Args:
+        trial: the trial.
+        name: for people; the one that commands take stands behind it.
+    """
     configs = _configs(trial)
-    name = f"**{trial.name}**"
-    parts = [marked_baseline(trial.name, shown=name) if trial.baseline else name]
+    shown = f"**{name}**"
+    parts = [marked_baseline(name, shown=shown) if trial.baseline else shown]
+    if name != trial.name:
+        parts.append(f"in commands: {trial.name}")
     lambdas = [config for config in configs.values() if "lambda_start" in config]
     for config in lambdas:
         erasing = config.get("erasing", "nothing")

@@ -32,9 +32,25 @@ VERSION_S = 5.0
 TAG_CHARACTERS = 5000
 # Charts with more lines than these are a blur, and take the page seconds.
 MOST_RUNS = 100
+# Section of the parallel coordinates, whose axes need the whole width.
+KNOBS_SECTION = "occse-knobs"
+# Pixels; the page takes 360 for charts that share the width.
+KNOBS_HEIGHT = 400
+# What the page of an experiment shows above its runs; a text of a person stays.
+NOTE = "mlflow.note.content"
 # Parallel coordinates of more knobs are not read.
 MOST_KNOBS = 6
 SECTION = "occse-scores"
+# The page's own ids of its first columns: names, then when a run was made and how long it took.
+NAME_COLUMN = "attributes.`Run Name`"
+LAST_COLUMNS = ("runDateAndNestInfo", "duration")
+# Pixels in which the page shows some thirty letters. By default it has 190, and cuts names of
+# variants that differ at their ends.
+NAME_WIDTH = 250
+# Pixels of a letter of a heading, and of what stands around it; the page has 100 for all of it.
+LETTER_WIDTH = 7.5
+HEAD_WIDTH = 30
+LEAST_WIDTH = 100
 Card = dict[str, Any]
 
 
@@ -102,6 +118,9 @@ def write_views(
         if old.get("state") != state:
             client.set_experiment_tag(experiment_id, f"{TAG}{view.key}", text)
         written.append(view)
+    if written and NOTE not in known:
+        links = [f"[{view.name}]({address('', experiment_id, view)[1:]})" for view in written]
+        client.set_experiment_tag(experiment_id, NOTE, f"Results: {' · '.join(links)}")
     return written
 
 
@@ -156,6 +175,11 @@ def _state(
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "tag", "groupByData": "occse.label"}],
     }
+    widths = {NAME_COLUMN: NAME_WIDTH}
+    for column in columns:
+        # without `metrics.` or `params.`, which stands above
+        heading = column.partition(".")[2]
+        widths[column] = max(LEAST_WIDTH, round(LETTER_WIDTH * len(heading)) + HEAD_WIDTH)
     return {
         "searchFilter": "tags.`occse.kind` = 'trial' AND tags.`occse.current` = 'true'",
         "orderByKey": f"metrics.`{scores[-1]}`",
@@ -164,13 +188,19 @@ def _state(
         "runsExpanded": {parent: True},
         "runsVisibilityMap": {parent: False},
         "selectedColumns": columns,
+        "columnOrder": [NAME_COLUMN, *columns, *LAST_COLUMNS],
+        "columnWidths": widths,
         "groupBy": group if view.by_variant else None,
         "useGroupedValuesInCharts": True,
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunCharts": list(view.charts),
-        "compareRunSections": [_section(SECTION, "Scores"), *_folded(scores)],
+        "compareRunSections": [
+            _section(KNOBS_SECTION, "Knobs and scores", columns=1, cardHeight=KNOBS_HEIGHT),
+            _section(SECTION, "Scores"),
+            *_folded(scores),
+        ],
     }
 
 
@@ -183,7 +213,7 @@ def _folded(scores: Sequence[str]) -> list[Card]:
     return [_section(f"occse-{name}", name, is_open=False) for name in names]
 
 
-def _section(uuid: str, name: str, *, is_open: bool = True) -> Card:
+def _section(uuid: str, name: str, *, is_open: bool = True, **more: object) -> Card:
     return {
         "uuid": uuid,
         "name": name,
@@ -191,6 +221,7 @@ def _section(uuid: str, name: str, *, is_open: bool = True) -> Card:
         "isReordered": True,
         "deleted": False,
         "isGenerated": not is_open,
+        **more,
     }
 
 
@@ -219,6 +250,7 @@ def _parallel(knobs: Sequence[str], scores: Sequence[str]) -> Card:
     return _card(
         "PARALLEL",
         "Knobs and scores",
+        metricSectionId=KNOBS_SECTION,
         selectedParams=list(knobs),
         selectedMetrics=list(scores),
         showAllRuns=True,

@@ -58,8 +58,7 @@ Once the trial has ended also:
 | `occse.complete` | identity (and the reason of a stop), once everything here is written |
 
 A training whose batch came in parts gives the same result up to the order of sums, the activations
-that dropout drew, and the statistics of a batch norm that is trained. A complete run is not written
-again.
+that dropout drew, and the statistics of a trained batch norm. A complete run is not written again.
 
 A run that no sweep made (`python -m sweeps import`) has of these only kind, trial, variant, order,
 baseline, seed, current, pixel_truth and complete, and besides:
@@ -306,6 +305,8 @@ class Tracking:
             set_tags(self._client(), run, {**end.tags, "occse.complete": ""})
             set_params(self._client(), run, self._variation.params(trial))
             self._metrics.write(run, end.metrics)
+            if self._bulk is not None:
+                self._bulk.arrange(run, end.metrics)
             self._client().set_terminated(run_id, end.status, end_time=end.end_ms)
             if end.tags["occse.complete"]:
                 set_tags(self._client(), run, end.tags)
@@ -379,8 +380,10 @@ class Tracking:
         """
         trial = record.trial
         run = self._runs[trial.identity]
-        metrics = list(measured(record, store))
-        write = partial(write_attachments, record, store=store, data_root=self._spec.data_root)
+        root = self._spec.data_root
+        write = partial(
+            write_attachments, record, title=self._names.of(trial), store=store, data_root=root
+        )
         attached, missing = upload(self._client(), run, write)
         tags = about_plan(trial) | about_code(self._spec) | about_record(record, self._spec)
         complete = about_completion(record) if attached and not record.failed else ""
@@ -389,7 +392,7 @@ class Tracking:
             run=run,
             tags={**tags, "occse.not_attached": missing, "occse.complete": complete},
             params=self._variation.params(trial),
-            metrics=metrics,
+            metrics=list(measured(record, store)),
             status="FAILED" if record.failed else "FINISHED",
             # what was in the store took no time
             end_ms=run.info.start_time if in_store else int(1000 * record.ended_s),

@@ -143,11 +143,12 @@ class DatabaseSource:
     def _root(self, run_id: str) -> Path | None:
         """Return the folder of a run's artifacts; None for one that is not on a disk.
 
-        The database has it as an absolute path. Where that is gone, because the folder of the
-        database was moved, copied or shared, the artifacts lie beside the database as before.
+        The database has it as an absolute path. Where the folder of the database was moved, copied
+        or shared, the artifacts lie beside the database as before; those of a copy come before
+        those of the original.
         """
         root = _folder(self._location(run_id))
-        if root is None or root.is_dir() or ARTIFACTS not in root.parts:
+        if root is None or ARTIFACTS not in root.parts:
             return root
         # the last one: a folder above may have the same name
         index = len(root.parts) - 1 - root.parts[::-1].index(ARTIFACTS)

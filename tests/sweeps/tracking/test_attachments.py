@@ -166,6 +166,7 @@ def test_attachments_from_an_object_store_are_the_same_with_few_files_fetched(
         write_attachments(
             Record(trial=trial, manifests=manifests),
             tmp_path / str(number),
+            title="CSE · s0",
             store=store,
             data_root=None,
         )

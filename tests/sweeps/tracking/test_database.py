@@ -1,6 +1,7 @@
 """The database of MLflow's runs: made by one of many, locked by another program, or none at all."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def test_artifacts_of_a_database_that_was_moved_are_adopted(
     old.rename(new)
     moved = f"sqlite:///{new}/mlflow.db"
     assert main(["store", "adopt", "--tracking", moved]) == 0
-    assert "1 run now found in" in capsys.readouterr().out
+    assert "1 run changed: MLflow now has the files in" in capsys.readouterr().out
     client = MlflowClient(moved)
     assert Path(client.download_artifacts(run, "file.txt")).read_text() == "there"
     # MLflow remembers where the files of a run go, so another run tells where new ones go
@@ -160,4 +161,10 @@ def test_artifacts_of_a_database_that_was_moved_are_adopted(
     client.log_text(more, "more", "more.txt")
     assert not old.exists(), "new files go to the new place"
     assert main(["store", "adopt", "--tracking", moved]) == 0
-    assert "0 runs now found" in capsys.readouterr().out
+    assert "nothing to change" in capsys.readouterr().out
+    copy = tmp_path / "copy"
+    shutil.copytree(new, copy)
+    assert main(["store", "adopt", "--tracking", f"sqlite:///{copy}/mlflow.db"]) == 0
+    assert "2 runs changed" in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    assert str(copy) in client.get_run(run).info.artifact_uri, "not the original, which is there"

@@ -70,14 +70,22 @@ def test_views_have_scores_groups_and_charts_and_are_written_once(
         f"metrics.`{stage}/miou`" for stage in ("cam", "crf", "pseudo", "seg")
     ]
     assert grouped["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "occse.label"}]
+    assert grouped["columnOrder"][:2] == ["attributes.`Run Name`", "metrics.`cam/miou`"]
+    assert grouped["columnWidths"].keys() < set(grouped["columnOrder"])
     state = state_of(client, experiment, own.key)
     kinds = [card["type"] for card in state["compareRunCharts"]]
     assert kinds == ["PARALLEL", "SCATTER", *["BAR"] * 4]
     assert state["compareRunCharts"][0]["selectedParams"] == KNOBS
     assert state["runsVisibilityMap"] == {"abc": False}
     before = client.get_experiment(experiment).tags
+    note = before["mlflow.note.content"]
+    assert f"](#/experiments/{experiment}/runs?" in note
+    assert note.count(variants.key) == 1
     write_views(client, experiment, trials, KNOBS, parent="abc", uri=uri)
     assert client.get_experiment(experiment).tags == before
+    client.set_experiment_tag(experiment, "mlflow.note.content", "of a person")
+    write_views(client, experiment, trials, KNOBS, parent="abc", uri=uri)
+    assert client.get_experiment(experiment).tags["mlflow.note.content"] == "of a person"
     url = address("http://host", experiment, own)
     assert url.endswith("viewStateShareKey=occse-trials&compareRunsMode=CHART")
     monkeypatch.setattr(views, "version_of", lambda uri: (3, 14))

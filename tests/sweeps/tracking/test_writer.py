@@ -278,6 +278,8 @@ def test_points_that_came_live_are_not_written_again_at_the_end(uri: str, tmp_pa
     tracking.append(trial, curve("cam", {"step": 3, "loss": 0.0}, at=1))  # too late
     history = MlflowClient(uri).get_metric_history(run_of(uri, trial).info.run_id, "cam/loss")
     assert sorted((point.step, point.value) for point in history) == [(1, 2.0), (2, 1.0)]
+    # the page that compares runs opens on the first
+    assert next(iter(run_of(uri, trial).data.metrics)) == "cam/miou"
 
 
 def test_what_the_scheduler_tells_reaches_every_trial_that_waits_for_the_stage(
