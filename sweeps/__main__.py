@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m sweeps", description="Ablations of the whole pipeline.")
+    parser = Parser(prog="python -m sweeps", description="Plan, run and watch sweeps.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     every = (plan, explain, run, status, control, detached, reproduce, import_, mlflow, store)
     for command in (*every, doctor, schema, artifacts):

@@ -13,7 +13,7 @@ from occse.naming.pipe import reader_left, with_reader
 from occse.naming.terminal import print_anywhere
 from occse.plugins import load_plugins
 
-DESCRIPTION = "One trial on one machine, and what data, weight files and profiles are."
+DESCRIPTION = "Run one trial on one machine, check data and weight files, list profiles and knobs."
 COMMANDS = (run, export, predict, panels, data_check, weights, explain, knobs)
 
 

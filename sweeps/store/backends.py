@@ -177,11 +177,22 @@ class ObjectFiles:
     """Files on an object store at a URL such as s3://bucket/prefix.
 
     Credentials and endpoint are those of the environment.
+
+    Raises:
+        ValueError: fsspec does not know the protocol of the URL.
     """
 
     def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs  # not needed for folders
+        from fsspec import available_protocols  # not needed for folders
+        from fsspec.core import url_to_fs
 
+        # Caches of fsspec stand before the protocol, as in simplecache::s3://bucket
+        protocol = url.partition("://")[0].rpartition("::")[2]
+        if protocol not in available_protocols():
+            raise ValueError(
+                f"store {url}: expected a folder, or a URL of a protocol that fsspec knows, such "
+                f"as s3://bucket/prefix, got {protocol!r}"
+            )
         self._url = url
         with self._answering():
             self._fs, root = url_to_fs(url, use_listings_cache=False)

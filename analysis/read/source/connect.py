@@ -15,6 +15,8 @@ from analysis.read.source.run import Source, SourceError
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 DEFAULT_TRACKING = "sqlite:///runs/mlflow.db"
 PLAIN_SQLITE = "sqlite:///"
+# Servers and databases of MLflow; it keeps no runs in plain folders any more.
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 #: Seconds after which a person wants to know why nothing happens.
 TELL_EVERY_S = 5.0
 
@@ -23,7 +25,7 @@ def connect(tracking: str | None) -> Source:
     """Return MLflow as `analysis.read.mlflow.load` reads it.
 
     Raises:
-        ValueError: there is no such database.
+        ValueError: it is not a URI of a server or a database, or there is no such database.
         ConnectionError: the database stays locked.
     """
     # A relative path means another file in another folder.
@@ -68,6 +70,13 @@ def page_address(url: str) -> str:
 # A report asks for thousands of files, and each look at the database before would take its time.
 @lru_cache(maxsize=1)
 def _connect(uri: str, folder: Path) -> Source:
+    scheme, separator, _ = uri.partition("://")
+    # `+` stands before the driver of a database, as in mysql+pymysql://
+    if not separator or scheme.partition("+")[0] not in SCHEMES:
+        raise ValueError(
+            f"--tracking {masked(uri)}: expected a URI such as {DEFAULT_TRACKING} or "
+            f"http://127.0.0.1:5000 (one of {', '.join(SCHEMES)})"
+        )
     path = _database(uri)
     if path is not None:
         _check(path, uri)

@@ -107,6 +107,16 @@ def test_factor_that_another_explains_has_no_p_value() -> None:
     assert [(row.freedom, row.f, row.p) for row in rows] == [(0, None, None)] * 2
 
 
+def test_factor_without_any_effect_has_no_negative_share() -> None:
+    """Its sum of squares is a difference of two that are equal but for rounding."""
+    for seed in range(60):
+        frame = frame_of(24)
+        # The score is the same for all combinations of a block of six rows.
+        means = np.random.default_rng(seed).normal(0.5, 1, 4)
+        rows = type_two(frame.assign(score=means.repeat(6)), "score", [("one",), ("two",)])
+        assert all(row.eta >= 0 and (row.f or 0) >= 0 for row in rows)
+
+
 def test_many_blocks_take_no_longer_than_few() -> None:
     """A block of its own for every six of 5,000 rows: 833 columns, had they been coded."""
     frame = frame_of(5000)

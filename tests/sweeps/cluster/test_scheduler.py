@@ -128,6 +128,31 @@ def test_a_stage_is_cancelled_when_the_last_that_wants_it_leaves(tmp_path: Path)
     wait_until(lambda: not list(tmp_path.glob("Probe/*")), what="a tidy store")
 
 
+def test_stop_file_of_an_earlier_attempt_is_gone_when_a_new_one_runs(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="again", num_steps=20))
+    left_behind = tmp_path / stop_file(request.fingerprint)
+    left_behind.parent.mkdir(parents=True)
+    left_behind.touch()
+    asked = scheduler.ensure.remote(request, "a trial", PATIENCE_S)
+    running(scheduler, at=lambda: bool(executions(tmp_path)))
+    assert not left_behind.exists()
+    assert ray.get(asked) == DONE
+
+
+def test_trial_that_left_holds_no_stage_by_a_late_request(tmp_path: Path) -> None:
+    scheduler = scheduler_of(tmp_path)
+    request = request_of(Probe(label="long", num_steps=3000))
+    ray.get([scheduler.ensure.remote(request, trial, 0.0) for trial in ("stays", "goes")])
+    running(scheduler, at=lambda: bool(executions(tmp_path)))
+    ray.get(scheduler.leave.remote(["goes"], 0.0))
+    assert len(news(scheduler).running) == 1
+    # its process may ask once more before it ends
+    ray.get(scheduler.ensure.remote(request, "goes", 0.0))
+    ray.get(scheduler.leave.remote(["stays"], PATIENCE_S))
+    assert kinds(scheduler)[-1] is EventKind.CANCELLED
+
+
 def test_another_store_has_another_scheduler(tmp_path: Path) -> None:
     one, two = scheduler_of(tmp_path / "one"), scheduler_of(tmp_path / "two")
     pids = [news(scheduler).pid for scheduler in (one, two, scheduler_of(tmp_path / "one"))]

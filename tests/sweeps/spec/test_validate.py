@@ -110,6 +110,7 @@ BAD = {
         4,
         "cgnet.lr: expected `step` or `num` in the range",
     ),
+    "range of a point": ("grid:\n  oc.lr: {from: 1, to: 1, num: 3}\n", 4, "must be below `to`"),
     "range backwards": (
         "grid:\n  oc.lr:\n    {from: 2, to: 1, num: 3}\n",
         4,
