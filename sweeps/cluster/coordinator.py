@@ -31,12 +31,11 @@ _End = tuple[str, Mapping[str, str] | BaseException]
 class Coordinator(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     """Sees the steps that it is given through to their ends, as one trial of Ray Tune.
 
-    A step is a list of stages under an id. A stage's failure is not a failure of the
-    coordinator, which Tune would only repeat: it ends the stages that need it, and the rest of the
-    step goes on.
+    A step is a list of stages under an id. A stage's failure is not a failure of the coordinator,
+    which Tune would only repeat: it ends the stages that need it, and the rest of the step goes on.
 
-    The steps go on in a thread of its own, since Tune's calls block the main one: a driver that is
-    busy delays no stage."""
+    No method may be a coroutine: Ray would then take calls out of order, and a report could miss
+    the steps that were given before it."""
 
     @classmethod
     def default_resource_request(cls, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -46,19 +45,16 @@ class Coordinator(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def setup(self, config: Mapping[str, Any], *, scheduler: Any = None) -> None:  # noqa: ANN401
         """Begin with no step at all."""
-        self._scheduler = scheduler
         self._held: set[str] = set()
-        self._ended: queue.SimpleQueue[_End] = queue.SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        # The event loop alone would let a task be collected before it ends.
-        self._tasks: set[asyncio.Task[None]] = set()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._running = _RunningSteps(scheduler)
 
     def take(self, steps: Mapping[str, Sequence[StageRequest]]) -> None:
         """Take on steps, by id; the driver calls it between two reports."""
         for step, requests in steps.items():
-            self._held.add(step)
-            self._loop.call_soon_threadsafe(self._begin, step, requests)
+            # The driver gives again what it believes to be lost.
+            if step not in self._held:
+                self._held.add(step)
+                self._running.begin(step, requests)
 
     def step(self) -> dict[str, Any]:
         """Wait until a step ends, and report those that ended; report in vain where none does.
@@ -69,14 +65,37 @@ class Coordinator(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         """
         ends = []
         with suppress(queue.Empty):
-            ends.append(self._ended.get(timeout=REPORT_S))
+            ends.append(self._running.ended.get(timeout=REPORT_S))
             while True:  # all that have ended by now, for a report is dear
-                ends.append(self._ended.get_nowait())
+                ends.append(self._running.ended.get_nowait())
         for step, end in ends:
             if isinstance(end, BaseException):
                 raise end  # Tune starts the coordinator again
             self._held.discard(step)
         return {"ended": ends, "held": len(self._held)}
+
+
+class _RunningSteps:
+    """Steps that go on in a thread of their own.
+
+    Tune's calls block the main thread of a coordinator, and a driver that is busy comes back late:
+    neither delays a stage here.
+
+    Attributes:
+        ended: steps that came to their ends, in order.
+    """
+
+    def __init__(self, scheduler: Any) -> None:  # noqa: ANN401 - an actor handle
+        self.ended: queue.SimpleQueue[_End] = queue.SimpleQueue()
+        self._scheduler = scheduler
+        self._loop = asyncio.new_event_loop()
+        # The event loop alone would let a task be collected before it ends.
+        self._tasks: set[asyncio.Task[None]] = set()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def begin(self, step: str, requests: Sequence[StageRequest]) -> None:
+        """Let a step run, from another thread."""
+        self._loop.call_soon_threadsafe(self._begin, step, requests)
 
     def _begin(self, step: str, requests: Sequence[StageRequest]) -> None:
         task = self._loop.create_task(self._see_through(step, requests))
@@ -89,7 +108,7 @@ class Coordinator(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         # Without this the step would never end.
         except BaseException as error:
             end = error
-        self._ended.put((step, end))
+        self.ended.put((step, end))
 
     async def _stages(self, step: str, requests: Sequence[StageRequest]) -> Mapping[str, str]:
         """Request the stages of a step until none is left; return the errors of those that failed.

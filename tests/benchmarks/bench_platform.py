@@ -61,6 +61,7 @@ def main() -> None:
         "--images", type=int, default=300, help="training images for the sweep; stages take as long"
     )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--at-once", type=int, default=4, help="trials at a time (4)")
     parser.add_argument("--trials", type=int, default=2000, help="for memory")
     parser.add_argument(
         "--alone", nargs=3, metavar=("SPEC", "NUMBER", "STORE"), help=argparse.SUPPRESS
@@ -110,14 +111,14 @@ def stages(options: argparse.Namespace) -> None:
 
 
 def trials(options: argparse.Namespace) -> None:
-    """A trial of one stage that does nothing, with four at a time."""
+    """A trial of one stage that does nothing."""
     from probe_stages import Probe, make_trial
 
     made = [
         make_trial(order, data=Probe(label=f"trial {order}"))
         for order in range(4 * options.repeats)
     ]
-    _time_sweep("trial", made)
+    _time_sweep("trial", made, at_once=options.at_once)
 
 
 def chains(options: argparse.Namespace) -> None:
@@ -134,16 +135,16 @@ def chains(options: argparse.Namespace) -> None:
         )
         for order in range(4 * options.repeats)
     ]
-    _time_sweep("trial of four stages", made)
+    _time_sweep("trial of four stages", made, at_once=options.at_once)
 
 
-def _time_sweep(what: str, made: list[Any]) -> None:
+def _time_sweep(what: str, made: list[Any], *, at_once: int) -> None:
     with _cluster() as (root, _):
-        seconds = _timed(lambda: _run(root, made))
+        seconds = _timed(lambda: _run(root, made, at_once=at_once))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{what}: {seconds / len(made):.3f} s of {len(made)}, start and end included "
-        f"(below 0.25 of 1000); the driver's peak: {peak:.0f} MB",
+        f"{what}: {seconds / len(made):.3f} s of {len(made)}, {at_once} at a time, start and end "
+        f"included (below 0.25 of 1000); the driver's peak: {peak:.0f} MB",
         flush=True,
     )
 
@@ -282,7 +283,7 @@ def _ensure(scheduler: Any, request: Any) -> None:
     assert answer == DONE, answer
 
 
-def _run(root: Path, made: list[Any]) -> None:
+def _run(root: Path, made: list[Any], *, at_once: int = 4) -> None:
     from sweeps.cluster.connection import Cluster
     from sweeps.driver.sweep import run_sweep
     from sweeps.spec.model import Spec
@@ -300,7 +301,7 @@ def _run(root: Path, made: list[Any]) -> None:
         made,
         store=Store(root / "store"),
         tracking=Tracking(f"sqlite:///{root}/mlflow.db", spec=spec),
-        cluster=Cluster(max_concurrent=4),
+        cluster=Cluster(max_concurrent=at_once),
         say=lambda line: None,
     )
 

@@ -1,6 +1,8 @@
+import inspect
+
 from probe_stages import Probe, make_trial
 
-from sweeps.cluster.coordinator import MAX_LOSSES, TrialStages
+from sweeps.cluster.coordinator import MAX_LOSSES, Coordinator, TrialStages
 from sweeps.cluster.messages import Answer, AnswerState, StageRequest
 
 DONE = Answer(state=AnswerState.DONE)
@@ -19,6 +21,11 @@ def stages_of() -> TrialStages:
 
 def ready(stages: TrialStages) -> list[str]:
     return [request.field for request in stages.ready()]
+
+
+def test_coordinator_takes_its_calls_in_order() -> None:
+    coroutines = inspect.getmembers(Coordinator, inspect.iscoroutinefunction)
+    assert coroutines == [], "with one of them Ray makes it an actor of concurrent calls"
 
 
 def test_stage_is_requested_once_when_its_inputs_are_there() -> None:
