@@ -53,11 +53,11 @@ def tabular(grid: Grid, *, rows: slice = slice(None)) -> str:
         f"{' & '.join(map(escape, grid.heads))} \\\\",
         r"\midrule",
     ]
-    lines += [f"{' & '.join(map(_marked, row))} \\\\" for row in grid.rows[rows]]
+    lines += [f"{' & '.join(map(marked, row))} \\\\" for row in grid.rows[rows]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _marked(cell: GridCell) -> str:
+def marked(cell: GridCell) -> str:
     """Return a cell, bold where it is the best and underlined where it is the second."""
     if cell.best:
         return rf"\textbf{{{escape(cell.text)}}}"

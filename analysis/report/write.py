@@ -15,7 +15,8 @@ from openpyxl.styles import Font
 from analysis.figures.style import save
 from analysis.report.blocks import Block, Picture, Section, leaves_of
 from analysis.report.page import page
-from analysis.report.tex import compile_pdf, document, tabular
+from analysis.report.tex import compile_pdf, document
+from analysis.report.tex_table import table_file
 from analysis.table.formats.csv_file import inert
 from analysis.table.formats.xlsx import storable
 from analysis.table.grid import Grid
@@ -117,7 +118,7 @@ def _write(block: Block, folder: Path) -> None:
     if isinstance(block, Grid):
         # The table of results has texts of its own, which say more than its grid shows.
         (folder / "tables" / f"{block.name}.tex").write_text(
-            block.latex or tabular(block), encoding="utf-8"
+            block.latex or table_file(block), encoding="utf-8"
         )
         (folder / "tables" / f"{block.name}.csv").write_text(
             block.csv or to_csv(block), encoding="utf-8"

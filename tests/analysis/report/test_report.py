@@ -268,17 +268,26 @@ def test_latex_compiles_whole_and_table_by_table(report: Path, tmp_path: Path) -
         "U+4E2D"
     }
     names = sorted(path.as_posix() for path in (report / "tables").glob("*.tex"))
-    packages = r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{array,booktabs}"
-    inputs = "\n\n".join(rf"\input{{{name}}}" for name in names if not name.endswith("results.tex"))
-    (tmp_path / "all.tex").write_text(
-        rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}",
-        encoding="utf-8",
-    )
+    # the fonts and the page of CVPR
+    head = r"\documentclass[10pt,twocolumn,letterpaper]{article}\usepackage[T1]{fontenc}"
+    head += r"\usepackage{times,array,booktabs,graphicx}\setlength{\textwidth}{6.875in}"
+    head += r"\setlength{\columnsep}{0.3125in}\begin{document}"
+    floats = []
+    for name in names:
+        text = Path(name).read_text(encoding="utf-8")
+        kind = "table*" if "(table*)" in text else "table"
+        # that of the results needs siunitx, and is compiled elsewhere
+        if not name.endswith("results.tex"):
+            floats.append(rf"\begin{{{kind}}}\input{{{name}}}\end{{{kind}}}\clearpage")
+    source = "\n".join([head, *floats, r"\end{document}"])
+    (tmp_path / "all.tex").write_text(source, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert "made smaller" not in done.stdout
 
 
 def test_a_running_sweep_with_failures_and_gates_is_reported_as_far_as_it_is(
