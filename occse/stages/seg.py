@@ -89,11 +89,11 @@ class Segment(Stage):
         return self.model_copy(update={"digest": data.digest_of_split(root, self.split)})
 
     def faults(self, upstream: Mapping[str, Stage]) -> Iterator[str]:
-        """Yield scales that leave no pixel, and a split that the data has not."""
+        """Yield scales that leave no pixel, and a split that the data do not have."""
         data = upstream.get("data")
         if isinstance(data, DataStage) and data.num_images(self.split) == 0:
             yield (
-                f"split is {self.split!r}, which the data has not; "
+                f"split is {self.split!r}, which the data do not have; "
                 "'test' is VOC's, with images in JPEGImages and a list in ImageSets/Segmentation"
             )
         yield from lost_pixels("scales", self.scales, upstream)

@@ -55,7 +55,7 @@ VOC = {"data.kind": "voc"}
             {"oc.init": "imagenet"},
             "oc: init is 'imagenet', but there are no ImageNet weights of tiny",
         ),
-        ("embedded", {"seg.split": "test"}, "seg: split is 'test', which the data has not"),
+        ("embedded", {"seg.split": "test"}, "seg: split is 'test', which the data do not have"),
         (
             "embedded",
             VOC,
