@@ -15,20 +15,24 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Union
 
-from pydantic import Field, create_model
+from pydantic import Field, PydanticUserError, ValidationError, create_model
 
-from occse.pipeline import Pipeline, pipeline_class, stage_classes, use_pipeline
+from occse.pipeline import DATA, STAGES, Pipeline, pipeline_class, stage_classes, use_pipeline
 from occse.stage import PLUGIN_SOURCES, Stage
 from occse.stages.data import InPlace
 
 # Names of plugins, separated by commas, for commands that read no sweep file.
 VARIABLE = "OCCSE_PLUGINS"
+# A field is the first part of the names of its knobs.
+FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def load_plugins(names: Sequence[str] = ()) -> None:
@@ -54,20 +58,49 @@ def plugin_files() -> list[Path]:
 
 def _load(name: str) -> None:
     module = _imported(name)
+    try:
+        pipeline = _extended(module)
+        digest = _digest(module)
+    # Those of pydantic, on a knob whose type does not exist or that has no default.
+    except (ValueError, TypeError, PydanticUserError) as error:
+        # pydantic adds a link to its documentation.
+        raise ValueError(f"plugin {name}: {str(error).splitlines()[0]}") from error
+    PLUGIN_SOURCES[name] = digest
+    if pipeline is not pipeline_class():
+        use_pipeline(pipeline)
+
+
+def _extended(module: ModuleType) -> type[Pipeline]:
+    """Return the pipeline in use with the parts of a plugin.
+
+    Raises:
+        ValueError: a part is none, or has a name that is taken.
+    """
     stages: Mapping[str, type[Stage]] = getattr(module, "STAGES", {})
     layouts: Sequence[type[InPlace]] = getattr(module, "DATA", [])
-    for part in [*stages.values(), *layouts]:
-        is_stage = isinstance(part, type) and issubclass(part, Stage)
-        if not is_stage:
-            raise ValueError(
-                f"plugin {name}: {part!r} is not a stage; expected a subclass of Stage"
-            )
-    fields: dict[str, Any] = {field: _field(name, field, stage) for field, stage in stages.items()}
+    if not isinstance(stages, Mapping) or not isinstance(layouts, list | tuple):
+        raise ValueError(  # noqa: TRY004 - bad input as any other
+            "STAGES or DATA is of another kind; expected STAGES = {'field': StageClass} and "
+            "DATA = [DataClass]"
+        )
+    for parts, base in ((stages.values(), Stage), (layouts, InPlace)):
+        for part in parts:
+            is_stage = isinstance(part, type) and issubclass(part, base)
+            if not is_stage:
+                raise ValueError(f"{part!r} is not a stage; expected a subclass of {base.__name__}")
+    fields: dict[str, Any] = {field: _field(field, stage) for field, stage in stages.items()}
     if layouts:
         fields["data"] = _data(layouts)
-    PLUGIN_SOURCES[name] = _digest(module)
-    if fields:
-        use_pipeline(create_model("PipelineWithPlugins", __base__=pipeline_class(), **fields))
+    known = {*pipeline_class().model_fields, *fields}
+    for field, stage in stages.items():
+        if missing := sorted(set(stage.may_need) - known):
+            raise ValueError(
+                f"STAGES[{field!r}] needs {missing[0]!r}, which is no field of the pipeline; "
+                f"expected {', '.join(sorted(known))}"
+            )
+    if not fields:
+        return pipeline_class()
+    return create_model("PipelineWithPlugins", __base__=pipeline_class(), **fields)
 
 
 def _imported(name: str) -> ModuleType:
@@ -82,22 +115,26 @@ def _imported(name: str) -> ModuleType:
         )
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever goes wrong in the user's module, the user has to hear which module it is.
-        raise ValueError(f"plugin {name}: {type(error).__name__}: {error}") from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        # A syntax error names its own line; the last one here is that of the import system.
+        at = "" if isinstance(error, SyntaxError) else f" ({last.filename}:{last.lineno})"
+        raise ValueError(f"plugin {name}: {type(error).__name__}: {error}{at}") from error
 
 
-def _field(name: str, field: str, stage: type[Stage]) -> tuple[Any, Any]:
+def _field(field: str, stage: type[Stage]) -> tuple[Any, Any]:
     """Return type and default of a pipeline field that holds `stage`."""
     known = pipeline_class().model_fields.get(field)
     if known is None:
-        return stage, stage()
-    (before,) = stage_classes(field)
+        _check_new(field, stage)
+        return stage, _default(stage)
+    before, *_ = stage_classes(field)
     extends = issubclass(stage, before)
     if not extends:
         raise ValueError(
-            f"plugin {name}: STAGES[{field!r}] is {stage.__name__}, expected a subclass of "
-            f"{before.__name__}, which {field} holds; a stage beside it needs a field of its own"
+            f"STAGES[{field!r}] is {stage.__name__}, expected a subclass of {before.__name__} of "
+            f"{before.__module__}, which {field} holds; a stage beside it needs a field of its own"
         )
     # The values of this field, not of the class: the CRFs are one class at three alphas.
     default = stage(**known.default.model_dump())
@@ -107,7 +144,41 @@ def _field(name: str, field: str, stage: type[Stage]) -> tuple[Any, Any]:
     return annotation, Field(default=default, title=known.title)
 
 
+def _default(stage: type[Stage]) -> Stage:
+    try:
+        return stage()
+    except ValidationError as error:
+        knobs = ", ".join(str(fault["loc"][0]) for fault in error.errors())
+        raise ValueError(
+            f"{stage.__name__} has no default, or a wrong one, for {knobs}; expected a value that "
+            "is allowed for each knob"
+        ) from None
+
+
+def _check_new(field: str, stage: type[Stage]) -> None:
+    """Raise ValueError if a field or its class has a name that cannot be, or that is taken."""
+    if not FIELD.fullmatch(field) or hasattr(Pipeline, field):
+        raise ValueError(
+            f"STAGES has {field!r}; expected a name of small letters, digits and underscores, "
+            "other than those of methods"
+        )
+    taken = STAGES.get(stage.__name__)
+    # Artifacts lie in a folder of this name, and their identity has it.
+    if taken is not None and taken is not stage:
+        raise ValueError(
+            f"STAGES[{field!r}] is a class of the name {stage.__name__}, which is that of "
+            f"{taken.__module__}; expected another name"
+        )
+
+
 def _data(layouts: Sequence[type[InPlace]]) -> tuple[Any, Any]:
+    for layout in layouts:
+        kind = layout.model_fields["kind"].default if "kind" in layout.model_fields else None
+        if not isinstance(kind, str) or kind in DATA or layout.__name__ in STAGES:
+            raise ValueError(
+                f"DATA has {layout.__name__} of the kind {kind!r}; expected a name and a kind of "
+                f"its own (kind: Literal['mine'] = 'mine'), other than {', '.join(DATA)}"
+            )
     classes = (*stage_classes("data"), *layouts)
     default = Pipeline.model_fields["data"].default
     return Union[classes], Field(default=default, discriminator="kind")  # noqa: UP007

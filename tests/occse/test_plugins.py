@@ -47,6 +47,31 @@ from occse.networks.backbones.tiny import Tiny
 class Own(Tiny):
     pass
 """
+STAGE = "from occse.stage import Stage\nclass Own(Stage):\n    "
+IMPOSSIBLE = {
+    "raise SystemExit(3)": "SystemExit: 3 (",
+    "def f(:": "SyntaxError: invalid syntax (bad1.py, line 1)",
+    "STAGES = 3": "expected STAGES = {'field': StageClass}",
+    STAGE + "pass\nDATA = [Own]": "is not a stage; expected a subclass of InPlace",
+    STAGE + "pass\nSTAGES = {'my stage': Own}": "expected a name of small letters",
+    STAGE + "pass\nSTAGES = {'resolve': Own}": "other than those of methods",
+    STAGE + "a: int\nSTAGES = {'own': Own}": "Own has no default, or a wrong one, for a; expected",
+    STAGE + "a: 'Nope' = 3\nSTAGES = {'own': Own}": "you should define `Nope`",
+    STAGE + "may_need = ('nothing',)\nSTAGES = {'own': Own}": "needs 'nothing', which is no field",
+    COVERAGE.replace("MeasureCoverage", "MakeCam"): "the name MakeCam, which is that of occse",
+    LAYOUT.replace('"sorted"', '"voc"'): "DATA has Sorted of the kind 'voc'; expected a name",
+    LAYOUT.replace("    kind", "    other"): "DATA has Sorted of the kind None",
+}
+LOAD_EACH = """
+from occse.plugins import load_plugins
+from occse.pipeline import Pipeline, pipeline_class
+for name in {names}:
+    try:
+        load_plugins([name])
+    except ValueError as error:
+        print(" ".join(str(error).split()))
+assert pipeline_class() is Pipeline
+"""
 PLAN = """
 from occse.plugins import load_plugins
 load_plugins()
@@ -168,6 +193,20 @@ def test_plugin_at_fault_is_refused_by_name(
         (tmp_path / "own.py").write_text(source)
     done = python(tmp_path, PLAN.format(target="cam", knobs={}), "own")
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_plugin_with_parts_that_cannot_be_is_refused_and_leaves_the_pipeline(
+    tmp_path: Path,
+) -> None:
+    names = [f"bad{number}" for number in range(len(IMPOSSIBLE))]
+    for name, source in zip(names, IMPOSSIBLE, strict=True):
+        (tmp_path / f"{name}.py").write_text(source)
+    done = python(tmp_path, LOAD_EACH.format(names=names))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name, line, message in zip(names, lines, IMPOSSIBLE.values(), strict=True):
+        assert line.startswith(f"plugin {name}: ")
+        assert message in line
 
 
 def test_backbone_of_a_module_that_is_no_plugin_is_refused(tmp_path: Path) -> None:
