@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from occse.artifacts.source import ChangedCode
+from occse.naming.yaml_values import plain_value
 from occse.pipeline import TARGETS, Node, default_pipeline, override, plan
 
 if TYPE_CHECKING:
@@ -107,12 +108,31 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
 
 def _value(text: str, value: str) -> object:
     try:
-        return yaml.safe_load(value)
+        node = yaml.compose(value, Loader=yaml.SafeLoader)
+        return None if node is None else _of_node(node)
     except (yaml.YAMLError, RecursionError):
         raise ValueError(
             f"--set {text[:SHOWN_CHARACTERS]!r}: expected a value as YAML has it, "
             "such as 0.02, cse or [0.5, 1.0]"
         ) from None
+    except ValueError as error:
+        raise ValueError(f"--set {text[:SHOWN_CHARACTERS]!r}: {error}") from None
+
+
+def _of_node(node: yaml.Node) -> object:
+    """Return the value of a node, with the types that sweep files give to plain values."""
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _of_node(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_of_node(item) for item in node.value]
+    assert isinstance(node, yaml.ScalarNode)
+    # In quotes it is text.
+    if node.style is not None:
+        return node.value
+    try:
+        return plain_value(node.value, node.tag)
+    except ValueError as error:
+        raise ValueError(f"{node.value!r} {error}") from None
 
 
 def make_folder(out: Path) -> None:

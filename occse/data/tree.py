@@ -27,7 +27,9 @@ def tree_digest(dataset: Dataset) -> str:
     from. Contents are hashed once, see `sha256_of_all`. The images and masks of `val` and `test`
     are left out: `split_digest` covers them for the stage that reads them. Names and labels of
     `val` are in, and all of COCO's annotations, because the artifact of the data holds them: its
-    index names the images of all splits and their labels, and COCO's masks are drawn into it.
+    index names the images of all splits and their labels, and COCO's masks are drawn into it. An
+    index of `val` that is not part of its identity would be that of whatever tree came first, and
+    `seg` scores with it: which images, and which of them show several classes.
 
     Raises:
         ValueError: one of those files is missing.

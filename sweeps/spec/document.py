@@ -4,8 +4,6 @@ Plain values have YAML 1.2's types: `1e-3` is a number. What YAML 1.1 and 1.2 re
 (`010`, `1:30`, `yes`, `2024-01-01`) is refused, because a reader cannot tell what is meant."""
 
 import itertools
-import math
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from occse.naming.yaml_values import plain_value
 
 Location = tuple[str | int, ...]
 # A sweep file is a page of text; a larger file is another file.
@@ -24,22 +24,8 @@ MAX_SHOWN = 80
 # More faults than a person mends before the next try.
 MAX_FAULTS = 30
 
-INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-DECIMAL = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-CONSTANTS = {
-    "": None,
-    "~": None,
-    "null": None,
-    "true": True,
-    "false": False,
-    # no knob takes these, and its own message says so better than one about YAML
-    ".inf": math.inf,
-    "-.inf": -math.inf,
-    ".nan": math.nan,
-}
 # Joiners that Persian, Indic scripts and emoji are written with.
 JOINERS = "\u200c\u200d"
-STRING = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,19 +190,10 @@ def _scalar(path: Path, node: yaml.Node) -> object:
     _refuse_invisible(path, line, text)
     if node.style is not None:  # in quotes, or a block of text
         return text
-    if text in CONSTANTS:
-        return CONSTANTS[text]
-    if INTEGER.fullmatch(text) and len(text) <= MAX_SHOWN:
-        return int(text)
-    if DECIMAL.fullmatch(text) and len(text) <= MAX_SHOWN:
-        return float(text)
-    if node.tag != STRING:  # YAML 1.1 sees more than text in it
-        meaning = node.tag.rpartition(":")[2]
-        raise ValueError(
-            f"{path}:{line}: {shown(text)} is not a plain value: YAML 1.1 reads it as {meaning}; "
-            "expected a decimal number, true, false or null, or text in quotes"
-        )
-    return text
+    try:
+        return plain_value(text, node.tag)
+    except ValueError as error:
+        raise ValueError(f"{path}:{line}: {shown(text)} {error}") from None
 
 
 def _refuse_invisible(path: Path, line: int, text: str) -> None:

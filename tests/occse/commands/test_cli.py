@@ -1,5 +1,6 @@
 """The command line as a whole: exit codes, help, and commands that start without torch."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from occse.__main__ import main
+from occse.commands.options import assignments
 from occse.stages.data import Shapes
 
 
@@ -96,3 +98,31 @@ def test_the_installed_module_gives_its_exit_code_to_the_shell() -> None:
         check=False,
     )
     assert (answer.returncode, answer.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("3", 3),
+        ("[cat, 'no', 1.5]", ["cat", "no", 1.5]),
+        ("'010'", "010"),
+        ("null", None),
+        ("", None),
+        ("true", True),
+    ],
+)
+def test_set_types_values_as_sweep_files_do(text: str, value: object) -> None:
+    assert assignments(argparse.Namespace(set=[f"a.b={text}"])) == {"a.b": value}
+
+
+@pytest.mark.parametrize("text", ["010", "1:30", "yes", "[no, yes]", "1_000", "2024-01-01", "0x10"])
+def test_set_refuses_what_yaml_1_1_reads_differently(text: str) -> None:
+    with pytest.raises(ValueError, match=r"--set 'a\.b=.*is not a plain value: YAML 1\.1 reads it"):
+        assignments(argparse.Namespace(set=[f"a.b={text}"]))
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "{a: [}", "&a [*a]", "[" * 5000])
+def test_set_refuses_what_is_no_value(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a value as YAML has it"):
+        assignments(argparse.Namespace(set=[f"a.b={text}"]))
