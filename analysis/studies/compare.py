@@ -259,10 +259,11 @@ def comparison_passage(
         ["variant", "difference", "95 % interval", "p (Holm)", "seeds", "verdict"],
         rows,
     )
-    notes = [method_text([each.difference for each in comparisons], metric)]
+    intervals = [comparison.difference for comparison in comparisons]
+    notes = [_origin_text(intervals, metric, "the baseline")]
     if subset != "all" and any(each.verdict != "within noise" for each in comparisons):
         notes.append(ONE_SETTING)
-    method = []
+    method = [_chance_text(intervals)]
     if any(comparison.need for comparison in comparisons):
         method.append(
             "Seeds needed: for a chance of 80 % at the 5 % level before Holm's adjustment, with "
@@ -319,13 +320,21 @@ def method_text(found: Sequence[Interval], metric: str, *, against: str = "the b
         metric: the name of the score.
         against: the name of what was subtracted.
     """
-    covers = sorted({interval.covers for interval in found})
+    return f"{_origin_text(found, metric, against)} {_chance_text(found)}"
+
+
+def _origin_text(found: Sequence[Interval], metric: str, against: str) -> str:
     images = sorted({interval.images for interval in found})
+    counts = ", ".join(map(str, images))
+    return f"{metric} against {against}, in points: paired bootstrap over {counts} images."
+
+
+def _chance_text(found: Sequence[Interval]) -> str:
+    """Return what intervals cover, which is the same for most scores of a sweep."""
+    covers = sorted({interval.covers for interval in found})
     return (
-        f"{metric} against {against}, in points: paired bootstrap over "
-        f"{', '.join(map(str, images))} images. The interval covers chance in "
-        f"{' or '.join(covers)}, of one difference at a time; p and verdict are adjusted for all "
-        "differences of the table (Holm)."
+        f"The interval covers chance in {' or '.join(covers)}, of one difference at a time; p and "
+        "verdict are adjusted for all differences of the table (Holm)."
     )
 
 

@@ -184,6 +184,12 @@ def test_it_prints_in_light_colours_without_cutting_tables(window: Browser, tmp_
         "box => [box.scrollWidth, document.body.clientWidth])"
     )
     assert [each for each in boxes if each[0] > each[1]] == []
+    # nothing on paper can be clicked
+    shown = window.run(
+        "return [...document.querySelectorAll('select, input, button')].filter("
+        "each => each.offsetParent && !each.closest('thead')).length"
+    )
+    assert shown == 0
     printed = base64.b64decode(window.command("Page.printToPDF")["data"])
     assert printed.startswith(b"%PDF")
     window.command("Emulation.setEmulatedMedia", media="")
