@@ -8,7 +8,8 @@ import yaml
 
 from occse.artifacts.source import ChangedCode
 from occse.naming.yaml_values import plain_value
-from occse.pipeline import TARGETS, Node, default_pipeline, override, plan
+from occse.pipeline import DATA, TARGETS, Node, default_pipeline, override, plan
+from occse.stages.data import InPlace
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -88,7 +89,17 @@ def planned(options: argparse.Namespace) -> dict[str, Node]:
         ValueError: a profile, a knob, a value, a target or a file is not as expected.
     """
     pipeline = override(default_pipeline(options.profile), assignments(options))
+    if options.data_root is not None and not isinstance(pipeline.data, InPlace):
+        raise ValueError(
+            f"--data-root is {options.data_root}, but data.kind is {pipeline.data.kind!r}, which "
+            f"reads no folder; expected --set data.kind=KIND, one of {', '.join(in_place())}"
+        )
     return plan(pipeline.resolve(options.data_root, options.weights), targets=options.targets)
+
+
+def in_place() -> list[str]:
+    """Return the kinds of data that are read in the user's folder."""
+    return [kind for kind, layout in DATA.items() if issubclass(layout, InPlace)]
 
 
 def assignments(options: argparse.Namespace) -> dict[str, Any]:

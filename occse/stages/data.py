@@ -23,6 +23,8 @@ from occse.stage import Context, Stage
 
 # The shorter side of a usual photograph of VOC, where the data does not tell.
 USUAL_SIDE = 375
+# A network of stride 8 has four cells on this side of an image; on fewer it learns nothing.
+MIN_SIDE = 32
 # Sides of the drawn images; a test compares them with the drawings.
 SCENE_SIDE = 80
 # Numbers of images, and of those with a mask, by split, of the trees that this process has read,
@@ -124,7 +126,15 @@ class InPlace(DataStage):
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The tree's `tree_digest`, refused when it differs; empty: any tree."""
     max_side: int = Field(default=0, ge=0)
-    """Images with a longer side are read at this length of it, with their masks; 0: no bound."""
+    """Images with a longer side are read at this length of it, with masks; 0: no bound; from 32."""
+
+    @model_validator(mode="after")
+    def _images_keep_pixels(self) -> "InPlace":
+        if 0 < self.max_side < MIN_SIDE:
+            raise ValueError(
+                f"max_side is {self.max_side}; expected 0 (no bound) or at least {MIN_SIDE} pixels"
+            )
+        return self
 
     def read(self, root: Path) -> Dataset:
         """Return the data set below `root`.

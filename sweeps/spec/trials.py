@@ -12,7 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from occse.naming.variants import BASELINE
-from occse.pipeline import Node, Pipeline, doubts, override, pipeline_class, plan, stage_classes
+from occse.pipeline import (
+    DATA,
+    Node,
+    Pipeline,
+    doubts,
+    override,
+    pipeline_class,
+    plan,
+    stage_classes,
+)
 from occse.plugins import load_plugins
 from occse.stage import Stage
 from occse.stages.data import InPlace
@@ -196,6 +205,7 @@ def _expand(spec: Spec) -> list[Trial]:
     # The trials of a search do not exist yet.
     if not spec.search:
         _check_claims(spec, distinct.values())
+    _check_data_root(spec, distinct.values())
     _check_scores(spec, distinct.values())
     # False comes first, and sorting is stable: the baseline, then the order of the file.
     ordered = sorted(distinct.values(), key=lambda trial: not trial.baseline)
@@ -215,6 +225,18 @@ def _check_claims(spec: Spec, trials: Collection[Trial]) -> None:
                     f"expect.{index}.{name}: no trial is meant by {side_text(side)}; "
                     f"the variants are {shortened(variants)}",
                 )
+
+
+def _check_data_root(spec: Spec, trials: Collection[Trial]) -> None:
+    """Refuse a folder of data that no trial reads: the data are not those that were meant."""
+    if spec.data_root is None or not trials:
+        return
+    if not any(isinstance(trial.pipeline.data, InPlace) for trial in trials):
+        kinds = " or ".join(kind for kind, layout in DATA.items() if issubclass(layout, InPlace))
+        raise SpecError(
+            ("data_root",),
+            f"data_root: no trial reads {spec.data_root}; expected data.kind: {kinds} in base",
+        )
 
 
 def _check_scores(spec: Spec, trials: Collection[Trial]) -> None:

@@ -126,3 +126,11 @@ def test_set_refuses_what_yaml_1_1_reads_differently(text: str) -> None:
 def test_set_refuses_what_is_no_value(text: str) -> None:
     with pytest.raises(ValueError, match="expected a value as YAML has it"):
         assignments(argparse.Namespace(set=[f"a.b={text}"]))
+
+
+def test_data_root_that_no_stage_reads_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--profile", "embedded", "--data-root", str(tmp_path)]) == 2
+    expected = "data.kind is 'shapes', which reads no folder; expected --set data.kind=KIND"
+    assert expected in capsys.readouterr().err

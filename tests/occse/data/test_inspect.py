@@ -321,5 +321,7 @@ def test_stage_writes_max_side_into_the_index(root: Path, tmp_path: Path) -> Non
     output = tmp_path / "artifact"
     output.mkdir()
     context = Context(output=output, scratch=output, machine=Machine(data_root=root))
-    Folder(max_side=24).run(context)
-    assert load_dataset(output, data_root=root).image("im0").shape == (16, 24, 3)
+    Folder(max_side=36).run(context)
+    assert load_dataset(output, data_root=root).image("im0").shape == (24, 36, 3)
+    with pytest.raises(ValueError, match=r"max_side is 31; expected 0 \(no bound\) or at least 32"):
+        Folder(max_side=31)

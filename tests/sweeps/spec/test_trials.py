@@ -334,6 +334,13 @@ def test_relative_data_root_starts_from_the_folder_of_the_file(tmp_path: Path) -
     assert load_spec(tmp_path / "spec.yaml").data_root == tmp_path / "voc"
 
 
+def test_data_root_that_no_trial_reads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"data_root: no trial reads .*; expected data\.kind: voc or"
+    ):
+        trials(make(base={"data.kind": "shapes"}, baseline={}, data_root=tmp_path))
+
+
 def trained(trial: Trial, field: str) -> TrainedStage:
     stage = trial.nodes[field].stage
     assert isinstance(stage, TrainedStage)
