@@ -42,8 +42,9 @@ ID = re.compile(r"0\d+|\d{15,}")
 def number_columns(grid: Grid, titles: Sequence[str]) -> tuple[list[str], list[list[Number]]]:
     """Return headings and rows in which no cell holds more than one number.
 
-    A column whose cells are all printed numbers becomes a column for each part that they have; any
-    other column stays text. Behind names for people stands what they are names of.
+    A column whose cells are all printed numbers becomes a column for each part that they have. Any
+    other column stays as it is, and a plain number in it, such as a knob's value among those of
+    other knobs, is a number. Behind names for people stands what they are names of.
 
     Args:
         grid: of texts.
@@ -63,10 +64,10 @@ def number_columns(grid: Grid, titles: Sequence[str]) -> tuple[list[str], list[l
                     columns.append(values)
         else:
             heads.append(title)
-            columns.append([cell.text for cell in cells])
+            columns.append([_plain_number(cell.text) for cell in cells])
         if any(cell.key for cell in cells):
             heads.append(f"{title} {KEY}")
-            columns.append([cell.key or cell.text for cell in cells])
+            columns.append([_plain_number(cell.key or cell.text) for cell in cells])
     rows = [list(row) for row in zip(*columns, strict=True)]
     return heads, rows
 
@@ -90,6 +91,13 @@ def _parts(text: str) -> dict[str, Number] | None:
         # "1.2 to 3.4" is an interval without a value.
         parts |= {"low": parts.pop("value"), "high": parts.pop("end")}
     return {name: _plain(name, value) for name, value in parts.items()}
+
+
+def _plain_number(text: str) -> Number:
+    """Return a text that is a number as one, unless it would be printed otherwise then."""
+    parts = _parts(text)
+    number = parts["value"] if parts is not None and parts.keys() == {"value"} else None
+    return number if number is not None and str(number) == text.replace("−", "-") else text
 
 
 def _plain(name: str, value: Number) -> Number:

@@ -11,6 +11,7 @@ from analysis.statistics.bootstrap import Interval
 from analysis.studies.compare import ends
 from analysis.table.digits import rounded, signed, with_minus
 from analysis.table.grid import Passage, cell, grid_markdown, passages_markdown, text_grid
+from analysis.table.grid_numbers import number_columns
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,10 @@ def test_passages_markdown_prints_a_shared_method_once_and_last() -> None:
         "No knob varies here.",
         "Method.",
     ]
+
+
+def test_plain_numbers_in_a_column_of_words_are_numbers_that_print_as_they_did() -> None:
+    texts = ["1", "CSE", "0.5", "0.10", "007", "2.1 *", "−3"]
+    grid = text_grid("means", "", ["value"], [[text] for text in texts])
+    _, rows = number_columns(grid, grid.heads)
+    assert [value for (value,) in rows] == [1, "CSE", 0.5, "0.10", "007", "2.1 *", -3]
