@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from occse.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 from occse.networks.backbones.backbone import Backbone
 
 # Ways to ask a model for its maps, best first: convolutions dilated to a stride of 8, as in the
@@ -25,6 +26,9 @@ class TimmBackbone(Backbone):
     """The three deepest feature maps of a model, dilated to a stride of 8 where the model allows.
 
     Transformers keep their own stride (16 or 32), since they have no convolution to dilate.
+
+    Images come with ImageNet's mean and deviation. A model that timm trained with others, as many
+    transformers were, is given them as in its training; 0 stays the mean colour.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,9 +44,13 @@ class TimmBackbone(Backbone):
         channels = info.channels()[-TAPS:]
         self.channels = (channels[0], channels[1], channels[2])
         self.stride = info.reduction()[-1]
+        self._affine = _own_normalization(name)
 
     def taps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three deepest maps, shallow to deep."""
+        if self._affine:
+            pairs = zip(images.unbind(-3), self._affine, strict=True)
+            images = torch.stack([channel * scale + shift for channel, (scale, shift) in pairs], -3)
         first, second, deep = self.model(images)[-TAPS:]
         return first, second, deep
 
@@ -67,6 +75,24 @@ class TimmBackbone(Backbone):
                 f"reach ({error}); set init to 'random' or to a file"
             ) from None
         self.model.load_state_dict(pretrained.state_dict())
+
+
+def _own_normalization(name: str) -> tuple[tuple[float, float], ...]:
+    """Return the factor and summand by channel from our input to the model's; () where they agree.
+
+    They are numbers and not tensors: those would have to follow the model to its device.
+    """
+    import timm
+
+    known: Any = timm.get_pretrained_cfg(name)
+    if known is None or (known.mean, known.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return ()
+    ours = zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    theirs = zip(known.mean, known.std, strict=True)
+    return tuple(
+        (our_std / std, (our_mean - mean) / std)
+        for (our_mean, our_std), (mean, std) in zip(ours, theirs, strict=True)
+    )
 
 
 def _features(name: str, *, pretrained: bool) -> nn.Module:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from occse.data.normalize import normalized
 from occse.networks.affinity import AffinityNet
 from occse.networks.backbones import build_backbone
 from occse.networks.classifier import Classifier
@@ -21,6 +22,18 @@ def test_timm_backbone_gives_taps_of_the_channels_and_stride_that_it_states(name
     assert tuple(tap.shape[1] for tap in taps) == backbone.channels
     assert taps[-1].shape[2:] == (64 // backbone.stride, 96 // backbone.stride)
     assert any(True for _ in backbone.stem_layers()[0].parameters())
+
+
+def test_timm_model_gets_images_in_the_normalization_that_it_was_trained_with() -> None:
+    image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    # timm trained it with a mean and a deviation of 0.5.
+    backbone = build_backbone("timm/tf_efficientnet_lite0").eval()
+    own_input = (image.movedim(-1, -3) / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        deep = backbone(normalized(image))
+        expected = backbone.model(own_input)[-1]
+    assert torch.allclose(deep, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert not torch.allclose(deep, backbone.model(normalized(image))[-1], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", MODELS)
