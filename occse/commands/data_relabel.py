@@ -43,7 +43,7 @@ def relabel(options: argparse.Namespace) -> None:
     """
     numbers, colours = _pairs(options.pairs)
     if not options.masks.is_dir():
-        raise ValueError(f"{options.masks} is no folder; expected one of PNG masks")
+        raise ValueError(f"{options.masks} is not a folder; expected one of PNG masks")
     paths = sorted(path for path in options.masks.iterdir() if path.suffix in MASK_SUFFIXES)
     if not paths:
         raise ValueError(f"{options.masks} has no PNG file; expected masks")

@@ -54,17 +54,15 @@ def test_affinity_view_has_psa_s_black_or_the_mean_colour_beyond_the_image(
     assert (label == 255).any(), "cells beyond the image have no label"
 
 
-def test_affinity_labels_are_the_classes_of_the_scores_and_not_their_positions(
-    grey: Dataset,
-) -> None:
-    # The left half is of the second label, the right half of the background, at both alphas.
+def split_in_half(dataset: Dataset, *, label: int) -> AffinityImages:
+    """Views of image "a": the left half is of `label`, the right one background, at both alphas."""
     scores = torch.zeros(4, HEIGHT, WIDTH)
     scores[[1, 3], :, : WIDTH // 2] = 1
     scores[[0, 2], :, WIDTH // 2 :] = 1
-    samples = AffinityImages(
-        grey,
+    return AffinityImages(
+        dataset,
         ["a"],
-        lambda _: (scores, torch.tensor([0, 17], dtype=torch.uint8)),
+        lambda _: (scores, torch.tensor([0, label], dtype=torch.uint8)),
         lambda pair: affinity_label(*pair.chunk(2), pool=1),
         scale=(1.0, 1.0),
         jitter=0.0,
@@ -72,6 +70,12 @@ def test_affinity_labels_are_the_classes_of_the_scores_and_not_their_positions(
         crop=CROP,
         padding="mean",
     )
+
+
+def test_affinity_labels_are_the_classes_of_the_scores_and_not_their_positions(
+    grey: Dataset,
+) -> None:
+    samples = split_in_half(grey, label=17)
     _, label = samples.sample(0, torch.Generator().manual_seed(0))
     assert label.dtype == torch.uint8
     assert sorted(label.unique().tolist()) == [0, 17, 255]
@@ -86,20 +90,7 @@ def test_affinity_view_flips_image_and_labels_together(tmp_path: Path) -> None:
     Image.fromarray(half).save(tmp_path / "JPEGImages" / "a.jpg", quality=100)
     dataset = Dataset(root=tmp_path, classes=("x",), splits={}, labels={"a": (0,)})
     # Label 1 at both alphas where the image is white, background where it is black.
-    scores = torch.zeros(4, HEIGHT, WIDTH)
-    scores[[1, 3], :, : WIDTH // 2] = 1
-    scores[[0, 2], :, WIDTH // 2 :] = 1
-    samples = AffinityImages(
-        dataset,
-        ["a"],
-        lambda _: (scores, torch.tensor([0, 1], dtype=torch.uint8)),
-        lambda pair: affinity_label(*pair.chunk(2), pool=1),
-        scale=(1.0, 1.0),
-        jitter=0.0,
-        hue=0.0,
-        crop=CROP,
-        padding="mean",
-    )
+    samples = split_in_half(dataset, label=1)
     white_side = set()
     for seed in range(8):
         view, label = samples.sample(0, torch.Generator().manual_seed(seed))
